@@ -1,0 +1,1 @@
+"""Arrays in, Plotly or Altair figures out: no torch and no streamlit here."""

@@ -1,0 +1,640 @@
+"""The words of the laboratory: what a mechanism reads, what it is, and what it gives back.
+
+Dimensions, everywhere: `h` heads, `n` tokens, `d` width of a query or key, `e` width of a value,
+`m` features, `r` chosen queries, `c` chosen keys, `g` chosen heads. This file imports nothing else of ours.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as Collection
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, ClassVar, Literal, Self, TypeAlias, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+Index: TypeAlias = int | slice | Collection[int] | Tensor | None
+"""Which queries, keys or heads: one, a slice, a list, a 1-d tensor, or None for all."""
+
+Reduce: TypeAlias = Literal["mean", "max"]
+"""How a pooled map joins the weights of one cell."""
+
+STREAM_CELLS = 1 << 22
+"""How many weights a view holds at once when it streams rows (32 MB in float64)."""
+
+
+class Refused(ValueError):
+    """A mechanism cannot read this sequence; the message is the sentence that a person reads."""
+
+
+# ------------------------------------------------------------------------------------------------ what is read
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Levels:
+    """Which sentence and which paragraph each token stands in, counted from 0.
+
+    `sentence` and `paragraph` are non-decreasing `[n]` integers, and a sentence lies in one paragraph.
+    """
+
+    sentence: Int[Tensor, "n"]
+    paragraph: Int[Tensor, "n"]
+
+    def __post_init__(self) -> None:
+        for name in ("sentence", "paragraph"):
+            groups = getattr(self, name)
+            if groups.ndim != 1 or groups.dtype != torch.int64:
+                raise ValueError(f"levels.{name} must be a 1-d int64 tensor, found {groups.dtype} {_shape(groups)}")
+            if len(groups) and (int(groups[0]) != 0 or bool((groups.diff() < 0).any())):
+                raise ValueError(f"levels.{name} must start at 0 and never fall")
+        if len(self.sentence) != len(self.paragraph):
+            raise ValueError(f"levels: {len(self.sentence)} sentence numbers, {len(self.paragraph)} paragraph numbers")
+        same_sentence = self.sentence.diff() == 0
+        if bool((self.paragraph.diff()[same_sentence] != 0).any()):
+            raise ValueError("levels: one sentence lies in two paragraphs")
+
+    def prefix(self, n: int) -> Levels:
+        """The levels of the first n tokens."""
+        return Levels(sentence=self.sentence[:n], paragraph=self.paragraph[:n])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sequence:
+    """Queries, keys and values of some heads, with everything that a mechanism may want to know of them.
+
+    Shapes: `q, k [h n d]`, `v [h n e]` (grouped keys and values already repeated; `key_value_groups` query heads
+    share one), `padding [n]` is True for a real token, `positions [n]`, `rotary [d/2]` holds the frequencies
+    that q and k have been rotated by (None: not rotated). `heads` are the heads' numbers among `total_heads`.
+    `sharpness` is the factor that the scores have been multiplied by. `calibration` is another sequence of the
+    same heads, for whatever must be fitted or centred without a look at this one's future. `origin` says in words
+    where it came from.
+
+    Raises: ValueError, one sentence, for a wrong shape, dtype, device, or a value that is not finite.
+    """
+
+    q: Float[Tensor, "h n d"]
+    k: Float[Tensor, "h n d"]
+    v: Float[Tensor, "h n e"]
+    causal: bool = False
+    padding: Bool[Tensor, "n"] | None = None
+    positions: Int[Tensor, "n"] | None = None
+    rotary: Float[Tensor, "half"] | None = None
+    heads: tuple[int, ...] | None = None
+    total_heads: int | None = None
+    key_value_groups: int = 1
+    tokens: tuple[str, ...] | None = None
+    offsets: tuple[tuple[int, int], ...] | None = None
+    levels: Levels | None = None
+    sharpness: float = 1.0
+    calibration: Sequence | None = None
+    origin: str = "given tensors"
+
+    def __post_init__(self) -> None:
+        self._check_tensors()
+        n, d = self.n, self.d
+        if self.positions is None:
+            object.__setattr__(self, "positions", torch.arange(n, device=self.q.device))
+        if self.heads is None:
+            object.__setattr__(self, "heads", tuple(range(self.h)))
+        if self.total_heads is None:
+            object.__setattr__(self, "total_heads", max((*self.head_numbers, self.h - 1)) + 1)
+        self._check_facts(n, d)
+
+    def _check_tensors(self) -> None:
+        for name in ("q", "k", "v"):
+            x = getattr(self, name)
+            if not isinstance(x, Tensor):
+                raise ValueError(f"{name} must be a torch tensor, found {type(x).__name__}")
+            if x.ndim != 3:
+                raise ValueError(f"{name} must have three axes [heads, tokens, width], found shape {_shape(x)}")
+            if x.dtype not in (torch.float32, torch.float64):
+                raise ValueError(f"{name} must be float32 or float64, found {x.dtype}")
+            if 0 in x.shape:
+                raise ValueError(f"{name} is empty: shape {_shape(x)}; at least one head, one token and one channel")
+        q, k, v = self.q, self.k, self.v
+        if q.shape != k.shape:
+            raise ValueError(f"q and k must have one shape, found {_shape(q)} and {_shape(k)}")
+        if v.shape[:2] != q.shape[:2]:
+            raise ValueError(f"v must have the heads and tokens of q, {_shape(q)[:2]}, found {_shape(v)}")
+        if len({q.dtype, k.dtype, v.dtype}) > 1 or len({q.device, k.device, v.device}) > 1:
+            raise ValueError(
+                f"q, k and v must share dtype and device, found {q.dtype}/{q.device}, {k.dtype}/{k.device}, "
+                f"{v.dtype}/{v.device}"
+            )
+        for name, x in (("q", q), ("k", k), ("v", v)):
+            if not bool(torch.isfinite(x).all()):
+                raise ValueError(f"{name} holds {int((~torch.isfinite(x)).sum())} values that are infinite or not numbers")
+
+    def _check_facts(self, n: int, d: int) -> None:
+        if self.padding is not None:
+            if self.padding.shape != (n,) or self.padding.dtype != torch.bool:
+                raise ValueError(f"padding must be a bool tensor [{n}], found {self.padding.dtype} {_shape(self.padding)}")
+            if not bool(self.padding.any()):
+                raise ValueError("padding marks every token as padding; at least one must be real")
+        if self.token_positions.shape != (n,) or self.token_positions.dtype != torch.int64:
+            raise ValueError(f"positions must be an int64 tensor [{n}], found {_shape(self.token_positions)}")
+        if self.rotary is not None and self.rotary.shape != (d // 2,):
+            raise ValueError(f"rotary must hold d/2 = {d // 2} frequencies, found {_shape(self.rotary)}")
+        if len(self.head_numbers) != self.h:
+            raise ValueError(f"heads must name {self.h} heads, found {len(self.head_numbers)}")
+        if any(not 0 <= head < self.head_count for head in self.head_numbers):
+            raise ValueError(f"heads must lie in 0 … {self.head_count - 1}, found {self.head_numbers}")
+        for name in ("tokens", "offsets"):
+            if (given := getattr(self, name)) is not None and len(given) != n:
+                raise ValueError(f"{name} must have one entry a token, {n}, found {len(given)}")
+        if self.levels is not None and len(self.levels.sentence) != n:
+            raise ValueError(f"levels must have one entry a token, {n}, found {len(self.levels.sentence)}")
+        if not (math.isfinite(self.sharpness) and self.sharpness > 0):
+            raise ValueError(f"sharpness must be a positive number, found {self.sharpness}")
+        if self.calibration is not None and self.calibration.q.shape[::2] != self.q.shape[::2]:
+            raise ValueError(
+                f"calibration must have the heads and width of q, {_shape(self.q)[::2]}, "
+                f"found {_shape(self.calibration.q)[::2]}"
+            )
+
+    @property
+    def h(self) -> int:
+        """Number of heads."""
+        return self.q.shape[0]
+
+    @property
+    def n(self) -> int:
+        """Number of tokens, padding included."""
+        return self.q.shape[1]
+
+    @property
+    def d(self) -> int:
+        """Width of a query or key."""
+        return self.q.shape[2]
+
+    @property
+    def e(self) -> int:
+        """Width of a value."""
+        return self.v.shape[2]
+
+    @property
+    def head_numbers(self) -> tuple[int, ...]:
+        """The heads' numbers in their layer."""
+        assert self.heads is not None
+        return self.heads
+
+    @property
+    def head_count(self) -> int:
+        """How many heads the layer has."""
+        assert self.total_heads is not None
+        return self.total_heads
+
+    @property
+    def token_positions(self) -> Int[Tensor, "n"]:
+        """The position of each token."""
+        assert self.positions is not None
+        return self.positions
+
+    @property
+    def real(self) -> Bool[Tensor, "n"]:
+        """True for a real token, False for padding."""
+        if self.padding is None:
+            return torch.ones(self.n, dtype=torch.bool, device=self.q.device)
+        return self.padding
+
+    def allowed(self, queries: Index = None) -> Bool[Tensor, "r n"]:
+        """Which keys the mask lets each chosen query look at; a padded query may look at none. Cost r·n."""
+        rows = resolve(queries, self.n, "queries", self.q.device)
+        mask = self.real[rows, None] & self.real[None, :]
+        if self.causal:
+            mask = mask & (torch.arange(self.n, device=rows.device)[None, :] <= rows[:, None])
+        return mask
+
+    def sharpened(self, sharpness: float) -> Sequence:
+        """The same sequence with its scores multiplied by `sharpness`: q and k each times its square root."""
+        if not (math.isfinite(sharpness) and sharpness > 0):
+            raise ValueError(f"sharpness must be a positive number, found {sharpness}")
+        root = math.sqrt(sharpness)
+        calibration = None if self.calibration is None else self.calibration.sharpened(sharpness)
+        return replace(
+            self, q=self.q * root, k=self.k * root, sharpness=self.sharpness * sharpness, calibration=calibration
+        )
+
+    def masked(self, causal: bool) -> Sequence:
+        """The same sequence under a causal mask, or under none."""
+        return self if causal == self.causal else replace(self, causal=causal)
+
+    def select_heads(self, heads: Index) -> Sequence:
+        """The same sequence with only the chosen heads (counted within this sequence)."""
+        chosen = resolve(heads, self.h, "heads", self.q.device)
+        calibration = None if self.calibration is None else self.calibration.select_heads(heads)
+        numbers = tuple(self.head_numbers[i] for i in chosen.tolist())
+        return replace(
+            self, q=self.q[chosen], k=self.k[chosen], v=self.v[chosen], heads=numbers, calibration=calibration
+        )
+
+    def prefix(self, n: int) -> Sequence:
+        """The first n tokens of the sequence."""
+        if not 1 <= n <= self.n:
+            raise ValueError(f"a prefix of 1 … {self.n} tokens can be taken, found {n}")
+        return replace(
+            self,
+            q=self.q[:, :n],
+            k=self.k[:, :n],
+            v=self.v[:, :n],
+            padding=None if self.padding is None else self.padding[:n],
+            positions=self.token_positions[:n],
+            tokens=None if self.tokens is None else self.tokens[:n],
+            offsets=None if self.offsets is None else self.offsets[:n],
+            levels=None if self.levels is None else self.levels.prefix(n),
+        )
+
+    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Sequence:
+        """The same sequence in another dtype (float32 or float64) or on another device."""
+
+        def moved(x: Tensor | None) -> Tensor | None:
+            if x is None:
+                return None
+            return x.to(device=device, dtype=dtype if x.is_floating_point() else None)
+
+        calibration = None if self.calibration is None else self.calibration.to(dtype=dtype, device=device)
+        levels = self.levels
+        if levels is not None and device is not None:
+            levels = Levels(sentence=levels.sentence.to(device), paragraph=levels.paragraph.to(device))
+        names = ("q", "k", "v", "padding", "positions", "rotary")
+        return replace(self, levels=levels, calibration=calibration, **{name: moved(getattr(self, name)) for name in names})
+
+
+# ---------------------------------------------------------------------------------------------- what is given back
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What the output cost on this input, counted by formula: not timed, not guessed.
+
+    `multiply_adds` counts one multiplication with its addition; `bytes_moved` what is read and written once per
+    pass of the algorithm; `bytes_peak` the most that is held at once above inputs and output.
+    """
+
+    multiply_adds: int
+    bytes_moved: int
+    bytes_peak: int
+
+    def __add__(self, other: Cost) -> Cost:
+        """The cost of one after the other."""
+        return Cost(
+            multiply_adds=self.multiply_adds + other.multiply_adds,
+            bytes_moved=self.bytes_moved + other.bytes_moved,
+            bytes_peak=max(self.bytes_peak, other.bytes_peak),
+        )
+
+
+class Reason(StrEnum):
+    """Why a pair has the weight it has, for reasons that every mechanism shares; a mechanism adds its own enum."""
+
+    PADDING = "padding"
+    FUTURE = "future"
+    ITSELF = "itself"
+    """The query found no key at all and attends to itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """One pair explained: was it looked at, what does exact attention give it, what does this mechanism, and why.
+
+    `reason` is a member of the mechanism's own enum or of `Reason`; `facts` are the numbers behind the sentence;
+    `text` is one plain sentence.
+    """
+
+    seen: bool
+    exact: float
+    weight: float
+    reason: StrEnum
+    facts: Mapping[str, float | int | str | bool]
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looked:
+    """How much one query looked at: a count and what is counted ("keys", "features", "keys and summaries", …)."""
+
+    count: int
+    unit: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Attended(ABC):
+    """What a mechanism gives back: its output, and views of the map that the output implies.
+
+    `output [h n e]`; `trace` is the mechanism's own frozen dataclass with every random draw and intermediate that a
+    picture needs; `offset [h n e]` is what is added to `rows @ v` (zero but for value embeddings).
+    By definition `rows(all) @ v + offset == output`. Views are computed when asked for and never hold n × n.
+    Subclasses give `_rows` and `_explained`; they override `_seen`, `_pooled` and `_looked` where structure helps.
+    """
+
+    mechanism: Mechanism
+    sequence: Sequence
+    output: Float[Tensor, "h n e"]
+    trace: Any
+    cost: Cost
+    offset: Float[Tensor, "h n e"] | None = field(default=None)
+
+    @abstractmethod
+    def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
+        """The implied weights of the chosen queries over all keys; zero for a padded query."""
+
+    def _seen(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Bool[Tensor, "g r n"]:
+        """Which keys were looked at; a mechanism that sees all that the mask allows leaves this as it is."""
+        return self.sequence.allowed(queries).expand(len(heads), -1, -1)
+
+    @abstractmethod
+    def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
+        """The sentence for a pair that the mask allows and where neither token is padding."""
+
+    def _looked(self, head: int, query: int) -> Looked:
+        one = torch.tensor([query], device=self.output.device)
+        count = self._seen(one, torch.tensor([head], device=self.output.device)).sum()
+        return Looked(count=int(count), unit="keys")
+
+    def _pooled(
+        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
+    ) -> Float[Tensor, "g H W"]:
+        """Stream the rows of the window; `rows` and `columns` are the cells' edges, one more than there are cells."""
+        device, dtype = self.output.device, self.output.dtype
+        height, width = len(rows) - 1, len(columns) - 1
+        cell_of_column = torch.bucketize(
+            torch.arange(columns[0], columns[-1], device=device), torch.tensor(columns[1:-1], device=device), right=True
+        )
+        operation: Literal["sum", "amax"] = "sum" if reduce == "mean" else "amax"
+        fill = 0.0 if reduce == "mean" else -math.inf
+        out = torch.full((len(heads), height, width), fill, device=device, dtype=dtype)
+        cell_of_row = torch.bucketize(
+            torch.arange(rows[0], rows[-1], device=device), torch.tensor(rows[1:-1], device=device), right=True
+        )
+        step = max(1, STREAM_CELLS // (len(heads) * self.sequence.n))
+        for start in range(rows[0], rows[-1], step):
+            stop = min(start + step, rows[-1])
+            part = self._rows(torch.arange(start, stop, device=device), heads)[..., columns[0] : columns[-1]]
+            cells = torch.full((len(heads), stop - start, width), fill, device=device, dtype=dtype)
+            cells.scatter_reduce_(2, cell_of_column.expand_as(part), part, operation)
+            index = cell_of_row[start - rows[0] : stop - rows[0], None].expand_as(cells)
+            out.scatter_reduce_(1, index, cells, operation)
+        if reduce == "mean":
+            tall, wide = torch.tensor(rows, device=device).diff(), torch.tensor(columns, device=device).diff()
+            out /= (tall[:, None] * wide[None, :]).to(dtype)
+        return out
+
+    def rows(self, queries: Index = None, keys: Index = None, heads: Index = None) -> Float[Tensor, "g r c"]:
+        """The implied weights `[heads, queries, keys]`. Cost: at most r·n·(d + e) per head; memory r·n."""
+        chosen = self._indices(queries, heads)
+        weights = self._rows(*chosen)
+        return weights if keys is None else weights[..., resolve(keys, self.sequence.n, "keys", weights.device)]
+
+    def seen(self, queries: Index = None, keys: Index = None, heads: Index = None) -> Bool[Tensor, "g r c"]:
+        """Which pairs the mechanism looked at, `[heads, queries, keys]`; looked at and given nothing is still seen."""
+        looked = self._seen(*self._indices(queries, heads))
+        return looked if keys is None else looked[..., resolve(keys, self.sequence.n, "keys", looked.device)]
+
+    def pooled(
+        self,
+        queries: tuple[int, int] | None = None,
+        keys: tuple[int, int] | None = None,
+        shape: tuple[int, int] = (512, 512),
+        reduce: Reduce = "mean",
+        heads: Index = None,
+    ) -> Float[Tensor, "g H W"]:
+        """The map of a window [start, stop) of queries and keys in at most `shape` cells, each the mean or the largest.
+
+        Cell edges are those of `edges(start, stop, cells)`. Cost: the structure's where it has one, else it streams rows.
+        """
+        n = self.sequence.n
+        spans = []
+        for name, window, cells in (("queries", queries, shape[0]), ("keys", keys, shape[1])):
+            start, stop = (0, n) if window is None else window
+            if not 0 <= start < stop <= n:
+                raise ValueError(f"the window of {name} must lie within 0 … {n} and hold a token, found {start} … {stop}")
+            if cells < 1:
+                raise ValueError(f"a pooled map needs at least one cell along {name}, found {cells}")
+            spans.append(edges(start, stop, cells))
+        if reduce not in get_args(Reduce):
+            raise ValueError(f"reduce must be 'mean' or 'max', found {reduce!r}")
+        return self._pooled(spans[0], spans[1], reduce, resolve(heads, self.sequence.h, "heads", self.output.device))
+
+    def looked(self, head: int, query: int) -> Looked:
+        """How many keys (or features, or summaries) this query looked at: the real count, not the dial."""
+        _inside(head, self.sequence.h, "head")
+        _inside(query, self.sequence.n, "query")
+        return self._looked(head, query)
+
+    def explain(self, head: int, query: int, key: int) -> Explanation:
+        """Why this mechanism does or does not see `key` from `query`. Cost: two rows.
+
+        Raises: ValueError when head, query or key lies outside the sequence.
+        """
+        for name, value, size in (
+            ("head", head, self.sequence.h),
+            ("query", query, self.sequence.n),
+            ("key", key, self.sequence.n),
+        ):
+            _inside(value, size, name)
+        sequence = self.sequence
+        exact = float(exact_rows(sequence, query, head)[0, 0, key])
+        weight = float(self.rows(query, key, head))
+        if not (sequence.real[query] and sequence.real[key]):
+            which = "query" if not sequence.real[query] else "key"
+            return Explanation(
+                seen=False, exact=exact, weight=weight, reason=Reason.PADDING, facts={"padded": which},
+                text=f"The {which} is padding: it is no token of the text and takes no part.",
+            )  # fmt: skip
+        seen = bool(self.seen(query, key, head))
+        if sequence.causal and key > query and not seen:
+            return Explanation(
+                seen=False, exact=exact, weight=weight, reason=Reason.FUTURE, facts={"ahead": key - query},
+                text=f"The key lies {key - query} tokens ahead, and the mask hides the future.",
+            )  # fmt: skip
+        return self._explained(head, query, key, seen, exact, weight)
+
+    def _indices(self, queries: Index, heads: Index) -> tuple[Int[Tensor, "r"], Int[Tensor, "g"]]:
+        device = self.output.device
+        return (
+            resolve(queries, self.sequence.n, "queries", device),
+            resolve(heads, self.sequence.h, "heads", device),
+        )
+
+
+# ------------------------------------------------------------------------------------------------ what a mechanism is
+
+
+Scale: TypeAlias = Literal["linear", "log2", "log10"]
+Origin: TypeAlias = Literal["none", "random draw", "fitted here", "learned in the paper, untrained here"]
+"""Where a mechanism's parameters come from: the badge beside its name."""
+
+Family: TypeAlias = Literal["reference", "by place", "by content", "compressed", "changes the score"]
+
+
+def dial(
+    default: Any,
+    *,
+    title: str,
+    symbol: str = "",
+    help: str = "",
+    ge: float | None = None,
+    le: float | None = None,
+    scale: Scale = "linear",
+    options: Mapping[str, str] | None = None,
+    when: Mapping[str, tuple[Any, ...]] | None = None,
+) -> Any:
+    """Declare a dial: a field with bounds, a scale, a help text and its symbol in the formula.
+
+    `options` gives each value of a choice its label; `when` names the values of other dials at which this one matters
+    (the app hides it otherwise): `when={"variant": ("svd", "nystrom")}`.
+    """
+    extra: dict[str, Any] = {"symbol": symbol, "scale": scale}
+    if options is not None:
+        extra["options"] = dict(options)
+    if when is not None:
+        extra["when"] = {name: list(values) for name, values in when.items()}
+    return Field(default, title=title, description=help, ge=ge, le=le, json_schema_extra=extra)
+
+
+class Mechanism(BaseModel, ABC):
+    """One way to attend. Its fields are its dials; it is frozen, and it refuses unknown dials.
+
+    Class facts: `key`, `title`, `idea` (one sentence), `paper` (author, year, arXiv), `complexity` (of the output),
+    `family` (its colour), `differentiable` (gradients reach q, k and v), `causal_note` (how it keeps from
+    seeing the future, and what its leaking mode is, if it has one), `shares` (None, or why its rows are not shares).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    key: ClassVar[str]
+    title: ClassVar[str]
+    idea: ClassVar[str]
+    paper: ClassVar[str]
+    complexity: ClassVar[str]
+    family: ClassVar[Family]
+    order: ClassVar[int]
+    """Where it stands when mechanisms are listed side by side."""
+    approximates: ClassVar[bool] = True
+    """False for a mechanism that computes another score on purpose: it is no point of the fidelity chart."""
+
+    seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Chooses the random draw.")
+
+    @abstractmethod
+    def _attend(self, sequence: Sequence) -> Attended:
+        """Compute the output by the mechanism's own algorithm; the sequence has not been refused."""
+
+    def attend(self, sequence: Sequence) -> Attended:
+        """Read a sequence. Raises: Refused, with the sentence of `refuses`, when this setting cannot read it."""
+        if (sentence := self.refuses(sequence)) is not None:
+            raise Refused(sentence)
+        return self._attend(sequence)
+
+    def refuses(self, sequence: Sequence) -> str | None:
+        """The sentence why this setting cannot read this sequence, or None."""
+        return None
+
+    def limit(self, n: int) -> Self | None:
+        """The setting of this variant that equals exact attention on n tokens, or None (see `no_limit`)."""
+        return None
+
+    @property
+    def no_limit(self) -> str | None:
+        """Why this variant has no setting that equals exact attention; None when it has one."""
+        return None
+
+    @abstractmethod
+    def ladder(self, n: int) -> tuple[Self, ...]:
+        """A handful of settings of this variant from cheap to exact, for n tokens; at least one."""
+
+    @abstractmethod
+    def budgeted(self, keys: int, n: int) -> Self:
+        """The setting of this variant at which a query looks at about `keys` keys (or features) of n."""
+
+    @classmethod
+    def variants(cls) -> tuple[Self, ...]:
+        """One setting, otherwise default, for each kind of this mechanism: by default each value of `variant`."""
+        if "variant" not in cls.model_fields:
+            return (cls(),)
+        return tuple(cls.model_validate({"variant": value}) for value in get_args(cls.model_fields["variant"].annotation))
+
+    @property
+    def label(self) -> str:
+        """The title with the variant, short enough for a chart."""
+        return self.title
+
+    @property
+    def parameters(self) -> Origin:
+        """Where this variant's parameters come from."""
+        return "none"
+
+    @property
+    def shares(self) -> str | None:
+        """None when every row is non-negative and sums to 1; else why this variant's are not."""
+        return None
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether gradients of the output reach q, k and v in this variant."""
+        return True
+
+    @property
+    def leaks(self) -> str | None:
+        """None when no causal output depends on a later token; else the sentence that says how this setting leaks."""
+        return None
+
+    def with_dials(self, **dials: Any) -> Self:
+        """The same mechanism with some dials changed, validated again."""
+        return type(self).model_validate({**self.model_dump(), **dials})
+
+
+# --------------------------------------------------------------------------------------------------- shared arithmetic
+
+
+def resolve(index: Index, size: int, name: str, device: torch.device) -> Int[Tensor, "r"]:
+    """Turn an index into a 1-d tensor of numbers in 0 … size − 1. Raises: ValueError naming the one that is outside."""
+    if index is None:
+        return torch.arange(size, device=device)
+    if isinstance(index, slice):
+        return torch.arange(size, device=device)[index]
+    chosen = torch.as_tensor(index, device=device)
+    if chosen.dtype == torch.bool:
+        chosen = chosen.nonzero().squeeze(-1)
+    chosen = chosen.reshape(-1).to(torch.int64)
+    outside = chosen[(chosen < 0) | (chosen >= size)]
+    if len(outside):
+        raise ValueError(f"{name} must lie in 0 … {size - 1}, found {int(outside[0])}")
+    return chosen
+
+
+def edges(start: int, stop: int, cells: int) -> list[int]:
+    """Edges of at most `cells` cells, as equal as whole tokens allow, that cover [start, stop)."""
+    count = min(cells, stop - start)
+    return [start + (stop - start) * i // count for i in range(count + 1)]
+
+
+def exact_rows(sequence: Sequence, queries: Index = None, heads: Index = None) -> Float[Tensor, "g r n"]:
+    """Rows of exact attention, softmax(q kᵀ/√d) under the mask; zero for a padded query. Cost g·r·n·d; memory g·r·n."""
+    rows = resolve(queries, sequence.n, "queries", sequence.q.device)
+    chosen = resolve(heads, sequence.h, "heads", sequence.q.device)
+    scores = sequence.q[chosen][:, rows] @ sequence.k[chosen].mT / math.sqrt(sequence.d)
+    mask = sequence.allowed(rows)
+    weights = scores.masked_fill(~mask, -math.inf).softmax(-1)
+    return torch.where(mask.any(-1)[:, None], weights, torch.zeros_like(weights))
+
+
+def row_chunks(n: int, width: int, cells: int = STREAM_CELLS) -> Iterator[slice]:
+    """Slices of 0 … n − 1 so that each holds at most `cells` numbers of `width` a row."""
+    step = max(1, cells // max(1, width))
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))
+
+
+def _shape(x: Tensor) -> list[int]:
+    return list(x.shape)
+
+
+def _inside(value: int, size: int, name: str) -> None:
+    if not 0 <= value < size:
+        raise ValueError(f"{name} must lie in 0 … {size - 1}, found {value}")

@@ -1,0 +1,1 @@
+"""Figures, tables and studies as files, without a browser."""

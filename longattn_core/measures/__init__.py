@@ -1,0 +1,1 @@
+"""What is measured of a mechanism: fidelity, spread, reach, cost, and the closed forms of theory."""

@@ -1,0 +1,50 @@
+"""Softmax under a mask, and softmaxes merged by their logarithms of sums.
+
+Source: the merge is the identity behind FlashAttention (Dao et al. 2022, arXiv:2205.14135, section 3.1).
+"""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from longattn_core.contracts import Sequence, row_chunks
+
+
+def masked_softmax(scores: Float[Tensor, "*b c"], mask: Bool[Tensor, "*b c"]) -> Float[Tensor, "*b c"]:
+    """Softmax over the last axis where `mask` is True; a row with nothing to see is zero, and its gradient too."""
+    some = mask.any(-1, keepdim=True)
+    # A row of -inf only would be nan in value and gradient: give it finite scores first, then zero.
+    safe = torch.where(some, scores.masked_fill(~mask, -math.inf), torch.zeros_like(scores))
+    return torch.where(some & mask, safe.softmax(-1), torch.zeros_like(scores))
+
+
+def softmax_and_lse(
+    scores: Float[Tensor, "*b c"], mask: Bool[Tensor, "*b c"]
+) -> tuple[Float[Tensor, "*b c"], Float[Tensor, "*b"]]:
+    """`masked_softmax` and the logarithm of each row's sum of exponentials; −inf for a row with nothing to see."""
+    return masked_softmax(scores, mask), scores.masked_fill(~mask, -math.inf).logsumexp(-1)
+
+
+def merge(
+    output: Float[Tensor, "*b e"], lse: Float[Tensor, "*b"], other: Float[Tensor, "*b e"], other_lse: Float[Tensor, "*b"]
+) -> tuple[Float[Tensor, "*b e"], Float[Tensor, "*b"]]:
+    """Two softmax outputs over disjoint keys as one over their union, by their logsumexps; −inf means no key."""
+    total = torch.logaddexp(lse, other_lse)
+    ceiling = torch.where(total == -math.inf, torch.zeros_like(total), total)  # exp(−inf − −inf) is nan
+    share, other_share = (lse - ceiling).exp(), (other_lse - ceiling).exp()
+    return output * share[..., None] + other * other_share[..., None], total
+
+
+def streaming_attention(sequence: Sequence) -> Float[Tensor, "h n e"]:
+    """Exact attention, queries in chunks so that n × n is never held. Cost h·n²·(d + e); memory about 32 MB above the output."""
+    keys, root = sequence.k.mT, math.sqrt(sequence.d)
+    parts = []
+    for rows in row_chunks(sequence.n, sequence.n * sequence.h):
+        visible = slice(0, rows.stop if sequence.causal else sequence.n)
+        scores = sequence.q[:, rows] @ keys[..., visible] / root
+        index = torch.arange(rows.start, rows.stop, device=scores.device)
+        mask = sequence.allowed(index)[:, visible]
+        parts.append(masked_softmax(scores, mask.expand_as(scores)) @ sequence.v[:, visible])
+    return torch.cat(parts, dim=1)

@@ -1,0 +1,27 @@
+"""Shapes are checked while the tests run; one thread a worker, so that workers do not fight over the cores."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from jaxtyping import install_import_hook
+
+import tests.shapes  # the hook finds the checker by this name
+
+install_import_hook("longattn_core", "tests.shapes.checked")
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+torch.set_num_threads(1)
+settings.register_profile("laboratory", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("laboratory")
+
+
+@pytest.fixture(autouse=True)
+def _global_draws_stay_untouched():
+    """No test and no code under test may draw from the global generator."""
+    before = torch.random.get_rng_state()
+    yield
+    assert torch.equal(before, torch.random.get_rng_state()), "something drew from torch's global generator"
