@@ -29,7 +29,7 @@ STREAM_CELLS = 1 << 22
 """How many weights a view holds at once when it streams rows (32 MB in float64)."""
 
 
-class Refused(ValueError):
+class Refused(ValueError):  # noqa: N818  (it is an answer, not a fault)
     """A mechanism cannot read this sequence; the message is the sentence that a person reads."""
 
 
@@ -43,8 +43,8 @@ class Levels:
     `sentence` and `paragraph` are non-decreasing `[n]` integers, and a sentence lies in one paragraph.
     """
 
-    sentence: Int[Tensor, "n"]
-    paragraph: Int[Tensor, "n"]
+    sentence: Int[Tensor, n]
+    paragraph: Int[Tensor, n]
 
     def __post_init__(self) -> None:
         for name in ("sentence", "paragraph"):
@@ -82,9 +82,9 @@ class Sequence:
     k: Float[Tensor, "h n d"]
     v: Float[Tensor, "h n e"]
     causal: bool = False
-    padding: Bool[Tensor, "n"] | None = None
-    positions: Int[Tensor, "n"] | None = None
-    rotary: Float[Tensor, "half"] | None = None
+    padding: Bool[Tensor, n] | None = None
+    positions: Int[Tensor, n] | None = None
+    rotary: Float[Tensor, half] | None = None
     heads: tuple[int, ...] | None = None
     total_heads: int | None = None
     key_value_groups: int = 1
@@ -129,12 +129,16 @@ class Sequence:
             )
         for name, x in (("q", q), ("k", k), ("v", v)):
             if not bool(torch.isfinite(x).all()):
-                raise ValueError(f"{name} holds {int((~torch.isfinite(x)).sum())} values that are infinite or not numbers")
+                raise ValueError(
+                    f"{name} holds {int((~torch.isfinite(x)).sum())} values that are infinite or not numbers"
+                )
 
     def _check_facts(self, n: int, d: int) -> None:
         if self.padding is not None:
             if self.padding.shape != (n,) or self.padding.dtype != torch.bool:
-                raise ValueError(f"padding must be a bool tensor [{n}], found {self.padding.dtype} {_shape(self.padding)}")
+                raise ValueError(
+                    f"padding must be a bool tensor [{n}], found {self.padding.dtype} {_shape(self.padding)}"
+                )
             if not bool(self.padding.any()):
                 raise ValueError("padding marks every token as padding; at least one must be real")
         if self.token_positions.shape != (n,) or self.token_positions.dtype != torch.int64:
@@ -191,13 +195,13 @@ class Sequence:
         return self.total_heads
 
     @property
-    def token_positions(self) -> Int[Tensor, "n"]:
+    def token_positions(self) -> Int[Tensor, n]:
         """The position of each token."""
         assert self.positions is not None
         return self.positions
 
     @property
-    def real(self) -> Bool[Tensor, "n"]:
+    def real(self) -> Bool[Tensor, n]:
         """True for a real token, False for padding."""
         if self.padding is None:
             return torch.ones(self.n, dtype=torch.bool, device=self.q.device)
@@ -263,7 +267,9 @@ class Sequence:
         if levels is not None and device is not None:
             levels = Levels(sentence=levels.sentence.to(device), paragraph=levels.paragraph.to(device))
         names = ("q", "k", "v", "padding", "positions", "rotary")
-        return replace(self, levels=levels, calibration=calibration, **{name: moved(getattr(self, name)) for name in names})
+        return replace(
+            self, levels=levels, calibration=calibration, **{name: moved(getattr(self, name)) for name in names}
+        )
 
 
 # ---------------------------------------------------------------------------------------------- what is given back
@@ -341,10 +347,10 @@ class Attended(ABC):
     offset: Float[Tensor, "h n e"] | None = field(default=None)
 
     @abstractmethod
-    def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
+    def _rows(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Float[Tensor, "g r n"]:
         """The implied weights of the chosen queries over all keys; zero for a padded query."""
 
-    def _seen(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Bool[Tensor, "g r n"]:
+    def _seen(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Bool[Tensor, "g r n"]:
         """Which keys were looked at; a mechanism that sees all that the mask allows leaves this as it is."""
         return self.sequence.allowed(queries).expand(len(heads), -1, -1)
 
@@ -358,7 +364,7 @@ class Attended(ABC):
         return Looked(count=int(count), unit="keys")
 
     def _pooled(
-        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
+        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, g]
     ) -> Float[Tensor, "g H W"]:
         """Stream the rows of the window; `rows` and `columns` are the cells' edges, one more than there are cells."""
         device, dtype = self.output.device, self.output.dtype
@@ -413,7 +419,9 @@ class Attended(ABC):
         for name, window, cells in (("queries", queries, shape[0]), ("keys", keys, shape[1])):
             start, stop = (0, n) if window is None else window
             if not 0 <= start < stop <= n:
-                raise ValueError(f"the window of {name} must lie within 0 … {n} and hold a token, found {start} … {stop}")
+                raise ValueError(
+                    f"the window of {name} must lie within 0 … {n} and hold a token, found {start} … {stop}"
+                )
             if cells < 1:
                 raise ValueError(f"a pooled map needs at least one cell along {name}, found {cells}")
             spans.append(edges(start, stop, cells))
@@ -455,7 +463,7 @@ class Attended(ABC):
             )  # fmt: skip
         return self._explained(head, query, key, seen, exact, weight)
 
-    def _indices(self, queries: Index, heads: Index) -> tuple[Int[Tensor, "r"], Int[Tensor, "g"]]:
+    def _indices(self, queries: Index, heads: Index) -> tuple[Int[Tensor, r], Int[Tensor, g]]:
         device = self.output.device
         return (
             resolve(queries, self.sequence.n, "queries", device),
@@ -557,7 +565,14 @@ class Mechanism(BaseModel, ABC):
         """One setting, otherwise default, for each kind of this mechanism: by default each value of `variant`."""
         if "variant" not in cls.model_fields:
             return (cls(),)
-        return tuple(cls.model_validate({"variant": value}) for value in get_args(cls.model_fields["variant"].annotation))
+        return tuple(
+            cls.model_validate({"variant": value}) for value in get_args(cls.model_fields["variant"].annotation)
+        )
+
+    @classmethod
+    def showcase(cls) -> tuple[Self, ...]:
+        """The variants that stand beside the other mechanisms in one picture: the default one, if nothing else is said."""
+        return (cls(),)
 
     @property
     def label(self) -> str:
@@ -592,7 +607,7 @@ class Mechanism(BaseModel, ABC):
 # --------------------------------------------------------------------------------------------------- shared arithmetic
 
 
-def resolve(index: Index, size: int, name: str, device: torch.device) -> Int[Tensor, "r"]:
+def resolve(index: Index, size: int, name: str, device: torch.device) -> Int[Tensor, r]:
     """Turn an index into a 1-d tensor of numbers in 0 … size − 1. Raises: ValueError naming the one that is outside."""
     if index is None:
         return torch.arange(size, device=device)

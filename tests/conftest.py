@@ -6,7 +6,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from jaxtyping import install_import_hook
 
-import tests.shapes  # the hook finds the checker by this name
+import tests.shapes  # noqa: F401  (the hook finds the checker by this name)
 
 install_import_hook("longattn_core", "tests.shapes.checked")
 

@@ -1,7 +1,6 @@
 """What every mechanism must hold, looped over the registry: a new one is tested by being there."""
 
 import importlib
-
 import math
 from typing import Literal, get_args, get_origin
 
@@ -200,7 +199,8 @@ def test_ladder_does_not_get_worse(setting):
     for rung in rungs:
         reseeded = [rung.with_dials(seed=seed) for seed in range(seeds)]
         errors = [
-            float((r.attend(s).output - o).norm() / o.norm()) for r, s, o in zip(reseeded, sequences, exact, strict=True)
+            float((r.attend(s).output - o).norm() / o.norm())
+            for r, s, o in zip(reseeded, sequences, exact, strict=True)
         ]
         medians.append(sorted(errors)[seeds // 2])
     assert all(later <= earlier + 1e-12 for earlier, later in zip(medians, medians[1:], strict=False)), medians
@@ -261,7 +261,11 @@ def test_pooled_maps_are_pooled_rows(setting, reduce):
     sequence = readable(setting, 130, padding="holes")
     attended = setting.attend(sequence)
     rows = attended.rows()
-    for queries, keys, shape in (((0, 130), (0, 130), (13, 7)), ((40, 97), (5, 61), (9, 200)), ((129, 130), (0, 3), (4, 1))):
+    for queries, keys, shape in (
+        ((0, 130), (0, 130), (13, 7)),
+        ((40, 97), (5, 61), (9, 200)),
+        ((129, 130), (0, 3), (4, 1)),
+    ):
         pooled = attended.pooled(queries, keys, shape, reduce)
         tops, sides = edges(*queries, shape[0]), edges(*keys, shape[1])
         assert pooled.shape == (2, len(tops) - 1, len(sides) - 1)

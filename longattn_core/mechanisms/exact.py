@@ -33,14 +33,14 @@ class ExactReason(StrEnum):
 class ExactTrace:
     """The factor on each query's scores, `[n]`: 1 for plain scaled dot-product attention."""
 
-    factor: Float[Tensor, "n"]
+    factor: Float[Tensor, n]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ExactMap(ScoredMap):
     """The softmax map itself."""
 
-    def _scores(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
+    def _scores(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Float[Tensor, "g r n"]:
         sequence = self.sequence
         q = sequence.q[heads][:, queries] * self.trace.factor[queries, None]
         return q @ sequence.k[heads].mT / math.sqrt(sequence.d)
@@ -52,7 +52,8 @@ class ExactMap(ScoredMap):
         facts = {"rank": rank, "visible": visible, "uniform": 1 / visible}
         reason = ExactReason.LEADS if rank == 1 else ExactReason.OUTWEIGHED
         place = "the largest weight" if rank == 1 else f"the weight of rank {rank}"
-        text = f"Exact attention sees every key; this one has {place} of {visible} ({weight:.3g}; an equal share is {1 / visible:.3g})."
+        shares = f"({weight:.3g}; an equal share is {1 / visible:.3g})"
+        text = f"Exact attention sees every key; this one has {place} of {visible} {shares}."
         return Explanation(seen=seen, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
 
 
@@ -99,7 +100,7 @@ class Exact(Mechanism):
             mechanism=self, sequence=sequence, output=output, trace=ExactTrace(factor=factor), cost=_cost(sequence)
         )
 
-    def _factor(self, sequence: Sequence) -> Float[Tensor, "n"]:
+    def _factor(self, sequence: Sequence) -> Float[Tensor, n]:
         ones = torch.ones(sequence.n, dtype=sequence.q.dtype, device=sequence.q.device)
         if self.variant == "temperature":
             return ones / self.temperature

@@ -23,10 +23,10 @@ class ScoredMap(Attended):
     """A map that is a softmax over every key the mask allows: the subclass gives the scores."""
 
     @abstractmethod
-    def _scores(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
+    def _scores(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Float[Tensor, "g r n"]:
         """The scores before the mask, scaled as they enter the softmax."""
 
-    def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
+    def _rows(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Float[Tensor, "g r n"]:
         scores = self._scores(queries, heads)
         return masked_softmax(scores, self.sequence.allowed(queries).expand_as(scores))
 
@@ -47,7 +47,7 @@ class SparseMap(Attended):
     """A map that is zero but for a short list of keys a row: the subclass gives the list. Views cost r·c, not r·n."""
 
     @abstractmethod
-    def _entries(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Entries:
+    def _entries(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Entries:
         """The keys that were looked at and their weights, for the chosen queries and heads."""
 
     @property
@@ -55,13 +55,13 @@ class SparseMap(Attended):
         """About how many slots a row of entries has: sets how many rows are streamed at once."""
         return int(self.sequence.n**0.5) + 64
 
-    def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
+    def _rows(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Float[Tensor, "g r n"]:
         entries = self._entries(queries, heads)
         weights = entries.weights
         out = torch.zeros(*weights.shape[:2], self.sequence.n, dtype=weights.dtype, device=weights.device)
         return out.scatter_add(2, entries.keys.clamp_min(0), weights)
 
-    def _seen(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Bool[Tensor, "g r n"]:
+    def _seen(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Bool[Tensor, "g r n"]:
         entries = self._entries(queries, heads)
         found = (entries.keys >= 0).to(torch.int8)
         counts = torch.zeros(*found.shape[:2], self.sequence.n, dtype=torch.int8, device=found.device)
@@ -73,7 +73,7 @@ class SparseMap(Attended):
         return Looked(count=int((entries.keys >= 0).sum()), unit="keys")
 
     def _pooled(
-        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
+        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, g]
     ) -> Float[Tensor, "g H W"]:
         device, dtype = self.output.device, self.output.dtype
         height, width = len(rows) - 1, len(columns) - 1
@@ -116,20 +116,20 @@ class FactoredMap(Attended):
     """
 
     @abstractmethod
-    def _left(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r m"]:
+    def _left(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Float[Tensor, "g r m"]:
         """The left factor's rows, normalised, zero for a padded query."""
 
     @abstractmethod
-    def _right(self, keys: Int[Tensor, "c"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g c m"]:
+    def _right(self, keys: Int[Tensor, c], heads: Int[Tensor, g]) -> Float[Tensor, "g c m"]:
         """The right factor's rows (one a key), zero for a padded key."""
 
-    def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
+    def _rows(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Float[Tensor, "g r n"]:
         everything = torch.arange(self.sequence.n, device=self.output.device)
         rows = self._left(queries, heads) @ self._right(everything, heads).mT
         return torch.where(self.sequence.allowed(queries), rows, torch.zeros_like(rows))
 
     def _pooled(
-        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
+        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, g]
     ) -> Float[Tensor, "g H W"]:
         if reduce == "max":
             return super()._pooled(rows, columns, reduce, heads)
@@ -148,8 +148,8 @@ class FactoredMap(Attended):
         sums: Float[Tensor, "g H W"],
         left: Float[Tensor, "g r m"],
         right: Float[Tensor, "g c m"],
-        tops: Int[Tensor, "H1"],
-        sides: Int[Tensor, "W1"],
+        tops: Int[Tensor, H1],
+        sides: Int[Tensor, W1],
     ) -> Float[Tensor, "g H W"]:
         """Drop what lies in the future: whole cells are zero, and a cell that the diagonal crosses is summed pair by pair."""
         first, last = tops[:-1, None], tops[1:, None] - 1
@@ -159,12 +159,14 @@ class FactoredMap(Attended):
         for row, column in crossed.nonzero().tolist():
             r0, r1, c0, c1 = int(tops[row]), int(tops[row + 1]), int(sides[column]), int(sides[column + 1])
             block = left[:, r0 - tops[0] : r1 - tops[0]] @ right[:, c0 - sides[0] : c1 - sides[0]].mT
-            past = torch.arange(c0, c1, device=block.device)[None, :] <= torch.arange(r0, r1, device=block.device)[:, None]
+            past = (
+                torch.arange(c0, c1, device=block.device)[None, :] <= torch.arange(r0, r1, device=block.device)[:, None]
+            )
             sums[:, row, column] = (block * past).sum((1, 2))
         return sums
 
 
-def _block_sums(x: Float[Tensor, "g r m"], block_edges: Int[Tensor, "B1"]) -> Float[Tensor, "g B m"]:
+def _block_sums(x: Float[Tensor, "g r m"], block_edges: Int[Tensor, B1]) -> Float[Tensor, "g B m"]:
     """Sums over consecutive blocks of rows; edges are absolute, the first one is row 0 of x."""
     cells = torch.repeat_interleave(torch.arange(len(block_edges) - 1, device=x.device), block_edges.diff())
     out = torch.zeros(x.shape[0], len(block_edges) - 1, x.shape[2], dtype=x.dtype, device=x.device)

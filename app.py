@@ -1,0 +1,8 @@
+"""LongAttn Lab in the browser: `streamlit run app.py`, or `make app` for a server that is warm before it is asked."""
+
+import streamlit as st
+
+from pages.kit.menu import navigation
+
+st.set_page_config(page_title="LongAttn Lab", page_icon=":material/visibility:", layout="wide")
+navigation().run()

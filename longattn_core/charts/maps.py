@@ -1,0 +1,148 @@
+"""An attention map as a chart for print: pixels inside real axes, with a colour bar, a caption and what was pooled."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from longattn_core.charts.cells import Reduce, Window, check_tokens, encode, future_cells
+from longattn_core.charts.legend import caption_lines, colour_bar
+from longattn_core.charts.pixels import data_uri, paint
+from longattn_core.charts.scales import Kind, Scale
+from longattn_core.charts.styles import themed
+from longattn_core.charts.theme import Theme
+
+NAMED_TOKENS = 40
+"""Up to this many positions an axis names its tokens; beyond it, it counts them."""
+_SHARPNESS = 960
+
+
+def attention_map_chart(
+    values: npt.ArrayLike,
+    *,
+    theme: Theme,
+    title: str = "",
+    subtitle: str = "",
+    caption: str = "",
+    scale: Kind = "log",
+    top: float = 1.0,
+    window: Window | None = None,
+    reduce: Reduce = "max",
+    causal: bool = False,
+    tokens_rows: Sequence[str] | None = None,
+    tokens_cols: Sequence[str] | None = None,
+    size: int = 480,
+) -> alt.VConcatChart:
+    """A map `[cells, cells]` of weights or signed differences as an Altair chart.
+
+    `window` says which queries and keys the cells cover (all of them, one a cell, if None); tokens name every position
+    of the full map. The picture is one image mark, so a large map costs no more to draw than a small one.
+
+    Raises:
+        ValueError: the map has no cell, or the tokens do not reach to the end of the window.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 2 or 0 in x.shape:
+        raise ValueError(f"a map needs two axes and at least one cell, found shape {list(x.shape)}")
+    window = window or Window(r0=0, r1=x.shape[0], c0=0, c1=x.shape[1])
+    for name, tokens, stop in (("tokens_rows", tokens_rows, window.r1), ("tokens_cols", tokens_cols, window.c1)):
+        if tokens is not None and len(tokens) < stop:
+            check_tokens(tokens, stop, name)
+    measure = Scale(kind=scale, top=top)
+    shape = (x.shape[0], x.shape[1])
+    cells = encode(x, measure, future=future_cells(window, shape) if causal else None)
+    factor = (max(1, -(-_SHARPNESS // shape[0])), max(1, -(-_SHARPNESS // shape[1])))
+    height = size if window.rows == window.cols else max(96, min(size, size * window.rows // window.cols))
+    named = (
+        tokens_rows is not None and window.rows <= NAMED_TOKENS,
+        tokens_cols is not None and window.cols <= NAMED_TOKENS,
+    )
+    room = [
+        0.56 * theme.size("tick") * max((len(visible(token)) for token in tokens or ()), default=0) + 12
+        for tokens in (tokens_rows, tokens_cols)
+    ]
+    frame = pd.DataFrame(
+        {
+            "x": [window.c0], "x2": [window.c1], "y": [window.r0], "y2": [window.r1],
+            "url": [data_uri(paint(cells, theme=theme, kind=scale, factor=factor))],
+        }
+    )  # fmt: skip
+    picture = (
+        alt.Chart(frame)
+        .mark_image(aspect=False, smooth=False)
+        .encode(
+            x=alt.X(
+                "x:Q",
+                scale=alt.Scale(domain=[window.c0, window.c1], nice=False),
+                axis=_axis("key", named=named[1], room=0.85 * room[1]),
+            ),
+            x2="x2:Q",
+            y=alt.Y(
+                "y:Q",
+                scale=alt.Scale(domain=[window.r0, window.r1], reverse=True, nice=False),
+                axis=_axis("query", named=named[0], room=room[0]),
+            ),
+            y2="y2:Q",
+            url="url:N",
+        )
+        .properties(width=size, height=height)
+    )
+    layers: list[Any] = [picture]
+    if named[0] and tokens_rows is not None:
+        layers.append(_names(tokens_rows, window.queries, down=True, theme=theme, edge=0))
+    if named[1] and tokens_cols is not None:
+        layers.append(_names(tokens_cols, window.keys, down=False, theme=theme, edge=height))
+    edge = (
+        alt.Chart(frame.drop(columns="url"))
+        .mark_rect(filled=False, stroke=theme.border)
+        .encode(x="x:Q", x2="x2:Q", y="y:Q", y2="y2:Q")
+    )
+    notes = [text for text in (caption, pooling_note(window, shape, reduce)) if text]
+    shown = set(np.unique(cells.codes).tolist())
+    parts: list[Any] = [alt.layer(*layers, edge), colour_bar(theme, measure, shown, width=size)]
+    if notes:
+        parts.append(caption_lines(notes, theme=theme, width=size))
+    chart: alt.VConcatChart = alt.vconcat(*parts, spacing=12).resolve_scale(x="independent", y="independent")
+    if title:
+        chart = chart.properties(title=alt.TitleParams(text=title, subtitle=[subtitle] if subtitle else []))
+    drawn: alt.VConcatChart = themed(chart, theme)
+    return drawn
+
+
+def pooling_note(window: Window, shape: tuple[int, int], reduce: Reduce) -> str:
+    """What one cell of a pooled map joins, in words; empty where each cell is one pair."""
+    rows, cols = -(-window.rows // shape[0]), -(-window.cols // shape[1])
+    if rows * cols == 1:
+        return ""
+    even = window.rows % shape[0] == 0 and window.cols % shape[1] == 0
+    return f"Each cell: the {'largest' if reduce == 'max' else 'mean'} of {'' if even else 'up to '}{rows} × {cols} weights."
+
+
+def _axis(side: str, *, named: bool, room: float) -> alt.Axis:
+    if named:
+        return alt.Axis(title=f"{side} (token)", labels=False, ticks=False, grid=False, titlePadding=room)
+    return alt.Axis(title=f"{side} (token position)", grid=False, tickCount=6, format="d", tickMinStep=1)
+
+
+def _names(tokens: Sequence[str], span: tuple[int, int], *, down: bool, theme: Theme, edge: float) -> Any:
+    """Token strings along one side of the picture, drawn as data so that no token can be read as an expression."""
+    frame = pd.DataFrame({"at": np.arange(*span) + 0.5, "token": [visible(token) for token in tokens[slice(*span)]]})
+    size = theme.size("tick")
+    if down:
+        mark = alt.Chart(frame).mark_text(align="right", baseline="middle", dx=-4, fontSize=size, color=theme.muted)
+        return mark.encode(y=alt.Y("at:Q"), x=alt.value(0), text="token:N")
+    mark = alt.Chart(frame).mark_text(
+        align="right", baseline="middle", angle=300, dx=-4, dy=2, fontSize=size, color=theme.muted
+    )
+    return mark.encode(x=alt.X("at:Q"), y=alt.value(edge), text="token:N")
+
+
+def visible(token: str, longest: int = 14) -> str:
+    """A token as a label: line breaks and blanks made visible, control characters replaced, long ones cut."""
+    text = token.replace("\r\n", "↵").replace("\n", "↵").replace("\t", "⇥")
+    text = "".join(character if character.isprintable() or character == " " else "□" for character in text)
+    text = text.strip() or "␣"
+    return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -1,0 +1,47 @@
+"""Cells as pixels: a small PNG writer, and the hatch of the future, for pictures that no browser draws."""
+
+import base64
+import struct
+import zlib
+
+import numpy as np
+import numpy.typing as npt
+
+from longattn_core.charts.cells import Encoded
+from longattn_core.charts.oklab import rgb
+from longattn_core.charts.scales import Kind
+from longattn_core.charts.theme import BELOW, FUTURE, Theme
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def png(pixels: Pixels) -> bytes:
+    """A PNG file of pixels `[height, width, 3]`."""
+    height, width, _ = pixels.shape
+    lines = np.zeros((height, 1 + 3 * width), dtype=np.uint8)
+    lines[:, 1:] = pixels.reshape(height, 3 * width)
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = zlib.compress(lines.tobytes(), 6)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def data_uri(pixels: Pixels) -> str:
+    """The pixels as a PNG inside a URI, which a chart carries with it: nothing is fetched to draw it."""
+    return "data:image/png;base64," + base64.b64encode(png(pixels)).decode("ascii")
+
+
+def paint(cells: Encoded, *, theme: Theme, kind: Kind, factor: tuple[int, int] = (1, 1)) -> Pixels:
+    """Cells `[rows, columns]` as pixels, each cell `factor` pixels high and wide, the future hatched."""
+    colours = theme.palette(kind)[cells.codes]
+    if kind != "difference":
+        below = cells.codes == BELOW
+        colours[below] = theme.negatives[cells.fine[below]]
+    pixels = colours.repeat(factor[0], axis=0).repeat(factor[1], axis=1)
+    future = (cells.codes == FUTURE).repeat(factor[0], axis=0).repeat(factor[1], axis=1)
+    rows, columns = np.indices(future.shape, sparse=True)
+    pixels[future & ((rows + columns) % 12 < 2)] = rgb(theme.hatch)
+    return np.ascontiguousarray(pixels)

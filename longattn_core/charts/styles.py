@@ -1,0 +1,86 @@
+"""The theme as Altair and Plotly take it: the same fonts, grid and colours in every chart, and no legends."""
+
+from typing import TYPE_CHECKING, Any
+
+from longattn_core.charts.oklab import hexadecimal
+from longattn_core.charts.theme import FONT, MECHANISM_COLOURS, Theme
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+def altair_config(theme: Theme) -> dict[str, Any]:
+    """The theme as a Vega-Lite `config`. Lines are labelled directly, so legends are off."""
+    tick, label, title = theme.size("tick"), theme.size("label"), theme.size("answer")
+    axis = {
+        "labelFontSize": tick,
+        "titleFontSize": label,
+        "titleFontWeight": "normal",
+        "labelColor": theme.muted,
+        "titleColor": theme.text,
+        "gridColor": theme.grid,
+        "domainColor": theme.border,
+        "tickColor": theme.border,
+    }
+    return {
+        "background": theme.background,
+        "font": FONT,
+        "padding": 8,
+        "axis": axis,
+        "legend": {"disable": True},
+        "view": {"stroke": None},
+        "title": {
+            "anchor": "start",
+            "fontSize": title,
+            "fontWeight": 600,
+            "color": theme.text,
+            "subtitleColor": theme.muted,
+            "subtitleFontSize": label,
+        },
+        "text": {"color": theme.text, "fontSize": label},
+        "rule": {"color": theme.border},
+        "point": {"size": 70, "filled": True},
+        "line": {"strokeWidth": 2},
+        "range": {
+            "category": [theme.style(key).colour for key in MECHANISM_COLOURS],
+            "ramp": [hexadecimal(colour) for colour in theme.weights[::15]],
+            "diverging": [hexadecimal(colour) for colour in theme.differences[::14]],
+        },
+    }
+
+
+def themed(chart: Any, theme: Theme) -> Any:
+    """A copy of an Altair chart that carries the theme: no theme of the process is changed, so sessions cannot mix."""
+    copy = chart.copy(deep=True)
+    copy["config"] = altair_config(theme)
+    return copy
+
+
+def plotly_template(theme: Theme) -> "go.layout.Template":
+    """The theme as a Plotly template: no legend, quiet grid, the mechanisms' colours in order."""
+    import plotly.graph_objects as go
+
+    axis = {
+        "gridcolor": theme.grid,
+        "linecolor": theme.border,
+        "zerolinecolor": theme.border,
+        "tickfont": {"size": theme.size("tick"), "color": theme.muted},
+        "title": {"font": {"size": theme.size("label"), "color": theme.text}},
+        "automargin": True,
+    }
+    colours = [(index / 15, hexadecimal(theme.weights[17 * index])) for index in range(16)]
+    return go.layout.Template(
+        layout={
+            "font": {"family": FONT, "size": theme.size("label"), "color": theme.text},
+            "title": {"font": {"size": theme.size("answer")}, "x": 0, "xanchor": "left"},
+            "paper_bgcolor": theme.background,
+            "plot_bgcolor": theme.background,
+            "colorway": [theme.style(key).colour for key in MECHANISM_COLOURS],
+            "colorscale": {"sequential": colours},
+            "showlegend": False,
+            "xaxis": axis,
+            "yaxis": axis,
+            "margin": {"l": 56, "r": 16, "t": 40, "b": 48},
+            "hoverlabel": {"font": {"family": FONT, "size": theme.size("label")}},
+        }
+    )

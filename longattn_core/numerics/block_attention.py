@@ -1,0 +1,51 @@
+"""Attention inside many small blocks at once, with each row's logsumexp so that results over disjoint keys can be merged.
+
+Source: Dao et al. 2022, arXiv:2205.14135, section 3.1 (the logsumexp merge). On a CPU, in float32 and without gradients,
+torch's own flash kernel does the same sums without holding the scores; the plain form is the reference for it.
+"""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from longattn_core.numerics.softmax import softmax_and_lse
+
+
+def attend_blocks(
+    q: Float[Tensor, "h b x d"], k: Float[Tensor, "h b y d"], v: Float[Tensor, "h b y e"], mask: Bool[Tensor, "p b x y"]
+) -> tuple[Float[Tensor, "h b x e"], Float[Tensor, "h b x"]]:
+    """Softmax attention of x queries over y keys in each of b blocks, where `mask` is True (p is 1 or h).
+
+    Returns the output (zero where a query has no key) and the logsumexp of its scores (−inf there). Keys and values may
+    be overlapping views. Cost: h·b·x·y·(d + e); the plain form holds h·b·x·y scores, the kernel only the mask.
+    """
+    return kernel_blocks(q, k, v, mask) if kernel_allowed(q, k, v) else plain_blocks(q, k, v, mask)
+
+
+def kernel_allowed(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether torch's CPU kernel may be used: float32 on the CPU, no gradient asked for, values as wide as keys."""
+    gradients = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    return q.device.type == "cpu" and q.dtype == torch.float32 and q.shape[-1] == v.shape[-1] and not gradients
+
+
+def plain_blocks(
+    q: Float[Tensor, "h b x d"], k: Float[Tensor, "h b y d"], v: Float[Tensor, "h b y e"], mask: Bool[Tensor, "p b x y"]
+) -> tuple[Float[Tensor, "h b x e"], Float[Tensor, "h b x"]]:
+    """`attend_blocks` written out: any device, any dtype, with gradients."""
+    scores = q @ k.mT / math.sqrt(q.shape[-1])
+    weights, lse = softmax_and_lse(scores, mask.expand_as(scores))
+    return weights @ v, lse
+
+
+def kernel_blocks(
+    q: Float[Tensor, "h b x d"], k: Float[Tensor, "h b y d"], v: Float[Tensor, "h b y e"], mask: Bool[Tensor, "p b x y"]
+) -> tuple[Float[Tensor, "h b x e"], Float[Tensor, "h b x"]]:
+    """`attend_blocks` by torch's CPU flash kernel; only where `kernel_allowed`."""
+    bias = torch.zeros(mask.shape, dtype=q.dtype).masked_fill_(~mask, -math.inf).expand(q.shape[0], -1, -1, -1)
+    output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        q, k, v, 0.0, False, attn_mask=bias, scale=1 / math.sqrt(q.shape[-1])
+    )
+    # The kernel reports a logsumexp of 0 for a row with nothing to see, which a merge would take for a key of score 0.
+    return output, lse.masked_fill(~mask.any(-1), -math.inf)

@@ -1,0 +1,271 @@
+"""Attention that reads some keys one by one and others as groups: the tiles of the algorithm, and the list behind each row.
+
+Items are numbered in one row: the n tokens first, then the groups of each level. Consecutive queries that read the same
+items form a tile; a tile gathers the items on its own list and multiplies by those that all tiles share, so that time
+and memory follow the items that are read, never n × n.
+
+Source: block-sparse attention in tiles, Dao et al. 2022, arXiv:2205.14135, section 3.3; the lists are ours.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from longattn_core.contracts import STREAM_CELLS, Cost, Sequence
+from longattn_core.numerics.groups import Groups
+from longattn_core.numerics.maps import Entries
+from longattn_core.numerics.softmax import masked_softmax
+
+TILE = 128
+"""At most this many queries share one gathered list."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Read:
+    """What came of reading: `output [h n e]`, `parts [L h n e]` level by level, which add up to it, or None if they were
+    not asked for; `mass [h n L]`, the weight that each query gave to each level (0 the tokens); and what it cost.
+    """
+
+    output: Float[Tensor, "h n e"]
+    parts: Float[Tensor, "L h n e"] | None
+    mass: Float[Tensor, "h n L"]
+    cost: Cost
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reading(ABC):
+    """Which items each query reads, and how their scores become weights. `groups` are the levels above the tokens."""
+
+    sequence: Sequence
+    groups: tuple[Groups, ...]
+
+    @abstractmethod
+    def tiles(self) -> tuple[Int[Tensor, "t"], Int[Tensor, "t"]]:
+        """Each tile's first query and the one behind its last; together they hold every query once, in order."""
+
+    @property
+    @abstractmethod
+    def widest(self) -> int:
+        """The most items that a tile's own list can hold."""
+
+    @abstractmethod
+    def listed(self, first: Int[Tensor, "b"], stop: Int[Tensor, "b"]) -> Int[Tensor, "b C"]:
+        """The items on the lists of queries [first, stop), each within one tile; −1 where a list is shorter."""
+
+    @abstractmethod
+    def visible(
+        self, queries: Int[Tensor, "b T"], listed: Int[Tensor, "b C"], shared: Int[Tensor, "S"]
+    ) -> tuple[Bool[Tensor, "b T C"], Bool[Tensor, "b T S"]]:
+        """Which listed and which shared items each query reads; none for query −1 and for padding."""
+
+    def shared(self, last: int) -> Int[Tensor, "S"]:
+        """The items that are read from the row as a whole, for queries up to `last`: by default none."""
+        return torch.arange(0, device=self.sequence.q.device)
+
+    @property
+    def bias(self) -> Float[Tensor, "P"] | None:
+        """What is added to the scores of each item, if anything."""
+        return None
+
+    @property
+    def row_items(self) -> int:
+        """The most entries that a row of `entries` can have."""
+        return self.widest + len(self.shared(self.sequence.n - 1))
+
+    @property
+    def disjoint(self) -> bool:
+        """Whether no key is read at two levels by one query."""
+        return True
+
+    @cached_property
+    def bases(self) -> tuple[int, ...]:
+        """The number of the first item of each level, and behind them how many items there are."""
+        out = [0, self.sequence.n]
+        for groups in self.groups:
+            out.append(out[-1] + groups.count)
+        return tuple(out)
+
+    @cached_property
+    def queries(self) -> Float[Tensor, "h m d"]:
+        """What asks: the tokens' queries."""
+        return self.sequence.q
+
+    @cached_property
+    def keys(self) -> Float[Tensor, "h P d"]:
+        """The items' keys."""
+        return torch.cat([self.sequence.k, *(groups.k for groups in self.groups)], dim=1)
+
+    @cached_property
+    def values(self) -> Float[Tensor, "h P e"]:
+        """The items' values."""
+        return torch.cat([self.sequence.v, *(groups.v for groups in self.groups)], dim=1)
+
+    @cached_property
+    def alive(self) -> Bool[Tensor, "P"]:
+        """Which items hold a real token."""
+        return torch.cat([self.sequence.real, *(groups.size > 0 for groups in self.groups)])
+
+    def tokens_read(self, queries: Int[Tensor, "b T"], listed: Int[Tensor, "b C"]) -> Bool[Tensor, "b T C"]:
+        """Which listed items are tokens that the mask lets each query look at."""
+        real = self.sequence.real
+        token = (listed >= 0) & (listed < self.sequence.n)
+        token = token & real[torch.where(token, listed, 0)]
+        out = token[:, None, :] & self.asks(queries)[..., None]
+        return out & (listed[:, None, :] <= queries[..., None]) if self.sequence.causal else out
+
+    def asks(self, queries: Int[Tensor, "b T"]) -> Bool[Tensor, "b T"]:
+        """Which of these are real queries: neither −1 nor padding."""
+        return (queries >= 0) & self.sequence.real[queries.clamp_min(0)]
+
+    def scores(
+        self,
+        q: Float[Tensor, "g m d"],
+        k: Float[Tensor, "g P d"],
+        queries: Int[Tensor, "b T"],
+        listed: Int[Tensor, "b C"],
+        shared: Int[Tensor, "S"],
+    ) -> tuple[Float[Tensor, "g b T C"], Float[Tensor, "g b T S"]]:
+        """Scaled products of each query with the items listed and shared."""
+        asked = q[:, queries.clamp_min(0)] / math.sqrt(q.shape[-1])
+        far = asked.flatten(1, 2) @ k[:, shared].mT
+        return asked @ k[:, listed.clamp_min(0)].mT, far.unflatten(1, queries.shape)
+
+    def join(
+        self,
+        near: Float[Tensor, "g b T C"],
+        far: Float[Tensor, "g b T S"],
+        near_read: Bool[Tensor, "b T C"],
+        far_read: Bool[Tensor, "b T S"],
+        listed: Int[Tensor, "b C"],
+        shared: Int[Tensor, "S"],
+    ) -> tuple[Float[Tensor, "g b T C"], Float[Tensor, "g b T S"]]:
+        """Weights from scores: by default one softmax over everything that is read."""
+        if (bias := self.bias) is not None:
+            near, far = near + bias[listed.clamp_min(0)][:, None, :], far + bias[shared]
+        scores = torch.cat([near, far], dim=-1)
+        weights = masked_softmax(scores, torch.cat([near_read, far_read], dim=-1).expand_as(scores))
+        return weights[..., : near.shape[-1]], weights[..., near.shape[-1] :]
+
+    def read(self, split: bool = False) -> Read:
+        """Read tile after tile. Cost: (d + e) for each query and item; memory about 40 MB a buffer, some six at once."""
+        sequence = self.sequence
+        first, stop = self.tiles()
+        tall, count = int((stop - first).max()), len(self.shared(sequence.n - 1))
+        cells = tall * (self.widest + count) + self.widest * (sequence.d + sequence.e)
+        step = max(1, STREAM_CELLS // (sequence.h * cells))
+        done, pairs = [], 0
+        for start in range(0, len(first), step):
+            part, read = self._tile(first[start : start + step], stop[start : start + step], split)
+            done.append(part)
+            pairs += read
+        output, parts, mass = (torch.cat(x, dim=-2) for x in zip(*done, strict=True))
+        return Read(
+            output=output, parts=parts if split else None, mass=mass,
+            cost=self._cost(pairs, min(step, len(first)) * sequence.h * cells),
+        )  # fmt: skip
+
+    def _tile(
+        self, first: Int[Tensor, "b"], stop: Int[Tensor, "b"], split: bool
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], int]:
+        """Output, parts and masses of the queries of some tiles, and how many scores were asked for."""
+        v, levels = self.values, len(self.groups) + 1
+        queries = first[:, None] + torch.arange(int((stop - first).max()), device=first.device)
+        queries = torch.where(queries < stop[:, None], queries, -1)
+        listed, shared = self.listed(first, stop), self.shared(int(stop[-1]) - 1)
+        near_read, far_read = self.visible(queries, listed, shared)
+        near, far = self.scores(self.queries, self.keys, queries, listed, shared)
+        near, far = self.join(near, far, near_read, far_read, listed, shared)
+        level = self.level_of(listed)
+        is_level = level[:, None, :] == torch.arange(levels, device=level.device)[:, None]  # [tile, level, item]
+        mass = near @ is_level.mT.to(near.dtype)
+        far_level = int(self.level_of(shared[:1])) if len(shared) else -1
+        if len(shared):
+            mass = mass + far.sum(-1, keepdim=True) * (torch.arange(levels, device=level.device) == far_level)
+        near_v = v[:, listed.clamp_min(0)]
+        far_out = (far.flatten(1, 2) @ v[:, shared]).unflatten(1, queries.shape)
+        parts = far_out[:0]
+        if split:
+            by_level = [(near * is_level[:, None, i]) @ near_v + (far_out if i == far_level else 0) for i in range(levels)]
+            parts = torch.stack(by_level)
+            output = parts.sum(0)
+        else:
+            output = near @ near_v + far_out
+        kept = (queries >= 0).flatten()
+        # Counted as computed: a causal diagonal inside a tile is computed and then masked.
+        used = (queries >= 0).sum(-1) @ ((listed >= 0).sum(-1) + len(shared))
+        return tuple(x.flatten(-3, -2)[..., kept, :] for x in (output, parts, mass)), int(used)  # type: ignore[return-value]
+
+    def _cost(self, pairs: int, cells: int) -> Cost:
+        """Scores and values for every pair read, and the making of the groups; `cells` numbers are held in a buffer."""
+        h, n, width = self.sequence.h, self.sequence.n, self.sequence.d + self.sequence.e
+        size = self.sequence.q.element_size()
+        items = self.bases[-1]
+        return Cost(
+            multiply_adds=h * (pairs * width + len(self.groups) * n * (width + self.sequence.d)),
+            bytes_moved=h * size * (2 * pairs + (2 * n + 2 * items) * width),
+            bytes_peak=size * (6 * cells + h * items * width),
+        )
+
+    def looked(self, query: int) -> int:
+        """How many items one query reads."""
+        one = torch.tensor([query], device=self.sequence.q.device)
+        near, far = self.visible(one[:, None], self.listed(one, one + 1), self.shared(query))
+        return int(near.sum() + far.sum())
+
+    def level_of(self, items: Int[Tensor, "*b"]) -> Int[Tensor, "*b"]:
+        """The level of each item, 0 for a token; −1 for no item."""
+        edges = torch.tensor(self.bases[1:-1] or (self.bases[-1],), device=items.device)
+        return torch.where(items >= 0, torch.bucketize(items, edges, right=True), -1)
+
+    def entries(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Entries:
+        """The items that each query read and their weights: a row of the map before its groups are shared out."""
+        q, k = self.queries[heads], self.keys[heads]
+        lists = self.widest * self.sequence.d + len(self.shared(self.sequence.n - 1))
+        found = []
+        for some in queries.split(max(1, STREAM_CELLS // (len(heads) * lists))):
+            listed, shared = self.listed(some, some + 1), self.shared(int(some.max()))
+            near_read, far_read = self.visible(some[:, None], listed, shared)
+            weights = self.join(*self.scores(q, k, some[:, None], listed, shared), near_read, far_read, listed, shared)
+            items = torch.cat([listed, shared.expand(len(some), -1)], dim=1)
+            read = torch.cat([near_read, far_read], dim=2).squeeze(1)
+            found.append(
+                Entries(
+                    keys=torch.where(read, items, -1).expand(len(heads), -1, -1),
+                    weights=torch.cat(weights, dim=3).squeeze(2),
+                )
+            )
+        return _stacked(found)
+
+
+def _stacked(found: list[Entries]) -> Entries:
+    """Lists of unequal width under one another; nothing found gives no row."""
+    widest = max(part.keys.shape[2] for part in found)
+    pad = torch.nn.functional.pad
+    return Entries(
+        keys=torch.cat([pad(part.keys, (0, widest - part.keys.shape[2]), value=-1) for part in found], dim=1),
+        weights=torch.cat([pad(part.weights, (0, widest - part.weights.shape[2])) for part in found], dim=1),
+    )
+
+
+def cut_tiles(starts: Int[Tensor, "B"], n: int) -> tuple[Int[Tensor, "t"], Int[Tensor, "t"]]:
+    """Tiles of at most TILE queries that do not cross the given starts (the first is 0)."""
+    stops = torch.cat([starts[1:], starts.new_tensor([n])])
+    pieces = (stops - starts + TILE - 1) // TILE
+    owner = torch.repeat_interleave(torch.arange(len(starts), device=starts.device), pieces)
+    place = torch.arange(len(owner), device=starts.device) - (pieces.cumsum(0) - pieces)[owner]
+    first = starts[owner] + place * TILE
+    return first, torch.minimum(first + TILE, stops[owner])
+
+
+def spans(first: Int[Tensor, "b"], stop: Int[Tensor, "b"]) -> Int[Tensor, "b C"]:
+    """The numbers first … stop − 1 of each row, −1 behind its end."""
+    width = int((stop - first).max().clamp_min(0))
+    numbers = first[:, None] + torch.arange(width, device=first.device)
+    return torch.where(numbers < stop[:, None], numbers, -1)

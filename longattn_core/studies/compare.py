@@ -1,0 +1,152 @@
+"""Side by side: what each mechanism lets one query see, at one budget of keys or features.
+
+Every row is computed from the same queries, keys and values. Beyond `SAMPLE` queries the fidelity is measured on
+an even sample of them (the last always among them).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from longattn_core.contracts import Mechanism, Sequence, exact_rows
+from longattn_core.measures.fidelity import mean_of_visible, relative_error
+from longattn_core.registry import mechanisms
+from longattn_core.studies.reading import Reading, reading
+from longattn_core.studies.study import Progress, Result, Setting, Study, evenly
+
+SAMPLE = 256
+
+
+class Compare(Study):
+    """What each mechanism lets `query` see, with about `keys` keys or features a query.
+
+    Arrays: `weights [mechanisms, n]`, NaN where a key was never looked at; `exact [n]`; `tokens [n]`.
+    Table `mechanisms`: one row each. `settings` empty means every mechanism of the registry at this budget.
+    """
+
+    key: ClassVar[str] = "compare"
+    keys: int = Field(64, ge=1, le=65536)
+    query: int | None = Field(None, ge=0, le=65535)
+    marked: int | None = Field(None, ge=0, le=65535)
+    head: int = Field(0, ge=0, le=63)
+    settings: tuple[Setting, ...] = Field((), max_length=40)
+
+    def _run(self, progress: Progress) -> Result:
+        sequence = self.sequence()
+        head, query = min(self.head, sequence.h - 1), self.place(sequence)
+        exact = exact_rows(sequence, query, head)[0, 0]
+        marked = self.mark(sequence, exact, query)
+        sample = evenly(sequence.n, SAMPLE)
+        references = References.of(sequence, sample, head)
+        chosen = self.mechanisms(sequence.n)
+        weights = np.full((len(chosen), sequence.n), np.nan, dtype=np.float32)
+        records = []
+        for index, mechanism in enumerate(chosen):
+            progress(index / len(chosen), mechanism.label)
+            one = reading(self.source, mechanism)
+            records.append(_record(one, references, head, query, marked))
+            if one.attended is not None:
+                row = one.attended.rows(query, None, head)[0, 0]
+                seen = one.attended.seen(query, None, head)[0, 0]
+                weights[index] = torch.where(seen, row, torch.nan).float().cpu().numpy()
+        table = pd.DataFrame.from_records(records)
+        table.attrs["units"] = {
+            "looked": "keys or features", "weight": "share", "exact": "share", "overlap": "share",
+            "error": "relative", "control": "relative", "multiply_adds": "operations",
+        }  # fmt: skip
+        visible = sequence.allowed(query)[0]
+        arrays = {
+            "weights": weights,
+            "exact": torch.where(visible, exact, torch.nan).float().cpu().numpy(),
+            "query": np.array(query),
+            "marked": np.array(marked),
+            "tokens": np.array(tokens_of(sequence), dtype=np.str_),
+        }
+        return Result(study=self, arrays=arrays, tables={"mechanisms": table}, words={"origin": sequence.origin})
+
+    def mechanisms(self, n: int) -> tuple[Mechanism, ...]:
+        """The settings to compare: those that were asked for, or every mechanism's showcase at the budget."""
+        if self.settings:
+            return tuple(setting.build() for setting in self.settings)
+        return tuple(
+            shown.budgeted(min(self.keys, n), n) for kind in mechanisms().values() for shown in kind.showcase()
+        )
+
+    def place(self, sequence: Sequence) -> int:
+        """The query that looks back: the one asked for, or the last real token."""
+        last = int(sequence.real.nonzero().max())
+        return last if self.query is None or self.query >= sequence.n else self.query
+
+    def mark(self, sequence: Sequence, exact: Tensor, query: int) -> int:
+        """The key to watch: the one asked for, or the one that exact attention weighs most, leaving out the first token
+        (a sink more often than a meaning) and the query itself where another is left."""
+        if self.marked is not None and self.marked < sequence.n:
+            return self.marked
+        candidates = exact.clone()
+        for plain in (0, query):
+            candidates[plain] *= 1e-6
+        return int(candidates.argmax())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class References:
+    """Exact attention and the control, on the sampled queries that are real tokens."""
+
+    queries: list[int]
+    rows: Tensor
+    output: Tensor
+    control: float
+
+    @classmethod
+    def of(cls, sequence: Sequence, sample: list[int], head: int) -> References:
+        """Of one head. Cost: n·(d + e) for each sampled query."""
+        queries = [query for query in sample if bool(sequence.real[query])]
+        rows = exact_rows(sequence, queries, head)
+        output = rows @ sequence.v[head : head + 1]
+        mean = mean_of_visible(sequence)[head : head + 1, queries]
+        return cls(queries=queries, rows=rows, output=output, control=float(relative_error(mean, output)[0]))
+
+
+def _record(
+    one: Reading, references: References, head: int, query: int, marked: int
+) -> dict[str, str | float | int | bool | None]:
+    mechanism, attended = one.mechanism, one.attended
+    record: dict[str, str | float | int | bool | None] = {
+        "key": mechanism.key,
+        "label": mechanism.label,
+        "setting": Setting.of(mechanism).model_dump_json(),
+        "parameters": mechanism.parameters,
+        "approximates": mechanism.approximates,
+        "refusal": one.refusal,
+        "leaks": mechanism.leaks,
+        "shares": mechanism.shares,
+        "looked": None, "unit": None, "weight": None, "exact": None, "overlap": None, "error": None,
+        "control": references.control, "multiply_adds": None,
+    }  # fmt: skip
+    if attended is None:
+        return record
+    looked = attended.looked(head, query)
+    rows = attended.rows(references.queries, None, head)
+    output = attended.output[head : head + 1, references.queries]
+    overlap = torch.minimum(rows, references.rows).sum(-1).mean() if mechanism.shares is None else None
+    return record | {
+        "looked": looked.count,
+        "unit": looked.unit,
+        "weight": float(attended.rows(query, marked, head)),
+        "exact": float(exact_rows(attended.sequence, query, head)[0, 0, marked]),
+        "overlap": None if overlap is None else float(overlap),
+        "error": float(relative_error(output, references.output)[0]),
+        "multiply_adds": attended.cost.multiply_adds,
+    }
+
+
+def tokens_of(sequence: Sequence) -> list[str]:
+    """The tokens' strings, or their numbers where the sequence has none."""
+    return list(sequence.tokens) if sequence.tokens is not None else [str(i) for i in range(sequence.n)]

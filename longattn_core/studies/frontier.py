@@ -1,0 +1,87 @@
+"""Fidelity against cost: every rung of every mechanism's ladder on one sequence, and the front that nothing beats."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+
+from longattn_core.contracts import Mechanism
+from longattn_core.measures.fidelity import relative_error
+from longattn_core.registry import mechanisms
+from longattn_core.studies.compare import SAMPLE, References
+from longattn_core.studies.reading import read
+from longattn_core.studies.study import Progress, Result, Study, evenly
+
+
+class Frontier(Study):
+    """Overlap and output error against counted operations, for every ladder of every showcased mechanism.
+
+    Table `rungs`: one row a setting; `front` marks a setting that no cheaper one matches in overlap. Mechanisms that
+    compute another score on purpose are left out; refused settings are named in `words`.
+    """
+
+    key: ClassVar[str] = "frontier"
+    head: int = Field(0, ge=0, le=63)
+
+    def _run(self, progress: Progress) -> Result:
+        sequence = self.sequence()
+        head = min(self.head, sequence.h - 1)
+        alone = sequence.select_heads(head)
+        references = References.of(alone, evenly(alone.n, SAMPLE), 0)
+        rungs = _rungs(alone.n)
+        records, refused = [], {}
+        for index, (rung, mechanism) in enumerate(rungs):
+            progress(index / len(rungs), mechanism.label)
+            one = read(mechanism, alone)
+            if one.attended is None:
+                refused[mechanism.label] = one.refusal or ""
+                continue
+            attended = one.attended
+            rows = attended.rows(references.queries)
+            overlap = float(torch.minimum(rows, references.rows).sum(-1).mean()) if mechanism.shares is None else np.nan
+            records.append({
+                "key": mechanism.key, "label": mechanism.label, "rung": rung, "dials": _dials(mechanism),
+                "multiply_adds": attended.cost.multiply_adds, "bytes_peak": attended.cost.bytes_peak,
+                "overlap": overlap,
+                "error": float(relative_error(attended.output[:, references.queries], references.output)[0]),
+                "control": references.control,
+            })  # fmt: skip
+        table = pd.DataFrame.from_records(records)
+        exact = float(table.loc[table["key"] == "exact", "multiply_adds"].iloc[0])
+        table["cost"] = table["multiply_adds"] / exact
+        table["front"] = _front(table["cost"].to_numpy(), table["error"].to_numpy())
+        table.attrs["units"] = {
+            "multiply_adds": "operations", "bytes_peak": "bytes", "overlap": "share", "error": "relative",
+            "control": "relative", "cost": "of exact",
+        }  # fmt: skip
+        return Result(study=self, tables={"rungs": table}, words=refused)
+
+
+def _rungs(n: int) -> list[tuple[int, Mechanism]]:
+    found: dict[str, tuple[int, Mechanism]] = {}
+    for kind in mechanisms().values():
+        for shown in kind.showcase():
+            if shown.approximates:
+                for rung, setting in enumerate(shown.ladder(n)):
+                    found.setdefault(repr(setting), (rung, setting))
+    return list(found.values())
+
+
+def _dials(mechanism: Mechanism) -> str:
+    """The dials that differ from the default, as a person would read them."""
+    fields = type(mechanism).model_fields
+    changed = mechanism.model_dump(exclude_defaults=True)
+    return ", ".join(f"{fields[name].title} {value}" for name, value in changed.items()) or "default"
+
+
+def _front(cost: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """True where no other point costs at most as much and errs less."""
+    order = np.lexsort((error, cost))
+    best = np.minimum.accumulate(np.concatenate([[np.inf], error[order][:-1]]))
+    front = np.zeros(len(cost), dtype=bool)
+    front[order] = error[order] < best
+    return front

@@ -1,0 +1,115 @@
+"""Dials drawn from a model's fields: a mechanism or a synthetic sequence describes itself, and this draws it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, get_args, get_origin
+
+import streamlit as st
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from pages.kit import state
+from pages.kit.words import _
+
+
+def dials(kind: type[BaseModel], prefix: str, *, skip: frozenset[str] = frozenset(), columns: int = 1) -> BaseModel:
+    """Draw a widget for every field that matters at the present choices, and give the validated model.
+
+    A value that came in from a link is checked by the model itself; one that it refuses is shown as a sentence and the
+    default stands in its place.
+    """
+    values: dict[str, Any] = {}
+    places = st.columns(columns) if columns > 1 else [st.container()]
+    drawn = 0
+    for name, field in kind.model_fields.items():
+        if name in skip or not _matters(field, values, kind):
+            continue
+        with places[drawn % columns]:
+            values[name] = _widget(f"{prefix}.{name}", field)
+        drawn += 1
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        st.error(f"{'.'.join(map(str, first['loc'])) or kind.__name__}: {first['msg']}.")
+        return kind()
+
+
+def _matters(field: FieldInfo, values: dict[str, Any], kind: type[BaseModel]) -> bool:
+    conditions = _extra(field).get("when", {})
+    return all(values.get(other, kind.model_fields[other].default) in allowed for other, allowed in conditions.items())
+
+
+def _widget(name: str, field: FieldInfo) -> Any:
+    extra, annotation, default = _extra(field), field.annotation, field.default
+    symbol = extra.get("symbol", "")
+    title = _(field.title or name.rpartition(".")[2])
+    label = title if not symbol or title.endswith(symbol) else f"{title} {symbol}"
+    hint = _(field.description) if field.description else None
+    if annotation is bool:
+        return state.switch(name, label, default=default, help=hint)
+    if get_origin(annotation) is Literal:
+        names = extra.get("options", {})
+        options = {str(value): value for value in get_args(annotation)}
+        chosen = state.choose(
+            name, label, list(options), default=str(default), labels=lambda value: _(names.get(value, value)), help=hint
+        )
+        return options[chosen]
+    low, high = _bounds(field)
+    if annotation is int and extra.get("scale", "linear") == "linear" and high - low > 200:
+        return state.whole(name, label, least=int(low), most=int(high), default=default, help=hint)
+    if annotation is int:
+        return state.slide(name, label, _whole_steps(int(low), int(high), extra), default=default, parse=int, help=hint)
+    if annotation is float:
+        steps = _steps(low, high, extra)
+        return state.slide(
+            name, label, steps, default=default, parse=_finite, shown=lambda value: f"{value:.3g}", help=hint
+        )
+    # A field of another kind has no widget: its default stands.
+    return default
+
+
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    extra = field.json_schema_extra
+    return dict(extra) if isinstance(extra, dict) else {}
+
+
+def _bounds(field: FieldInfo) -> tuple[float, float]:
+    limits = {
+        name: getattr(rule, name) for rule in field.metadata for name in ("ge", "gt", "le", "lt") if hasattr(rule, name)
+    }
+    return limits.get("ge", limits.get("gt", 0)), limits.get("le", limits.get("lt", 2**31 - 1))
+
+
+def _whole_steps(low: int, high: int, extra: dict[str, Any]) -> list[int]:
+    if extra.get("scale", "linear") == "linear":
+        return list(range(low, high + 1))
+    base = 2.0 if extra["scale"] == "log2" else 10 ** (1 / 3)
+    steps, value = {low, high}, max(1.0, float(low))
+    while value <= high:
+        steps.add(round(value))
+        value *= base
+    return sorted(steps)
+
+
+def _steps(low: float, high: float, extra: dict[str, Any]) -> list[float]:
+    if extra.get("scale", "linear") == "linear" or low <= 0:
+        width = 10 ** math.floor(math.log10((high - low) / 20))
+        count = round((high - low) / width)
+        while count > 80:
+            width, count = width * 2, math.ceil(count / 2)
+        return sorted({low, high, *(round(low + width * i, 10) for i in range(count + 1) if low + width * i <= high)})
+    factor = 2**0.5 if extra["scale"] == "log2" else 10**0.1
+    steps, value = {low, high}, low
+    while value < high:
+        steps.add(float(f"{value:.3g}"))
+        value *= factor
+    return sorted(step for step in steps if low <= step <= high)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("not a finite number")
+    return value

@@ -1,0 +1,67 @@
+"""Fidelity against cost for every setting of every ladder, and the table of the comparison."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from longattn_core.charts.frontier import frontier_chart
+from longattn_core.studies.compare import SAMPLE
+from longattn_core.studies.frontier import Frontier
+from longattn_core.studies.study import Result
+from pages.kit.compute import run
+from pages.kit.figure import figure_menu
+from pages.kit.page import Page
+from pages.kit.words import _, escaped, prose
+
+
+def frontier_panel(here: Page) -> None:
+    """The chart with its sentence; the settings that refused are named below it."""
+    bar = st.empty()
+    result = run(Frontier(source=here.source), lambda share, words: _show(bar, share, words))
+    bar.empty()
+    rungs = result.tables["rungs"]
+    st.markdown(_sentence(rungs))
+    chart = frontier_chart(rungs, here.theme)
+    st.altair_chart(chart, key="frontier", alt=_sentence(rungs))
+    st.caption(prose("side_by_side", "frontier"))
+    for label, refusal in result.words.items():
+        st.caption(f"{escaped(label)}: {escaped(refusal)}")
+    figure_menu(
+        "fidelity-against-cost", result, chart=lambda: frontier_chart(rungs, here.theme), table=lambda: rungs,
+        caption=f"Output error against operations on {result.study.sequence().origin}.",
+    )  # fmt: skip
+
+
+def _show(bar: st.delta_generator.DeltaGenerator, share: float, words: str) -> None:
+    bar.progress(share, text=_("Measuring every setting: {words}").format(words=words))
+
+
+def _sentence(rungs: pd.DataFrame) -> str:
+    """The cheaper setting with the smallest error that still beats the control, or that there is none."""
+    control = float(rungs["control"].iloc[0])
+    cheaper = rungs[(rungs["cost"] < 0.5) & (rungs["error"] < control) & (rungs["key"] != "exact")]
+    if cheaper.empty:
+        return prose("side_by_side", "frontier_answer_none", control=control)
+    best = cheaper.sort_values("error").iloc[0]
+    return prose(
+        "side_by_side", "frontier_answer", best=f"{escaped(best['label'])} ({escaped(best['dials'])})",
+        error=best["error"], cost=best["cost"], control=control,
+    )  # fmt: skip
+
+
+def table_panel(here: Page, comparison: Result) -> None:
+    """The numbers behind the ribbons, in a fold."""
+    table = comparison.tables["mechanisms"]
+    with st.expander(_("The numbers behind the ribbons")):
+        st.caption(prose("side_by_side", "table", sample=min(SAMPLE, here.tokens)))
+        names = {
+            "label": _("mechanism"), "looked": _("looked at"), "unit": _("what"), "weight": _("weight on the marked key"),
+            "overlap": _("overlap"), "error": _("error"), "control": _("mean of visible values"), "parameters": _("parameters"),
+        }  # fmt: skip
+        st.dataframe(
+            table[list(names)].rename(columns=names), hide_index=True,
+            column_config={
+                names[c]: st.column_config.NumberColumn(format="%.3f") for c in ("weight", "overlap", "error", "control")
+            },
+        )  # fmt: skip

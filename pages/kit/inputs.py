@@ -1,0 +1,173 @@
+"""The input bar in the sidebar, shared by all pages: which sequence every mechanism reads."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from longattn_core.language_model.weights import WeightsMissing
+from longattn_core.sequences import library
+from longattn_core.sequences.sources import SyntheticSource, TextSource, UploadedSource
+from longattn_core.sequences.synthetic import KINDS
+from pages.kit import state
+from pages.kit.controls import dials
+from pages.kit.words import _, data
+
+Source = TextSource | SyntheticSource | UploadedSource
+
+OWN = "own"
+LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
+SHARPNESS = (0.0625, 0.125, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 4.0)
+LONGEST_TEXT = 60_000
+"""Characters in the text box: above what 8,192 tokens hold in any language."""
+SHORT_TEXT = 600
+"""A text of at most this many characters travels inside the link; a longer one by its content hash."""
+DEFAULT_SAMPLE = "story.txt"
+
+
+def input_bar() -> Source:
+    """Draw the bar and give the source that it describes. What was typed stays, whatever is wrong with it."""
+    with st.sidebar:
+        kinds = {"text": _("Text"), "synthetic": _("Synthetic"), "uploaded": _("Your q, k, v")}
+        kind = state.choose(
+            "source", _("What is read"), list(kinds), default="text", labels=kinds.__getitem__, style="segments",
+            help=_("Real heads of a language model on a text, a sequence that isolates one property, or your own tensors."),
+        )  # fmt: skip
+        if kind == "synthetic":
+            source: Source = _synthetic()
+        elif kind == "uploaded":
+            source = _uploaded()
+        else:
+            source = _text()
+    return source
+
+
+def _mask() -> bool:
+    names = {"causal": _("causal"), "none": _("none")}
+    return state.choose(
+        "mask", _("Mask"), list(names), default="causal", labels=names.__getitem__, style="segments",
+        help=_("Causal: a token sees only what came before, as the model was trained. None: every token sees every other."),
+    ) == "causal"  # fmt: skip
+
+
+def _sharpness() -> float:
+    return state.slide(
+        "beta", _("Sharpness β"), SHARPNESS, default=1.0, parse=float, shown=lambda value: f"{value:g}",
+        help=_("Multiplies every score, q·k. 1 is as the model has them; exact attention moves with it."),
+    )  # fmt: skip
+
+
+def _text() -> TextSource:
+    samples = {entry["file"]: entry for entry in data("texts/index.json")}
+    names = {name: entry["title"] for name, entry in samples.items()} | {OWN: _("Your own text")}
+    sample = state.choose("sample", _("Text"), list(names), default=DEFAULT_SAMPLE, labels=names.__getitem__)
+    text = _own_text() if sample == OWN else None
+    length = state.slide(
+        "n", _("Tokens read, at most"), LENGTHS, default=512, parse=int, shown=lambda value: f"{value:,}",
+        help=_("The first so many tokens of the text. Long texts take longer: the model reads them first."),
+    )  # fmt: skip
+    layer, head = _head()
+    causal = _mask()
+    rotary = state.switch(
+        "rotary", _("Rotary positions"), default=True,
+        help=_("As the model has them: queries and keys turned by their position. Off: content alone."),
+    )  # fmt: skip
+    return TextSource(
+        sample=None if sample == OWN else sample, text=text, length=length, layer=layer, heads=(head,),
+        sharpness=_sharpness(), causal=causal, rotary=rotary,
+    )  # fmt: skip
+
+
+def _own_text() -> str:
+    key = "in:text"
+    if key not in st.session_state:
+        st.session_state[key] = _text_from_link()
+    given = st.file_uploader(_("A .txt file"), type="txt", key="in:txt", max_upload_size=1)
+    if given is not None and st.session_state.get("_read_file") != given.file_id:
+        st.session_state["_read_file"] = given.file_id
+        try:
+            st.session_state[key] = given.getvalue().decode("utf-8-sig")[:LONGEST_TEXT]
+        except UnicodeDecodeError as error:
+            st.error(
+                _("{name} is not UTF-8 text: byte {place} cannot be read.").format(name=given.name, place=error.start)
+            )
+    text: str = st.text_area(
+        _("Your text"), key=key, max_chars=LONGEST_TEXT, height=180,
+        placeholder=_("Type or paste a text; its last word will look back over it."),
+    )  # fmt: skip
+    state.remember("text", text if len(text) <= SHORT_TEXT else None, "")
+    state.remember("textid", library.put(text.encode()) if len(text) > SHORT_TEXT else None)
+    return text
+
+
+def _text_from_link() -> str:
+    short = state.recall("text", "", str)
+    name = state.recall("textid", "", str)
+    if short or not name:
+        return short
+    try:
+        return library.get(name).decode("utf-8", "replace")
+    except ValueError:
+        st.warning(_("The link's text is no longer on this server; paste it again to see the same picture."))
+        return ""
+
+
+def _head() -> tuple[int, int]:
+    named = {f"{entry['layer']}.{entry['head']}": entry["name"] for entry in data("heads.json")}
+    layer, head = state.recall("head", "17.3", _pair).split(".")
+    current = f"{layer}.{head}"
+    options = list(named) if current in named else [*named, current]
+    labels = {name: f"L{name.replace('.', ' H')} · {named.get(name, _('chosen by number'))}" for name in options}
+    chosen = state.choose(
+        "head", _("Head"), options, default="17.3", labels=labels.__getitem__,
+        help=_("One of the 270 heads of SmolLM2-135M: 30 layers (L) of 9 heads (H)."),
+    )  # fmt: skip
+    with st.expander(_("Another head, by number")):
+        first, second = (int(part) for part in chosen.split("."))
+        columns = st.columns(2)
+        layer_number = columns[0].number_input(_("Layer"), 0, 29, first, key=f"layer of {chosen}")
+        head_number = columns[1].number_input(_("Head"), 0, 8, second, key=f"head of {chosen}")
+        if (layer_number, head_number) != (first, second):
+            state.forget("head")
+            state.remember("head", f"{layer_number}.{head_number}", "17.3")
+            st.rerun()
+    return first, second
+
+
+def _pair(text: str) -> str:
+    layer, head = (int(part) for part in text.split("."))
+    if not (0 <= layer <= 29 and 0 <= head <= 8):
+        raise ValueError("no such head")
+    return f"{layer}.{head}"
+
+
+def _synthetic() -> SyntheticSource:
+    titles = {name: kind.title for name, kind in KINDS.items()}
+    name = state.choose("kind", _("Sequence"), list(KINDS), default="needle", labels=titles.__getitem__)
+    st.caption(_(KINDS[name].idea))
+    made = dials(KINDS[name], f"syn.{name}", skip=frozenset({"kind", "causal", "sharpness", "dtype", "heads"}))
+    settings = made.model_copy(update={"causal": _mask(), "sharpness": _sharpness()})
+    return SyntheticSource.model_validate({"kind": "synthetic", "settings": settings.model_dump()})
+
+
+def _uploaded() -> UploadedSource:
+    given = st.file_uploader(
+        _("q, k and v"), type=["safetensors", "npz"], key="in:qkv",
+        help=_("Arrays q, k and v of shape [n d] or [h n d], float16, bfloat16, float32 or float64, in .safetensors or .npz."),
+    )  # fmt: skip
+    if given is not None:
+        state.remember("file", library.put(given.getvalue()))
+        state.remember("filename", given.name[:80])
+    head = state.whole("uploadhead", _("Head"), least=0, most=63, default=0)
+    causal, sharpness = _mask(), _sharpness()
+    name = state.recall("file", "", str)
+    if not name:
+        st.info(_("Choose a file with q, k and v to read it here; until then the default text is shown."))
+        st.session_state["_waiting"] = True
+    return UploadedSource(
+        sha256=name, name=state.recall("filename", "upload", str), head=head, causal=causal, sharpness=sharpness
+    )
+
+
+def say(error: ValueError | WeightsMissing) -> None:
+    """Show the sentence of what was wrong, in the page's place."""
+    st.error(str(error), icon=":material/error:")

@@ -1,0 +1,131 @@
+"""Three maps under one cross-hair: exact, one mechanism, and the signed difference; click a pair to ask why."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from longattn_core.charts.cells import Window
+from longattn_core.charts.maps import attention_map_chart
+from longattn_core.contracts import Mechanism
+from longattn_core.registry import mechanisms
+from longattn_core.studies.maps import Maps
+from longattn_core.studies.reading import why
+from longattn_core.studies.study import Result, Setting
+from pages.kit import state
+from pages.kit.attention_map import attention_map, view_of, window_for
+from pages.kit.compute import run
+from pages.kit.controls import dials
+from pages.kit.figure import figure_menu
+from pages.kit.page import Page
+from pages.kit.words import _, escaped
+
+CELLS = 512
+
+
+def maps_panel(here: Page, default: str = "lsh") -> None:
+    """Choose a mechanism and its dials; draw the maps; answer the click."""
+    kinds = mechanisms()
+    names = [key for key in kinds if key != "exact"]
+    row = st.columns([2, 1, 1], vertical_alignment="bottom")
+    with row[0]:
+        key = state.choose("map", _("Mechanism"), names, default=default, labels=lambda name: _(kinds[name].title))
+    with row[1]:
+        scale = state.choose(
+            "scale", _("Colour scale"), ["log", "linear"], default="log", style="segments",
+            labels={"log": _("logarithmic"), "linear": _("linear")}.__getitem__,
+        )  # fmt: skip
+    with row[2]:
+        reduce = state.choose(
+            "reduce", _("A cell shows"), ["max", "mean"], default="max", style="segments",
+            labels={"max": _("the largest"), "mean": _("the mean")}.__getitem__,
+            help=_("Where one cell of the picture stands for several pairs: their largest weight, or their mean."),
+        )  # fmt: skip
+    with st.expander(_("Dials of this mechanism"), expanded=state.recall("dials", False, lambda text: text == "1")):
+        st.caption(_(kinds[key].idea))
+        mechanism = dials(kinds[key], f"m.{key}", columns=3)
+    assert isinstance(mechanism, Mechanism)
+    n = here.tokens
+    view = view_of("map of exact", full=(n, n))
+    window, _shape = window_for(view, full=(n, n), cells=CELLS)
+    study = Maps(
+        source=here.source,
+        setting=Setting.of(mechanism),
+        queries=window.queries,
+        keys=window.keys,
+        cells=CELLS,
+        reduce=reduce,
+    )
+    with st.spinner(_("Computing the maps …")):
+        result = run(study)
+    if refusal := result.words.get("mechanism refusal"):
+        st.info(refusal, icon=":material/block:")
+        return
+    _draw(here, result, mechanism, n, window, scale, reduce)
+
+
+def _draw(here: Page, result: Result, mechanism: Mechanism, n: int, window: Window, scale: str, reduce: str) -> None:
+    tokens = [str(token) for token in result.arrays["tokens"]]
+    titles = {"exact": _("Exact attention"), "mechanism": mechanism.label, "difference": _("Mechanism − exact")}
+    with st.container(key="three-maps", horizontal=True):
+        places = st.columns(3, gap="medium")
+    asked = None
+    for place, name in zip(places, titles, strict=True):
+        with place:
+            drawn = attention_map(
+                result.arrays[name], key=f"map of {name}", title=titles[name], theme=here.theme, full=(n, n),
+                scale="difference" if name == "difference" else scale, window=window, reduce=reduce, causal=here.causal,
+                tokens_rows=tokens, link="maps", content=f"{here.source.model_dump_json()} {mechanism!r} {name}", strips=False,
+            )  # fmt: skip
+            asked = drawn.clicked or asked
+    if asked is not None:
+        st.session_state["_pair"] = (asked.row, asked.col)
+    pair = st.session_state.get("_pair")
+    if pair is not None and max(pair) < n:
+        answer(here, mechanism, *pair, tokens)
+    figure_menu(
+        f"maps-{mechanism.key}", result, shown=type(mechanism),
+        chart=lambda: attention_map_chart(
+            result.arrays["mechanism"], theme=here.theme, title=mechanism.label, scale=scale, window=window,
+            reduce=reduce, causal=here.causal, tokens_rows=tokens,
+        ),
+        table=lambda: cells_table(result),
+        caption=f"{mechanism.label} beside exact attention on {result.study.sequence().origin}.",
+    )  # fmt: skip
+
+
+def answer(here: Page, mechanism: Mechanism, query: int, key: int, tokens: list[str]) -> None:
+    """The sentence why the mechanism does or does not see the pair, with both weights."""
+    said = why(here.source, mechanism, 0, query, key)
+    pair = f"**{escaped(tokens[query])}** ({query}) → **{escaped(tokens[key])}** ({key})"
+    if isinstance(said, str):
+        st.info(said, icon=":material/block:")
+        return
+    weights = _("exact {exact:.3g}, {name} {weight:.3g}").format(
+        exact=said.exact, name=mechanism.label, weight=said.weight
+    )
+    st.info(f"{pair} · {weights}  \n{escaped(said.text)}", icon=":material/help:")
+
+
+def cells_table(result: Result) -> pd.DataFrame:
+    """Every drawn cell as a row: its first query and key with their tokens, and the three values."""
+    queries, keys = result.arrays["queries"], result.arrays["keys"]
+    height, width = result.arrays["exact"].shape
+    tops = queries[0] + (queries[1] - queries[0]) * np.arange(height) // height
+    sides = keys[0] + (keys[1] - keys[0]) * np.arange(width) // width
+    row, column = (part.ravel() for part in np.meshgrid(tops, sides, indexing="ij"))
+    tokens = result.arrays["tokens"]
+    table = pd.DataFrame({
+        "query": row, "query token": tokens[row], "key": column, "key token": tokens[column],
+        **{name: result.arrays[name].ravel() for name in ("exact", "mechanism", "difference")},
+    })  # fmt: skip
+    table = table[~(np.isnan(table["exact"]) & np.isnan(table["mechanism"]))]
+    table.attrs["units"] = {
+        "query": "position",
+        "key": "position",
+        "exact": "share",
+        "mechanism": "share",
+        "difference": "share",
+    }
+    return table

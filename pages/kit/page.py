@@ -1,0 +1,72 @@
+"""What every page begins and ends with: the guard, the theme, the style sheet, the state mirrored into the URL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import streamlit as st
+
+from longattn_core.charts.theme import Theme
+from longattn_core.language_model.weights import WeightsMissing
+from longattn_core.registry import mechanisms
+from longattn_core.studies.study import sequence_of
+from pages.kit import state
+from pages.kit.inputs import Source, input_bar
+from pages.kit.menu import guard
+from pages.kit.words import ASSETS, _
+
+
+@contextmanager
+def page() -> Iterator[Page]:
+    """Frame a page: `with page() as here:`. A sentence that the core raises is shown in the page's place."""
+    guard()
+    presenting = state.recall("present", False, lambda text: {"1": True}[text])
+    st.html(ASSETS / "css" / ("present.css" if presenting else "page.css"))
+    here = Page(input_bar(), presenting)
+    try:
+        yield here
+    except (ValueError, WeightsMissing) as error:
+        st.error(str(error), icon=":material/error:")
+    finally:
+        state.mirror()
+
+
+class Page:
+    """The sequence's source, and the look of this run."""
+
+    def __init__(self, source: Source, presenting: bool) -> None:
+        self.source = source
+        self.presenting = presenting
+        guests = tuple((kind.key, kind.family) for kind in mechanisms().values())
+        self.theme = Theme(
+            mode="dark" if st.context.theme.type == "dark" else "light", presenting=presenting, guests=guests
+        )
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the sequence has. Raises: ValueError, one sentence, when the source gives none."""
+        return sequence_of(self.source).n
+
+    @property
+    def causal(self) -> bool:
+        """Whether the source is read under a causal mask."""
+        settings = self.source.settings if self.source.kind == "synthetic" else self.source
+        return bool(settings.causal)
+
+
+def compare_unmasked() -> None:
+    """Take the mask off for all mechanisms: the callback of the button beside a refusal."""
+    state.forget("mask")
+    state.remember("mask", "none", "causal")
+
+
+def decimal(value: float) -> str:
+    """A share as the charts print it: .957, 1.00, .000."""
+    text = f"{value:.3f}"
+    return text[1:] if text.startswith("0.") else text.replace("-0.", "−.").replace("-", "−")
+
+
+def error_sentence(error: Exception) -> str:
+    """What a visitor reads when something was wrong that is no fault of theirs."""
+    return _("This cannot be shown: {reason}").format(reason=error)
