@@ -1,8 +1,10 @@
 """LongAttn Lab in the browser: `streamlit run app.py`, or `make app` for a server that is warm before it is asked."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from pages.kit.menu import navigation
 
-st.set_page_config(page_title="LongAttn Lab", page_icon=":material/visibility:", layout="wide")
+st.set_page_config(page_title="LongAttn Lab", page_icon=Path(__file__).parent / "assets" / "icon.svg", layout="wide")
 navigation().run()

@@ -257,18 +257,22 @@ class Sequence:
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Sequence:
         """The same sequence in another dtype (float32 or float64) or on another device."""
 
-        def moved(x: Tensor | None) -> Tensor | None:
-            if x is None:
-                return None
+        def moved(x: Tensor) -> Tensor:
             return x.to(device=device, dtype=dtype if x.is_floating_point() else None)
 
-        calibration = None if self.calibration is None else self.calibration.to(dtype=dtype, device=device)
         levels = self.levels
-        if levels is not None and device is not None:
-            levels = Levels(sentence=levels.sentence.to(device), paragraph=levels.paragraph.to(device))
-        names = ("q", "k", "v", "padding", "positions", "rotary")
+        if levels is not None:
+            levels = Levels(sentence=moved(levels.sentence), paragraph=moved(levels.paragraph))
         return replace(
-            self, levels=levels, calibration=calibration, **{name: moved(getattr(self, name)) for name in names}
+            self,
+            q=moved(self.q),
+            k=moved(self.k),
+            v=moved(self.v),
+            padding=None if self.padding is None else moved(self.padding),
+            positions=moved(self.token_positions),
+            rotary=None if self.rotary is None else moved(self.rotary),
+            levels=levels,
+            calibration=None if self.calibration is None else self.calibration.to(dtype=dtype, device=device),
         )
 
 

@@ -479,7 +479,8 @@ def test_tokens_equal_byte_pairs_from_the_packed_file_and_transformers(
     theirs = GPT2Tokenizer(vocab={p: i for i, p in enumerate(pieces)}, merges=[tuple(m.split(" ")) for m in merges])
     folder = Path(__file__).parents[1] / "assets/texts"
     for file in sorted(folder.glob("*.txt")):
-        text = file.read_text("utf-8")[:6000] + TEXT
+        # Spaces before a number are where a forgotten digits rule shows: no merge of this vocabulary holds a digit.
+        text = file.read_text("utf-8")[:6000] + TEXT + "\n    47 =  1816"
         expected = plain_byte_pairs(text, pieces, merges)
         assert list(tokenizer.encode(text).ids) == expected, file.name
         # transformers' GPT-2 tokenizer does not know the rule that each digit stands alone: give it the stretches.
@@ -493,7 +494,9 @@ def test_tokens_equal_byte_pairs_from_the_packed_file_and_transformers(
 def test_unpacked_tensors_equal_the_quantisation_s_definition(packed: GGUFReader) -> None:
     tensors = load_tensors(converted_weights())
     by_name = {tensor.name: tensor for tensor in packed.tensors}
-    for ours, theirs in (("blocks.17.query", "blk.17.attn_q.weight"), ("blocks.29.down", "blk.29.ffn_down.weight")):
+    matrices = {"query": "attn_q", "key": "attn_k", "value": "attn_v", "output": "attn_output"}
+    matrices |= {"gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down"}
+    for ours, theirs in ((f"blocks.17.{name}", f"blk.17.{other}.weight") for name, other in matrices.items()):
         raw = by_name[theirs].data.reshape(-1, 20)
         scale, least = (raw[:, i : i + 2].copy().view("<f2").astype(np.float32) for i in (0, 2))
         four_bits = np.concatenate([raw[:, 4:] & 15, raw[:, 4:] >> 4], axis=1)
@@ -502,7 +505,9 @@ def test_unpacked_tensors_equal_the_quantisation_s_definition(packed: GGUFReader
     raw = by_name["token_embd.weight"].data.reshape(-1, 34)
     expected = raw[:, :2].copy().view("<f2").astype(np.float32) * raw[:, 2:].copy().view("i1")
     np.testing.assert_array_equal(tensors["embedding"].numpy(), expected.reshape(49152, 576))
-    np.testing.assert_array_equal(tensors["blocks.5.mlp_norm"].numpy(), by_name["blk.5.ffn_norm.weight"].data)
+    norms = {"blocks.5.mlp_norm": "blk.5.ffn_norm", "blocks.5.attention_norm": "blk.5.attn_norm"}
+    for ours, theirs in (norms | {"final_norm": "output_norm"}).items():
+        np.testing.assert_array_equal(tensors[ours].numpy(), by_name[f"{theirs}.weight"].data)
 
 
 def test_the_real_model_says_what_it_is() -> None:

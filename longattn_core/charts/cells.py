@@ -5,12 +5,12 @@ Source: our own choice; the edges of cells are those of `contracts.edges`, writt
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from longattn_core.charts.scales import Scale
+from longattn_core.charts.scales import Numbers, Scale
 from longattn_core.charts.theme import BELOW, FUTURE, LEVELS, NEVER
 
 Floats = npt.NDArray[np.float64]
@@ -96,7 +96,7 @@ def cell_edges(start: int, stop: int, cells: int) -> npt.NDArray[np.int64]:
     return start + (stop - start) * np.arange(count + 1, dtype=np.int64) // count
 
 
-def pool_cells(values: npt.ArrayLike, shape: tuple[int, int], reduce: Reduce = "max") -> Floats:
+def pool_cells(values: Numbers, shape: tuple[int, int], reduce: Reduce = "max") -> Floats:
     """Join a map `[rows, keys]` into at most `shape` cells, each the largest (by size) or the mean of its pairs.
 
     A cell is NaN (never looked at) only where all its pairs are; in a mean, a pair never looked at counts as zero, as
@@ -116,7 +116,7 @@ def pool_cells(values: npt.ArrayLike, shape: tuple[int, int], reduce: Reduce = "
     seen = ~np.isnan(x)
     known = np.where(seen, x, 0.0)
 
-    def joined(values: npt.NDArray[np.generic], operation: np.ufunc) -> Floats:
+    def joined(values: npt.NDArray[Any], operation: np.ufunc) -> npt.NDArray[Any]:
         return np.asarray(operation.reduceat(operation.reduceat(values, starts[0], axis=0), starts[1], axis=1))
 
     if reduce == "mean":
@@ -135,7 +135,7 @@ def future_cells(window: Window, shape: tuple[int, int]) -> npt.NDArray[np.bool_
     return np.asarray(cols[None, :-1] > rows[1:, None] - 1)
 
 
-def encode(values: npt.ArrayLike, scale: Scale, *, future: npt.NDArray[np.bool_] | None = None) -> Encoded:
+def encode(values: Numbers, scale: Scale, *, future: npt.NDArray[np.bool_] | None = None) -> Encoded:
     """Values to bytes on a scale; NaN becomes "never looked at".
 
     A cell of `future` is drawn as the future only if it is NaN or zero: a weight that leaked there stays visible. On a

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from textwrap import wrap
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 import numpy as np
@@ -27,7 +27,7 @@ def colour_bar(theme: Theme, scale: Scale, shown: Collection[int], *, width: int
         _frame(0, long, tall, fill="transparent", theme=theme),
     ]
     for index, (at, label) in enumerate(scale.ticks()):
-        align = "left" if at == 0 else "right" if at == 1 else "center"
+        align: Literal["left", "center", "right"] = "left" if at == 0 else "right" if at == 1 else "center"
         text = f"≤ {label}" if index == 0 and scale.kind == "log" else label
         layers.append(_words(text, at * long, tall + 3, theme=theme, align=align, baseline="top"))
     what = "mechanism \N{MINUS SIGN} exact" if scale.kind == "difference" else "weight"
@@ -72,7 +72,15 @@ def _frame(left: float, wide: float, tall: float, *, fill: str, theme: Theme, to
     )
 
 
-def _words(text: str, x: float, y: float, *, theme: Theme, align: str = "left", baseline: str = "middle") -> Any:
+def _words(
+    text: str,
+    x: float,
+    y: float,
+    *,
+    theme: Theme,
+    align: Literal["left", "center", "right"] = "left",
+    baseline: Literal["middle", "top"] = "middle",
+) -> Any:
     return (
         alt.Chart(pd.DataFrame({"text": [text]}))
         .mark_text(align=align, baseline=baseline, fontSize=theme.size("tick"), color=theme.muted)

@@ -5,13 +5,12 @@ from typing import Any
 
 import altair as alt
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from longattn_core.charts.cells import Reduce, Window, check_tokens, encode, future_cells
 from longattn_core.charts.legend import caption_lines, colour_bar
 from longattn_core.charts.pixels import data_uri, paint
-from longattn_core.charts.scales import Kind, Scale
+from longattn_core.charts.scales import Kind, Numbers, Scale
 from longattn_core.charts.styles import themed
 from longattn_core.charts.theme import Theme
 
@@ -21,7 +20,7 @@ _SHARPNESS = 960
 
 
 def attention_map_chart(
-    values: npt.ArrayLike,
+    values: Numbers,
     *,
     theme: Theme,
     title: str = "",

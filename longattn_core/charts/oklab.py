@@ -6,7 +6,7 @@ processing" (OKLab); Machado, Oliveira, Fernandes 2009 (colour-blind simulation,
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +53,7 @@ def hexadecimal(channels: Sequence[int] | npt.NDArray[np.uint8]) -> str:
     return f"#{red:02X}{green:02X}{blue:02X}"
 
 
-def linear(channels: npt.ArrayLike) -> Floats:
+def linear(channels: npt.NDArray[Any] | Sequence[Any]) -> Floats:
     """Light intensities, 0 to 1, of display channels, 0 to 255."""
     share = np.asarray(channels, dtype=np.float64) / 255.0
     return np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
@@ -66,10 +66,14 @@ def display(intensities: Floats) -> npt.NDArray[np.uint8]:
     return np.round(share * 255).astype(np.uint8)
 
 
+def luminance(intensities: Floats) -> Floats:
+    """Relative luminance, 0 to 1, of light intensities `[..., 3]`."""
+    return np.asarray(intensities @ np.array([0.2126, 0.7152, 0.0722]))
+
+
 def contrast(first: str, second: str) -> float:
     """WCAG contrast of two colours, 1 to 21."""
-    weights = np.array([0.2126, 0.7152, 0.0722])
-    one, two = (float(linear(rgb(colour)) @ weights) for colour in (first, second))
+    one, two = (float(luminance(linear(rgb(colour)))) for colour in (first, second))
     return (max(one, two) + 0.05) / (min(one, two) + 0.05)
 
 
@@ -113,16 +117,17 @@ def farthest(
     lab = np.stack([grid[:, 1], grid[:, 2] * np.cos(grid[:, 0]), grid[:, 2] * np.sin(grid[:, 0])], -1)
     light = intensities(lab)
     shown = np.unique(display(light[((light >= 0) & (light <= 1)).all(-1)]), axis=0)
-    legible = [
-        colour
-        for colour in map(hexadecimal, shown)
-        if all(contrast(colour, background) >= least_contrast for background in backgrounds)
-    ]
-    if not legible:
+    bright = luminance(linear(shown))
+    readable = np.ones(len(shown), dtype=bool)
+    for ground in (float(luminance(linear(rgb(background)))) for background in backgrounds):
+        ratio = (np.maximum(bright, ground) + 0.05) / (np.minimum(bright, ground) + 0.05)
+        readable &= ratio >= least_contrast
+    legible = shown[readable]
+    if len(legible) == 0:
         raise ValueError(f"no colour between the hues {arc} has a contrast of {least_contrast} on {backgrounds}")
-    candidates, others = (linear([rgb(colour) for colour in colours]) for colours in (legible, taken))
+    candidates, others = linear(legible), linear([rgb(colour) for colour in taken])
     nearest = np.full(len(legible), np.inf)
     for matrix in _VISION.values():
         seen, against = (oklab(np.clip(colours @ matrix.T, 0.0, 1.0)) for colours in (candidates, others))
         nearest = np.minimum(nearest, np.linalg.norm(seen[:, None] - against[None], axis=-1).min(axis=1))
-    return legible[int(np.argmax(nearest))]
+    return hexadecimal(legible[int(np.argmax(nearest))])

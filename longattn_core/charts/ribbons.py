@@ -51,6 +51,7 @@ def ribbons_chart(
     if not 0 <= query < n or (marked is not None and not 0 <= marked < n):
         raise ValueError(f"query and marked token must lie in 0 … {n - 1}, found {query} and {marked}")
     measure = weight_scale(log=scale == "log", top=top)
+    theme = theme.welcoming((row.key, row.family) for row in rows)
     sheet = _Sheet(theme=theme, n=n, width=width, count=len(rows))
     layers: list[Any] = [sheet.axis()]
     shown: set[int] = set()

@@ -3,13 +3,16 @@
 Source: our own choice; the difference is the symmetric logarithm sign(x)·ln(1 + |x|/10⁻³), which is smooth at zero.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Numbers: TypeAlias = npt.NDArray[Any] | Sequence[Any] | float
+"""One number, or an array or list of them."""
 Kind = Literal["log", "linear", "difference"]
 
 WEIGHT_FLOOR = 1e-4
@@ -33,7 +36,7 @@ class Scale:
         if not np.isfinite(self.top) or self.top <= floor:
             raise ValueError(f"top is {self.top}; a {self.kind} scale needs a finite number above {floor}")
 
-    def position(self, values: npt.ArrayLike) -> Floats:
+    def position(self, values: Numbers) -> Floats:
         """Positions, 0 to 1, of the values; what lies outside goes to the nearer end, NaN stays NaN."""
         x = np.asarray(values, dtype=np.float64)
         if self.kind == "linear":
@@ -44,7 +47,7 @@ class Scale:
         decades = np.log10(self.top / WEIGHT_FLOOR)
         return np.asarray(np.clip(np.log10(np.maximum(x, WEIGHT_FLOOR) / WEIGHT_FLOOR) / decades, 0.0, 1.0))
 
-    def value(self, positions: npt.ArrayLike) -> Floats:
+    def value(self, positions: Numbers) -> Floats:
         """The values at positions 0 to 1: the inverse of `position` between the two ends."""
         p = np.asarray(positions, dtype=np.float64)
         if self.kind == "linear":

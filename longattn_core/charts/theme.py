@@ -5,7 +5,8 @@ for distance under colour-blind vision; a mechanism is told by its symbol and it
 weights' colours are cmocean's `ice` (Thyng et al. 2016).
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Final, Literal
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from longattn_core.charts.oklab import blend, contrast, farthest, hexadecimal, rgb
-from longattn_core.charts.scales import Kind, Scale, difference_scale, weight_scale
+from longattn_core.charts.scales import Kind, Numbers, Scale, difference_scale, weight_scale
 from longattn_core.charts.symbols import GUEST_SYMBOLS, SYMBOLS, Symbol
 
 __all__ = ["BADGES", "Mode", "Style", "Theme", "difference_scale", "weight_scale"]
@@ -204,7 +205,7 @@ class Theme:
         """The 256 colours of weights below zero `[256, 3]`, from paper to as strong as a weight of the scale's end."""
         return blend(hexadecimal(self.weights[0]), self.lost, 256)
 
-    def colour_of(self, values: npt.ArrayLike, scale: Scale) -> Colours:
+    def colour_of(self, values: Numbers, scale: Scale) -> Colours:
         """The colours `[…, 3]` of values on a scale; NaN is "never looked at"."""
         position = scale.position(values)
         levels = np.where(np.isnan(position), 0.0, position) * (LEVELS - 1)
@@ -223,7 +224,11 @@ class Theme:
         return PRESENTING if self.presenting else 1.0
 
     def style(self, key: str, family: str = "") -> Style:
-        """How a mechanism is drawn. One that is unknown takes the next free hue of `family` (any hue if it has none)."""
+        """How a mechanism is drawn. One that is unknown takes the next free hue of `family` (any hue if it has none).
+
+        What follows a colon names a setting of the mechanism ("lsh:2") and changes nothing.
+        """
+        key = key.partition(":")[0]
         if key in MECHANISM_COLOURS:
             light, dark, own = MECHANISM_COLOURS[key]
             return Style(key=key, colour=light if self.mode == "light" else dark, symbol=SYMBOLS[key], family=own)
@@ -231,6 +236,13 @@ class Theme:
         guests.setdefault(key, family)
         colour, symbol = _guest_styles(self.mode, tuple(sorted(guests.items())))[key]
         return Style(key=key, colour=colour, symbol=symbol, family=guests[key])
+
+    def welcoming(self, mechanisms: Iterable[tuple[str, str]]) -> "Theme":
+        """The theme with those of the (key, family) pairs as guests that it does not know yet: each gets its own hue."""
+        keys = {key.partition(":")[0]: family for key, family in mechanisms}
+        new = {key: family for key, family in keys.items() if key not in MECHANISM_COLOURS}
+        guests = tuple(sorted((new | dict(self.guests)).items()))
+        return self if guests == tuple(sorted(self.guests)) else replace(self, guests=guests)
 
     def ink_on(self, colour: str) -> str:
         """Black or white, whichever is easier to read on the colour."""

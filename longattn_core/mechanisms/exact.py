@@ -40,6 +40,8 @@ class ExactTrace:
 class ExactMap(ScoredMap):
     """The softmax map itself."""
 
+    trace: ExactTrace
+
     def _scores(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Float[Tensor, "g r n"]:
         sequence = self.sequence
         q = sequence.q[heads][:, queries] * self.trace.factor[queries, None]

@@ -42,7 +42,7 @@ class Groups:
 
 def numbered(groups: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
     """The same non-decreasing groups, numbered 0, 1, 2, … without gaps."""
-    return torch.unique_consecutive(groups, return_inverse=True)[1]
+    return torch.cat([groups.new_zeros(1), (groups.diff() != 0).long().cumsum(0)])
 
 
 def mean_groups(sequence: Sequence, of: Int[Tensor, "n"]) -> Groups:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import STREAM_CELLS, Attended, Looked, Reduce
+from longattn_core.contracts import STREAM_CELLS, Attended, Index, Looked, Reduce, row_chunks
 from longattn_core.numerics.readings import Reading
 
 
@@ -71,6 +71,21 @@ class LiftedMap(Attended):
     def _looked(self, head: int, query: int) -> Looked:
         return Looked(count=self.reading.looked(query), unit="keys and groups" if self.reading.groups else "keys")
 
+    def level_rows(self, level: int, queries: Index = None, heads: Index = None) -> Float[Tensor, "g r n"]:
+        """What the queries read at one level (0 the tokens), as shares of it; zero for a query that read nothing there.
+
+        Raises: ValueError for a level that this reading does not have.
+        """
+        if not 0 <= level <= len(self.reading.groups):
+            raise ValueError(f"level must lie in 0 … {len(self.reading.groups)}, found {level}")
+        rows, chosen = self._indices(queries, heads)
+        entries = self.reading.entries(rows, chosen)
+        here = (self.reading.level_of(entries.keys) == level).to(entries.weights.dtype) * entries.weights
+        row = self.output.new_zeros(*here.shape[:2], self.reading.bases[-1])
+        lifted = self._shared_out(row.scatter_add(2, entries.keys.clamp_min(0), here), chosen)
+        total = here.sum(-1, keepdim=True)
+        return lifted / torch.where(total > 0, total, 1.0)
+
     def coverings(self, head: int, query: int, key: int) -> tuple[Covering, ...]:
         """Every way in which one query read one key, finest first. Cost: the query's list."""
         device = self.output.device
@@ -102,7 +117,8 @@ class LiftedMap(Attended):
             bottom = min(top + tall, len(rows) - 1)
             band = self.output.new_zeros(len(heads), (bottom - top) * items)
             queries = torch.arange(rows[top], rows[bottom], device=device)
-            for some in queries.split(max(1, STREAM_CELLS // (len(heads) * self.reading.row_items))):
+            for part in row_chunks(len(queries), len(heads) * self.reading.row_items):
+                some = queries[part]
                 entries = self.reading.entries(some, heads)
                 cell = torch.bucketize(some, edges[1:-1], right=True) - top
                 index = (cell[:, None] * items + entries.keys.clamp_min(0)).flatten(1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,9 @@ from torch import Tensor
 
 from longattn_core.contracts import STREAM_CELLS, Attended, Looked, Reduce
 from longattn_core.numerics.softmax import masked_softmax
+
+BLOCK_ROWS = 4096
+"""How many rows of a factor a view holds at once."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,7 +116,8 @@ def entries_of_scores(
 class FactoredMap(Attended):
     """A map that is a product of two thin factors, `left [n m] @ right [m n]`, cut at the diagonal when causal.
 
-    The left factor holds each row's normaliser. Rows cost r·m·n; the mean map costs n·m plus the cells on the diagonal.
+    The left factor holds each row's normaliser; the two share a dtype, which may be finer than the output's. Rows cost
+    r·m·n; the mean map costs n·m plus the cells on the diagonal.
     """
 
     @abstractmethod
@@ -124,9 +129,13 @@ class FactoredMap(Attended):
         """The right factor's rows (one a key), zero for a padded key."""
 
     def _rows(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Float[Tensor, "g r n"]:
-        everything = torch.arange(self.sequence.n, device=self.output.device)
-        rows = self._left(queries, heads) @ self._right(everything, heads).mT
-        return torch.where(self.sequence.allowed(queries), rows, torch.zeros_like(rows))
+        left = self._left(queries, heads)
+        parts = []
+        for start in range(0, self.sequence.n, BLOCK_ROWS):
+            keys = torch.arange(start, min(start + BLOCK_ROWS, self.sequence.n), device=left.device)
+            parts.append(left @ self._right(keys, heads).mT)
+        rows = torch.cat(parts, dim=-1).to(self.output.dtype)
+        return rows.masked_fill(~self.sequence.allowed(queries), 0.0)
 
     def _pooled(
         self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, g]
@@ -134,43 +143,52 @@ class FactoredMap(Attended):
         if reduce == "max":
             return super()._pooled(rows, columns, reduce, heads)
         device = self.output.device
-        queries = torch.arange(rows[0], rows[-1], device=device)
-        keys = torch.arange(columns[0], columns[-1], device=device)
-        left, right = self._left(queries, heads), self._right(keys, heads)
         tops, sides = torch.tensor(rows, device=device), torch.tensor(columns, device=device)
-        out = _block_sums(left, tops) @ _block_sums(right, sides).mT
+        out = _block_sums(self._left, tops, heads) @ _block_sums(self._right, sides, heads).mT
         if self.sequence.causal:
-            out = self._cut_at_diagonal(out, left, right, tops, sides)
-        return out / (tops.diff()[:, None] * sides.diff()[None, :]).to(out.dtype)
+            out = self._cut_at_diagonal(out, tops, sides, heads)
+        return (out / (tops.diff()[:, None] * sides.diff()[None, :])).to(self.output.dtype)
 
     def _cut_at_diagonal(
         self,
         sums: Float[Tensor, "g H W"],
-        left: Float[Tensor, "g r m"],
-        right: Float[Tensor, "g c m"],
-        tops: Int[Tensor, H1],
-        sides: Int[Tensor, W1],
+        tops: Int[Tensor, "H1"],
+        sides: Int[Tensor, "W1"],
+        heads: Int[Tensor, "g"],
     ) -> Float[Tensor, "g H W"]:
-        """Drop what lies in the future: whole cells are zero, and a cell that the diagonal crosses is summed pair by pair."""
+        """Drop what lies in the future: whole cells are zero, and cells that the diagonal crosses are summed by pairs."""
         first, last = tops[:-1, None], tops[1:, None] - 1
         future = sides[None, :-1] > last
         crossed = ~future & (sides[None, 1:] - 1 > first)
         sums = sums.masked_fill(future, 0.0)
-        for row, column in crossed.nonzero().tolist():
-            r0, r1, c0, c1 = int(tops[row]), int(tops[row + 1]), int(sides[column]), int(sides[column + 1])
-            block = left[:, r0 - tops[0] : r1 - tops[0]] @ right[:, c0 - sides[0] : c1 - sides[0]].mT
-            past = (
-                torch.arange(c0, c1, device=block.device)[None, :] <= torch.arange(r0, r1, device=block.device)[:, None]
-            )
-            sums[:, row, column] = (block * past).sum((1, 2))
+        for row in crossed.any(1).nonzero().squeeze(-1).tolist():
+            cells = crossed[row].nonzero().squeeze(-1)
+            edges = sides[int(cells[0]) : int(cells[-1]) + 2]
+            queries = torch.arange(int(tops[row]), int(tops[row + 1]), device=sums.device)
+            keys = torch.arange(int(edges[0]), int(edges[-1]), device=sums.device)
+            block = self._left(queries, heads) @ self._right(keys, heads).mT
+            block = block.masked_fill(keys[None, :] > queries[:, None], 0.0).sum(1)
+            cell = torch.repeat_interleave(cells, edges.diff())
+            sums[:, row, cells] = torch.zeros_like(sums[:, row]).index_add(1, cell, block)[:, cells]
         return sums
 
 
-def _block_sums(x: Float[Tensor, "g r m"], block_edges: Int[Tensor, B1]) -> Float[Tensor, "g B m"]:
-    """Sums over consecutive blocks of rows; edges are absolute, the first one is row 0 of x."""
-    cells = torch.repeat_interleave(torch.arange(len(block_edges) - 1, device=x.device), block_edges.diff())
-    out = torch.zeros(x.shape[0], len(block_edges) - 1, x.shape[2], dtype=x.dtype, device=x.device)
-    return out.index_add(1, cells, x)
+def _block_sums(
+    factor: Callable[[Int[Tensor, "r"], Int[Tensor, "g"]], Float[Tensor, "g r m"]],
+    block_edges: Int[Tensor, "B1"],
+    heads: Int[Tensor, "g"],
+) -> Float[Tensor, "g B m"]:
+    """Sums of a factor's rows over consecutive blocks of tokens, some thousand rows at a time."""
+    sums = None
+    first, last = int(block_edges[0]), int(block_edges[-1])
+    for start in range(first, last, BLOCK_ROWS):
+        tokens = torch.arange(start, min(start + BLOCK_ROWS, last), device=heads.device)
+        part = factor(tokens, heads)
+        if sums is None:
+            sums = part.new_zeros(len(heads), len(block_edges) - 1, part.shape[-1])
+        sums.index_add_(1, torch.bucketize(tokens, block_edges[1:-1], right=True), part)
+    assert sums is not None
+    return sums
 
 
 def inverse_root(d: int) -> float:

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import STREAM_CELLS, Cost, Sequence
+from longattn_core.contracts import STREAM_CELLS, Cost, Sequence, row_chunks
 from longattn_core.numerics.groups import Groups
 from longattn_core.numerics.maps import Entries
 from longattn_core.numerics.softmax import masked_softmax
@@ -57,7 +57,10 @@ class Reading(ABC):
 
     @abstractmethod
     def listed(self, first: Int[Tensor, "b"], stop: Int[Tensor, "b"]) -> Int[Tensor, "b C"]:
-        """The items on the lists of queries [first, stop), each within one tile; −1 where a list is shorter."""
+        """The items on the lists of queries [first, stop), each within one tile; −1 where a list is shorter.
+
+        A column holds items of one level only.
+        """
 
     @abstractmethod
     def visible(
@@ -134,8 +137,7 @@ class Reading(ABC):
     ) -> tuple[Float[Tensor, "g b T C"], Float[Tensor, "g b T S"]]:
         """Scaled products of each query with the items listed and shared."""
         asked = q[:, queries.clamp_min(0)] / math.sqrt(q.shape[-1])
-        far = asked.flatten(1, 2) @ k[:, shared].mT
-        return asked @ k[:, listed.clamp_min(0)].mT, far.unflatten(1, queries.shape)
+        return asked @ k[:, listed.clamp_min(0)].mT, _shared_product(asked, k[:, shared].mT)
 
     def join(
         self,
@@ -160,7 +162,8 @@ class Reading(ABC):
         tall, count = int((stop - first).max()), len(self.shared(sequence.n - 1))
         cells = tall * (self.widest + count) + self.widest * (sequence.d + sequence.e)
         step = max(1, STREAM_CELLS // (sequence.h * cells))
-        done, pairs = [], 0
+        done: list[tuple[Tensor, Tensor, Tensor]] = []
+        pairs = 0
         for start in range(0, len(first), step):
             part, read = self._tile(first[start : start + step], stop[start : start + step], split)
             done.append(part)
@@ -182,25 +185,25 @@ class Reading(ABC):
         near_read, far_read = self.visible(queries, listed, shared)
         near, far = self.scores(self.queries, self.keys, queries, listed, shared)
         near, far = self.join(near, far, near_read, far_read, listed, shared)
-        level = self.level_of(listed)
-        is_level = level[:, None, :] == torch.arange(levels, device=level.device)[:, None]  # [tile, level, item]
-        mass = near @ is_level.mT.to(near.dtype)
+        level = self.level_of(listed).amax(0).clamp_min(0)
         far_level = int(self.level_of(shared[:1])) if len(shared) else -1
-        if len(shared):
-            mass = mass + far.sum(-1, keepdim=True) * (torch.arange(levels, device=level.device) == far_level)
-        near_v = v[:, listed.clamp_min(0)]
-        far_out = (far.flatten(1, 2) @ v[:, shared]).unflatten(1, queries.shape)
+        mass = near @ torch.nn.functional.one_hot(level, levels).to(near.dtype)
+        near_v, far_out = v[:, listed.clamp_min(0)], _shared_product(far, v[:, shared])
         parts = far_out[:0]
         if split:
-            by_level = [(near * is_level[:, None, i]) @ near_v + (far_out if i == far_level else 0) for i in range(levels)]
-            parts = torch.stack(by_level)
+            empty = torch.zeros_like(far_out)
+            by_level = [near[..., level == i] @ near_v[..., level == i, :] for i in range(levels)]
+            parts = torch.stack([x + (far_out if i == far_level else empty) for i, x in enumerate(by_level)])
             output = parts.sum(0)
         else:
             output = near @ near_v + far_out
+        if len(shared):
+            mass = mass + far.sum(-1, keepdim=True) * (torch.arange(levels, device=level.device) == far_level)
         kept = (queries >= 0).flatten()
         # Counted as computed: a causal diagonal inside a tile is computed and then masked.
         used = (queries >= 0).sum(-1) @ ((listed >= 0).sum(-1) + len(shared))
-        return tuple(x.flatten(-3, -2)[..., kept, :] for x in (output, parts, mass)), int(used)  # type: ignore[return-value]
+        flat = [x.flatten(-3, -2)[..., kept, :] for x in (output, parts, mass)]
+        return (flat[0], flat[1], flat[2]), int(used)
 
     def _cost(self, pairs: int, cells: int) -> Cost:
         """Scores and values for every pair read, and the making of the groups; `cells` numbers are held in a buffer."""
@@ -229,7 +232,8 @@ class Reading(ABC):
         q, k = self.queries[heads], self.keys[heads]
         lists = self.widest * self.sequence.d + len(self.shared(self.sequence.n - 1))
         found = []
-        for some in queries.split(max(1, STREAM_CELLS // (len(heads) * lists))):
+        for part in row_chunks(len(queries), len(heads) * lists):
+            some = queries[part]
             listed, shared = self.listed(some, some + 1), self.shared(int(some.max()))
             near_read, far_read = self.visible(some[:, None], listed, shared)
             weights = self.join(*self.scores(q, k, some[:, None], listed, shared), near_read, far_read, listed, shared)
@@ -242,6 +246,11 @@ class Reading(ABC):
                 )
             )
         return _stacked(found)
+
+
+def _shared_product(x: Float[Tensor, "g b T i"], y: Float[Tensor, "g i j"]) -> Float[Tensor, "g b T j"]:
+    """The rows of all tiles times one matrix."""
+    return (x.flatten(1, 2) @ y).view(*x.shape[:-1], y.shape[-1])
 
 
 def _stacked(found: list[Entries]) -> Entries:

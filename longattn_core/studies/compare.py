@@ -1,12 +1,12 @@
 """Side by side: what each mechanism lets one query see, at one budget of keys or features.
 
 Every row is computed from the same queries, keys and values. Beyond `SAMPLE` queries the fidelity is measured on
-an even sample of them (the last always among them).
+a sample of them (the last always among them).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import fields
 from typing import ClassVar
 
 import numpy as np
@@ -15,11 +15,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from longattn_core.contracts import Mechanism, Sequence, exact_rows
-from longattn_core.measures.fidelity import mean_of_visible, relative_error
+from longattn_core.contracts import Attended, Mechanism, Sequence, exact_rows
+from longattn_core.measures.fidelity import Agreement, fidelity
+from longattn_core.measures.sampling import Unavailable
 from longattn_core.registry import mechanisms
 from longattn_core.studies.reading import Reading, reading
-from longattn_core.studies.study import Progress, Result, Setting, Study, evenly
+from longattn_core.studies.study import Progress, Result, Setting, Study
 
 SAMPLE = 256
 
@@ -43,23 +44,21 @@ class Compare(Study):
         head, query = min(self.head, sequence.h - 1), self.place(sequence)
         exact = exact_rows(sequence, query, head)[0, 0]
         marked = self.mark(sequence, exact, query)
-        sample = evenly(sequence.n, SAMPLE)
-        references = References.of(sequence, sample, head)
         chosen = self.mechanisms(sequence.n)
         weights = np.full((len(chosen), sequence.n), np.nan, dtype=np.float32)
         records = []
         for index, mechanism in enumerate(chosen):
             progress(index / len(chosen), mechanism.label)
             one = reading(self.source, mechanism)
-            records.append(_record(one, references, head, query, marked))
+            records.append(_record(one, head, query, marked))
             if one.attended is not None:
                 row = one.attended.rows(query, None, head)[0, 0]
                 seen = one.attended.seen(query, None, head)[0, 0]
                 weights[index] = torch.where(seen, row, torch.nan).float().cpu().numpy()
         table = pd.DataFrame.from_records(records)
         table.attrs["units"] = {
-            "looked": "keys or features", "weight": "share", "exact": "share", "overlap": "share",
-            "error": "relative", "control": "relative", "multiply_adds": "operations",
+            "looked": "keys or features", "weight": "share", "multiply_adds": "operations", **AGREEMENT_UNITS,
+            **{f"{name} without sinks": unit for name, unit in AGREEMENT_UNITS.items()},
         }  # fmt: skip
         visible = sequence.allowed(query)[0]
         arrays = {
@@ -95,28 +94,7 @@ class Compare(Study):
         return int(candidates.argmax())
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class References:
-    """Exact attention and the control, on the sampled queries that are real tokens."""
-
-    queries: list[int]
-    rows: Tensor
-    output: Tensor
-    control: float
-
-    @classmethod
-    def of(cls, sequence: Sequence, sample: list[int], head: int) -> References:
-        """Of one head. Cost: n·(d + e) for each sampled query."""
-        queries = [query for query in sample if bool(sequence.real[query])]
-        rows = exact_rows(sequence, queries, head)
-        output = rows @ sequence.v[head : head + 1]
-        mean = mean_of_visible(sequence)[head : head + 1, queries]
-        return cls(queries=queries, rows=rows, output=output, control=float(relative_error(mean, output)[0]))
-
-
-def _record(
-    one: Reading, references: References, head: int, query: int, marked: int
-) -> dict[str, str | float | int | bool | None]:
+def _record(one: Reading, head: int, query: int, marked: int) -> dict[str, str | float | int | bool | None]:
     mechanism, attended = one.mechanism, one.attended
     record: dict[str, str | float | int | bool | None] = {
         "key": mechanism.key,
@@ -126,25 +104,41 @@ def _record(
         "approximates": mechanism.approximates,
         "refusal": one.refusal,
         "leaks": mechanism.leaks,
-        "shares": mechanism.shares,
-        "looked": None, "unit": None, "weight": None, "exact": None, "overlap": None, "error": None,
-        "control": references.control, "multiply_adds": None,
-    }  # fmt: skip
+        **dict.fromkeys(("looked", "unit", "weight", "multiply_adds", *agreement_columns())),
+    }
     if attended is None:
         return record
     looked = attended.looked(head, query)
-    rows = attended.rows(references.queries, None, head)
-    output = attended.output[head : head + 1, references.queries]
-    overlap = torch.minimum(rows, references.rows).sum(-1).mean() if mechanism.shares is None else None
     return record | {
         "looked": looked.count,
         "unit": looked.unit,
         "weight": float(attended.rows(query, marked, head)),
-        "exact": float(exact_rows(attended.sequence, query, head)[0, 0, marked]),
-        "overlap": None if overlap is None else float(overlap),
-        "error": float(relative_error(output, references.output)[0]),
         "multiply_adds": attended.cost.multiply_adds,
+        **agreement_record(attended, head),
     }
+
+
+def agreement_columns() -> tuple[str, ...]:
+    """The columns that `agreement_record` fills: each measure, and the same without the sinks' columns."""
+    names = tuple(item.name for item in fields(Agreement))
+    return (*names, *(f"{name} without sinks" for name in names))
+
+
+def agreement_record(attended: Attended, head: int) -> dict[str, float | None]:
+    """How far one head's map is from exact, on at most `SAMPLE` queries; None where a measure means nothing."""
+    measured = fidelity(attended, queries=SAMPLE)
+    record: dict[str, float | None] = {}
+    for suffix, agreement in (("", measured.whole), (" without sinks", measured.without_sinks)):
+        for item in fields(Agreement):
+            value = getattr(agreement, item.name)
+            record[item.name + suffix] = None if isinstance(value, Unavailable) else float(value[head])
+    return record
+
+
+AGREEMENT_UNITS = {
+    "error": "relative", "control": "relative", "recall": "share", "share": "share of pairs", "overlap": "share",
+    "variation": "share", "divergence": "nats",
+}  # fmt: skip
 
 
 def tokens_of(sequence: Sequence) -> list[str]:

@@ -6,15 +6,13 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
 from pydantic import Field
 
 from longattn_core.contracts import Mechanism
-from longattn_core.measures.fidelity import relative_error
 from longattn_core.registry import mechanisms
-from longattn_core.studies.compare import SAMPLE, References
+from longattn_core.studies.compare import AGREEMENT_UNITS, agreement_record
 from longattn_core.studies.reading import read
-from longattn_core.studies.study import Progress, Result, Study, evenly
+from longattn_core.studies.study import Progress, Result, Study
 
 
 class Frontier(Study):
@@ -31,7 +29,6 @@ class Frontier(Study):
         sequence = self.sequence()
         head = min(self.head, sequence.h - 1)
         alone = sequence.select_heads(head)
-        references = References.of(alone, evenly(alone.n, SAMPLE), 0)
         rungs = _rungs(alone.n)
         records, refused = [], {}
         for index, (rung, mechanism) in enumerate(rungs):
@@ -40,23 +37,18 @@ class Frontier(Study):
             if one.attended is None:
                 refused[mechanism.label] = one.refusal or ""
                 continue
-            attended = one.attended
-            rows = attended.rows(references.queries)
-            overlap = float(torch.minimum(rows, references.rows).sum(-1).mean()) if mechanism.shares is None else np.nan
             records.append({
                 "key": mechanism.key, "label": mechanism.label, "rung": rung, "dials": _dials(mechanism),
-                "multiply_adds": attended.cost.multiply_adds, "bytes_peak": attended.cost.bytes_peak,
-                "overlap": overlap,
-                "error": float(relative_error(attended.output[:, references.queries], references.output)[0]),
-                "control": references.control,
+                "multiply_adds": one.attended.cost.multiply_adds, "bytes_peak": one.attended.cost.bytes_peak,
+                **agreement_record(one.attended, 0),
             })  # fmt: skip
         table = pd.DataFrame.from_records(records)
         exact = float(table.loc[table["key"] == "exact", "multiply_adds"].iloc[0])
         table["cost"] = table["multiply_adds"] / exact
-        table["front"] = _front(table["cost"].to_numpy(), table["error"].to_numpy())
+        table["front"] = front_of(table["cost"].to_numpy(), table["error"].to_numpy())
         table.attrs["units"] = {
-            "multiply_adds": "operations", "bytes_peak": "bytes", "overlap": "share", "error": "relative",
-            "control": "relative", "cost": "of exact",
+            "multiply_adds": "operations", "bytes_peak": "bytes", "cost": "of exact", **AGREEMENT_UNITS,
+            **{f"{name} without sinks": unit for name, unit in AGREEMENT_UNITS.items()},
         }  # fmt: skip
         return Result(study=self, tables={"rungs": table}, words=refused)
 
@@ -78,7 +70,7 @@ def _dials(mechanism: Mechanism) -> str:
     return ", ".join(f"{fields[name].title} {value}" for name, value in changed.items()) or "default"
 
 
-def _front(cost: np.ndarray, error: np.ndarray) -> np.ndarray:
+def front_of(cost: np.ndarray, error: np.ndarray) -> np.ndarray:
     """True where no other point costs at most as much and errs less."""
     order = np.lexsort((error, cost))
     best = np.minimum.accumulate(np.concatenate([[np.inf], error[order][:-1]]))

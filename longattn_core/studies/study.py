@@ -185,10 +185,3 @@ class Setting(BaseModel):
     def of(cls, mechanism: Mechanism) -> Self:
         """The setting of a mechanism, with only the dials that differ from the default."""
         return cls(key=mechanism.key, dials=mechanism.model_dump(mode="json", exclude_defaults=True))
-
-
-def evenly(n: int, most: int) -> list[int]:
-    """At most `most` numbers of 0 … n − 1, evenly spread, the last one always among them."""
-    if n <= most:
-        return list(range(n))
-    return sorted({round((i + 1) * n / most) - 1 for i in range(most)})

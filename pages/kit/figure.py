@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pandas as pd
 import streamlit as st
-from longattn_core.export.images import chart_to_png, chart_to_svg
 
 from longattn_core.contracts import Mechanism
+from longattn_core.export.images import chart_to_png, chart_to_svg
 from longattn_core.studies.study import Result
 from pages.kit.words import _
 

@@ -191,7 +191,8 @@ def _outcome(result: Result, found: Finding) -> str:
         "side_by_side", "revealed", found=len(found.found), count=len(found.found) + len(found.lost), marked=marked,
         finders=finders, lost=lost,
     )  # fmt: skip
-    guesses = state.recall("guess", {}, _parse_guesses)
+    nothing: dict[str, bool] = {}
+    guesses = state.recall("guess", nothing, _parse_guesses)
     right, asked = judge(guesses, result, found)
     return sentence if not asked else f"{sentence} {prose('side_by_side', 'guessed', right=right, asked=asked)}"
 

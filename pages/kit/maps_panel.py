@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pandas as pd
 import streamlit as st
 
 from longattn_core.charts.cells import Window
 from longattn_core.charts.maps import attention_map_chart
-from longattn_core.contracts import Mechanism
+from longattn_core.charts.scales import Kind
+from longattn_core.contracts import Mechanism, Reduce
 from longattn_core.registry import mechanisms
 from longattn_core.studies.maps import Maps
 from longattn_core.studies.reading import why
@@ -62,17 +65,21 @@ def maps_panel(here: Page, default: str = "lsh") -> None:
     if refusal := result.words.get("mechanism refusal"):
         st.info(refusal, icon=":material/block:")
         return
-    _draw(here, result, mechanism, n, window, scale, reduce)
+    _draw(here, result, mechanism, n, window, cast("Kind", scale), cast("Reduce", reduce))
 
 
-def _draw(here: Page, result: Result, mechanism: Mechanism, n: int, window: Window, scale: str, reduce: str) -> None:
+def _draw(
+    here: Page, result: Result, mechanism: Mechanism, n: int, window: Window, scale: Kind, reduce: Reduce
+) -> None:
     tokens = [str(token) for token in result.arrays["tokens"]]
     titles = {"exact": _("Exact attention"), "mechanism": mechanism.label, "difference": _("Mechanism − exact")}
-    with st.container(key="three-maps", horizontal=True):
-        places = st.columns(3, gap="medium")
+    titles = {name: title for name, title in titles.items() if name in result.arrays}
+    if refusal := result.words.get("exact refusal"):
+        st.caption(refusal)
+    _one_map_on_a_phone(titles)
     asked = None
-    for place, name in zip(places, titles, strict=True):
-        with place:
+    for place, name in zip(st.columns(len(titles), gap="medium"), titles, strict=True):
+        with place, st.container(key=f"map-of-{name}"):
             drawn = attention_map(
                 result.arrays[name], key=f"map of {name}", title=titles[name], theme=here.theme, full=(n, n),
                 scale="difference" if name == "difference" else scale, window=window, reduce=reduce, causal=here.causal,
@@ -83,7 +90,7 @@ def _draw(here: Page, result: Result, mechanism: Mechanism, n: int, window: Wind
         st.session_state["_pair"] = (asked.row, asked.col)
     pair = st.session_state.get("_pair")
     if pair is not None and max(pair) < n:
-        answer(here, mechanism, *pair, tokens)
+        answer(here, mechanism, pair[0], pair[1], tokens)
     figure_menu(
         f"maps-{mechanism.key}", result, shown=type(mechanism),
         chart=lambda: attention_map_chart(
@@ -93,6 +100,18 @@ def _draw(here: Page, result: Result, mechanism: Mechanism, n: int, window: Wind
         table=lambda: cells_table(result),
         caption=f"{mechanism.label} beside exact attention on {result.study.sequence().origin}.",
     )  # fmt: skip
+
+
+def _one_map_on_a_phone(titles: dict[str, str]) -> None:
+    """Where three maps do not fit side by side, show the chosen one: the server does not know the screen, a style sheet does."""
+    with st.container(key="phone-only"):
+        face = state.choose(
+            "face", _("Map"), list(titles), default="mechanism", labels=titles.__getitem__, style="segments"
+        )
+    hidden = ", ".join(f".stColumn:has(.st-key-map-of-{name})" for name in titles if name != face)
+    st.html(
+        f"<style>@media (max-width: 640px) {{ {hidden} {{ display: none; }} }}</style>" if hidden else "<style></style>"
+    )
 
 
 def answer(here: Page, mechanism: Mechanism, query: int, key: int, tokens: list[str]) -> None:
@@ -111,21 +130,16 @@ def answer(here: Page, mechanism: Mechanism, query: int, key: int, tokens: list[
 def cells_table(result: Result) -> pd.DataFrame:
     """Every drawn cell as a row: its first query and key with their tokens, and the three values."""
     queries, keys = result.arrays["queries"], result.arrays["keys"]
-    height, width = result.arrays["exact"].shape
+    names = [name for name in ("exact", "mechanism", "difference") if name in result.arrays]
+    height, width = result.arrays[names[0]].shape
     tops = queries[0] + (queries[1] - queries[0]) * np.arange(height) // height
     sides = keys[0] + (keys[1] - keys[0]) * np.arange(width) // width
     row, column = (part.ravel() for part in np.meshgrid(tops, sides, indexing="ij"))
     tokens = result.arrays["tokens"]
     table = pd.DataFrame({
         "query": row, "query token": tokens[row], "key": column, "key token": tokens[column],
-        **{name: result.arrays[name].ravel() for name in ("exact", "mechanism", "difference")},
+        **{name: result.arrays[name].ravel() for name in names},
     })  # fmt: skip
-    table = table[~(np.isnan(table["exact"]) & np.isnan(table["mechanism"]))]
-    table.attrs["units"] = {
-        "query": "position",
-        "key": "position",
-        "exact": "share",
-        "mechanism": "share",
-        "difference": "share",
-    }
+    table = table.dropna(subset=names, how="all")
+    table.attrs["units"] = {"query": "position", "key": "position", **dict.fromkeys(names, "share")}
     return table

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
-from streamlit.navigation.page import Page  # type: ignore[attr-defined]
+from streamlit.navigation.page import Page
 
 from pages.kit.words import _, data
 

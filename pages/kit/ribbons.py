@@ -234,6 +234,7 @@ def _kinds(codes: npt.NDArray[np.uint8]) -> list[str]:
 
 
 def _row_heads(rows: Sequence[RibbonRow], labels: tuple[str, ...], theme: Theme) -> list[dict[str, Any]]:
+    theme = theme.welcoming((row.key, row.family) for row in rows)
     heads = []
     plane = 0
     for row in rows:

@@ -98,23 +98,9 @@ def choose(
         chosen = st.segmented_control(label, options, format_func=labels, key=key, help=help, required=True)
     else:
         chosen = st.selectbox(label, options, format_func=labels, key=key, help=help)
-    chosen = chosen if chosen in options else default
-    remember(name, chosen, default)
-    return chosen
-
-
-def choose_many(name: str, label: str, options: Sequence[str], *, labels: Callable[[str], str] = str) -> list[str]:
-    """Any number of some choices, as pills."""
-    value = recall(name, [], lambda text: text.split("~"))
-    key = _seed(name, [part for part in value if part in options])
-    st.session_state[key] = [part for part in st.session_state[key] if part in options]
-    chosen = [
-        part
-        for part in st.pills(label, options, selection_mode="multi", format_func=labels, key=key)
-        if part in options
-    ]
-    remember(name, chosen, [])
-    return chosen
+    known = chosen if chosen is not None and chosen in options else default
+    remember(name, known, default)
+    return known
 
 
 def switch(name: str, label: str, *, default: bool, help: str | None = None) -> bool:

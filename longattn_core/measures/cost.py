@@ -1,0 +1,83 @@
+"""What a mechanism costs as the sequence grows: counted on real prefixes, beside the formula of exact attention.
+
+Source: ours. A mechanism counts its own cost for the input that it reads (`Attended.cost`); nothing is extrapolated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence as Collection
+from dataclasses import dataclass
+
+from longattn_core.contracts import Cost, Mechanism, Sequence
+from longattn_core.measures.sampling import Unavailable
+
+__all__ = ["CostPoint", "cost_curve", "doublings", "exact_cost", "growth", "key_value_bytes", "pays_from"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostPoint:
+    """What a mechanism cost on the first n tokens, or the sentence why it cannot read them."""
+
+    n: int
+    cost: Cost | Unavailable
+
+
+def cost_curve(mechanism: Mechanism, sequence: Sequence, lengths: Collection[int]) -> tuple[CostPoint, ...]:
+    """Attend to the first n tokens for each n, and keep what was counted. Cost: that of attending at each length.
+
+    Raises: ValueError when a length lies outside the sequence.
+    """
+    points = []
+    for n in lengths:
+        prefix = sequence.prefix(n)
+        refusal = mechanism.refuses(prefix)
+        cost = mechanism.attend(prefix).cost if refusal is None else Unavailable(reason=refusal)
+        points.append(CostPoint(n=n, cost=cost))
+    return tuple(points)
+
+
+def exact_cost(*, heads: int, n: int, d: int, e: int, causal: bool, number_bytes: int = 4) -> Cost:
+    """Exact attention by formula: pairs·(d + e) multiply-adds a head, n(n + 1)/2 pairs under a causal mask, else n².
+
+    Bytes moved: inputs and output once, each score written and read once; the peak is that of streaming in blocks.
+    """
+    pairs = n * (n + 1) // 2 if causal else n * n
+    return Cost(
+        multiply_adds=heads * pairs * (d + e),
+        bytes_moved=heads * number_bytes * (2 * n * (d + e) + 2 * pairs),
+        bytes_peak=number_bytes * min(heads * n * n, 1 << 23),
+    )
+
+
+def doublings(longest: int, *, start: int = 64) -> tuple[int, ...]:
+    """Lengths that double from `start`, and `longest` itself."""
+    if longest < 1 or start < 1:
+        raise ValueError(f"lengths must be at least 1, found {longest} and {start}")
+    steps = range(max(0, math.ceil(math.log2(longest / start))))
+    return (*(start << step for step in steps if start << step < longest), longest)
+
+
+def growth(points: Collection[CostPoint]) -> float | Unavailable:
+    """The power of n by which the operations grow between the two longest lengths: 2 for n², 1 for n·w."""
+    counted = [(point.n, point.cost.multiply_adds) for point in points if isinstance(point.cost, Cost)]
+    if len(counted) < 2:
+        return Unavailable(reason="A rate of growth needs two lengths that the mechanism can read.")
+    (short, few), (long, many) = sorted(counted)[-2:]
+    return math.log(many / few) / math.log(long / short)
+
+
+def pays_from(points: Collection[CostPoint], *, heads: int, d: int, e: int, causal: bool) -> int | None:
+    """The least of the lengths from which on the mechanism needs fewer operations than exact attention; None if none."""
+    least = None
+    for point in sorted(points, key=lambda point: -point.n):
+        exact = exact_cost(heads=heads, n=point.n, d=d, e=e, causal=causal)
+        if isinstance(point.cost, Unavailable) or point.cost.multiply_adds >= exact.multiply_adds:
+            return least
+        least = point.n
+    return least
+
+
+def key_value_bytes(*, layers: int, key_value_heads: int, d: int, e: int, number_bytes: int = 2) -> int:
+    """What a model keeps of one token for those to come: a key and a value in each layer and key/value head."""
+    return layers * key_value_heads * (d + e) * number_bytes

@@ -1,0 +1,83 @@
+"""Which queries a measure looks at, and their rows, a block at a time so that n × n is never held.
+
+Source: ours. Beyond a few thousand tokens a measure of n² pairs is taken on some of the queries; which ones is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from longattn_core.contracts import Attended, Sequence, edges, exact_rows, row_chunks
+from longattn_core.numerics.draws import generator
+
+__all__ = ["QuerySample", "Unavailable", "blocks", "map_rows", "sample_queries"]
+
+CELLS = 1 << 20
+"""Weights of one map held at once: 8 MB in float64, and a measure holds about ten such blocks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unavailable:
+    """What stands in the place of a number that would mean nothing: the reason, one sentence."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuerySample:
+    """The queries that a measure looked at, `real` the number there were to choose from, and how they were chosen."""
+
+    queries: tuple[int, ...]
+    real: int
+    seed: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether every query was looked at."""
+        return len(self.queries) == self.real
+
+    @property
+    def text(self) -> str:
+        """How it was measured, in words."""
+        if self.whole:
+            return f"measured on all {self.real:,} queries"
+        return (
+            f"measured on {len(self.queries):,} of {self.real:,} queries: the last, and one drawn from each of as many "
+            f"equal spans before it (seed {self.seed})"
+        )
+
+
+def sample_queries(sequence: Sequence, count: int | None = None, seed: int = 0) -> QuerySample:
+    """All real queries, or `count` of them: one drawn from each of as many equal spans, the last always among them.
+
+    Drawn and not evenly spaced, because a mechanism that works in blocks would be seen at one place of its block only.
+    Raises: ValueError for a count below 1.
+    """
+    if count is not None and count < 1:
+        raise ValueError(f"a sample needs at least one query, found {count}")
+    real = sequence.real.nonzero().squeeze(-1).tolist()
+    if count is None or count >= len(real):
+        return QuerySample(queries=tuple(real), real=len(real), seed=seed)
+    spans = edges(0, len(real), count)
+    draws = torch.rand(count, generator=generator(seed, "queries"), dtype=torch.float64).tolist()
+    chosen = [start + int(u * (stop - start)) for start, stop, u in zip(spans[:-1], spans[1:], draws, strict=True)]
+    chosen[-1] = len(real) - 1
+    return QuerySample(queries=tuple(real[i] for i in chosen), real=len(real), seed=seed)
+
+
+def blocks(sequence: Sequence, sample: QuerySample) -> Iterator[Int[Tensor, "r"]]:
+    """The sampled queries, so many at a time that their rows over all keys and heads fit the memory of a view."""
+    queries = torch.tensor(sample.queries, device=sequence.q.device)
+    for rows in row_chunks(len(queries), sequence.h * sequence.n, CELLS):
+        yield queries[rows]
+
+
+def map_rows(of: Sequence | Attended, queries: Int[Tensor, "r"]) -> Float[Tensor, "h r n"]:
+    """Rows in float64: of exact attention for a sequence, of the mechanism for what it gave back."""
+    rows = exact_rows(of, queries) if isinstance(of, Sequence) else of.rows(queries)
+    return rows.double()

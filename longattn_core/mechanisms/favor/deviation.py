@@ -1,0 +1,65 @@
+"""How far an estimate of the kernel is expected to stray from it, by closed form.
+
+Source: Choromanski et al. 2020, arXiv:2009.14794, lemma 2 (the three mean squared errors) and theorem 1 (SMREG). Ours:
+both follow from two averages over one direction ω, of e^(ω·z) and of cos(ω·u), so one formula serves Gaussian
+directions and directions on the sphere. Directions count as independent: orthogonal ones stray a little less.
+"""
+
+from __future__ import annotations
+
+import math
+
+from scipy.special import gammaln, hyp0f1, ive
+
+from longattn_core.mechanisms.favor.features import UNBIASED, Kind
+
+
+def relative_deviation(
+    kind: Kind,
+    *,
+    m: int,
+    d: int,
+    sum_norm: float,
+    difference_norm: float,
+    regularised: bool,
+) -> float | None:
+    """Root mean square of (estimate − kernel) / kernel, for `sum_norm` ‖x+y‖² and `difference_norm` ‖x−y‖².
+
+    The same for the softmax and the Gaussian kernel, whose factors cancel. Infinite beyond the largest float; None for
+    features that are not unbiased estimates of either.
+    """
+    if kind not in UNBIASED:
+        return None
+    if kind == "trigonometric":
+        target = math.exp(-difference_norm / 2)
+        mean = _mean_cosine(difference_norm, d, regularised)
+        spread = (1 + _mean_cosine(4 * difference_norm, d, regularised)) / 2 - mean**2
+        if target == 0:
+            return math.inf
+        return math.sqrt(max(0.0, spread) / m + (mean - target) ** 2) / target
+    # In units of the kernel, whose logarithm is sum_norm / 2 once the common factor is taken off.
+    mean = _exp(_log_mean_exponential(sum_norm, d, regularised) - sum_norm / 2)
+    square = _exp(_log_mean_exponential(4 * sum_norm, d, regularised) - sum_norm)
+    if kind == "hyperbolic":
+        square = (square + math.exp(-sum_norm)) / 2
+    return math.sqrt(max(0.0, square - mean**2) / m + (mean - 1) ** 2)
+
+
+def _log_mean_exponential(square: float, d: int, regularised: bool) -> float:
+    """ln E e^(ω·z) for ‖z‖² = `square`."""
+    if not regularised:
+        return square / 2
+    reach = math.sqrt(d * square)
+    if reach < 100:
+        return math.log(hyp0f1(d / 2, reach**2 / 4))
+    order = d / 2 - 1
+    return float(gammaln(d / 2) + order * math.log(2 / reach) + math.log(ive(order, reach)) + reach)
+
+
+def _mean_cosine(square: float, d: int, regularised: bool) -> float:
+    """E cos(ω·u) for ‖u‖² = `square`."""
+    return float(hyp0f1(d / 2, -d * square / 4)) if regularised else math.exp(-square / 2)
+
+
+def _exp(x: float) -> float:
+    return math.exp(x) if x < 700 else math.inf

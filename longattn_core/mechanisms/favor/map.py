@@ -1,0 +1,216 @@
+"""The map that FAVOR+ implies: two thin factors, one of queries' features and one of keys'.
+
+Source: Choromanski et al. 2020, arXiv:2009.14794, section 2.1. Views are computed in float64 whatever the input.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from longattn_core.contracts import Attended, Explanation, Looked, Reason, Reduce, row_chunks
+from longattn_core.mechanisms.favor.deviation import relative_deviation
+from longattn_core.mechanisms.favor.features import FeatureMap, Features
+from longattn_core.numerics.maps import FactoredMap
+
+SAFE = 600.0
+"""The largest exponent of a left factor at which float64 still holds the right factor that belongs to it."""
+
+SMALLEST = 1e-290
+"""Below this, a product of features has lost digits."""
+
+
+class FavorReason(StrEnum):
+    """Where the error of an estimated weight comes from."""
+
+    STEADY = "steady"
+    NOISY = "noisy"
+    HOPELESS = "hopeless"
+    NEGATIVE = "negative"
+    OTHER_KERNEL = "other kernel"
+    LEARNED = "learned"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FavorTrace:
+    """The draw and what it gave.
+
+    `projection [m d]` holds the directions ω; `maps [2 h d half]` the learned maps of queries and of keys (None for
+    drawn features), fitted on what `calibration` names. `log_normaliser [h n]` is ln |Σ_j φ(q_i)·φ(k_j)|, beside exact
+    attention's logsumexp, and `negative [h n]` says where that sum is below 0; −inf and False for a padded query.
+    """
+
+    projection: Float[Tensor, "m d"]
+    maps: Float[Tensor, "2 h d half"] | None
+    calibration: str
+    log_normaliser: Float[Tensor, "h n"]
+    negative: Bool[Tensor, "h n"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FavorMap(FactoredMap):
+    """Weights φ(q)·φ(k) over their sum. `reference [h s]` is each key feature's largest exponent."""
+
+    feature_map: FeatureMap
+    regularised: bool
+    reference: Float[Tensor, "h s"]
+
+    def _features(self, head: int, tokens: Int[Tensor, "r"], *, keys: bool) -> Features:
+        x = (self.sequence.k if keys else self.sequence.q)[head, tokens].double()
+        return self.feature_map.to(torch.float64).of(x, head=head, keys=keys)
+
+    def _left(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r m"]:
+        trace: FavorTrace = self.trace
+        real = self.sequence.real[queries, None]
+        parts = []
+        for head in heads.tolist():
+            sums = trace.log_normaliser[head, queries, None].double()
+            sign = 1 - 2 * trace.negative[head, queries, None].double()
+            features = self._features(head, queries, keys=False)
+            part = features.shifted(self.reference[head].double() - sums.masked_fill(~real, 0.0)) * sign
+            parts.append(part.masked_fill(~real, 0.0))
+        return torch.stack(parts)
+
+    def _right(self, keys: Int[Tensor, "c"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g c m"]:
+        parts = [
+            self._features(head, keys, keys=True).shifted(-self.reference[head].double()) for head in heads.tolist()
+        ]
+        return torch.stack(parts).masked_fill(~self.sequence.real[keys, None], 0.0)
+
+    def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
+        mask = self.sequence.allowed(queries)
+        own = mask & (torch.arange(self.sequence.n, device=queries.device) == queries[:, None])
+        parts = []
+        for head in heads.tolist():
+            sign, logarithm = self._kernel(head, queries)
+            # Relative to the row's own largest weight, so that no factor of the future enters.
+            highest = logarithm.amax(-1, keepdim=True)
+            weights = sign * (logarithm - highest.masked_fill(highest.isneginf(), 0.0)).exp()
+            total = weights.sum(-1, keepdim=True)
+            nothing = total == 0
+            parts.append(torch.where(nothing, own.to(weights.dtype), weights / total.masked_fill(nothing, 1.0)))
+        return torch.stack(parts).to(self.output.dtype)
+
+    def _kernel(self, head: int, queries: Int[Tensor, "r"]) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r n"]]:
+        """Sign and logarithm of φ(q)·φ(k) for every key, −inf where the mask hides it. Cost r·n·c, keys in pieces."""
+        query = self._features(head, queries, keys=False)
+        query_scale = query.exponent.amax(-1, keepdim=True)
+        left = query.shifted(-query_scale)
+        products, scales = [], []
+        for chunk in row_chunks(self.sequence.n, self.feature_map.columns):
+            key = self._features(head, torch.arange(chunk.start, chunk.stop, device=queries.device), keys=True)
+            key_scale = key.exponent.amax(-1, keepdim=True)
+            products.append(left @ key.shifted(-key_scale).mT)
+            scales.append(key_scale.squeeze(-1))
+        product, scale = torch.cat(products, dim=-1), query_scale + torch.cat(scales)
+        mask = self.sequence.allowed(queries)
+        logarithm = (product.abs().log() + scale).masked_fill(~mask, -math.inf)
+        if query.wave is None:
+            # A product that sank below float64 still counts when no other key of its row is far above it.
+            doubtful = (
+                mask & (product < SMALLEST) & (scale + math.log(SMALLEST) > logarithm.amax(-1, keepdim=True) - 60)
+            )
+            found = doubtful.nonzero()
+            for chunk in row_chunks(len(found), self.feature_map.columns):
+                pairs = found[chunk]
+                keys = self._features(head, pairs[:, 1], keys=True).exponent
+                logarithm[pairs[:, 0], pairs[:, 1]] = (query.exponent[pairs[:, 0]] + keys).logsumexp(-1)
+            return mask.to(logarithm.dtype), logarithm
+        return product.sign(), logarithm
+
+    def _pooled(
+        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
+    ) -> Float[Tensor, "g H W"]:
+        if self.sequence.causal and self._largest_exponent(heads) > SAFE:
+            return Attended._pooled(self, rows, columns, reduce, heads)
+        return super()._pooled(rows, columns, reduce, heads)
+
+    def _largest_exponent(self, heads: Int[Tensor, "g"]) -> float:
+        """How far the left factor reaches when the future's keys outweigh the past's."""
+        real = self.sequence.real.nonzero().squeeze(-1)
+        largest = -math.inf
+        for head in heads.tolist():
+            sums = self.trace.log_normaliser[head].double()
+            for chunk in row_chunks(len(real), self.feature_map.columns):
+                exponent = self._features(head, real[chunk], keys=False).exponent + self.reference[head].double()
+                largest = max(largest, float((exponent - sums[real[chunk], None]).max()))
+        return largest
+
+    def _looked(self, head: int, query: int) -> Looked:
+        real = bool(self.sequence.real[query])
+        return Looked(count=self.feature_map.columns if real else 0, unit="features")
+
+    def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
+        sequence = self.sequence
+        scale = sequence.d**-0.25
+        x, y = sequence.q[head, query].double() * scale, sequence.k[head, key].double() * scale
+        both = float((x + y).square().sum())
+        apart = float((x - y).square().sum())
+        sign, logarithm = self._kernel(head, torch.tensor([query], device=x.device))
+        kernel = -apart / 2 if self.feature_map.kernel == "gaussian" else float(x @ y)
+        ratio = float(sign[0, key]) * _exp(float(logarithm[0, key]) - kernel)
+        facts: dict[str, float | int | str | bool] = {
+            "features": self.feature_map.columns,
+            "log_kernel": kernel,
+            "kernel": _exp(kernel),
+            "estimate": float(sign[0, key]) * _exp(float(logarithm[0, key])),
+            "ratio": ratio,
+            "sum_norm": both,
+        }
+        deviation = relative_deviation(
+            self.feature_map.kind, m=len(self.feature_map.projection), d=sequence.d, sum_norm=both,
+            difference_norm=apart, regularised=self.regularised,
+        )  # fmt: skip
+        if deviation is not None:
+            facts["deviation"] = deviation
+        if key == query and weight == 1 and float((sign * logarithm.exp()).sum()) == 0:
+            reason: StrEnum = Reason.ITSELF
+            text = "The estimates of all the keys cancel to exactly 0, so the query attends to itself."
+        else:
+            reason, text = _sentence(self.feature_map, facts, deviation, exact, weight)
+        return Explanation(seen=seen, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
+
+
+def _sentence(
+    feature_map: FeatureMap,
+    facts: dict[str, float | int | str | bool],
+    deviation: float | None,
+    exact: float,
+    weight: float,
+) -> tuple[FavorReason, str]:
+    columns = facts["features"]
+    if feature_map.kind == "hedgehog":
+        return FavorReason.LEARNED, (
+            f"{columns} learned features, fitted to imitate exact attention, give this key {weight:.3g} "
+            f"where exact attention gives {exact:.3g}."
+        )
+    if deviation is None:
+        return FavorReason.OTHER_KERNEL, (
+            f"{columns} {feature_map.kind} features measure another similarity than e^(q·k/√d), {facts['ratio']:.3g} "
+            f"times its value here, so the weight is {weight:.3g} where exact attention gives {exact:.3g}."
+        )
+    name = "e^(q·k/√d)" if feature_map.kernel == "softmax" else "e^(−‖q−k‖²/2√d)"
+    found = f"{columns} random features put {name} = {facts['kernel']:.3g} at {facts['estimate']:.3g}"
+    stray = f"at ‖q+k‖²/√d = {facts['sum_norm']:.3g} they are expected to stray by {_times(deviation)} its value"
+    if weight < 0:
+        return FavorReason.NEGATIVE, f"{found}, a negative weight, which only sines and cosines can give; {stray}."
+    if deviation <= 0.5:
+        return FavorReason.STEADY, f"{found}; {stray}."
+    if deviation <= 10:
+        return FavorReason.NOISY, f"{found}; {stray}, so this weight is noisy."
+    return FavorReason.HOPELESS, f"{found}; {stray}, so this weight says little about the key."
+
+
+def _times(deviation: float) -> str:
+    if math.isinf(deviation):
+        return "more than 10^300 times"
+    return f"{deviation:.0%} of" if deviation <= 1 else f"{deviation:.3g} times"
+
+
+def _exp(x: float) -> float:
+    return math.exp(x) if x < 700 else math.inf

@@ -1,0 +1,169 @@
+"""Near tokens fine, far tokens coarse: blocks of 2, 4, 8, … tokens, each pair covered exactly once.
+
+Source: Zhu & Soricut 2021, H-Transformer-1D, arXiv:2107.11906, sections 4 and 5 (the hierarchy of a near-diagonal block
+and blocks that double), itself a form of Hackbusch's H-matrices. Our deviation: *near_far* keeps every query fine, so that it
+can be causal; a last, ragged block is the mean of the tokens it has.
+
+Definition, with blocks of w tokens (w even). A query reads one by one the keys of its own block and of the blocks beside it.
+At level l = 1, 2, … there are coarse tokens of 2^l tokens. Of the blocks of w·2^(l−1) tokens, a query reads at level l those
+that lie in its own block of twice that size or in one beside it, but are not its own and not beside its own: they are what
+the level below left. So a pair (i, j) is read at the least level l at which |⌊i/(w·2^l)⌋ − ⌊j/(w·2^l)⌋| ≤ 1. A coarse token J
+has the mean key K_J and the mean value of its N_J real tokens, and counts as them: one softmax over all that is read, of
+q·K_J/√d + ln N_J.
+
+*near_far*: q is the query's own; at most 3w + 1.5·w·log2(n/w) keys each. Under a causal mask only blocks before its own are
+read as blocks, and these are complete.
+*h1d*: at level l, q is the mean query of the 2^l tokens that the query stands among, so a level costs half of the one below
+it and all of them O(n·w·d). That mean knows its neighbours' future: h1d reads no causal sequence.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from longattn_core.contracts import STREAM_CELLS, Sequence
+from longattn_core.numerics.groups import Groups, mean_groups
+from longattn_core.numerics.readings import Read, Reading, cut_tiles, spans
+from longattn_core.numerics.softmax import masked_softmax, softmax_and_lse
+
+FAR = ((-2, 2, 3), (-3, -2, 2))
+"""The blocks that the level below left to an even and to an odd block: its parent's neighbours' children, but for its own."""
+
+
+def dyadic_levels(sequence: Sequence, block: int) -> tuple[Groups, ...]:
+    """Coarse tokens of 2, 4, 8, … tokens, as long as three blocks of the level below do not all touch."""
+    tokens = torch.arange(sequence.n, device=sequence.q.device)
+    levels: list[Groups] = []
+    while math.ceil(sequence.n / (block << len(levels))) > 2:
+        levels.append(mean_groups(sequence, tokens >> (len(levels) + 1)))
+    return tuple(levels)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DyadicReading(Reading):
+    """Fine queries: the tokens of three blocks of `block` (even) tokens, and coarser blocks beyond."""
+
+    block: int
+
+    def tiles(self) -> tuple[Int[Tensor, "t"], Int[Tensor, "t"]]:
+        """Tiles within one block: all its queries read the same items."""
+        n = self.sequence.n
+        return cut_tiles(torch.arange(0, n, self.block, device=self.sequence.q.device), n)
+
+    @property
+    def widest(self) -> int:
+        """Three blocks of tokens and three half blocks a level; under a causal mask two of each."""
+        sides = 2 if self.sequence.causal else 3
+        return min(self.sequence.n, sides * self.block) + len(self.groups) * sides * (self.block // 2)
+
+    @cached_property
+    def bias(self) -> Float[Tensor, "P"]:
+        """ln of the real tokens of each item."""
+        sizes = torch.cat([torch.ones_like(self.sequence.real).long(), *(groups.size for groups in self.groups)])
+        return sizes.clamp_min(1).to(self.sequence.q.dtype).log()
+
+    def listed(self, first: Int[Tensor, "b"], stop: Int[Tensor, "b"]) -> Int[Tensor, "b C"]:
+        """The tokens of the own block and its neighbours, then the coarse tokens of each level."""
+        return torch.cat([self.near(first, stop), *(self.far(i + 1, first) for i in range(len(self.groups)))], dim=1)
+
+    def near(self, first: Int[Tensor, "b"], stop: Int[Tensor, "b"]) -> Int[Tensor, "b C"]:
+        """The tokens of the own block and of those beside it; under a causal mask none behind the tile."""
+        own = first // self.block
+        low = ((own - 1) * self.block).clamp_min(0)
+        return spans(low, stop if self.sequence.causal else ((own + 2) * self.block).clamp_max(self.sequence.n))
+
+    def far(self, level: int, first: Int[Tensor, "b"]) -> Int[Tensor, "b C"]:
+        """The coarse tokens of one level that queries of the block around token `first` read; −1 for none."""
+        half, groups = self.block // 2, self.groups[level - 1]
+        own = first // (self.block << (level - 1))
+        steps = torch.tensor(FAR, device=first.device)[own % 2]
+        if self.sequence.causal:
+            steps = torch.where(steps < 0, steps, 0)[:, :2]
+        blocks = torch.where((steps == 0) | (own[:, None] + steps < 0), -1, own[:, None] + steps)
+        items = blocks[..., None] * half + torch.arange(half, device=first.device)
+        there = (blocks[..., None] >= 0) & (items < groups.count)
+        return torch.where(there, self.bases[level] + items, -1).flatten(1)
+
+    def visible(
+        self, queries: Int[Tensor, "b T"], listed: Int[Tensor, "b C"], shared: Int[Tensor, "S"]
+    ) -> tuple[Bool[Tensor, "b T C"], Bool[Tensor, "b T S"]]:
+        """Tokens as the mask allows, and coarse tokens that hold a real one."""
+        asks = self.asks(queries)[..., None]
+        coarse = (listed >= self.sequence.n) & self.alive[listed.clamp_min(0)]
+        return self.tokens_read(queries, listed) | (coarse[:, None] & asks), asks.expand(-1, -1, len(shared))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CoarseReading(DyadicReading):
+    """Coarse queries: at each level the mean query of the coarse token that the query stands in."""
+
+    @cached_property
+    def queries(self) -> Float[Tensor, "h m d"]:
+        """The tokens' queries, then the mean queries of each level."""
+        return torch.cat([self.sequence.q, *(groups.q for groups in self.groups)], dim=1)
+
+    def scores(
+        self,
+        q: Float[Tensor, "g m d"],
+        k: Float[Tensor, "g P d"],
+        queries: Int[Tensor, "b T"],
+        listed: Int[Tensor, "b C"],
+        shared: Int[Tensor, "S"],
+    ) -> tuple[Float[Tensor, "g b T C"], Float[Tensor, "g b T S"]]:
+        """For views: each item's product with the query of its own level."""
+        at = queries.clamp_min(0)
+        levels = zip(self.bases[1:-1], self.groups, strict=True)
+        asked = torch.stack([at, *(base + groups.of[at] for base, groups in levels)])
+        level = self.level_of(listed).clamp_min(0)
+        index = asked.movedim(0, -1).gather(2, level[:, None].expand(-1, at.shape[1], -1))
+        near = (q[:, index] * k[:, listed.clamp_min(0)][:, :, None]).sum(-1) / math.sqrt(self.sequence.d)
+        return near, near[..., :0]
+
+    def read(self, split: bool = False) -> Read:
+        """Each level by its own few queries, then joined by the logsumexps. Cost: O(n·w·(d + e)); see `Reading.read`."""
+        outputs, sums, pairs, cells = [], [], 0, 0
+        for level in range(len(self.groups) + 1):
+            output, lse, used, held = self._level(level)
+            outputs.append(output)
+            sums.append(lse if level == 0 else lse[:, self.groups[level - 1].of])
+            pairs, cells = pairs + used, max(cells, held)
+        lse = torch.stack(sums, dim=-1)
+        gates = masked_softmax(lse, (lse > -math.inf) & self.sequence.real[:, None])
+        parts = (gates[..., [0]] * outputs[0], *(
+            gates[..., [i + 1]] * outputs[i + 1][:, groups.of] for i, groups in enumerate(self.groups)
+        ))  # fmt: skip
+        return Read(
+            output=sum(parts[1:], start=parts[0]), parts=torch.stack(parts) if split else None, mass=gates,
+            cost=self._cost(pairs, cells),
+        )  # fmt: skip
+
+    def _level(self, level: int) -> tuple[Float[Tensor, "h G e"], Float[Tensor, "h G"], int, int]:
+        """What the (coarse) queries of one level read there, the logsumexps, how many scores were asked for and held."""
+        sequence, device = self.sequence, self.sequence.q.device
+        count = sequence.n if level == 0 else self.groups[level - 1].count
+        width = self.block if level == 0 else self.block // 2
+        first, stop = cut_tiles(torch.arange(0, count, width, device=device), count)
+        tall = int((stop - first).max())
+        wide = min(3 * width, count)
+        cells = tall * wide + wide * (sequence.d + sequence.e)
+        step = max(1, STREAM_CELLS // (sequence.h * cells))
+        outputs, sums, used = [], [], 0
+        for start in range(0, len(first), step):
+            low, high = first[start : start + step], stop[start : start + step]
+            listed = self.near(low, high) if level == 0 else self.far(level, low << level)
+            queries = spans(low, high)
+            q = self.queries[:, self.bases[level] + queries.clamp_min(0)] / math.sqrt(sequence.d)
+            scores = q @ self.keys[:, listed.clamp_min(0)].mT + self.bias[listed.clamp_min(0)][:, None]
+            read = ((listed >= 0) & self.alive[listed.clamp_min(0)])[:, None].expand_as(scores)
+            weights, lse = softmax_and_lse(scores, read)
+            kept = (queries >= 0).flatten()
+            outputs.append((weights @ self.values[:, listed.clamp_min(0)]).flatten(1, 2)[:, kept])
+            sums.append(lse.flatten(1, 2)[:, kept])
+            used += int((queries >= 0).sum(-1) @ (listed >= 0).sum(-1))
+        return torch.cat(outputs, dim=1), torch.cat(sums, dim=1), used, min(step, len(first)) * sequence.h * cells

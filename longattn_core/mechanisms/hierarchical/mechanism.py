@@ -1,0 +1,159 @@
+"""The dials of hierarchical attention.
+
+Source: Yang et al. 2016, HAN (doi:10.18653/v1/N16-1174); Zhu & Soricut 2021, H-Transformer-1D, arXiv:2107.11906. HAN's
+projections and context vectors are learned; here means of queries and keys stand in their place, untrained.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal, Self
+
+import torch
+
+from longattn_core.contracts import Attended, Family, Mechanism, Origin, Sequence, dial
+from longattn_core.mechanisms.hierarchical.dyadic import CoarseReading, DyadicReading, dyadic_levels
+from longattn_core.mechanisms.hierarchical.mapped import HierarchicalMap, HierarchicalTrace
+from longattn_core.mechanisms.hierarchical.nested import NestedReading, build_levels, fanned
+from longattn_core.numerics.readings import Reading
+
+NESTED = ("product", "mean", "gate")
+BLOCKS = ("near_far", "h1d")
+MOST = 65536
+
+
+class Hierarchical(Mechanism):
+    """Attention at several distances at once: token, sentence, paragraph, or blocks that grow with distance."""
+
+    key: ClassVar[str] = "hierarchical"
+    title: ClassVar[str] = "Hierarchical attention"
+    idea: ClassVar[str] = "Read the near text token by token and the rest in larger and larger pieces."
+    paper: ClassVar[str] = "Yang et al. 2016, HAN; Zhu & Soricut 2021, arXiv:2107.11906"
+    complexity: ClassVar[str] = "n·(s + n/s)·d"
+    family: ClassVar[Family] = "by place"
+    order: ClassVar[int] = 40
+
+    variant: Literal["product", "mean", "gate", "near_far", "h1d"] = dial(
+        "product",
+        title="How levels are joined",
+        help="How tokens, sentences and paragraphs come together in one output, or blocks that double with the distance.",
+        options={
+            "product": "coarse to fine: p(paragraph)·p(sentence)·p(token)",
+            "mean": "the mean of the levels",
+            "gate": "each level by how well its keys match",
+            "near_far": "near fine, far coarse",
+            "h1d": "near fine, far coarse, coarse queries",
+        },
+    )
+    levels: int = dial(
+        3, title="Levels", symbol="L", ge=1, le=3, when={"variant": NESTED},
+        help="1: tokens only, which is exact attention; 2: tokens and sentences; 3: tokens, sentences and paragraphs.",
+    )  # fmt: skip
+    groups: Literal["text", "fanout"] = dial(
+        "text", title="Groups", when={"variant": NESTED},
+        help="The sentences and paragraphs of the text where they are known, or equal groups of f tokens and f² tokens.",
+        options={"text": "sentences and paragraphs", "fanout": "equal groups"},
+    )  # fmt: skip
+    fanout: int = dial(
+        8, title="Fan-out", symbol="f", ge=2, le=MOST, scale="log2", when={"variant": NESTED},
+        help="How many members an equal group has: f tokens, then f groups. Also used where a text's sentences are not known.",
+    )  # fmt: skip
+    block: int = dial(
+        16, title="Near block", symbol="w", ge=2, le=MOST, scale="log2", when={"variant": BLOCKS},
+        help="Keys in the query's own block of w tokens and the blocks beside it are read one by one (odd: one more).",
+    )  # fmt: skip
+    counts: Literal["one", "tokens"] = dial(
+        "tokens", title="A group counts as", when={"variant": NESTED},
+        help="In the softmax a group counts as one key, or as all the tokens it stands for (ln of their number is added).",
+        options={"one": "one key", "tokens": "its tokens"},
+    )  # fmt: skip
+
+    def refuses(self, sequence: Sequence) -> str | None:
+        """Coarse queries are means over tokens that a causal mask would hide."""
+        if self.variant == "h1d" and sequence.causal:
+            return (
+                "A coarse query is a mean over neighbours, later ones among them, so it cannot be causal: use near_far."
+            )
+        return None
+
+    def _attend(self, sequence: Sequence) -> Attended:
+        """Cost per head: n·(s + n/s)·(d + e) in groups of s; near_far n·w·log2(n/w)·(d + e); h1d n·w·(d + e)."""
+        reading, names = self._reading(sequence)
+        read = reading.read(split=self.variant in NESTED)
+        trace = HierarchicalTrace(names=names, levels=reading.groups, gates=read.mass, contributions=read.parts)
+        return HierarchicalMap(
+            mechanism=self, sequence=sequence, output=read.output, trace=trace, cost=read.cost, reading=reading
+        )
+
+    def _reading(self, sequence: Sequence) -> tuple[Reading, tuple[str, ...]]:
+        if self.variant in {"near_far", "h1d"}:
+            block = self.block + self.block % 2
+            levels = dyadic_levels(sequence, block)
+            kind = CoarseReading if self.variant == "h1d" else DyadicReading
+            names = ("token", *(f"block of {2 ** (i + 1)}" for i in range(len(levels))))
+            return kind(sequence=sequence, groups=levels, block=block), names
+        joined: Literal["product", "mean", "gate"] = self.variant  # type: ignore[assignment]
+        membership, names = self.membership(sequence)
+        groups = build_levels(sequence, membership, self.counts == "tokens")
+        return NestedReading(sequence=sequence, groups=groups, joined=joined, by_size=self.counts == "tokens"), names
+
+    def membership(self, sequence: Sequence) -> tuple[list[torch.Tensor], tuple[str, ...]]:
+        """The group of each token `[n]` at each level above the tokens, and all levels' names."""
+        if self.groups == "text" and sequence.levels is not None:
+            known = [sequence.levels.sentence, sequence.levels.paragraph]
+            return known[: self.levels - 1], ("token", "sentence", "paragraph")[: self.levels]
+        equal = fanned(sequence.n, self.fanout, self.levels, sequence.q.device)
+        return equal, ("token", *(f"group of {self.fanout**level}" for level in range(1, self.levels)))
+
+    def limit(self, n: int) -> Self | None:
+        """One level; of blocks, one that holds every token."""
+        if self.variant in NESTED:
+            return self.with_dials(levels=1)
+        return self.with_dials(block=min(MOST, max(2, n)))
+
+    def ladder(self, n: int) -> tuple[Self, ...]:
+        """Equal groups on three levels, on two with larger and larger groups, on one; or larger and larger blocks."""
+        limit = self.limit(n) or self
+        if self.variant in BLOCKS:
+            blocks = sorted({max(2, n // part // 2 * 2) for part in (64, 32, 16, 8, 4)})
+            return (*(self.with_dials(block=min(MOST, block)) for block in blocks if 2 * block < n), limit)
+        settings = [(3, round(n ** (1 / 3))), (2, math.isqrt(n)), (2, n // 4), (2, n // 2)]
+        rungs = [
+            self.with_dials(groups="fanout", levels=levels, fanout=min(MOST, fanout))
+            for levels, fanout in dict.fromkeys(settings)
+            if 2 <= fanout < n
+        ]
+        return (*rungs, limit)
+
+    def budgeted(self, keys: int, n: int) -> Self:
+        """Equal groups, or blocks, that come to about `keys` keys and groups, counted under a causal mask."""
+        if keys >= n:
+            return self.limit(n) or self
+        size = torch.arange(2, max(3, min(n, MOST) + 1), dtype=torch.float64)
+        if self.variant in BLOCKS:
+            doublings = ((n / size).log2().ceil() - 1).clamp_min(0)
+            return self.with_dials(block=_largest(size, 2 * size + 0.75 * size * doublings, keys) // 2 * 2)
+        levels = max(2, self.levels)
+        groups = (n / size).ceil()
+        looked = size + groups if levels == 2 else size + torch.minimum(size, groups) + (n / size**2).ceil()
+        return self.with_dials(groups="fanout", levels=levels, fanout=_largest(size, looked, keys))
+
+    @property
+    def parameters(self) -> Origin:
+        """HAN learns projections and context vectors for each level; means stand in their place."""
+        return "learned in the paper, untrained here" if self.variant in NESTED else "none"
+
+    @property
+    def label(self) -> str:
+        """How the levels are joined."""
+        names = {
+            "product": "Hierarchy, coarse to fine", "mean": "Hierarchy, mean of levels", "gate": "Hierarchy, gated",
+            "near_far": "Near fine, far coarse", "h1d": "H-Transformer-1D",
+        }  # fmt: skip
+        return names[self.variant]
+
+
+def _largest(sizes: torch.Tensor, looked: torch.Tensor, keys: int) -> int:
+    """The largest size at which a query looks at no more than `keys`, else the one at which it looks at least."""
+    fits = (looked <= keys).nonzero()
+    return int(sizes[fits[-1, 0]] if len(fits) else sizes[looked.argmin()])

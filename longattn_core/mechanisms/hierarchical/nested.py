@@ -1,0 +1,236 @@
+"""Token, sentence, paragraph: a query reads its own groups finely and the others by their pooled values.
+
+Source: Yang et al. 2016, HAN (doi:10.18653/v1/N16-1174), section 2.2. Our deviation: HAN encodes a document once; here every
+query reads it from where it stands, with means in place of learned projections, and may read at all levels.
+
+Definition. Level 0 are the tokens. A group g of level 1 (sentence) or 2 (paragraph) has N_g real tokens, whose means are its
+query Q_g and key K_g, and a value V_g, pooled by its own mean query over its members x of the level below, once for all:
+V_g = Σ_x r_x V_x with r = softmax over x in g of Q_g·K_x/√d. So V_g is a mixture of values of tokens, Σ_j share_j v_j.
+Query i reads tokens only in its own sentence, sentences only in its own paragraph, and all paragraphs; at the coarsest of
+the levels in use, all groups. With s_x = q_i·K_x/√d:
+
+*product*: p(paragraph) = softmax over the paragraphs, p(sentence | own paragraph) over its sentences, p(token | own sentence)
+over its tokens. Another paragraph c is read as p(c)·V_c; another sentence s of the own paragraph P as p(P)·p(s | P)·V_s; a token
+j of the own sentence S as p(P)·p(S | P)·p(j | S)·v_j.
+
+*mean*, *gate*: each level l has a softmax of its own, over all tokens of the own sentence, all sentences of the own paragraph,
+all paragraphs; o_i = Σ_l γ_l o_i^l. The mean has γ = 1 / (number of levels at which the query finds something). The gate
+has γ = softmax over l of logsumexp(scores of level l): the share that the level's keys win in one softmax over all.
+
+Under a causal mask only groups that ended before the query's own group of that level are read as groups. The own group is
+not complete: *product* descends into it, and its key is the mean of its tokens up to i; *mean* and *gate* leave it to the
+finer level.
+A group counts as one key, or as its tokens: then ln N (for the own group under a causal mask, N up to i) is added to s_x.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from longattn_core.contracts import Sequence
+from longattn_core.numerics.groups import Groups, numbered, pooled_groups
+from longattn_core.numerics.readings import Reading, cut_tiles, spans
+from longattn_core.numerics.softmax import masked_softmax
+
+
+def fanned(n: int, fanout: int, levels: int, device: torch.device) -> list[Int[Tensor, "n"]]:
+    """The groups of each level above the tokens: `fanout` tokens, `fanout`² tokens, …"""
+    tokens = torch.arange(n, device=device)
+    return [tokens // fanout**level for level in range(1, levels)]
+
+
+def build_levels(sequence: Sequence, membership: list[Int[Tensor, "n"]], by_size: bool) -> tuple[Groups, ...]:
+    """The groups of each level with their queries, keys and pooled values, from the finest up. Cost: O(n·(d + e)) a level."""
+    levels: list[Groups] = []
+    for of in membership:
+        levels.append(pooled_groups(sequence, numbered(of), levels[-1] if levels else None, by_size))
+    return tuple(levels)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Chain:
+    """The softmaxes of one reading, before they are joined, finest level first.
+
+    `tokens [g b T C]` are the weights within the own sentence. `others` are those of the groups at each level above, `own
+    [g b T]` what is left there for the own group (product), `found [g b T]` whether there was anything, `lse` its logsumexp.
+    """
+
+    tokens: Float[Tensor, "g b T C"]
+    others: tuple[Float[Tensor, "g b T _"], ...]
+    own: tuple[Float[Tensor, "g b T"], ...]
+    found: tuple[Bool[Tensor, "b T"], ...]
+    lse: tuple[Float[Tensor, "g b T"], ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NestedReading(Reading):
+    """Own groups finely, the others as groups. `groups` holds none, the sentences, or the sentences and the paragraphs."""
+
+    joined: Literal["product", "mean", "gate"]
+    by_size: bool
+
+    @property
+    def disjoint(self) -> bool:
+        """With no mask, mean and gate read the own groups at several levels."""
+        return self.joined == "product" or self.sequence.causal
+
+    @property
+    def _firsts(self) -> Int[Tensor, "G"]:
+        return self.groups[0].first if self.groups else torch.zeros(1, dtype=torch.int64, device=self.sequence.q.device)
+
+    def tiles(self) -> tuple[Int[Tensor, "t"], Int[Tensor, "t"]]:
+        """Tiles that end where sentences end."""
+        return cut_tiles(self._firsts, self.sequence.n)
+
+    @property
+    def widest(self) -> int:
+        """The longest sentence in tokens, and the longest paragraph in sentences."""
+        if not self.groups:
+            return self.sequence.n
+        longest = int((self.groups[0].last - self.groups[0].first).max()) + 1
+        if len(self.groups) == 1:
+            return longest
+        sentences, paragraphs = self.groups
+        return longest + int((sentences.of[paragraphs.last] - sentences.of[paragraphs.first]).max()) + 1
+
+    def listed(self, first: Int[Tensor, "b"], stop: Int[Tensor, "b"]) -> Int[Tensor, "b C"]:
+        """The tokens of the own sentence; with paragraphs, also the sentences of the own paragraph."""
+        causal, n = self.sequence.causal, self.sequence.n
+        if not self.groups:
+            return spans(torch.zeros_like(first), stop if causal else torch.full_like(stop, n))
+        sentences = self.groups[0]
+        own = sentences.of[first]
+        tokens = spans(sentences.first[own], stop if causal else sentences.last[own] + 1)
+        if len(self.groups) == 1:
+            return tokens
+        paragraphs = self.groups[1]
+        paragraph = paragraphs.of[first]
+        behind = own if causal else sentences.of[paragraphs.last[paragraph]] + 1
+        items = spans(sentences.of[paragraphs.first[paragraph]], behind)
+        return torch.cat([tokens, torch.where(items >= 0, n + items, -1)], dim=1)
+
+    def shared(self, last: int) -> Int[Tensor, "S"]:
+        """The groups of the coarsest level; under a causal mask, those before the one that `last` stands in."""
+        if not self.groups:
+            return super().shared(last)
+        top = self.groups[-1]
+        count = int(top.of[last]) if self.sequence.causal else top.count
+        return self.bases[-2] + torch.arange(count, device=self.sequence.q.device)
+
+    def visible(
+        self, queries: Int[Tensor, "b T"], listed: Int[Tensor, "b C"], shared: Int[Tensor, "S"]
+    ) -> tuple[Bool[Tensor, "b T C"], Bool[Tensor, "b T S"]]:
+        """Tokens of the own sentence; of the groups, those that are read as groups."""
+        near, far = self.tokens_read(queries, listed), self.asks(queries)[..., None].expand(-1, -1, len(shared))
+        if not self.groups:
+            return near, far
+        at = queries.clamp_min(0)
+        if len(self.groups) > 1:
+            as_group = (listed >= self.sequence.n) & self.alive[listed.clamp_min(0)]
+            own = self.sequence.n + self.groups[0].of[at][..., None]
+            near = near | (as_group[:, None] & self._as_groups(listed[:, None], own) & self.asks(queries)[..., None])
+        own = self.bases[-2] + self.groups[-1].of[at][..., None]
+        return near, far & self.alive[shared] & self._as_groups(shared, own)
+
+    def _as_groups(self, items: Int[Tensor, "*x"], own: Int[Tensor, "*y"]) -> Bool[Tensor, "*z"]:
+        if self.sequence.causal:
+            return items < own
+        return items != own if self.joined == "product" else torch.ones_like(items != own)
+
+    def chain(
+        self,
+        near: Float[Tensor, "g b T C"],
+        far: Float[Tensor, "g b T S"],
+        near_read: Bool[Tensor, "b T C"],
+        far_read: Bool[Tensor, "b T S"],
+        listed: Int[Tensor, "b C"],
+        shared: Int[Tensor, "S"],
+    ) -> Chain:
+        """The softmax of each level, from scores."""
+        token = near_read & (listed < self.sequence.n)[:, None]
+        others, own, found, lse = [], [], [token.any(-1)], [_lse(near, token)]
+        # The mean of the own tokens' scores is the score of their mean key: no running mean of keys is needed.
+        count = token.sum(-1).to(near.dtype)
+        score = (near * token).sum(-1) / count.clamp_min(1)
+        for scores, read, items in self._above(near, far, near_read, far_read, listed, shared):
+            size = self._sizes[items.clamp_min(0)].to(near.dtype)
+            biased = scores + size.clamp_min(1).log()[..., None, :] if self.by_size else scores
+            if self.joined == "product":
+                mine = score + count.clamp_min(1).log() if self.by_size else score
+                weights = masked_softmax(
+                    torch.cat([biased, mine[..., None]], dim=-1),
+                    torch.cat([read, found[0][..., None]], dim=-1).expand(*biased.shape[:-1], -1),
+                )
+                others.append(weights[..., :-1])
+                own.append(weights[..., -1])
+                total = (read * size[..., None, :]).sum(-1) + count
+                score = ((scores * (read * size[..., None, :])).sum(-1) + score * count) / total.clamp_min(1)
+                count = total
+            else:
+                others.append(masked_softmax(biased, read.expand_as(biased)))
+                found.append(read.any(-1))
+                lse.append(_lse(biased, read))
+        return Chain(
+            tokens=masked_softmax(near, token.expand_as(near)), others=tuple(others), own=tuple(own), found=tuple(found),
+            lse=tuple(lse),
+        )  # fmt: skip
+
+    def _above(
+        self, near: Tensor, far: Tensor, near_read: Tensor, far_read: Tensor, listed: Tensor, shared: Tensor
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Scores, what is read, and items, of each level above the tokens, finest first."""
+        if not self.groups:
+            return []
+        top = (far, far_read, shared[None])
+        if len(self.groups) == 1:
+            return [top]
+        return [(near, near_read & (listed >= self.sequence.n)[:, None], listed), top]
+
+    @property
+    def _sizes(self) -> Int[Tensor, "P"]:
+        return torch.cat([self.sequence.real.long(), *(groups.size for groups in self.groups)])
+
+    def gates(self, chain: Chain) -> Float[Tensor, "g b T L"]:
+        """γ: what each level counts (mean and gate), 0 for a level at which the query found nothing."""
+        found = torch.stack(chain.found, dim=-1)
+        if self.joined == "mean":
+            equal = found.to(chain.tokens.dtype) / found.sum(-1, keepdim=True).clamp_min(1)
+            return equal.expand(len(chain.tokens), -1, -1, -1)
+        lse = torch.stack(chain.lse, dim=-1)
+        return masked_softmax(lse, found.expand_as(lse))
+
+    def join(
+        self,
+        near: Float[Tensor, "g b T C"],
+        far: Float[Tensor, "g b T S"],
+        near_read: Bool[Tensor, "b T C"],
+        far_read: Bool[Tensor, "b T S"],
+        listed: Int[Tensor, "b C"],
+        shared: Int[Tensor, "S"],
+    ) -> tuple[Float[Tensor, "g b T C"], Float[Tensor, "g b T S"]]:
+        """Joins the levels: the product of the chain, or the levels' softmaxes, each times its γ."""
+        chain = self.chain(near, far, near_read, far_read, listed, shared)
+        if not self.groups:
+            return chain.tokens, far
+        if self.joined == "product":
+            listed_weights = chain.tokens
+            for others, own in zip(chain.others[:-1], chain.own[:-1], strict=True):
+                listed_weights = listed_weights * own[..., None] + others
+            return listed_weights * chain.own[-1][..., None], chain.others[-1]
+        gates = self.gates(chain)
+        listed_weights = chain.tokens * gates[..., :1]
+        for level, others in enumerate(chain.others[:-1], start=1):
+            listed_weights = listed_weights + others * gates[..., level, None]
+        return listed_weights, chain.others[-1] * gates[..., -1:]
+
+
+def _lse(scores: Float[Tensor, "g b T X"], read: Bool[Tensor, "b T X"]) -> Float[Tensor, "g b T"]:
+    """The logarithm of the sum of exponentials of what is read; 0 where that is nothing, which a gate leaves out."""
+    some = read.any(-1)
+    safe = torch.where(some[..., None], scores.masked_fill(~read, -torch.inf), 0.0)
+    return torch.where(some, safe.logsumexp(-1), 0.0)

@@ -1,0 +1,157 @@
+"""The map of a running state, read backwards: a query walks back over the tokens and meets each one's write.
+
+Source: Yang et al. 2024, arXiv:2406.06484, section 2 (linear recurrences S_t = A_t·S_{t−1} + write_t). What a query
+reads of token j is its reading carried back through A_i … A_{j+1}, times the write of j. That is linear in the reading, so
+the mean map of a cell of queries needs one reading for the whole cell.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from longattn_core.contracts import Attended, Looked, Reduce
+
+SNAPSHOTS = 64
+"""How many states a trace keeps at most, evenly spread over the chunks' ends."""
+
+ROWS = 4096
+"""How many rows a map of largest weights walks back at once."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Block:
+    """Some consecutive tokens, first … stop − 1."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StateMap(Attended):
+    """A map given by a recurrence. Subclasses say how a reading starts, and how it passes a block of tokens."""
+
+    block: int
+
+    @abstractmethod
+    def _reading(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r d"]:
+        """What each query reads the state with, normalised; zero for a padded query."""
+
+    @abstractmethod
+    def _inside(
+        self, reading: Float[Tensor, "g r d"], queries: Int[Tensor, "r"], block: Block, heads: Int[Tensor, "g"]
+    ) -> tuple[Float[Tensor, "g r b"], Float[Tensor, "g r d"]]:
+        """Weights of queries that stand in the block on its tokens up to themselves, and the readings that leave it."""
+
+    @abstractmethod
+    def _through(
+        self, reading: Float[Tensor, "g r d"], block: Block, heads: Int[Tensor, "g"]
+    ) -> tuple[Float[Tensor, "g r b"], Float[Tensor, "g r d"]]:
+        """Weights of readings that come from behind the block on all its tokens, and the readings that leave it."""
+
+    def _looked(self, head: int, query: int) -> Looked:
+        return Looked(count=self.sequence.d if bool(self.sequence.real[query]) else 0, unit="features")
+
+    def _blocks(self, stop: int) -> Iterator[Block]:
+        """Blocks that cover the tokens before `stop`, the latest first."""
+        for start in reversed(range(0, stop, self.block)):
+            yield Block(start=start, stop=min(start + self.block, self.sequence.n))
+
+    def _walk(
+        self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]
+    ) -> Iterator[tuple[Block, Int[Tensor, "s"], Float[Tensor, "g s b"]]]:
+        """Each block with the places of the queries that meet it, and their weights on its tokens."""
+        reading, causal = self._reading(queries, heads), self.sequence.causal
+        for block in self._blocks(int(queries.max()) + 1 if causal else self.sequence.n):
+            if causal:
+                within = ((queries >= block.start) & (queries < block.stop)).nonzero().squeeze(-1)
+                if len(within):
+                    weights, left = self._inside(reading[:, within], queries[within], block, heads)
+                    reading = reading.index_copy(1, within, left)
+                    yield block, within, weights
+            behind = (
+                (queries >= block.stop).nonzero().squeeze(-1)
+                if causal
+                else torch.arange(len(queries), device=queries.device)
+            )
+            if len(behind):
+                weights, left = self._through(reading[:, behind], block, heads)
+                reading = reading.index_copy(1, behind, left)
+                yield block, behind, weights
+
+    def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
+        out = self.output.new_zeros(len(heads), len(queries), self.sequence.n)
+        if len(queries):
+            for block, places, weights in self._walk(queries, heads):
+                out[:, places, block.start : block.stop] = weights
+        return out
+
+    def _pooled(
+        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
+    ) -> Float[Tensor, "g H W"]:
+        """Cost: the mean n·(block + cells)·d, the largest n²·d a head; memory a few thousand rows of cells."""
+        device = self.output.device
+        tops, sides = torch.tensor(rows, device=device), torch.tensor(columns, device=device)
+        if reduce == "mean":
+            sums = self._sums(tops, sides, heads)
+            return sums / (tops.diff()[:, None] * sides.diff()[None, :]).to(sums.dtype)
+        return self._largest(tops, sides, heads)
+
+    def _sums(
+        self, tops: Int[Tensor, "H1"], sides: Int[Tensor, "W1"], heads: Int[Tensor, "g"]
+    ) -> Float[Tensor, "g H W"]:
+        first, last, causal = int(tops[0]), int(tops[-1]), self.sequence.causal
+        out = self.output.new_zeros(len(heads), len(tops) - 1, len(sides) - 1)
+        queries = torch.arange(first, last, device=tops.device)
+        reading = out.new_zeros(len(heads), len(tops) - 1, self.sequence.d)
+        if not causal:
+            cells = torch.bucketize(queries, tops[1:-1], right=True)
+            reading = reading.index_add(1, cells, self._reading(queries, heads))
+        for block in self._blocks(last if causal else self.sequence.n):
+            weights, reading = self._through(reading, block, heads)
+            self._add(out, weights, block, sides)
+            within = queries[max(block.start - first, 0) : max(block.stop - first, 0)]
+            if causal and len(within):
+                weights, left = self._inside(self._reading(within, heads), within, block, heads)
+                cells = torch.bucketize(within, tops[1:-1], right=True)
+                reading = reading.index_add(1, cells, left)
+                self._add(
+                    out, weights.new_zeros(*out.shape[:2], weights.shape[2]).index_add(1, cells, weights), block, sides
+                )
+        return out
+
+    def _add(
+        self, out: Float[Tensor, "g H W"], weights: Float[Tensor, "g H b"], block: Block, sides: Int[Tensor, "W1"]
+    ) -> None:
+        """Add the weights on a block's tokens to the cells that the tokens stand in."""
+        tokens = torch.arange(block.start, block.stop, device=sides.device)
+        inside = (tokens >= sides[0]) & (tokens < sides[-1])
+        out.index_add_(2, torch.bucketize(tokens, sides[1:-1], right=True), weights * inside)
+
+    def _largest(
+        self, tops: Int[Tensor, "H1"], sides: Int[Tensor, "W1"], heads: Int[Tensor, "g"]
+    ) -> Float[Tensor, "g H W"]:
+        device, first, last = sides.device, int(tops[0]), int(tops[-1])
+        tokens = torch.arange(self.sequence.n, device=device)
+        column = torch.bucketize(tokens, sides[1:-1], right=True)
+        outside = (tokens < sides[0]) | (tokens >= sides[-1])
+        out = self.output.new_full((len(heads), len(tops) - 1, len(sides) - 1), -torch.inf)
+        for start in range(first, last, ROWS):
+            queries = torch.arange(start, min(start + ROWS, last), device=device)
+            # A pair in the future weighs nothing, which is more than a negative weight.
+            hidden = (sides[1:] - 1 > queries[:, None]) & self.sequence.causal
+            best = torch.where(hidden, 0.0, -torch.inf).to(out.dtype).repeat(len(heads), 1, 1)
+            for block, places, weights in self._walk(queries, heads):
+                cells = column[block.start : block.stop]
+                left, right = int(cells[0]), int(cells[-1]) + 1
+                inside = weights.masked_fill(outside[block.start : block.stop], -torch.inf)
+                part = best[:, places, left:right]
+                best[:, places, left:right] = part.scatter_reduce(2, (cells - left).expand_as(inside), inside, "amax")
+            rows = torch.bucketize(queries, tops[1:-1], right=True)
+            out = out.scatter_reduce(1, rows[:, None].expand_as(best), best, "amax")
+        return out

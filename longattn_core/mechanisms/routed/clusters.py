@@ -1,0 +1,154 @@
+"""Attention inside clusters of queries and keys that point the same way.
+
+Source: Roy et al. 2020 (Routing Transformer), arXiv:2003.05997, section 4. Our deviations: every token belongs to its
+nearest centroid (the paper fills clusters of one size, which leaves tokens in none); a query looks at the last w keys of its
+cluster, by its own centroid, so that nothing leaks from the future.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from longattn_core.contracts import Attended, Cost, Explanation, Mechanism, Reason, Sequence
+from longattn_core.mechanisms.routed.fitting import FIT_TOKENS, ground_of, nearest_cluster, spherical_means
+from longattn_core.numerics.maps import Entries, SparseMap
+from longattn_core.numerics.sorted_lists import (
+    TILE_CELLS,
+    SortedLists,
+    attend_lists,
+    bucketed,
+    by_place,
+    entries_of_lists,
+)
+
+
+class ClusterReason(StrEnum):
+    """Why clusters let a pair meet or keep it apart."""
+
+    SAME_CLUSTER = "same cluster"
+    OTHER_CLUSTER = "other cluster"
+    OVERFLOWED = "cluster overflowed"
+    BEFORE_FIT = "before the fit"
+    """The query stands among the tokens that the clusters are fitted on, and looks at the last keys instead."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClusterTrace:
+    """Every step: c clusters.
+
+    `centroids [h c d]`, float64, of length 1; `query_clusters, key_clusters [h n]`, −1 for padding; `order [h n]`, tokens
+    by (cluster, position) of their key, padding last; `sizes [h c]`, keys in each cluster; `agreement [h t]`, mean cosine
+    of a token with its centroid after each pass; `calibration`, what was fitted on; `start`, the first query that uses it.
+    """
+
+    centroids: Float[Tensor, "h c d"]
+    query_clusters: Int[Tensor, "h n"]
+    key_clusters: Int[Tensor, "h n"]
+    order: Int[Tensor, "h n"]
+    sizes: Int[Tensor, "h c"]
+    agreement: Float[Tensor, "h t"]
+    calibration: str
+    start: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClusterMap(SparseMap):
+    """A softmax over the nearest keys of each query's cluster."""
+
+    lists: SortedLists
+    width: int
+
+    @property
+    def _slots(self) -> int:
+        return max(self.lists.widest) + 1
+
+    def _entries(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Entries:
+        sequence = self.sequence
+        return entries_of_lists(
+            sequence.q, sequence.k, self.lists, queries, heads, real=sequence.real, scale=1 / math.sqrt(sequence.d)
+        )
+
+    def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
+        trace = self.trace
+        mine, its = int(trace.query_clusters[head, query]), int(trace.key_clusters[head, key])
+        facts: dict[str, float | int | str | bool] = {
+            "query_cluster": mine,
+            "key_cluster": its,
+            "clusters": trace.centroids.shape[1],
+            "keys_in_cluster": int(trace.sizes[head, mine]),
+            "width": self.width,
+            "start": trace.start,
+        }
+        reason: StrEnum
+        if query < trace.start:
+            reason = ClusterReason.BEFORE_FIT
+            text = (
+                f"The clusters are fitted on the first {trace.start} tokens, this query among them, so it looks at the "
+                f"last {self.width} keys instead{'' if seen else ', and this one is further back'}."
+            )
+        elif mine != its and seen:
+            reason, text = Reason.ITSELF, f"This query found no key in its cluster, {mine}, so it attends to itself."
+        elif mine != its:
+            reason = ClusterReason.OTHER_CLUSTER
+            text = f"The query belongs to cluster {mine} and the key to cluster {its} of {facts['clusters']}, so they never meet."
+        elif seen:
+            reason = ClusterReason.SAME_CLUSTER
+            text = f"Query and key belong to the same cluster, {mine} of {facts['clusters']}, and stand near enough in it."
+        else:
+            reason = ClusterReason.OVERFLOWED
+            low, high = min(query, key), max(query, key)
+            nearer = int((trace.key_clusters[head, low : high + 1] == mine).sum()) - 1
+            facts["nearer"] = nearer
+            reach = "the last" if self.sequence.causal else "those around it, at most"
+            text = (
+                f"Query and key belong to the same cluster, {mine}, but {nearer} of its keys stand nearer on this side, "
+                f"and a query looks at {reach} {self.width}."
+            )
+        return Explanation(seen=seen, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
+
+
+def attend_clusters(mechanism: Mechanism, sequence: Sequence, *, clusters: int, width: int) -> Attended:
+    """Cost: n·c·d to find each token's cluster, one sort, n·(w + a block)·(d + e) for the attention, a head."""
+    real, n = sequence.real, sequence.n
+    count = clusters or max(1, round(math.sqrt(n)))
+    ground = ground_of(sequence)
+    found = spherical_means(ground.sequence, count, mechanism.seed)
+    mine, its = (nearest_cluster(x, found.directions) for x in (sequence.q, sequence.k))
+    placed = bucketed(mine[:, None], its[:, None], real)
+    lists = placed.stretches(width, causal=sequence.causal, skip_self=False)
+    if ground.start:
+        early = torch.arange(n, device=real.device) < ground.start
+        recent = by_place(real, 0, width, causal=True)
+        lists = replace(lists, stop=torch.where(early, lists.first, lists.stop))
+        lists = lists.joined(replace(recent, stop=torch.where(early, recent.stop, recent.first)))
+    scale = 1 / math.sqrt(sequence.d)
+    output, computed = attend_lists(sequence.q, sequence.k, sequence.v, lists, real=real, scale=scale)
+    count = found.directions.shape[1]
+    kept = its[:, real]
+    trace = ClusterTrace(
+        centroids=found.directions.to(sequence.q.device),
+        query_clusters=torch.where(real, mine, -1),
+        key_clusters=torch.where(real, its, -1),
+        order=placed.order[:, 0],
+        sizes=torch.zeros(len(its), count, dtype=torch.int64, device=its.device).scatter_add(1, kept, kept.clamp(1, 1)),
+        agreement=found.agreement,
+        calibration=ground.name,
+        start=ground.start,
+    )
+    h, d, e, size = sequence.h, sequence.d, sequence.e, sequence.q.element_size()
+    vectors = 2 * min(ground.sequence.n, FIT_TOKENS)
+    products = found.products + 2 * h * n * count
+    cost = Cost(
+        multiply_adds=products * d + computed * (d + e),
+        bytes_moved=8 * (products + products * d // count) + size * (3 * computed + 2 * h * n * (d + e)),
+        bytes_peak=8 * (h * vectors * d + vectors * count + 20 * h * n) + size * (2 * h * n * (d + e) + 4 * TILE_CELLS),
+    )
+    return ClusterMap(
+        mechanism=mechanism, sequence=sequence, output=output, trace=trace, cost=cost, lists=lists, width=width
+    )
