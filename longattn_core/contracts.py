@@ -43,8 +43,8 @@ class Levels:
     `sentence` and `paragraph` are non-decreasing `[n]` integers, and a sentence lies in one paragraph.
     """
 
-    sentence: Int[Tensor, n]
-    paragraph: Int[Tensor, n]
+    sentence: Int[Tensor, "n"]
+    paragraph: Int[Tensor, "n"]
 
     def __post_init__(self) -> None:
         for name in ("sentence", "paragraph"):
@@ -82,9 +82,9 @@ class Sequence:
     k: Float[Tensor, "h n d"]
     v: Float[Tensor, "h n e"]
     causal: bool = False
-    padding: Bool[Tensor, n] | None = None
-    positions: Int[Tensor, n] | None = None
-    rotary: Float[Tensor, half] | None = None
+    padding: Bool[Tensor, "n"] | None = None
+    positions: Int[Tensor, "n"] | None = None
+    rotary: Float[Tensor, "half"] | None = None
     heads: tuple[int, ...] | None = None
     total_heads: int | None = None
     key_value_groups: int = 1
@@ -195,13 +195,13 @@ class Sequence:
         return self.total_heads
 
     @property
-    def token_positions(self) -> Int[Tensor, n]:
+    def token_positions(self) -> Int[Tensor, "n"]:
         """The position of each token."""
         assert self.positions is not None
         return self.positions
 
     @property
-    def real(self) -> Bool[Tensor, n]:
+    def real(self) -> Bool[Tensor, "n"]:
         """True for a real token, False for padding."""
         if self.padding is None:
             return torch.ones(self.n, dtype=torch.bool, device=self.q.device)
@@ -351,10 +351,10 @@ class Attended(ABC):
     offset: Float[Tensor, "h n e"] | None = field(default=None)
 
     @abstractmethod
-    def _rows(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Float[Tensor, "g r n"]:
+    def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
         """The implied weights of the chosen queries over all keys; zero for a padded query."""
 
-    def _seen(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Bool[Tensor, "g r n"]:
+    def _seen(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Bool[Tensor, "g r n"]:
         """Which keys were looked at; a mechanism that sees all that the mask allows leaves this as it is."""
         return self.sequence.allowed(queries).expand(len(heads), -1, -1)
 
@@ -368,7 +368,7 @@ class Attended(ABC):
         return Looked(count=int(count), unit="keys")
 
     def _pooled(
-        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, g]
+        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
     ) -> Float[Tensor, "g H W"]:
         """Stream the rows of the window; `rows` and `columns` are the cells' edges, one more than there are cells."""
         device, dtype = self.output.device, self.output.dtype
@@ -467,7 +467,7 @@ class Attended(ABC):
             )  # fmt: skip
         return self._explained(head, query, key, seen, exact, weight)
 
-    def _indices(self, queries: Index, heads: Index) -> tuple[Int[Tensor, r], Int[Tensor, g]]:
+    def _indices(self, queries: Index, heads: Index) -> tuple[Int[Tensor, "r"], Int[Tensor, "g"]]:
         device = self.output.device
         return (
             resolve(queries, self.sequence.n, "queries", device),
@@ -611,7 +611,7 @@ class Mechanism(BaseModel, ABC):
 # --------------------------------------------------------------------------------------------------- shared arithmetic
 
 
-def resolve(index: Index, size: int, name: str, device: torch.device) -> Int[Tensor, r]:
+def resolve(index: Index, size: int, name: str, device: torch.device) -> Int[Tensor, "r"]:
     """Turn an index into a 1-d tensor of numbers in 0 … size − 1. Raises: ValueError naming the one that is outside."""
     if index is None:
         return torch.arange(size, device=device)

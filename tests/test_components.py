@@ -231,6 +231,8 @@ def test_the_window_for_a_view_holds_it_and_stays_in_the_map(n, start, stop, cel
     else:
         assert window.r0 <= view.r0 < view.r1 <= window.r1
         assert view.rows >= min(n, maps.LEAST_WINDOW)
+        # What fits token by token is shown token by token: the margin never costs the view its resolution.
+        assert view.rows > cells or shape[0] == window.rows
 
 
 def test_a_map_says_in_words_where_it_peaks():

@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
+from longattn_core.charts.labels import place_labels
 from longattn_core.charts.theme import SIZES, Theme
 
-ERROR_FLOOR = 1e-3
+ERROR_FLOOR = 0.01
 """Errors below this are drawn on it: they are exact as far as a picture goes."""
+COST_CEILING = 20.0
+"""A setting that costs more than so many times exact attention is a yardstick, and left out of the picture."""
+_DRAWN_WIDTH = 1000
 
 
-def frontier_chart(rungs: pd.DataFrame, theme: Theme, *, height: int = 420) -> alt.LayerChart:
+def drawn(rungs: pd.DataFrame) -> pd.DataFrame:
+    """The settings that are drawn: those that cost at most `COST_CEILING` times exact attention."""
+    return rungs[rungs["cost"] <= COST_CEILING]
+
+
+def frontier_chart(rungs: pd.DataFrame, theme: Theme, *, height: int = 420) -> alt.LayerChart | alt.FacetChart:
     """Output error against operations relative to exact attention, both logarithmic; a mark a setting, labels direct.
 
-    `rungs` is the table of the `Frontier` study. A ladder's settings are joined by a thin line and labelled at the
-    cheapest; the dashed line is the error of the mean of the visible values.
+    `rungs` is the table of the `Frontier` study. A ladder's settings are joined by a thin line; the dashed line is the
+    error of the mean of the visible values.
     """
-    table = rungs.assign(drawn=rungs["error"].clip(lower=ERROR_FLOOR))
+    table = drawn(rungs).assign(shown=lambda t: t["error"].clip(lower=ERROR_FLOOR))
     ladders = list(dict.fromkeys(table["label"]))
     styles = {label: theme.style(str(table.loc[table["label"] == label, "key"].iloc[0])) for label in ladders}
     colours = alt.Scale(domain=ladders, range=[styles[label].colour for label in ladders])
     shapes = alt.Scale(domain=ladders, range=[styles[label].symbol.vega for label in ladders])
     colour, shape = alt.Color("label:N", scale=colours, legend=None), alt.Shape("label:N", scale=shapes, legend=None)
+    control = float(table["control"].iloc[0])
+    across, down = _domain(table["cost"]), _domain(pd.concat([table["shown"], pd.Series([control])]))
     x = alt.X(
-        "cost:Q", title="operations, share of exact attention's (log)",
-        scale=alt.Scale(type="log", nice=False, padding=28), axis=alt.Axis(format="~%", tickCount=5),
+        "cost:Q", title="operations, share of exact attention's (logarithmic)",
+        scale=alt.Scale(type="log", nice=False, domain=across), axis=alt.Axis(format="~%", tickCount=6),
     )  # fmt: skip
     y = alt.Y(
-        "drawn:Q", title="relative error of the output (log)",
-        scale=alt.Scale(type="log", nice=False, padding=18), axis=alt.Axis(format="~g", tickCount=5),
+        "shown:Q", title="relative error of the output (logarithmic)",
+        scale=alt.Scale(type="log", nice=False, domain=down),
+        axis=alt.Axis(format="~g", values=[0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10], labelExpr=_floor_label()),
     )  # fmt: skip
     tooltip = [
         alt.Tooltip("label:N", title="mechanism"),
@@ -40,28 +53,56 @@ def frontier_chart(rungs: pd.DataFrame, theme: Theme, *, height: int = 420) -> a
         alt.Tooltip("control:Q", title="mean of visible values", format=".3f"),
     ]
     base = alt.Chart(table)
-    cheapest = alt.Chart(table.sort_values("cost").groupby("label", sort=False).head(1))
     front = base.transform_filter("datum.front")
-    size = SIZES["tick"] * theme.zoom
     layers = (
-        *_control(float(table["control"].iloc[0]), theme),
+        *_control(control, theme, y),
         front.mark_line(color=theme.text, strokeWidth=2, opacity=0.6, interpolate="step-after").encode(x=x, y=y),
-        base.mark_line(strokeWidth=1, opacity=0.45).encode(x=x, y=y, color=colour, detail="label:N"),
+        base.mark_line(strokeWidth=1, opacity=0.3).encode(x=x, y=y, color=colour, detail="label:N"),
         base.mark_point(size=70 * theme.zoom, strokeWidth=2).encode(
             x=x, y=y, color=colour, shape=shape, tooltip=tooltip
         ),
-        cheapest.mark_text(align="left", dx=8, dy=-8, fontSize=size).encode(x=x, y=y, text="label:N", color=colour),
+        *_labels(table, ladders, across, down, height, theme, x=x, y=y, colour=colour),
     )
     return alt.layer(*layers).properties(height=height, width="container")
 
 
-def _control(error: float, theme: Theme) -> tuple[alt.Chart, alt.Chart]:
+def _domain(values: pd.Series) -> list[float]:
+    """The range of the values with a margin, for a logarithmic axis."""
+    low, high = float(values.min()), float(values.max())
+    margin = max((high / low) ** 0.06, 1.08)
+    return [low / margin, high * margin]
+
+
+def _floor_label() -> str:
+    return f"datum.value <= {ERROR_FLOOR} ? '≤ ' + datum.label : datum.label"
+
+
+def _labels(
+    table: pd.DataFrame, ladders: list[str], across: list[float], down: list[float], height: int, theme: Theme, *,
+    x: alt.X, y: alt.Y, colour: alt.Color,
+) -> list[alt.Chart]:  # fmt: skip
+    def share(values: pd.Series, domain: list[float]) -> np.ndarray:
+        low, high = np.log(domain)
+        return np.asarray((np.log(values.to_numpy(dtype=np.float64)) - low) / (high - low))
+
+    groups = [table[table["label"] == label] for label in ladders]
+    points = [np.stack([share(g["cost"], across), 1 - share(g["shown"], down)], axis=1) for g in groups]
+    places = place_labels(points, ladders, (_DRAWN_WIDTH, height), zoom=theme.zoom)
+    return [
+        alt.Chart(group.iloc[[index]])
+        .mark_text(align=align, dx=dx, dy=dy, fontSize=SIZES["tick"] * theme.zoom)
+        .encode(x=x, y=y, text="label:N", color=colour)
+        for group, (index, dx, dy, align) in zip(groups, places, strict=True)
+    ]
+
+
+def _control(error: float, theme: Theme, y: alt.Y) -> tuple[alt.Chart, alt.Chart]:
     """The dashed line of the control, and its label at the right end."""
-    chart = alt.Chart(pd.DataFrame({"control": [error], "text": ["mean of the visible values"]}))
+    chart = alt.Chart(pd.DataFrame({"shown": [error], "text": ["mean of the visible values"]}))
     size = SIZES["tick"] * theme.zoom
     return (
-        chart.mark_rule(strokeDash=[6, 4], color=theme.muted).encode(y="control:Q"),
+        chart.mark_rule(strokeDash=[6, 4], color=theme.muted).encode(y=y),
         chart.mark_text(align="right", dx=-4, dy=-7, color=theme.muted, fontSize=size).encode(
-            y="control:Q", text="text:N", x=alt.value("width")
+            y=y, text="text:N", x=alt.value("width")
         ),
     )

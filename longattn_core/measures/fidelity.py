@@ -84,19 +84,22 @@ def fidelity(attended: Attended, *, queries: int | None = None, seed: int = 0, s
     sample = sample_queries(sequence, queries, seed)
     sinks = find_sinks(sequence, sample) if sinks is None else sinks
     mask = sink_mask(sinks, sequence.n).to(sequence.q.device)
-    control = mean_of_visible(sequence)
+    control, values = mean_of_visible(sequence), sequence.v.double()
     whole, rest = _Tally(), _Tally()
     negative: int | None = None
     for block in blocks(sequence, sample):
-        pair = _Rows.of(attended, control, block)
+        pair = _Rows.of(attended, block, control, values)
         if negative is None and float(pair.given.min()) < NEGATIVE:
             negative = int(block[(pair.given < NEGATIVE).any(-1).any(0)][0])
         whole.add(pair, None)
-        rest.add(pair, mask)
+        if any(sinks):
+            rest.add(pair, mask)
     reason = attended.mechanism.shares
     if reason is None and negative is not None:
         reason = f"The row of query {negative} holds a negative weight, so rows are no shares."
-    return Fidelity(sample=sample, sinks=sinks, whole=whole.agreement(reason), without_sinks=rest.agreement(reason))
+    agreement = whole.agreement(reason)
+    without = rest.agreement(reason) if any(sinks) else agreement
+    return Fidelity(sample=sample, sinks=sinks, whole=agreement, without_sinks=without)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,7 +116,13 @@ class _Rows:
     control: Float[Tensor, "h r e"]
 
     @classmethod
-    def of(cls, attended: Attended, control: Float[Tensor, "h n e"], queries: Int[Tensor, "r"]) -> _Rows:
+    def of(
+        cls,
+        attended: Attended,
+        queries: Int[Tensor, "r"],
+        control: Float[Tensor, "h n e"],
+        values: Float[Tensor, "h n e"],
+    ) -> _Rows:
         sequence = attended.sequence
         scores = sequence.q[:, queries] @ sequence.k.mT / math.sqrt(sequence.d)
         allowed = sequence.allowed(queries)
@@ -125,7 +134,7 @@ class _Rows:
             given=attended.rows(queries).double(),
             seen=attended.seen(queries) & allowed,
             allowed=allowed,
-            values=sequence.v.double(),
+            values=values,
             output=attended.output[:, queries].double(),
             control=control[:, queries].double(),
         )
@@ -139,24 +148,24 @@ class _Tally:
 
     def add(self, rows: _Rows, sinks: Bool[Tensor, "h n"] | None) -> None:
         """Count some rows, without the sinks' columns if there are any to leave out."""
-        hidden = torch.zeros_like(rows.exact[:, :1], dtype=torch.bool) if sinks is None else sinks[:, None]
-        exact, given = rows.exact.masked_fill(hidden, 0.0), rows.given.masked_fill(hidden, 0.0)
-        open_pairs = rows.allowed & ~hidden
-        mass = exact.sum(-1)
-        self._outputs(rows, exact, hidden)
+        exact, given, log_exact, open_pairs = rows.exact, rows.given, rows.log_exact, rows.allowed[None]
+        output, control = rows.output, rows.control
+        if sinks is not None:
+            hidden = sinks[:, None]
+            output = output - given.masked_fill(~hidden, 0.0) @ rows.values
+            plain = (rows.allowed & hidden).double() / rows.allowed.sum(-1, keepdim=True)
+            control = control - plain @ rows.values
+            exact, given = exact.masked_fill(hidden, 0.0), given.masked_fill(hidden, 0.0)
+            log_exact, open_pairs = log_exact.masked_fill(hidden, -math.inf), open_pairs & ~hidden
+        reference, mass = exact @ rows.values, exact.sum(-1)
+        self._sum("norm", reference.square().sum(-1))
+        self._sum("error", (output - reference).square().sum(-1))
+        self._sum("control", (control - reference).square().sum(-1))
         self._sum("mass", mass)
         self._sum("found", (exact * rows.seen).sum(-1))
-        self._sum("pairs", open_pairs.sum(-1).double())
+        self._sum("pairs", open_pairs.sum(-1).double().expand_as(mass))
         self._sum("looked", (rows.seen & open_pairs).sum(-1).double())
-        self._shares(rows.log_exact.masked_fill(hidden, -math.inf), mass, given)
-
-    def _outputs(self, rows: _Rows, exact: Float[Tensor, "h r n"], hidden: Bool[Tensor, "h 1 n"]) -> None:
-        in_sinks = rows.given.masked_fill(~hidden, 0.0) @ rows.values
-        plain = (rows.allowed & hidden).double() / rows.allowed.sum(-1, keepdim=True)
-        reference = exact @ rows.values
-        self._sum("norm", reference.square().sum(-1))
-        self._sum("error", (rows.output - in_sinks - reference).square().sum(-1))
-        self._sum("control", (rows.control - plain @ rows.values - reference).square().sum(-1))
+        self._shares(log_exact, mass, given)
 
     def _shares(
         self, log_exact: Float[Tensor, "h r n"], mass: Float[Tensor, "h r"], given: Float[Tensor, "h r n"]

@@ -33,7 +33,7 @@ class ExactReason(StrEnum):
 class ExactTrace:
     """The factor on each query's scores, `[n]`: 1 for plain scaled dot-product attention."""
 
-    factor: Float[Tensor, n]
+    factor: Float[Tensor, "n"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,7 +42,7 @@ class ExactMap(ScoredMap):
 
     trace: ExactTrace
 
-    def _scores(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Float[Tensor, "g r n"]:
+    def _scores(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
         sequence = self.sequence
         q = sequence.q[heads][:, queries] * self.trace.factor[queries, None]
         return q @ sequence.k[heads].mT / math.sqrt(sequence.d)
@@ -102,7 +102,7 @@ class Exact(Mechanism):
             mechanism=self, sequence=sequence, output=output, trace=ExactTrace(factor=factor), cost=_cost(sequence)
         )
 
-    def _factor(self, sequence: Sequence) -> Float[Tensor, n]:
+    def _factor(self, sequence: Sequence) -> Float[Tensor, "n"]:
         ones = torch.ones(sequence.n, dtype=sequence.q.dtype, device=sequence.q.device)
         if self.variant == "temperature":
             return ones / self.temperature

@@ -223,8 +223,9 @@ class ProbSparse(Mechanism):
         return tuple(self.with_dials(queries=count) for count in counts)
 
     def budgeted(self, keys: int, n: int) -> Self:
-        """So many active queries: each looks at all keys, and the others at none but their sample."""
-        return self.with_dials(queries=keys)
+        """So many sampled keys for every query, and so many active queries, which then look at all."""
+        samples = min(50.0, max(0.1, keys / math.log(max(2, n))))
+        return self.with_dials(queries=keys, samples=samples)
 
     @property
     def label(self) -> str:

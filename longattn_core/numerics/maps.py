@@ -27,10 +27,10 @@ class ScoredMap(Attended):
     """A map that is a softmax over every key the mask allows: the subclass gives the scores."""
 
     @abstractmethod
-    def _scores(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Float[Tensor, "g r n"]:
+    def _scores(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
         """The scores before the mask, scaled as they enter the softmax."""
 
-    def _rows(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Float[Tensor, "g r n"]:
+    def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
         scores = self._scores(queries, heads)
         return masked_softmax(scores, self.sequence.allowed(queries).expand_as(scores))
 
@@ -51,7 +51,7 @@ class SparseMap(Attended):
     """A map that is zero but for a short list of keys a row: the subclass gives the list. Views cost r·c, not r·n."""
 
     @abstractmethod
-    def _entries(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Entries:
+    def _entries(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Entries:
         """The keys that were looked at and their weights, for the chosen queries and heads."""
 
     @property
@@ -59,13 +59,13 @@ class SparseMap(Attended):
         """About how many slots a row of entries has: sets how many rows are streamed at once."""
         return int(self.sequence.n**0.5) + 64
 
-    def _rows(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Float[Tensor, "g r n"]:
+    def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
         entries = self._entries(queries, heads)
         weights = entries.weights
         out = torch.zeros(*weights.shape[:2], self.sequence.n, dtype=weights.dtype, device=weights.device)
         return out.scatter_add(2, entries.keys.clamp_min(0), weights)
 
-    def _seen(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Bool[Tensor, "g r n"]:
+    def _seen(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Bool[Tensor, "g r n"]:
         entries = self._entries(queries, heads)
         found = (entries.keys >= 0).to(torch.int8)
         counts = torch.zeros(*found.shape[:2], self.sequence.n, dtype=torch.int8, device=found.device)
@@ -77,7 +77,7 @@ class SparseMap(Attended):
         return Looked(count=int((entries.keys >= 0).sum()), unit="keys")
 
     def _pooled(
-        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, g]
+        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
     ) -> Float[Tensor, "g H W"]:
         device, dtype = self.output.device, self.output.dtype
         height, width = len(rows) - 1, len(columns) - 1
@@ -121,14 +121,14 @@ class FactoredMap(Attended):
     """
 
     @abstractmethod
-    def _left(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Float[Tensor, "g r m"]:
+    def _left(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r m"]:
         """The left factor's rows, normalised, zero for a padded query."""
 
     @abstractmethod
-    def _right(self, keys: Int[Tensor, c], heads: Int[Tensor, g]) -> Float[Tensor, "g c m"]:
+    def _right(self, keys: Int[Tensor, "c"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g c m"]:
         """The right factor's rows (one a key), zero for a padded key."""
 
-    def _rows(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Float[Tensor, "g r n"]:
+    def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
         left = self._left(queries, heads)
         parts = []
         for start in range(0, self.sequence.n, BLOCK_ROWS):
@@ -138,7 +138,7 @@ class FactoredMap(Attended):
         return rows.masked_fill(~self.sequence.allowed(queries), 0.0)
 
     def _pooled(
-        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, g]
+        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
     ) -> Float[Tensor, "g H W"]:
         if reduce == "max":
             return super()._pooled(rows, columns, reduce, heads)

@@ -179,12 +179,11 @@ class Reading(ABC):
     ) -> tuple[tuple[Tensor, Tensor, Tensor], int]:
         """Output, parts and masses of the queries of some tiles, and how many scores were asked for."""
         v, levels = self.values, len(self.groups) + 1
-        queries = first[:, None] + torch.arange(int((stop - first).max()), device=first.device)
-        queries = torch.where(queries < stop[:, None], queries, -1)
+        queries = spans(first, stop)
         listed, shared = self.listed(first, stop), self.shared(int(stop[-1]) - 1)
-        near_read, far_read = self.visible(queries, listed, shared)
-        near, far = self.scores(self.queries, self.keys, queries, listed, shared)
-        near, far = self.join(near, far, near_read, far_read, listed, shared)
+        read = self.visible(queries, listed, shared)
+        scores = self.scores(self.queries, self.keys, queries, listed, shared)
+        near, far = self.join(*scores, *read, listed, shared)
         level = self.level_of(listed).amax(0).clamp_min(0)
         far_level = int(self.level_of(shared[:1])) if len(shared) else -1
         mass = near @ torch.nn.functional.one_hot(level, levels).to(near.dtype)
@@ -228,24 +227,42 @@ class Reading(ABC):
         return torch.where(items >= 0, torch.bucketize(items, edges, right=True), -1)
 
     def entries(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Entries:
-        """The items that each query read and their weights: a row of the map before its groups are shared out."""
+        """The items that each query read and their weights: a row of the map before its groups are shared out.
+
+        Neighbouring queries of one tile are read together, so that the rows of a whole map cost what the output does.
+        """
+        first, stop = self.tiles()
+        tile = torch.searchsorted(first, queries, right=True) - 1
+        runs = 1 + int((tile.diff() != 0).sum())
+        listed, every = self.widest, self.widest + len(self.shared(self.sequence.n - 1))
+        cells = len(heads) * (every + listed * self.sequence.d * runs // max(1, len(queries)))
         q, k = self.queries[heads], self.keys[heads]
-        lists = self.widest * self.sequence.d + len(self.shared(self.sequence.n - 1))
-        found = []
-        for part in row_chunks(len(queries), len(heads) * lists):
-            some = queries[part]
-            listed, shared = self.listed(some, some + 1), self.shared(int(some.max()))
-            near_read, far_read = self.visible(some[:, None], listed, shared)
-            weights = self.join(*self.scores(q, k, some[:, None], listed, shared), near_read, far_read, listed, shared)
-            items = torch.cat([listed, shared.expand(len(some), -1)], dim=1)
-            read = torch.cat([near_read, far_read], dim=2).squeeze(1)
-            found.append(
-                Entries(
-                    keys=torch.where(read, items, -1).expand(len(heads), -1, -1),
-                    weights=torch.cat(weights, dim=3).squeeze(2),
-                )
-            )
-        return _stacked(found)
+        return _stacked([
+            self._run(q, k, queries[part], first[tile[part]], stop[tile[part]]) for part in row_chunks(len(queries), cells)
+        ])  # fmt: skip
+
+    def _run(
+        self,
+        q: Float[Tensor, "g m d"],
+        k: Float[Tensor, "g P d"],
+        queries: Int[Tensor, "r"],
+        first: Int[Tensor, "r"],
+        stop: Int[Tensor, "r"],
+    ) -> Entries:
+        """Entries of queries that stand in the tiles [first, stop), laid out as tiles again."""
+        run = torch.cat([first.new_zeros(1), (first.diff() != 0).long().cumsum(0)])
+        begin = torch.searchsorted(run, torch.arange(int(run[-1]) + 1, device=run.device))
+        place = torch.arange(len(queries), device=run.device) - begin[run]
+        laid = torch.full((len(begin), int(place.max()) + 1), -1, device=run.device).index_put((run, place), queries)
+        listed, shared = self.listed(first[begin], stop[begin]), self.shared(int(queries.max()))
+        near_read, far_read = self.visible(laid, listed, shared)
+        near, far = self.join(*self.scores(q, k, laid, listed, shared), near_read, far_read, listed, shared)
+        items = torch.cat([listed[run], shared.expand(len(queries), -1)], dim=1)
+        read = torch.cat([near_read[run, place], far_read[run, place]], dim=1)
+        return Entries(
+            keys=torch.where(read, items, -1).expand(len(q), -1, -1),
+            weights=torch.cat([near[:, run, place], far[:, run, place]], dim=-1),
+        )
 
 
 def _shared_product(x: Float[Tensor, "g b T i"], y: Float[Tensor, "g i j"]) -> Float[Tensor, "g b T j"]:

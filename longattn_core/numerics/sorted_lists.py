@@ -66,8 +66,16 @@ class SortedLists:
         return SortedLists(order=both("order"), rank=both("rank"), first=both("first"), stop=both("stop"))
 
     def holds(
-        self, p: int, queries: Int[Tensor, "g r"], keys: Int[Tensor, (g #r c
-)], heads: Int[Tensor, g]
+        self,
+        p: int,
+        queries: Int[Tensor, "g r"],
+        keys: Int[
+            Tensor,
+            (
+                g  # r c
+            ),
+        ],
+        heads: Int[Tensor, "g"],
     ) -> Bool[Tensor, "g r c"]:
         """Whether each pair lies in the stretch of list p. Cost g·r·c."""
         owner = heads[:, None]
@@ -104,9 +112,7 @@ class Bucketed:
         return SortedLists(order=self.order, rank=inverse(self.order), first=first, stop=stop)
 
 
-def bucketed(
-    query_buckets: Int[Tensor, "h p n"], key_buckets: Int[Tensor, "h p n"], real: Bool[Tensor, n]
-) -> Bucketed:
+def bucketed(query_buckets: Int[Tensor, "h p n"], key_buckets: Int[Tensor, "h p n"], real: Bool[Tensor, "n"]) -> Bucketed:
     """Sort keys by (bucket, position), padding last. Cost p·n·ln n a head."""
     n = real.shape[0]
     position = torch.arange(n, device=real.device)
@@ -121,17 +127,17 @@ def bucketed(
     return Bucketed(order=order, start=start, before=before, through=through, end=end)
 
 
-def by_bucket(buckets: Int[Tensor, "h p n"], real: Bool[Tensor, n]) -> Int[Tensor, "h p n"]:
+def by_bucket(buckets: Int[Tensor, "h p n"], real: Bool[Tensor, "n"]) -> Int[Tensor, "h p n"]:
     """The tokens sorted by (bucket, position), padding last. Cost p·n·ln n a head."""
     return _sortable(buckets, real).argsort(dim=-1)
 
 
-def _sortable(buckets: Int[Tensor, "h p n"], real: Bool[Tensor, n]) -> Int[Tensor, "h p n"]:
+def _sortable(buckets: Int[Tensor, "h p n"], real: Bool[Tensor, "n"]) -> Int[Tensor, "h p n"]:
     n = real.shape[0]
     return torch.where(real, buckets, buckets.max() + 1) * n + torch.arange(n, device=real.device)
 
 
-def by_place(real: Bool[Tensor, n], sinks: int, local: int, *, causal: bool) -> SortedLists:
+def by_place(real: Bool[Tensor, "n"], sinks: int, local: int, *, causal: bool) -> SortedLists:
     """Two lists in the text's order, the same for every head: the last `local` real tokens (without a mask, those less than
     `local` away on either side), and the first `sinks` real tokens. Cost n.
     """
@@ -158,7 +164,7 @@ def attend_lists(
     v: Float[Tensor, "h n e"],
     lists: SortedLists,
     *,
-    real: Bool[Tensor, n],
+    real: Bool[Tensor, "n"],
     scale: float,
     skip_self: bool = False,
 ) -> tuple[Float[Tensor, "h n e"], int]:
@@ -250,10 +256,10 @@ def entries_of_lists(
     q: Float[Tensor, "h n d"],
     k: Float[Tensor, "h n d"],
     lists: SortedLists,
-    queries: Int[Tensor, r],
-    heads: Int[Tensor, g],
+    queries: Int[Tensor, "r"],
+    heads: Int[Tensor, "g"],
     *,
-    real: Bool[Tensor, n],
+    real: Bool[Tensor, "n"],
     scale: float,
     skip_self: bool = False,
 ) -> Entries:
@@ -283,9 +289,7 @@ def entries_of_lists(
     return Entries(keys=keys, weights=weights)
 
 
-def _every_key(
-    lists: SortedLists, queries: Int[Tensor, r], heads: Int[Tensor, g], n: int
-) -> Int[Tensor, "g r n"]:
+def _every_key(lists: SortedLists, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"], n: int) -> Int[Tensor, "g r n"]:
     everything = torch.arange(n, device=queries.device)
     rows, columns = queries.expand(len(heads), -1), everything.expand(len(heads), 1, -1)
     held = torch.stack([lists.holds(p, rows, columns, heads) for p in range(lists.order.shape[1])]).any(0)
@@ -293,7 +297,7 @@ def _every_key(
 
 
 def _listed_keys(
-    lists: SortedLists, queries: Int[Tensor, r], heads: Int[Tensor, g], widths: list[int]
+    lists: SortedLists, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"], widths: list[int]
 ) -> Int[Tensor, "g r c"]:
     """Slot by slot through each list, −1 where a stretch has ended or an earlier list holds the key."""
     owner, found = heads[:, None], []

@@ -185,14 +185,18 @@ def window_for(view: Window | None, *, full: tuple[int, int], cells: int = 512) 
     if view is None:
         window = Window(r0=0, r1=full[0], c0=0, c1=full[1])
     else:
-        spare_rows, spare_cols = -(-view.rows // 4), -(-view.cols // 4)
-        window = Window(
-            r0=max(0, view.r0 - spare_rows),
-            r1=min(full[0], view.r1 + spare_rows),
-            c0=max(0, view.c0 - spare_cols),
-            c1=min(full[1], view.c1 + spare_cols),
-        )
+        rows, cols = _widened(view.r0, view.r1, full[0], cells), _widened(view.c0, view.c1, full[1], cells)
+        window = Window(r0=rows[0], r1=rows[1], c0=cols[0], c1=cols[1])
     return window, (min(cells, window.rows), min(cells, window.cols))
+
+
+def _widened(start: int, stop: int, size: int, cells: int) -> tuple[int, int]:
+    span = stop - start
+    spare = -(-span // 4)
+    if span <= cells < span + 2 * spare:
+        # A view that could be shown token by token is not made coarser for the sake of its margin.
+        spare = (cells - span) // 2
+    return max(0, start - spare), min(size, stop + spare)
 
 
 def checked_pair(sent: Any, *, full: tuple[int, int]) -> Pair | None:

@@ -144,7 +144,9 @@ def _ask(cell: RibbonCell, scale: float) -> None:
 
 
 def _tokens(result: Result) -> list[str]:
-    tokens = [str(token) for token in result.arrays["tokens"]]
+    # Only a text's tokens bring their own spaces.
+    space = "" if result.study.source.kind == "text" else " "
+    tokens = [f"{space}{token}" for token in result.arrays["tokens"]]
     if len(tokens) <= MOST_TOKENS:
         return tokens
     edges = np.arange(MOST_TOKENS) * len(tokens) // MOST_TOKENS
@@ -155,13 +157,11 @@ def _rows(result: Result, here: Page, revealed: bool) -> list[RibbonRow]:
     weights = result.arrays["weights"]
     if weights.shape[1] > MOST_TOKENS:
         weights = pool_cells(weights, (len(weights), MOST_TOKENS), "max")
-    marked = str(result.arrays["tokens"][int(result.arrays["marked"])]).strip()
     rows = []
     for index, record in enumerate(result.tables["mechanisms"].to_dict("records")):
         refused = record["refusal"] or ""
         facts = () if refused else (
             (_("looked at"), f"{int(record['looked']):,} {_(record['unit'])}"),
-            (_("on {word}").format(word=marked), decimal(record["weight"])),
             (_("overlap"), "–" if pd.isna(record["overlap"]) else decimal(record["overlap"])),
         )  # fmt: skip
         badges = [] if record["parameters"] == "none" else [record["parameters"]]
@@ -187,8 +187,9 @@ def _outcome(result: Result, found: Finding) -> str:
     finders = f" ({', '.join(escaped(label) for label in found.found)})" if found.found else ""
     lost = _("none loses it") if not found.lost else _("the others lose it") if found.found else _("all lose it")
     marked = quoted(str(result.arrays["tokens"][int(result.arrays["marked"])]))
+    section = "revealed_one" if len(found.found) == 1 else "revealed"
     sentence = prose(
-        "side_by_side", "revealed", found=len(found.found), count=len(found.found) + len(found.lost), marked=marked,
+        "side_by_side", section, found=len(found.found), count=len(found.found) + len(found.lost), marked=marked,
         finders=finders, lost=lost,
     )  # fmt: skip
     nothing: dict[str, bool] = {}

@@ -40,11 +40,11 @@ def hashed(mechanism, sequence, trace, head):
     for x, other in ((q, of_q), (k, of_k)):
         moved = x
         if mechanism.centred:
-            centres = [
-                centre_of(x, sequence.real, other, seen, causal=sequence.causal, j=j) for j in range(sequence.n)
-            ]
+            centres = [centre_of(x, sequence.real, other, seen, causal=sequence.causal, j=j) for j in range(sequence.n)]
             moved = x - torch.stack(centres)
-        out.append([[buckets_of(token, rotation, mechanism.hashing) for token in moved] for rotation in trace.rotations])
+        out.append(
+            [[buckets_of(token, rotation, mechanism.hashing) for token in moved] for rotation in trace.rotations]
+        )
     return out
 
 

@@ -53,35 +53,46 @@ def cached(mechanism, sequence, real):
 
 
 def through_slots(mechanism, sequence, real, slot_queries):
-    """Each slot is a list of shares of past tokens; its key and value are those shares of keys and values."""
+    """Queries see their own segment, and the slots as the segment found them."""
     q, k, v = sequence.q.double(), sequence.k.double(), sequence.v.double()
     h, n, d = q.shape
     rows, seen = torch.zeros(h, n, n, dtype=torch.float64), torch.zeros(h, n, n, dtype=torch.bool)
     for head in range(h):
-        shares = [None] * len(slot_queries)
-        for start in range(0, n, mechanism.segment):
-            for i in range(start, min(start + mechanism.segment, n)):
-                if not real[i]:
-                    continue
-                own = own_tokens(mechanism, sequence, real, start, i)
-                written = [share for share in shares if share is not None]
-                keys = [share @ k[head] for share in written] + [k[head, j] for j in own]
-                weights = softmax([float(q[head, i] @ key) / math.sqrt(d) for key in keys])
-                for share, weight in zip(written, weights, strict=False):
-                    rows[head, i] += weight * share
-                    seen[head, i] |= real & (torch.arange(n) < start)
-                for j, weight in zip(own, weights[len(written) :], strict=True):
-                    rows[head, i, j] += weight
-                    seen[head, i, j] = True
-            tokens = [j for j in range(start, min(start + mechanism.segment, n)) if real[j]]
-            if not tokens:
+        found = slot_history(mechanism, sequence, real, slot_queries, head)
+        for i in range(n):
+            if not real[i]:
                 continue
-            for s, query in enumerate(slot_queries):
-                old = [] if shares[s] is None else [shares[s]]
-                new = [torch.eye(n, dtype=torch.float64)[j] for j in tokens]
-                weights = softmax([float(query @ (mix @ k[head])) / math.sqrt(d) for mix in old + new])
-                shares[s] = sum(weight * mix for weight, mix in zip(weights, old + new, strict=True))
+            start = i - i % mechanism.segment
+            own = own_tokens(mechanism, sequence, real, start, i)
+            shares = found[i // mechanism.segment]
+            keys = [share @ k[head] for share in shares] + [k[head, j] for j in own]
+            weights = softmax([float(q[head, i] @ key) / math.sqrt(d) for key in keys])
+            for share, weight in zip(shares, weights, strict=False):
+                rows[head, i] += weight * share
+                seen[head, i] |= real & (torch.arange(n) < start)
+            for j, weight in zip(own, weights[len(shares) :], strict=True):
+                rows[head, i, j] += weight
+                seen[head, i, j] = True
     return rows @ v, rows, seen
+
+
+def slot_history(mechanism, sequence, real, slot_queries, head):
+    """For each segment what it finds in the slots: shares of past tokens `[n]` a slot, or an empty list."""
+    k, n = sequence.k[head].double(), sequence.n
+    shares, history = [], []
+    for start in range(0, n, mechanism.segment):
+        history.append(shares)
+        tokens = [j for j in range(start, min(start + mechanism.segment, n)) if real[j]]
+        if not tokens:
+            continue
+        new = [torch.eye(n, dtype=torch.float64)[j] for j in tokens]
+        mixed = []
+        for s, query in enumerate(slot_queries.double()):
+            parts = ([shares[s]] if shares else []) + new
+            weights = softmax([float(query @ (mix @ k)) / math.sqrt(sequence.d) for mix in parts])
+            mixed.append(sum(weight * mix for weight, mix in zip(weights, parts, strict=True)))
+        shares = mixed
+    return history
 
 
 def phi(x):

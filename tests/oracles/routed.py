@@ -13,8 +13,17 @@ def first_fitted(sequence):
     return real[math.ceil(len(real) / 4) - 1] + 1
 
 
-def nearest(x, centroids):
-    directions = x / x.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+def fitted_on(x, of_calibration, sequence, head):
+    """The tokens, of queries or of keys, that a mean may be taken of."""
+    if sequence.causal and sequence.calibration is not None:
+        return of_calibration[head][sequence.calibration.real].double()
+    end = first_fitted(sequence) if sequence.causal else sequence.n
+    return x[head, :end][sequence.real[:end]].double()
+
+
+def nearest(x, mean, centroids):
+    directions = x.double() - mean
+    directions = directions / directions.norm(dim=-1, keepdim=True).clamp_min(1e-12)
     return [int((centroids @ token).argmax()) for token in directions]
 
 
@@ -31,8 +40,13 @@ def keys_of_clusters(mechanism, sequence, centroids, head, i):
     real = [j for j in range(sequence.n) if sequence.real[j]]
     if i < first_fitted(sequence):
         return [j for j in real if j <= i][-mechanism.width :]
-    query = nearest(sequence.q[head, i : i + 1].double(), centroids[head])[0]
-    its = nearest(sequence.k[head].double(), centroids[head])
+    of_q = of_k = torch.zeros(sequence.d, dtype=torch.float64)
+    if mechanism.centred:
+        other = sequence.calibration
+        of_q = fitted_on(sequence.q, None if other is None else other.q, sequence, head).mean(0)
+        of_k = fitted_on(sequence.k, None if other is None else other.k, sequence, head).mean(0)
+    query = nearest(sequence.q[head, i : i + 1], of_q, centroids[head])[0]
+    its = nearest(sequence.k[head], of_k, centroids[head])
     found = around([j for j in real if its[j] == query], i, mechanism.width, sequence.causal)
     return found or [i]
 
@@ -53,7 +67,9 @@ def keys_of(name, mechanism, sequence, centroids, head, i):
     if name == "local":
         return keys_of_window(sequence, i, mechanism.width - sinks, sinks, 1)
     if name == "strided":
-        return keys_of_window(sequence, i, mechanism.width, 0, min(4096, max(1, math.ceil(sequence.n / mechanism.width))))
+        return keys_of_window(
+            sequence, i, mechanism.width, 0, min(4096, max(1, math.ceil(sequence.n / mechanism.width)))
+        )
     if name == "clusters":
         return keys_of_clusters(mechanism, sequence, centroids, head, i)
     return [j for j in range(sequence.n) if sequence.real[j] and (j <= i or not sequence.causal)]

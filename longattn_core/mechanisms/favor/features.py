@@ -41,12 +41,15 @@ def draw_projection(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Features:
-    """Features of some tokens, φ = wave · e^exponent: `wave [n c]`, or None for 1; `exponent [n c]` or `[n 1]`."""
+    """Features of some tokens, φ = wave · e^exponent: `wave [n c]`, or None for 1; `exponent [n c]` or `[n 1]`.
 
-    exponent: Float[Tensor, "n s"]
-    wave: Float[Tensor, "n c"] | None
+    Axes before those count blocks of tokens.
+    """
 
-    def shifted(self, offset: Float[Tensor, "..."]) -> Float[Tensor, "n c"]:
+    exponent: Float[Tensor, "*b n s"]
+    wave: Float[Tensor, "*b n c"] | None
+
+    def shifted(self, offset: Float[Tensor, "..."]) -> Float[Tensor, "*b n c"]:
         """wave · e^(exponent + offset): the features times a factor that brings them near 1."""
         size = (self.exponent + offset).exp_()
         return size if self.wave is None else size * self.wave

@@ -91,12 +91,13 @@ def ratio(sums: Sums, own: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
     return torch.where(nothing, own, sums.total[:, :-1] / torch.where(nothing, torch.ones_like(weight), weight))
 
 
-def _no_keys(v: Float[Tensor, "n e"]) -> tuple[Float[Tensor, "s"], Float[Tensor, "c e1"]]:
+def _no_keys(v: Float[Tensor, "n e"]) -> tuple[Float[Tensor, "1"], Float[Tensor, "1 e1"]]:
+    """The state before the first key: one row stands for all features."""
     return v.new_full((1,), -math.inf), v.new_zeros(1, v.shape[-1] + 1)
 
 
 def _add_keys(
-    reference: Float[Tensor, "s"], state: Float[Tensor, "c e1"], keys: Features, values: Float[Tensor, "n e1"]
+    reference: Float[Tensor, "s0"], state: Float[Tensor, "c0 e1"], keys: Features, values: Float[Tensor, "n e1"]
 ) -> tuple[Float[Tensor, "s"], Float[Tensor, "c e1"]]:
     higher = torch.maximum(reference, keys.exponent.detach().amax(0))
     kept = state * (reference - higher).exp()[:, None]

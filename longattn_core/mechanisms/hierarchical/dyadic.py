@@ -118,11 +118,12 @@ class CoarseReading(DyadicReading):
     ) -> tuple[Float[Tensor, "g b T C"], Float[Tensor, "g b T S"]]:
         """For views: each item's product with the query of its own level."""
         at = queries.clamp_min(0)
-        levels = zip(self.bases[1:-1], self.groups, strict=True)
-        asked = torch.stack([at, *(base + groups.of[at] for base, groups in levels)])
-        level = self.level_of(listed).clamp_min(0)
-        index = asked.movedim(0, -1).gather(2, level[:, None].expand(-1, at.shape[1], -1))
-        near = (q[:, index] * k[:, listed.clamp_min(0)][:, :, None]).sum(-1) / math.sqrt(self.sequence.d)
+        asked = [at, *(base + groups.of[at] for base, groups in zip(self.bases[1:-1], self.groups, strict=True))]
+        column = self.level_of(listed).amax(0)
+        near = q.new_zeros(len(q), *queries.shape, listed.shape[1])
+        for level, index in enumerate(asked):
+            keys = k[:, listed[:, column == level].clamp_min(0)]
+            near[..., column == level] = q[:, index] @ keys.mT / math.sqrt(self.sequence.d)
         return near, near[..., :0]
 
     def read(self, split: bool = False) -> Read:

@@ -112,7 +112,9 @@ class LowRank(Mechanism):
     @classmethod
     def variants(cls) -> tuple[Self, ...]:
         """The SVD, Linformer with each projection, Nyström."""
-        linformers = tuple(cls(variant="linformer", projection=projection) for projection in ("mean", "gaussian", "fitted"))
+        linformers = tuple(
+            cls(variant="linformer", projection=projection) for projection in ("mean", "gaussian", "fitted")
+        )
         return (cls(variant="svd"), *linformers, cls(variant="nystrom"))
 
     def limit(self, n: int) -> Self | None:
@@ -205,7 +207,7 @@ class LowRank(Mechanism):
         elif self.variant == "nystrom":
             size = 8
             steps = 2 * n * d + n * k * d + k * k * (d + e) + 12 * k**3 + through
-            moved, peak = moved + 2 * n * k + 4 * k * k, 8 * (2 * held + n * (2 * d + e) + 6 * k * k)
+            moved, peak = moved + 2 * n * k + 4 * k * k, 8 * (2 * held + n * (3 * d + 4 * e) + 6 * k * k)
         elif self.projection == "fitted":
             size, sample = 8, min(n, SAMPLE * k)
             steps = (
@@ -216,7 +218,10 @@ class LowRank(Mechanism):
                 + 10 * sample * k * k
                 + through
             )
-            moved, peak = moved + 4 * sample * n, 8 * (2 * min(1 << 22, n * sample) + n * (2 * d + e) + 6 * sample * k)
+            moved, peak = (
+                moved + 4 * sample * n,
+                8 * (2 * min(1 << 22, n * sample) + h * n * (2 * d + 2 * e) + 6 * sample * k),
+            )
         else:
             gaussian = self.projection == "gaussian"
             steps = n * (d + e) * (k if gaussian else 1) + through

@@ -186,7 +186,8 @@ class LSH(Mechanism):
             return self.with_dials(buckets=1, rounds=1, width=min(n, 65536), chunk=min(n, 65536))
         sinks, local = min(self.sinks, keys // 4), min(self.local, keys // 4)
         left = max(1, keys - sinks - local)
-        rounds = min(4, left)
+        # A chunk never stands alone: two of one token are the least that a round of chunks looks at.
+        rounds = min(4, left if self.order_by == "recent" else max(1, left // 2))
         share = left // rounds
         buckets = min(1024, max(1, 2 * round(n / share / 4)))
         chunk = max(1, share // 2)

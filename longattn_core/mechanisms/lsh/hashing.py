@@ -85,7 +85,7 @@ def centres_of(sequence: Sequence, *, centred: bool, shared: bool) -> Centres:
     return Centres(queries=queries, keys=keys, calibration=name)
 
 
-def _mean(x: Float[Tensor, "h n d"], real: Bool[Tensor, n], running: bool) -> Float[Tensor, "h c d"]:
+def _mean(x: Float[Tensor, "h n d"], real: Bool[Tensor, "n"], running: bool) -> Float[Tensor, "h c d"]:
     kept = real.cpu()[:, None].to(torch.float64)
     x = x.detach().to("cpu", torch.float64) * kept
     if running:
@@ -94,7 +94,7 @@ def _mean(x: Float[Tensor, "h n d"], real: Bool[Tensor, n], running: bool) -> Fl
 
 
 def chunk_stretches(
-    placed: Bucketed, chunk: int, real: Bool[Tensor, n], *, causal: bool, skip_self: bool
+    placed: Bucketed, chunk: int, real: Bool[Tensor, "n"], *, causal: bool, skip_self: bool
 ) -> SortedLists:
     """Reformer's pattern: cut the sorted order into chunks, look at the own chunk and the one before, in one's bucket.
 

@@ -80,7 +80,7 @@ class LSHMap(SparseMap):
     def _slots(self) -> int:
         return min(self.sequence.n, sum(self.lists.widest)) + 1
 
-    def _entries(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Entries:
+    def _entries(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Entries:
         return entries_of_lists(
             self.sequence.q, self.keys, self.lists, queries, heads,
             real=self.sequence.real, scale=1 / math.sqrt(self.sequence.d), skip_self=self.shared,
@@ -139,15 +139,24 @@ class LSHMap(SparseMap):
             where = f"{_rounds(facts['found'])} of {facts['rounds']} (first in round {first}, bucket {bucket})"
             return LSHReason.SAME_BUCKET, f"Query and key fell into the same bucket, near enough to meet, in {where}."
         if facts["local"]:
-            return LSHReason.LOCAL, "No round found this key, but it stands so near that the local window always shows it."
+            return (
+                LSHReason.LOCAL,
+                "No round found this key, but it stands so near that the local window always shows it.",
+            )
         if facts["sink"]:
-            return LSHReason.SINK, "No round found this key, but it is among the first tokens, which are always visible."
+            return (
+                LSHReason.SINK,
+                "No round found this key, but it is among the first tokens, which are always visible.",
+            )
         assert itself
         return Reason.ITSELF, "This query found no key in any round, so it attends to itself."
 
     def _missed(self, facts: Facts, head: int, query: int, key: int) -> tuple[StrEnum, str]:
         if self.shared and query == key:
-            return LSHReason.OWN_KEY, "A token's key is its own query here, so it does not attend to itself while it sees others."
+            return (
+                LSHReason.OWN_KEY,
+                "A token's key is its own query here, so it does not attend to itself while it sees others.",
+            )
         if not facts["met"]:
             text = f"Query and key fell into different buckets in {_rounds(facts['rounds'], 'all ')}"
             text += f"; they stand {facts['angle']:.0f}° apart"
@@ -162,7 +171,10 @@ class LSHMap(SparseMap):
             return LSHReason.OTHER_CHUNK, f"{met}, but {where} and {look}."
         where = f"in round {facts['round']} {facts['between']} keys of that bucket stand nearer on this side"
         reach = "the last" if self.sequence.causal else "those around its place, at most"
-        return LSHReason.OVERFLOWED, f"{met}, but even {where}, and a query looks at {reach} {self.width} of its bucket."
+        return (
+            LSHReason.OVERFLOWED,
+            f"{met}, but even {where}, and a query looks at {reach} {self.width} of its bucket.",
+        )
 
     def _distance(self, head: int, query: int, key: int) -> Facts:
         """How far apart they stand in their bucket, in the round in which they came nearest.

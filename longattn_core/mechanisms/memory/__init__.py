@@ -144,7 +144,7 @@ class Memory(Mechanism):
     def ladder(self, n: int) -> tuple[Self, ...]:
         """Longer segments and caches; for a state that fades, longer half-lives; else the one setting."""
         if self.variant in ("cache", "compressed", "slots"):
-            widths = [max(1, n // part) for part in (16, 8, 4, 2)]
+            widths = [min(max(1, n // part), LONGEST) for part in (16, 8, 4, 2)]
             rungs = [self.with_dials(segment=width, memory=width) for width in widths]
             return tuple(dict.fromkeys((*rungs, self.limit(n) or rungs[-1])))
         if self.variant == "gated" or (self.variant == "decay" and self.decays == "one"):

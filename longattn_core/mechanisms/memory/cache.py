@@ -152,12 +152,12 @@ def attend_cache(mechanism: Mechanism, sequence: Sequence, *, segment: int, memo
     steps = runs(layout, heads=sequence.h, width=sequence.d + sequence.e, far=0)
     output = torch.cat([attend_run(sequence, layout, run) for run in steps], dim=1)
     spans, cached = layout.spans, layout.cached
-    nothing = torch.zeros(layout.count, 2, dtype=torch.int64)
+    oldest = cached[:, 0]
     trace = CacheTrace(
         segments=spans,
         cached=cached,
-        compressed=nothing,
-        gone=torch.stack((nothing[:, 0], cached[:, 0]), dim=1),
+        compressed=torch.stack((oldest, oldest), dim=1),
+        gone=torch.stack((torch.zeros_like(oldest), oldest), dim=1),
         groups=torch.zeros(0, 2, dtype=torch.int64),
     )
     return CacheMap(

@@ -126,7 +126,7 @@ class DeltaMap(StateMap):
 
 
 def attend_delta(mechanism: Mechanism, sequence: Sequence, *, beta: float) -> DeltaMap:
-    """Cost: about (3·e + chunk·(2 + (e/d)))·d a token and head; memory one state and one chunk above the output."""
+    """Cost: about 3·d·e + chunk·(2·d + 1.5·e) a token and head; memory one state and one chunk above the output."""
     strength = sequence.real.to(sequence.q.dtype) * beta
     state = sequence.q.new_zeros(sequence.h, sequence.d, sequence.e)
     parts, ends, kept = [], [], []

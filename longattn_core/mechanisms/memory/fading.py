@@ -157,7 +157,7 @@ class FadingMap(StateMap):
 
     def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
         sequence, trace = self.sequence, self.trace
-        pair = feature(sequence.q[head, query]) * feature(sequence.k[head, key])
+        pair = (feature(sequence.q[head, query]) * feature(sequence.k[head, key])).double()
         similarity, normaliser = float(pair.sum()), float(trace.normaliser[head, query])
         kept = 1.0
         if sequence.causal:

@@ -76,6 +76,11 @@ class Routed(Mechanism):
         0, title="Clusters c", symbol="c", ge=0, le=1024, when={"variant": ("router", "clusters")},
         help="How many clusters there are; 0 makes √n of them.",
     )  # fmt: skip
+    centred: bool = dial(
+        True, title="Centre before clustering", when={"variant": ("router", "clusters")},
+        help="Take the mean off queries and keys before they are clustered: a trained model's lie in cones apart and "
+        "would share no cluster. Scores stay as they are.",
+    )  # fmt: skip
     capsules: int = dial(
         16, title="Capsules", symbol="j", ge=1, le=128, scale="log2", when={"variant": ("capsules",)},
         help="How many vectors the tokens vote on.",
@@ -94,7 +99,7 @@ class Routed(Mechanism):
     def _attend(self, sequence: Sequence) -> Attended:
         """Cost: the sum of the paths' and a fit linear in n; n·(√n + w)·d for clusters; n·t·c·e for capsules."""
         if self.variant == "clusters":
-            return attend_clusters(self, sequence, clusters=self.clusters, width=self.width)
+            return attend_clusters(self, sequence, clusters=self.clusters, width=self.width, centred=self.centred)
         if self.variant == "capsules":
             return attend_capsules(self, sequence, capsules=self.capsules, iterations=self.iterations)
         return attend_router(
@@ -173,7 +178,9 @@ class Routed(Mechanism):
     def label(self) -> str:
         """The variant, with how a router chooses."""
         if self.variant == "router":
-            return f"Router{f', top {self.top_k}' if self.top_k else ''}{', random' if self.weights == 'random' else ''}"
+            return (
+                f"Router{f', top {self.top_k}' if self.top_k else ''}{', random' if self.weights == 'random' else ''}"
+            )
         return {"clusters": "Clusters (k-means)", "capsules": "Capsules"}[self.variant]
 
     @property

@@ -49,11 +49,11 @@ class CapsuleMap(FactoredMap):
 
     shrink: Float[Tensor, "h c"]
 
-    def _left(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Float[Tensor, "g r m"]:
+    def _left(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r m"]:
         left: Tensor = self.trace.couplings[-1][heads][:, queries] * self.shrink[heads][:, None]
         return left
 
-    def _right(self, keys: Int[Tensor, c], heads: Int[Tensor, g]) -> Float[Tensor, "g c m"]:
+    def _right(self, keys: Int[Tensor, "c"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g c m"]:
         right: Tensor = self.trace.couplings[-1][heads][:, keys]
         return right
 

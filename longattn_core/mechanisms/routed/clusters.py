@@ -1,8 +1,9 @@
 """Attention inside clusters of queries and keys that point the same way.
 
 Source: Roy et al. 2020 (Routing Transformer), arXiv:2003.05997, section 4. Our deviations: every token belongs to its
-nearest centroid (the paper fills clusters of one size, which leaves tokens in none); a query looks at the last w keys of its
-cluster, by its own centroid, so that nothing leaks from the future.
+nearest centroid (the paper fills clusters of one size, which leaves tokens in none); a query looks at the last w keys of
+its cluster, by its own centroid, so that nothing leaks from the future; queries and keys may each be centred first (the
+paper trains them to share clusters, but a trained model's lie in cones apart and would never meet).
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from longattn_core.contracts import Attended, Cost, Explanation, Mechanism, Reason, Sequence
-from longattn_core.mechanisms.routed.fitting import FIT_TOKENS, ground_of, nearest_cluster, spherical_means
+from longattn_core.mechanisms.routed.fitting import (
+    FIT_TOKENS,
+    evenly,
+    ground_of,
+    mean_of,
+    nearest_cluster,
+    spherical_means,
+    unit,
+)
 from longattn_core.numerics.maps import Entries, SparseMap
 from longattn_core.numerics.sorted_lists import (
     TILE_CELLS,
@@ -42,12 +51,15 @@ class ClusterReason(StrEnum):
 class ClusterTrace:
     """Every step: c clusters.
 
-    `centroids [h c d]`, float64, of length 1; `query_clusters, key_clusters [h n]`, −1 for padding; `order [h n]`, tokens
-    by (cluster, position) of their key, padding last; `sizes [h c]`, keys in each cluster; `agreement [h t]`, mean cosine
-    of a token with its centroid after each pass; `calibration`, what was fitted on; `start`, the first query that uses it.
+    `centroids [h c d]`, float64, of length 1; `query_centre, key_centre [h d]`, what is subtracted from queries and keys
+    before they are compared with them (None: nothing); `query_clusters, key_clusters [h n]`, −1 for padding; `order [h n]`,
+    tokens by (cluster, position) of their key, padding last; `sizes [h c]`, keys in each cluster; `agreement [h t]`, mean
+    cosine of a token with its centroid in each pass; `calibration`, what was fitted on; `start`, the first query to use it.
     """
 
     centroids: Float[Tensor, "h c d"]
+    query_centre: Float[Tensor, "h d"] | None
+    key_centre: Float[Tensor, "h d"] | None
     query_clusters: Int[Tensor, "h n"]
     key_clusters: Int[Tensor, "h n"]
     order: Int[Tensor, "h n"]
@@ -68,7 +80,7 @@ class ClusterMap(SparseMap):
     def _slots(self) -> int:
         return max(self.lists.widest) + 1
 
-    def _entries(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Entries:
+    def _entries(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Entries:
         sequence = self.sequence
         return entries_of_lists(
             sequence.q, sequence.k, self.lists, queries, heads, real=sequence.real, scale=1 / math.sqrt(sequence.d)
@@ -99,7 +111,9 @@ class ClusterMap(SparseMap):
             text = f"The query belongs to cluster {mine} and the key to cluster {its} of {facts['clusters']}, so they never meet."
         elif seen:
             reason = ClusterReason.SAME_CLUSTER
-            text = f"Query and key belong to the same cluster, {mine} of {facts['clusters']}, and stand near enough in it."
+            text = (
+                f"Query and key belong to the same cluster, {mine} of {facts['clusters']}, and stand near enough in it."
+            )
         else:
             reason = ClusterReason.OVERFLOWED
             low, high = min(query, key), max(query, key)
@@ -113,13 +127,18 @@ class ClusterMap(SparseMap):
         return Explanation(seen=seen, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
 
 
-def attend_clusters(mechanism: Mechanism, sequence: Sequence, *, clusters: int, width: int) -> Attended:
+def attend_clusters(mechanism: Mechanism, sequence: Sequence, *, clusters: int, width: int, centred: bool) -> Attended:
     """Cost: n·c·d to find each token's cluster, one sort, n·(w + a block)·(d + e) for the attention, a head."""
     real, n = sequence.real, sequence.n
     count = clusters or max(1, round(math.sqrt(n)))
     ground = ground_of(sequence)
-    found = spherical_means(ground.sequence, count, mechanism.seed)
-    mine, its = (nearest_cluster(x, found.directions) for x in (sequence.q, sequence.k))
+    seen = ground.sequence
+    tokens = evenly(seen.real.nonzero().squeeze(-1), FIT_TOKENS)
+    of_queries, of_keys = (mean_of(x, seen) if centred else None for x in (seen.q, seen.k))
+    vectors = torch.cat([_directions(seen.q[:, tokens], of_queries), _directions(seen.k[:, tokens], of_keys)], dim=1)
+    found = spherical_means(vectors, count, mechanism.seed)
+    mine = nearest_cluster(sequence.q, of_queries, found.directions)
+    its = nearest_cluster(sequence.k, of_keys, found.directions)
     placed = bucketed(mine[:, None], its[:, None], real)
     lists = placed.stretches(width, causal=sequence.causal, skip_self=False)
     if ground.start:
@@ -132,7 +151,9 @@ def attend_clusters(mechanism: Mechanism, sequence: Sequence, *, clusters: int, 
     count = found.directions.shape[1]
     kept = its[:, real]
     trace = ClusterTrace(
-        centroids=found.directions.to(sequence.q.device),
+        centroids=found.directions,
+        query_centre=of_queries,
+        key_centre=of_keys,
         query_clusters=torch.where(real, mine, -1),
         key_clusters=torch.where(real, its, -1),
         order=placed.order[:, 0],
@@ -142,13 +163,17 @@ def attend_clusters(mechanism: Mechanism, sequence: Sequence, *, clusters: int, 
         start=ground.start,
     )
     h, d, e, size = sequence.h, sequence.d, sequence.e, sequence.q.element_size()
-    vectors = 2 * min(ground.sequence.n, FIT_TOKENS)
     products = found.products + 2 * h * n * count
     cost = Cost(
         multiply_adds=products * d + computed * (d + e),
         bytes_moved=8 * (products + products * d // count) + size * (3 * computed + 2 * h * n * (d + e)),
-        bytes_peak=8 * (h * vectors * d + vectors * count + 20 * h * n) + size * (2 * h * n * (d + e) + 4 * TILE_CELLS),
+        bytes_peak=8 * (vectors.numel() + vectors.shape[1] * count + 20 * h * n)
+        + size * (2 * h * n * (d + e) + 4 * TILE_CELLS),
     )
     return ClusterMap(
         mechanism=mechanism, sequence=sequence, output=output, trace=trace, cost=cost, lists=lists, width=width
     )
+
+
+def _directions(x: Float[Tensor, "h s d"], centre: Float[Tensor, "h d"] | None) -> Float[Tensor, "h s d"]:
+    return unit(x, None if centre is None else centre[:, None])

@@ -55,16 +55,22 @@ def ground_of(sequence: Sequence) -> Ground:
     return Ground(sequence=sequence.prefix(start), start=start, name=name)
 
 
-def evenly(tokens: Int[Tensor, r], count: int) -> Int[Tensor, s]:
+def evenly(tokens: Int[Tensor, "r"], count: int) -> Int[Tensor, "s"]:
     """At most `count` of these tokens, evenly spaced from the first to the last."""
     if len(tokens) <= count:
         return tokens
     return tokens[torch.linspace(0, len(tokens) - 1, count, dtype=torch.float64).round().long().to(tokens.device)]
 
 
-def unit(x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-    """Directions in float64 on the CPU, so that no rounding sends a token to another cluster on another device."""
-    return torch.nn.functional.normalize(x.detach().to("cpu", torch.float64), dim=-1)
+def mean_of(x: Float[Tensor, "h n d"], sequence: Sequence) -> Float[Tensor, "h d"]:
+    """The mean over real tokens, in float64 on the CPU."""
+    return x.detach()[:, sequence.real].to("cpu", torch.float64).mean(1)
+
+
+def unit(x: Float[Tensor, "*b d"], centre: Float[Tensor, "#*b d"] | None) -> Float[Tensor, "*b d"]:
+    """Directions from the centre, in float64 on the CPU: no rounding sends a token elsewhere on another device."""
+    moved = x.detach().to("cpu", torch.float64)
+    return torch.nn.functional.normalize(moved if centre is None else moved - centre, dim=-1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,14 +84,12 @@ class Centroids:
     products: int
 
 
-def spherical_means(sequence: Sequence, count: int, seed: int) -> Centroids:
-    """Centroids of queries and keys together, by direction, head by head. Cost at most 10·2·8192·c·d a head.
+def spherical_means(vectors: Float[Tensor, "h N d"], count: int, seed: int) -> Centroids:
+    """Centroids of vectors of length 1, head by head. Cost at most 10·N·c·d a head.
 
-    They start from tokens drawn without replacement; one that loses all its tokens stays where it is. With fewer vectors
-    than clusters there are as many clusters as vectors.
+    They start from vectors drawn without replacement; one that loses all its vectors stays where it is. With fewer
+    vectors than clusters there are as many clusters as vectors.
     """
-    tokens = evenly(sequence.real.nonzero().squeeze(-1), FIT_TOKENS)
-    vectors = torch.cat([unit(sequence.q[:, tokens]), unit(sequence.k[:, tokens])], dim=1)
     chosen = torch.randperm(vectors.shape[1], generator=generator(seed, "centroids"))[:count]
     found, agreements, products = [], [], 0
     for x in vectors:
@@ -106,12 +110,15 @@ def spherical_means(sequence: Sequence, count: int, seed: int) -> Centroids:
     return Centroids(directions=torch.stack(found), agreement=torch.stack(agreements), products=products)
 
 
-def nearest_cluster(x: Float[Tensor, "h n d"], centroids: Float[Tensor, "h c d"]) -> Int[Tensor, "h n"]:
+def nearest_cluster(
+    x: Float[Tensor, "h n d"], centre: Float[Tensor, "h d"] | None, centroids: Float[Tensor, "h c d"]
+) -> Int[Tensor, "h n"]:
     """The centroid of the largest cosine, for each token. Cost n·c·d a head."""
     out = torch.empty(x.shape[:2], dtype=torch.int64)
-    for head, centre in enumerate(centroids.cpu()):
-        for rows in row_chunks(x.shape[1], len(centre)):
-            out[head, rows] = (unit(x[head, rows]) @ centre.mT).argmax(-1)
+    for head, directions in enumerate(centroids):
+        for rows in row_chunks(x.shape[1], len(directions)):
+            moved = unit(x[head, rows], None if centre is None else centre[head])
+            out[head, rows] = (moved @ directions.mT).argmax(-1)
     return out.to(x.device)
 
 

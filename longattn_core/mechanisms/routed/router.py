@@ -51,8 +51,8 @@ class RouterTrace:
     attended: tuple[Attended, ...]
     load: Float[Tensor, "h p"]
     chosen: Float[Tensor, "h p"]
-    balance: Float[Tensor, h]
-    sample: Int[Tensor, s] | None
+    balance: Float[Tensor, "h"]
+    sample: Int[Tensor, "s"] | None
     errors: Float[Tensor, "h s p"] | None
     calibration: str
     start: int
@@ -68,12 +68,12 @@ class RouterTrace:
 class RouterMap(Attended):
     """The paths' maps, each row mixed by its query's shares."""
 
-    def _rows(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Float[Tensor, "g r n"]:
+    def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
         shares = self.trace.probabilities[heads][:, queries]
         parts = [a._rows(queries, heads) * shares[..., p, None] for p, a in enumerate(self.trace.attended)]
         return torch.stack(parts).sum(0)
 
-    def _seen(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Bool[Tensor, "g r n"]:
+    def _seen(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Bool[Tensor, "g r n"]:
         taken = self.trace.probabilities[heads][:, queries] > 0
         parts = [a._seen(queries, heads) & taken[..., p, None] for p, a in enumerate(self.trace.attended)]
         return torch.stack(parts).any(0)
@@ -92,7 +92,10 @@ class RouterMap(Attended):
                 (carrying if share > 0 else idle).append(name)
         if carrying:
             said = ", ".join(f"{name} ({facts[f'{name}_share']:.0%} of this query)" for name in carrying)
-            reason, text = RouterReason.CARRIED, f"Carried by {'the path' if len(carrying) == 1 else 'the paths'} {said}."
+            reason, text = (
+                RouterReason.CARRIED,
+                f"Carried by {'the path' if len(carrying) == 1 else 'the paths'} {said}.",
+            )
         elif idle:
             reason = RouterReason.NOT_TAKEN
             text = f"The key could be seen by {' and '.join(idle)}, but the router does not send this query there."
@@ -113,7 +116,7 @@ class SparseRouterMap(RouterMap, SparseMap):
     def _sparse(self) -> tuple[SparseMap, ...]:
         return tuple(a for a in self.trace.attended if isinstance(a, SparseMap))
 
-    def _entries(self, queries: Int[Tensor, r], heads: Int[Tensor, g]) -> Entries:
+    def _entries(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Entries:
         shares = self.trace.probabilities[heads][:, queries]
         keys, weights = [], []
         for p, attended in enumerate(self._sparse()):
@@ -144,7 +147,9 @@ def attend_router(
     cost = Cost(multiply_adds=0, bytes_moved=0, bytes_peak=0)
     if fitted:
         ground = ground_of(sequence)
-        outputs = attended if ground.sequence is sequence else tuple(path.attend(ground.sequence) for path in paths.values())
+        outputs = (
+            attended if ground.sequence is sequence else tuple(path.attend(ground.sequence) for path in paths.values())
+        )
         sample, errors = path_errors(ground.sequence, outputs)
         weights = _fit(ground.sequence.q[:, sample], errors)
         for other in () if ground.sequence is sequence else outputs:
@@ -177,9 +182,7 @@ def attend_router(
     return kind(mechanism=mechanism, sequence=sequence, output=output, trace=trace, cost=cost)
 
 
-def _shares(
-    sequence: Sequence, weights: Float[Tensor, "h d p"], start: int, top_k: int
-) -> Float[Tensor, "h n p"]:
+def _shares(sequence: Sequence, weights: Float[Tensor, "h d p"], start: int, top_k: int) -> Float[Tensor, "h n p"]:
     """softmax(W_r q) over the k largest; a query before `start` has equal logits."""
     logits = sequence.q @ weights
     index = torch.arange(sequence.n, device=logits.device)
@@ -191,9 +194,7 @@ def _shares(
     return torch.where(sequence.real[:, None], logits.softmax(-1), torch.zeros_like(logits))
 
 
-def path_errors(
-    sequence: Sequence, attended: tuple[Attended, ...]
-) -> tuple[Int[Tensor, s], Float[Tensor, "h s p"]]:
+def path_errors(sequence: Sequence, attended: tuple[Attended, ...]) -> tuple[Int[Tensor, "s"], Float[Tensor, "h s p"]]:
     """Up to 256 evenly spaced queries, and each path's relative error there. Cost 256·n·(d + e) a head; memory 256·n."""
     sample = evenly(sequence.real.nonzero().squeeze(-1), SAMPLE)
     errors = []
@@ -201,7 +202,9 @@ def path_errors(
         for head in range(sequence.h):
             exact = (exact_rows(sequence, sample, head) @ sequence.v[head])[0]
             length = exact.norm(dim=-1).clamp_min(1e-12)
-            errors.append(torch.stack([(one.output[head, sample] - exact).norm(dim=-1) / length for one in attended], dim=-1))
+            errors.append(
+                torch.stack([(one.output[head, sample] - exact).norm(dim=-1) / length for one in attended], dim=-1)
+            )
     return sample, torch.stack(errors)
 
 

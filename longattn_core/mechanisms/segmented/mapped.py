@@ -81,8 +81,11 @@ class SegmentedMap(LiftedMap):
             cuts = self.trace.unshifted[(self.trace.unshifted > low) & (self.trace.unshifted <= high)]
             if len(cuts):
                 facts["cut"] = int(cuts[0])
-                text = f"Unshifted, a cut before token {cuts[0]} would part them; the shift puts both into {_run(start, end)}."
-                return SegmentedReason.SHIFTED, facts, f"{text[:-1]}, and the key gets {weight:.3g} among {among}."
+                text = (
+                    f"Unshifted, a cut before token {facts['cut']} would part them; the shift puts both into "
+                    f"{_run(start, end)}, and the key gets {weight:.3g} among {among}."
+                )
+                return SegmentedReason.SHIFTED, facts, text
         text = f"Both stand in one segment, {_run(start, end)}; the key gets {weight:.3g} among {among}."
         return SegmentedReason.SAME_SEGMENT, facts, text
 
