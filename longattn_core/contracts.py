@@ -528,6 +528,8 @@ class Mechanism(BaseModel, ABC):
     family: ClassVar[Family]
     order: ClassVar[int]
     """Where it stands when mechanisms are listed side by side."""
+    quadratic: ClassVar[bool] = False
+    """True when the output costs n² whatever the dials: no long sequence is asked of it."""
     approximates: ClassVar[bool] = True
     """False for a mechanism that computes another score on purpose: it is no point of the fidelity chart."""
 

@@ -216,13 +216,19 @@ def test_an_honest_click_comes_through(draw_map):
     ],
 )
 def test_a_view_is_clamped_or_dropped(sent, kept):
-    view = maps.checked_view(sent, full=(100, 100))
+    view = maps.checked_view(sent | {"of": [100, 100]} if isinstance(sent, dict) else sent, full=(100, 100))
     assert (None if view is None else (view.r0, view.r1, view.c0, view.c1)) == kept
+
+
+@pytest.mark.parametrize("of", [[64, 100], [100], None, "all", [100, 100, 1]])
+def test_a_view_of_a_map_of_another_size_is_dropped(of):
+    sent = {"r0": 10, "r1": 40, "c0": 0, "c1": 30, "of": of}
+    assert maps.checked_view(sent, full=(100, 100)) is None
 
 
 @given(st.integers(1, 5000), st.integers(-20, 6000), st.integers(-20, 6000), st.integers(1, 600))
 def test_the_window_for_a_view_holds_it_and_stays_in_the_map(n, start, stop, cells):
-    view = maps.checked_view({"r0": start, "r1": stop, "c0": start, "c1": stop}, full=(n, n))
+    view = maps.checked_view({"r0": start, "r1": stop, "c0": start, "c1": stop, "of": [n, n]}, full=(n, n))
     window, shape = maps.window_for(view, full=(n, n), cells=cells)
     assert 0 <= window.r0 < window.r1 <= n
     assert shape == (min(cells, window.rows), min(cells, window.cols))

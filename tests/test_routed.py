@@ -71,7 +71,7 @@ def check_explanation(said, setting, sequence, trace, query, key, rows, seen):
             somewhere = any(facts[f"{name}_sees"] for name in setting.paths)
             assert said.reason is (RouterReason.NOT_TAKEN if somewhere else RouterReason.NO_PATH)
         for name in setting.paths:
-            mentioned = name in carrying or said.reason is not RouterReason.CARRIED and facts[f"{name}_sees"]
+            mentioned = name in carrying or (said.reason is not RouterReason.CARRIED and facts[f"{name}_sees"])
             assert (name in said.text) == (mentioned or said.reason is RouterReason.NO_PATH)
 
 
@@ -101,14 +101,14 @@ def check_cluster(said, setting, sequence, trace, query, key, seen):
 @pytest.mark.parametrize("dials", NARROW, ids=named)
 def test_every_explanation_is_true(dials, causal):
     setting = mechanism("routed", seed=2, **dials)
-    sequence = gaussian(18, causal=causal, padding="holes", calibrated=False, heads=1, d=4, seed=3)
+    sequence = gaussian(14, causal=causal, padding="holes", calibrated=False, heads=1, d=4, seed=3)
     if setting.refuses(sequence) is not None:
         assert setting.variant == "capsules"
         return
     attended = setting.attend(sequence)
     _, rows, seen = oracle(setting, sequence, attended.trace)
-    for query in range(18):
-        for key in range(query + 1 if causal else 18):
+    for query in range(14):
+        for key in range(query + 1 if causal else 14):
             if sequence.real[query] and sequence.real[key]:
                 said = attended.explain(0, query, key)
                 assert said.seen == bool(seen[0, query, key])
@@ -237,32 +237,34 @@ def test_centring_lets_queries_and_keys_in_cones_apart_meet():
 # -------------------------------------------------------------------------------------------------------------- router
 
 
-def separable(n=240, causal=False, seed=0):
-    """Half the queries want the token before them, half a distant token of their own direction; one channel says which."""
+def separable(n=240, seed=0):
+    """Half the queries look at what is near, by place, half at one token far away, by content; one channel says which."""
     source = torch.Generator().manual_seed(seed)
-    d = 32
-    codes = torch.randn(n, d - 1, generator=source, dtype=torch.float64)
+    codes = torch.randn(n, 29, generator=source, dtype=torch.float64)
     codes = codes / codes.norm(dim=-1, keepdim=True)
-    near = torch.rand(n, generator=source) < 0.5
-    wanted = torch.where(near, torch.arange(n) - 1, (torch.arange(n) * 7 + n // 2) % n).clamp_min(0)
-    side = torch.where(near, 1.0, -1.0)[:, None].double()
-    q = torch.cat([60 * codes[wanted], 6 * side], dim=-1)
-    k = torch.cat([codes, torch.zeros(n, 1, dtype=torch.float64)], dim=-1)
+    near = torch.rand(n, 1, generator=source) < 0.5
+    turn = 2 * math.pi * torch.arange(n, dtype=torch.float64)[:, None] / n
+    place = torch.cat([turn.cos(), turn.sin()], dim=-1)
+    far = codes[(torch.arange(n) * 7 + n // 2) % n]
+    said = torch.where(near, 100.0, -100.0).double()
+    q = torch.cat([torch.where(near, 0.0, 600 * far), torch.where(near, 1000 * place, 0.0), said], dim=-1)
+    k = torch.cat([codes, 0.5 * place, torch.zeros(n, 1, dtype=torch.float64)], dim=-1)
     v = torch.randn(n, 8, generator=source, dtype=torch.float64)
-    return Sequence(q=q[None], k=k[None], v=v[None], causal=causal), near
+    return Sequence(q=q[None], k=k[None], v=v[None]), near[:, 0]
 
 
 def test_a_fitted_router_sends_each_query_where_it_is_served_best():
     sequence, near = separable()
-    dials = {"paths": ("local", "clusters"), "width": 16, "clusters": 6, "centred": False}
+    dials = {"paths": ("local", "clusters"), "width": 64, "clusters": 6, "centred": False}
     right = {}
     for weights in ("fitted", "random"):
         attended = mechanism("routed", weights=weights, **dials).attend(sequence)
         right[weights] = float((attended.trace.probabilities[0].argmax(-1) == torch.where(near, 0, 1)).double().mean())
         exact = exact_rows(sequence) @ sequence.v
         right[f"{weights} error"] = float((attended.output - exact).norm() / exact.norm())
-    assert right["fitted"] > 0.93, right
-    assert right["fitted error"] < 0.6 * right["random error"], right
+    assert right["fitted"] > 0.8, right
+    assert right["random"] < 0.6, right
+    assert right["fitted error"] < 0.9 * right["random error"], right
 
 
 def test_the_fit_is_the_minimum_of_its_loss():

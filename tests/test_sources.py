@@ -6,7 +6,7 @@ import io
 import json
 import subprocess
 import sys
-import threading
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -243,15 +243,15 @@ def test_sources_are_frozen():
 
 def test_the_library_forgets_what_was_not_asked_for_longest():
     shelf = Library(capacity=30)
-    first, second = shelf.put(b"a" * 10), shelf.put(b"b" * 10)
+    first, second, third = (shelf.put(letter * 10) for letter in (b"a", b"b", b"c"))
     assert shelf.put(b"a" * 10) == first
-    assert shelf.size == 20
-    shelf.put(b"c" * 10)
-    assert shelf.get(first) == b"a" * 10
-    third = shelf.put(b"d" * 10)
-    assert second not in shelf
-    assert first in shelf
-    assert third in shelf
+    assert shelf.size == 30
+    assert shelf.get(second) == b"b" * 10
+    # Asked for, oldest first: the third, the first (given again), the second.
+    fourth = shelf.put(b"d" * 10)
+    assert [name in shelf for name in (first, second, third, fourth)] == [True, True, False, True]
+    shelf.put(b"e" * 10)
+    assert [name in shelf for name in (first, second, fourth)] == [False, True, True]
     assert shelf.size == 30
     with pytest.raises(ValueError, match="holds 31 bytes; at most 30 can be kept"):
         shelf.put(b"e" * 31)
@@ -264,23 +264,30 @@ def test_a_name_that_is_no_hash_is_said(name):
         Library().get(name)
 
 
-def test_the_library_stays_whole_when_many_write():
-    shelf = Library(capacity=500)
+def test_the_library_changes_only_under_its_lock():
+    shelf = Library(capacity=30)
 
-    def write(seed):
-        for i in range(200):
-            data = f"{seed}-{i}".encode() * 5
-            if hashlib.sha256(data).hexdigest() != shelf.put(data):
-                raise AssertionError
+    class Watched(OrderedDict):
+        def __setitem__(self, name, data):
+            assert shelf._lock.locked()
+            super().__setitem__(name, data)
 
-    threads = [threading.Thread(target=write, args=(seed,)) for seed in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    held = list(shelf._held.values())
-    assert shelf.size == sum(map(len, held))
-    assert 450 < shelf.size <= 500
+        def move_to_end(self, name, last=True):
+            assert shelf._lock.locked()
+            super().move_to_end(name, last)
+
+        def popitem(self, last=True):
+            assert shelf._lock.locked()
+            return super().popitem(last)
+
+    shelf._held = Watched()
+    for i in range(8):
+        assert shelf.get(shelf.put(bytes([i]) * 10)) == bytes([i]) * 10
+    assert shelf.size == 30
+    assert not shelf._lock.locked()
+
+
+def test_a_library_needs_room():
     with pytest.raises(ValueError, match="at least one byte, found 0"):
         Library(capacity=0)
 

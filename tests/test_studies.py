@@ -119,7 +119,7 @@ def made_up(share, weights, *, refusals=None, n=10):
     labels = [f"m{i}" for i in range(len(weights))]
     table = pd.DataFrame({
         "key": labels, "label": labels, "weight": weights, "approximates": True,
-        "refusal": refusals or [None] * len(weights),
+        "refusal": refusals or [""] * len(weights),
     })  # fmt: skip
     exact = np.full(n, (1 - share) / (n - 1))
     exact[2] = share
@@ -131,7 +131,7 @@ def test_the_sentence_follows_the_numbers():
     strong = finding(made_up(0.8, [0.8, 0.4, 0.39, 0.0]))
     assert (strong.kind, strong.found, strong.lost, strong.distance) == ("strong", ("m0", "m1"), ("m2", "m3"), 7)
     assert finding(made_up(0.49, [0.1])).kind == "spread"
-    refused = finding(made_up(0.8, [0.8, None], refusals=[None, "It cannot."]))
+    refused = finding(made_up(0.8, [0.8, None], refusals=["", "It cannot."]))
     assert (refused.found, refused.lost) == (("m0",), ())
 
 
@@ -202,7 +202,7 @@ def test_maps_are_signed_and_of_one_window():
 
 def test_why_names_the_pair_and_refusals_are_sentences():
     source = needle()
-    said = why(source, MECHANISMS["window"].model_validate({"width": 8}), 0, 79, 3)
+    said = why(source, MECHANISMS["window"].model_validate({"width": 8}), 0, 79, 20)
     assert not said.seen
     with pytest.raises(ValueError, match="key must lie in 0"):
         why(source, MECHANISMS["window"](), 0, 79, 80)

@@ -54,7 +54,11 @@ def check_explanation(setting, sequence, attended, head, query, key):
         return
     facts, block = said.facts, setting.block
     assert facts["distance"] == abs(query - key)
-    first = real[: {"sinks": setting.sinks, "global": setting.global_tokens, "bigbird": setting.global_tokens}.get(setting.variant, 0)]
+    first = real[
+        : {"sinks": setting.sinks, "global": setting.global_tokens, "bigbird": setting.global_tokens}.get(
+            setting.variant, 0
+        )
+    ]
     windowed = setting.variant != "selected" or setting.windowed
     if windowed and inside(setting, sequence, query, key):
         assert said.reason is WindowReason.IN_WINDOW and said.seen
@@ -70,7 +74,13 @@ def check_explanation(setting, sequence, attended, head, query, key):
         ranking = [number for number, _ in ranked_blocks(setting, sequence, head, query)]
         rank = ranking.index(key // block) + 1
         kept = min(setting.selected_blocks, len(ranking))
-        assert facts == {"distance": abs(query - key), "block": key // block, "rank": rank, "scored": len(ranking), "kept": kept}
+        assert facts == {
+            "distance": abs(query - key),
+            "block": key // block,
+            "rank": rank,
+            "scored": len(ranking),
+            "kept": kept,
+        }
         assert said.reason is (WindowReason.SELECTED_BLOCK if rank <= kept else WindowReason.NOT_SELECTED)
         assert said.seen == (rank <= kept)
     elif setting.variant == "bigbird" and key // block in attended.trace.random[query // block].tolist():
@@ -211,10 +221,11 @@ def test_global_rows_do_not_widen_the_pooled_map():
     attended = Window(variant="global", width=5, global_tokens=4).attend(sequence)
     rows = attended.rows()
     for reduce in ("mean", "max"):
-        pooled = attended.pooled((3, 63), (10, 90), (6, 8), reduce)
-        cells = rows[:, 3:63, 10:].unflatten(1, (6, 10)).unflatten(3, (8, 10))
-        expected = cells.mean((2, 4)) if reduce == "mean" else cells.amax((2, 4))
-        assert_close(pooled, expected, rtol=1e-10, atol=1e-12)
+        for first, tall in ((0, 2), (4, 1), (2, 20)):
+            pooled = attended.pooled((first, first + 3 * tall), (0, 90), (3, 9), reduce)
+            cells = rows[:, first : first + 3 * tall].unflatten(1, (3, tall)).unflatten(3, (9, 10))
+            expected = cells.mean((2, 4)) if reduce == "mean" else cells.amax((2, 4))
+            assert_close(pooled, expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("variant", ["sliding", "sinks", "global", "bigbird", "selected"])

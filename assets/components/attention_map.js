@@ -248,8 +248,7 @@ class AttentionMap {
       const part = document.createDocumentFragment();
       let here = null;
       for (let i = start; i < stop; i++) {
-        const word = element('span', '', running(tokens[i]));
-        word.dataset.i = i;
+        const { blank, word } = wordOf(tokens[i], i);
         const code = cell ? this.codeAt(axis === 'row' ? i : cell.at.r, axis === 'row' ? cell.at.c : i) : null;
         if (code === FUTURE) word.className = 'la-future';
         else if (code !== null) {
@@ -257,7 +256,7 @@ class AttentionMap {
           word.style.color = this.inks.onTop[code];
         }
         if (i >= from && i < to) { word.classList.add('la-here'); here ??= word; }
-        part.append(word);
+        part.append(blank, word);
       }
       box.replaceChildren(part);
       if (here) box.scrollTop = here.offsetTop - (box.clientHeight - here.offsetHeight) / 2;
@@ -307,7 +306,8 @@ class AttentionMap {
     else if (code === 0 && !fine) which = 'nothing';
     else which = pairs === 1 ? 'weight' : 'pooled_' + head.reduce;
     if (head.scale.kind === 'difference') places.value = text.replace(/^[+\u2212]/, '');
-    return fill(words['say_' + which], places).replace(/ {2,}/g, ' ');
+    const said = fill(words['say_' + which], places).replace(/ {2,}/g, ' ').trim();
+    return said.charAt(0).toUpperCase() + said.slice(1);
   }
 
   noteText() {
@@ -376,7 +376,7 @@ class AttentionMap {
         if (this.detail) this.setState('view', null);
         return;
       }
-      const wanted = { r0: Math.floor(r0), r1: Math.ceil(r1), c0: Math.floor(c0), c1: Math.ceil(c1) };
+      const wanted = { r0: Math.floor(r0), r1: Math.ceil(r1), c0: Math.floor(c0), c1: Math.ceil(c1), of: this.head.full };
       const finer = layer.coarseness('row') > Math.max(1, Math.ceil((r1 - r0) / this.map.height))
         || layer.coarseness('col') > Math.max(1, Math.ceil((c1 - c0) / this.map.width));
       if (finer || (this.detail && !this.detail.covers(wanted))) this.setState('view', wanted);

@@ -63,7 +63,7 @@ function brief(code, fine, scale, words) {
   if (scale.kind === 'difference') {
     if (code === TOP_LEVEL / 2) return '0';
     const value = valueAt(step, scale);
-    return (value < 0 ? '\u2212' : '+') + digits(Math.abs(value));
+    return (value < 0 ? '\u2212' : '+') + digits(fine === null ? +Math.abs(value).toPrecision(2) : Math.abs(value));
   }
   if (code === 0 && !fine) return scale.kind === 'log' ? `< ${digits(scale.floor)}` : '0';
   return digits(fine === null ? +valueAt(step, scale).toPrecision(2) : valueAt(step, scale));
@@ -80,6 +80,13 @@ function quoted(token) {
 
 // One token as it stands in running text: a line break keeps a visible mark that can be pointed at.
 const running = token => token.replace(/\r?\n/g, '\u21B5\n').replace(/[\u0000-\u0008\u000B-\u001F\u007F]/g, '\u25A1');
+
+// A word of running text: the blanks before it stay outside, so that its tint and its frame are the word's own.
+function wordOf(token, index) {
+  const text = running(token), blank = text.trim() === '' ? '' : text.match(/^ */)[0], word = element('span', '', text.slice(blank.length));
+  word.dataset.i = index;
+  return { blank, word };
+}
 
 function element(tag, className, text) {
   const node = document.createElement(tag);

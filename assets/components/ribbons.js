@@ -133,9 +133,8 @@ class Ribbons {
   writeText() {
     const part = document.createDocumentFragment();
     this.spans = this.head.tokens.map((token, i) => {
-      const word = element('span', '', running(token));
-      word.dataset.i = i;
-      part.append(word);
+      const { blank, word } = wordOf(token, i);
+      part.append(blank, word);
       return word;
     });
     this.words.replaceChildren(part);
@@ -146,6 +145,7 @@ class Ribbons {
   layout() {
     if (!this.head || !this.root.clientWidth) return;
     const zoom = parseFloat(this.head.theme['--la-zoom']) || 1;
+    this.columns(zoom);
     this.height = Math.round(this.head.height * zoom);
     this.width = this.top.strip.clientWidth;
     if (this.width < 1) return;
@@ -164,6 +164,18 @@ class Ribbons {
     this.tint();
     this.point();
     this.root.dataset.drawn = String(++this.drawn);
+  }
+
+  // Columns of numbers as wide as what stands in them, the same on every row; a long one wraps.
+  columns(zoom) {
+    const pen = this.axis.canvas.getContext('2d'), family = getComputedStyle(this.root).fontFamily, { head } = this;
+    const wide = (text, role) => {
+      pen.font = `${head.theme[role]} ${family}`;
+      return pen.measureText(text).width;
+    };
+    const widths = head.labels.map((label, i) => Math.min(112 * zoom, Math.max(
+      ...label.split(/\s+/).map(word => wide(word, '--la-tick')), ...head.rows.map(row => wide(row.facts[i], '--la-label')))));
+    this.root.style.setProperty('--rb-columns', [88 * zoom, ...widths.map(Math.ceil)].map(w => w + 'px').join(' '));
   }
 
   // Tokens [first, last) that dot i of `dots` shows; every token belongs to one dot where dots are fewer.
@@ -233,7 +245,7 @@ class Ribbons {
     pen.strokeStyle = theme['--la-border'];
     pen.textAlign = 'center';
     pen.textBaseline = 'middle';
-    for (const tick of ticks(0, n, this.width / 90)) {
+    for (const tick of ticks(0, n, this.width / 64)) {
       const at = (tick + 0.5) * this.width / n, text = thousands(tick), half = pen.measureText(text).width / 2;
       pen.beginPath();
       pen.moveTo(at, 0);

@@ -40,7 +40,7 @@ def paint(cells: Encoded, *, theme: Theme, kind: Kind, factor: tuple[int, int] =
     if kind != "difference":
         below = cells.codes == BELOW
         colours[below] = theme.negatives[cells.fine[below]]
-    pixels = colours.repeat(factor[0], axis=1).repeat(factor[1], axis=0)
+    pixels = colours.repeat(factor[0], axis=0).repeat(factor[1], axis=1)
     future = (cells.codes == FUTURE).repeat(factor[0], axis=0).repeat(factor[1], axis=1)
     rows, columns = np.indices(future.shape, sparse=True)
     pixels[future & ((rows + columns) % 12 < 2)] = rgb(theme.hatch)

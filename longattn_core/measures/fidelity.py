@@ -170,9 +170,9 @@ class _Tally:
     def _shares(
         self, log_exact: Float[Tensor, "h r n"], mass: Float[Tensor, "h r"], given: Float[Tensor, "h r n"]
     ) -> None:
-        # The first query of a causal map may see nothing but a sink: it has no mass to compare, and counts with none.
-        log_exact = log_exact - torch.where(mass > 0, mass, torch.ones_like(mass)).log()[..., None]
+        log_exact = log_exact - mass.log()[..., None]
         total = given.sum(-1, keepdim=True)
+        # The first query of a causal map may see nothing but a sink: it has no mass to compare, and counts with none.
         found = (total.squeeze(-1) > 0) & (mass > 0)
         given = torch.where(total > 0, given / total, torch.zeros_like(given))
         variation = torch.where(found, 0.5 * (log_exact.exp() - given).abs().sum(-1), torch.ones_like(mass))

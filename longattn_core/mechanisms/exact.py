@@ -69,6 +69,7 @@ class Exact(Mechanism):
     complexity: ClassVar[str] = "n²·d"
     family: ClassVar[Family] = "reference"
     order: ClassVar[int] = 0
+    quadratic: ClassVar[bool] = True
 
     variant: Literal["plain", "temperature", "scalable", "yarn"] = dial(
         "plain",

@@ -104,11 +104,15 @@ class SparseMap(Attended):
 def entries_of_scores(
     sequence_q: Float[Tensor, "g r d"], sequence_k: Float[Tensor, "g n d"], keys: Int[Tensor, "g r c"], scale: float
 ) -> Entries:
-    """Softmax over the listed keys (−1 for none). Cost g·r·c·d; memory g·r·c·d for the gathered keys."""
-    heads, _, width = sequence_k.shape
-    index = keys.clamp_min(0).flatten(1)[..., None].expand(heads, -1, width)
-    gathered = sequence_k.gather(1, index).view(*keys.shape, width)
-    scores = (gathered @ sequence_q[..., None]).squeeze(-1) * scale
+    """Softmax over the listed keys (−1 for none). Cost and memory: g·r·c·d gathered, or g·r·n scores where that is less."""
+    heads, n, width = sequence_k.shape
+    listed = keys.clamp_min(0)
+    if keys.shape[-1] * width > n:
+        scores = (sequence_q @ sequence_k.mT).gather(2, listed) * scale
+    else:
+        index = listed.flatten(1)[..., None].expand(heads, -1, width)
+        gathered = sequence_k.gather(1, index).view(*keys.shape, width)
+        scores = (gathered @ sequence_q[..., None]).squeeze(-1) * scale
     return Entries(keys=keys, weights=masked_softmax(scores, keys >= 0))
 
 

@@ -112,11 +112,15 @@ class Bucketed:
         return SortedLists(order=self.order, rank=inverse(self.order), first=first, stop=stop)
 
 
-def bucketed(query_buckets: Int[Tensor, "h p n"], key_buckets: Int[Tensor, "h p n"], real: Bool[Tensor, "n"]) -> Bucketed:
+def bucketed(
+    query_buckets: Int[Tensor, "h p n"], key_buckets: Int[Tensor, "h p n"], real: Bool[Tensor, "n"]
+) -> Bucketed:
     """Sort keys by (bucket, position), padding last. Cost p·n·ln n a head."""
     n = real.shape[0]
     position = torch.arange(n, device=real.device)
-    placed, order = _sortable(key_buckets, real).sort(dim=-1)
+    # Padding goes behind every bucket that a query may ask for, not only behind those that hold a key.
+    last = int(torch.maximum(query_buckets.max(), key_buckets.max())) + 1
+    placed, order = _sortable(key_buckets, real, last).sort(dim=-1)
     own = query_buckets * n
     start = torch.searchsorted(placed, own)
     before = torch.searchsorted(placed, own + position)
@@ -127,14 +131,14 @@ def bucketed(query_buckets: Int[Tensor, "h p n"], key_buckets: Int[Tensor, "h p 
     return Bucketed(order=order, start=start, before=before, through=through, end=end)
 
 
-def by_bucket(buckets: Int[Tensor, "h p n"], real: Bool[Tensor, "n"]) -> Int[Tensor, "h p n"]:
+def by_bucket(buckets: Int[Tensor, "h p n"], real: Bool[Tensor, n]) -> Int[Tensor, "h p n"]:
     """The tokens sorted by (bucket, position), padding last. Cost p·n·ln n a head."""
-    return _sortable(buckets, real).argsort(dim=-1)
+    return _sortable(buckets, real, int(buckets.max()) + 1).argsort(dim=-1)
 
 
-def _sortable(buckets: Int[Tensor, "h p n"], real: Bool[Tensor, "n"]) -> Int[Tensor, "h p n"]:
+def _sortable(buckets: Int[Tensor, "h p n"], real: Bool[Tensor, n], last: int) -> Int[Tensor, "h p n"]:
     n = real.shape[0]
-    return torch.where(real, buckets, buckets.max() + 1) * n + torch.arange(n, device=real.device)
+    return torch.where(real, buckets, last) * n + torch.arange(n, device=real.device)
 
 
 def by_place(real: Bool[Tensor, "n"], sinks: int, local: int, *, causal: bool) -> SortedLists:

@@ -102,8 +102,8 @@ def _record(one: Reading, head: int, query: int, marked: int) -> dict[str, str |
         "setting": Setting.of(mechanism).model_dump_json(),
         "parameters": mechanism.parameters,
         "approximates": mechanism.approximates,
-        "refusal": one.refusal,
-        "leaks": mechanism.leaks,
+        "refusal": one.refusal or "",
+        "leaks": mechanism.leaks or "",
         **dict.fromkeys(("looked", "unit", "weight", "multiply_adds", *agreement_columns())),
     }
     if attended is None:

@@ -37,7 +37,7 @@ def finding(result: Result) -> Finding:
     visible = int((~np.isnan(exact)).sum())
     share = float(np.nan_to_num(exact)[marked])
     table = result.tables["mechanisms"]
-    judged = table[table["approximates"] & table["refusal"].isna() & (table["key"] != "exact")]
+    judged = table[table["approximates"] & (table["refusal"] == "") & (table["key"] != "exact")]
     finds = judged["weight"] >= FINDS * share
     kind: Literal["strong", "spread", "alone"] = "strong" if share >= STRONG else "spread"
     return Finding(

@@ -14,12 +14,16 @@ from longattn_core.studies.compare import AGREEMENT_UNITS, agreement_record
 from longattn_core.studies.reading import read
 from longattn_core.studies.study import Progress, Result, Study
 
+LONGEST = 1024
+"""Tokens of the sequence that are measured: every ladder climbs to exact attention, and there are some sixty rungs."""
+
 
 class Frontier(Study):
     """Overlap and output error against counted operations, for every ladder of every showcased mechanism.
 
     Table `rungs`: one row a setting; `front` marks a setting that no cheaper one matches in overlap. Mechanisms that
-    compute another score on purpose are left out; refused settings are named in `words`.
+    compute another score on purpose are left out; refused settings are named in `words`. A longer sequence is cut to its
+    first `LONGEST` tokens; `arrays["n"]` says how many were measured.
     """
 
     key: ClassVar[str] = "frontier"
@@ -28,7 +32,7 @@ class Frontier(Study):
     def _run(self, progress: Progress) -> Result:
         sequence = self.sequence()
         head = min(self.head, sequence.h - 1)
-        alone = sequence.select_heads(head)
+        alone = sequence.select_heads(head).prefix(min(sequence.n, LONGEST))
         rungs = _rungs(alone.n)
         records, refused = [], {}
         for index, (rung, mechanism) in enumerate(rungs):
@@ -50,7 +54,7 @@ class Frontier(Study):
             "multiply_adds": "operations", "bytes_peak": "bytes", "cost": "of exact", **AGREEMENT_UNITS,
             **{f"{name} without sinks": unit for name, unit in AGREEMENT_UNITS.items()},
         }  # fmt: skip
-        return Result(study=self, tables={"rungs": table}, words=refused)
+        return Result(study=self, arrays={"n": np.array(alone.n)}, tables={"rungs": table}, words=refused)
 
 
 def _rungs(n: int) -> list[tuple[int, Mechanism]]:

@@ -37,7 +37,7 @@ def reading(source: Source, mechanism: Mechanism) -> Reading:
 def read(mechanism: Mechanism, sequence: Sequence) -> Reading:
     """Let a mechanism attend; its refusal, or that n² is too much here, becomes a sentence."""
     refusal = mechanism.refuses(sequence)
-    if refusal is None and "n²" in mechanism.complexity and sequence.n > LONGEST_EXACT:
+    if refusal is None and mechanism.quadratic and sequence.n > LONGEST_EXACT:
         refusal = (
             f"This mechanism computes n² = {sequence.n**2 / 1e9:.1f} billion scores at this length; "
             f"it is run for at most {LONGEST_EXACT:,} tokens."

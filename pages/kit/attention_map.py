@@ -74,6 +74,7 @@ class _View(BaseModel):
     r1: int
     c0: int
     c1: int
+    of: list[int] = Field(min_length=2, max_length=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,10 +210,14 @@ def checked_pair(sent: Any, *, full: tuple[int, int]) -> Pair | None:
 
 
 def checked_view(sent: Any, *, full: tuple[int, int]) -> Window | None:
-    """A view as the browser sent it, clamped to this map; None for no view, a forged one, or one of the whole map."""
+    """A view as the browser sent it, clamped to this map; None for no view, a forged one, one of the whole map, or one
+    that was chosen while the map had another size.
+    """
     try:
         view = _View.model_validate(sent)
     except ValidationError:
+        return None
+    if view.of != list(full):
         return None
     rows, cols = _clamped(view.r0, view.r1, full[0]), _clamped(view.c0, view.c1, full[1])
     if rows is None or cols is None or (rows == (0, full[0]) and cols == (0, full[1])):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from longattn_core.charts.frontier import frontier_chart
+from longattn_core.charts.frontier import COST_CEILING, frontier_chart
 from longattn_core.studies.compare import SAMPLE
 from longattn_core.studies.frontier import Frontier
 from longattn_core.studies.study import Result
@@ -25,6 +25,7 @@ def frontier_panel(here: Page) -> None:
     chart = frontier_chart(rungs, here.theme)
     st.altair_chart(chart, key="frontier", alt=_sentence(rungs))
     st.caption(prose("side_by_side", "frontier"))
+    st.caption(_left_out(result))
     for label, refusal in result.words.items():
         st.caption(f"{escaped(label)}: {escaped(refusal)}")
     figure_menu(
@@ -35,6 +36,20 @@ def frontier_panel(here: Page) -> None:
 
 def _show(bar: st.delta_generator.DeltaGenerator, share: float, words: str) -> None:
     bar.progress(share, text=_("Measuring every setting: {words}").format(words=words))
+
+
+def _left_out(result: Result) -> str:
+    """How much of the sequence was measured, and which settings cost too much to be drawn."""
+    rungs, measured = result.tables["rungs"], int(result.arrays["n"])
+    said = [_("Measured on the first {n:,} tokens.").format(n=measured)]
+    beyond = rungs[rungs["cost"] > COST_CEILING]
+    for label, group in beyond.groupby("label"):
+        said.append(
+            _("{label} is not drawn: it costs {times:,.0f} times as much as exact attention.").format(
+                label=escaped(str(label)), times=group["cost"].min()
+            )
+        )
+    return " ".join(said)
 
 
 def _sentence(rungs: pd.DataFrame) -> str:

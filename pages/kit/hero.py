@@ -34,8 +34,9 @@ def hero(here: Page) -> Result | None:
     query = state.recall("query", None, int)
     marked = state.recall("mark", None, int)
     study = Compare(source=here.source, keys=keys, query=_within(query, n), marked=_within(marked, n))
-    with st.spinner(_("Every mechanism reads the text …")):
-        result = run(study)
+    bar = st.empty()
+    result = run(study, lambda share, words: _show_progress(bar, share, words))
+    bar.empty()
     found = finding(result)
     revealed = here.presenting or state.recall("revealed", False, lambda text: text == "1")
     with head:
@@ -69,6 +70,10 @@ def _drawn_places(result: Result, drawn: int) -> tuple[int, int]:
     n = len(result.arrays["tokens"])
     query, marked = (int(result.arrays[name]) * drawn // n for name in ("query", "marked"))
     return query, marked
+
+
+def _show_progress(bar: st.delta_generator.DeltaGenerator, share: float, words: str) -> None:
+    bar.progress(share, text=_("Every mechanism reads the text: {words}").format(words=words))
 
 
 def _within(index: int | None, n: int) -> int | None:
@@ -159,9 +164,9 @@ def _rows(result: Result, here: Page, revealed: bool) -> list[RibbonRow]:
         weights = pool_cells(weights, (len(weights), MOST_TOKENS), "max")
     rows = []
     for index, record in enumerate(result.tables["mechanisms"].to_dict("records")):
-        refused = record["refusal"] or ""
+        refused = record["refusal"]
         facts = () if refused else (
-            (_("looked at"), f"{int(record['looked']):,} {_(record['unit'])}"),
+            (_("looked at"), f"{int(record['looked']):,} {_(record['unit'].partition(',')[0])}"),
             (_("overlap"), "–" if pd.isna(record["overlap"]) else decimal(record["overlap"])),
         )  # fmt: skip
         badges = [] if record["parameters"] == "none" else [record["parameters"]]

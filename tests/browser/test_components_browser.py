@@ -146,6 +146,18 @@ def test_zoom_and_hold_survive_a_turn_of_the_dial(map_page):
     expect(the_map(page, "exact")).to_have_attribute("data-locked", "yes")
 
 
+def test_a_map_of_another_size_begins_whole(map_page):
+    page = map_page()
+    point(page, "exact", 40, 5, click=True)
+    page.mouse.wheel(0, -400)
+    expect(page.get_by_text("exact shows", exact=False)).not_to_contain_text("0 64 0 64")
+    page.get_by_role("slider").press("End")
+    expect(page.get_by_text("exact shows 0 48 0 48", exact=False)).to_be_visible()
+    expect(the_map(page, "exact")).to_have_attribute("data-zoom", "1")
+    expect(the_map(page, "exact")).to_have_attribute("data-view", "0 48 0 48")
+    expect(the_map(page, "exact")).to_have_attribute("data-locked", "no")
+
+
 def test_scrolling_out_of_a_whole_map_scrolls_the_page(map_page):
     page = map_page(height=500)
     point(page, "exact", 5, 5)
@@ -200,6 +212,27 @@ def test_a_map_fits_a_phone(map_page):
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert the_map(page, "exact").bounding_box()["width"] <= 358
     assert stage(page, "exact").bounding_box()["width"] >= 300
+
+
+def test_a_finger_holds_with_a_tap_and_zooms_with_a_pinch(map_page):
+    page = map_page(width=390, height=844, touch=True)
+    stage(page, "exact").scroll_into_view_if_needed()
+    box = stage(page, "exact").bounding_box()
+    page.touchscreen.tap(box["x"] + 0.1 * box["width"], box["y"] + 0.6 * box["height"])
+    expect(the_map(page, "exact")).to_have_attribute("data-locked", "yes")
+    wire = page.context.new_cdp_session(page)
+    middle = box["y"] + box["height"] / 2
+
+    def fingers(kind, *apart):
+        points = [{"x": box["x"] + box["width"] / 2 + sign * far, "y": middle} for far in apart for sign in (-1, 1)]
+        wire.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    fingers("touchStart", 20)
+    for far in (30, 45, 60):
+        fingers("touchMove", far)
+    fingers("touchEnd")
+    expect(the_map(page, "exact")).to_have_attribute("data-zoom", "3")
+    expect(page.get_by_text("exact shows", exact=False)).not_to_contain_text("0 64 0 64")
 
 
 def test_a_map_is_drawn_at_the_density_of_the_screen(map_page):

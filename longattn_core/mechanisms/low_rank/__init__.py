@@ -123,6 +123,11 @@ class LowRank(Mechanism):
             return None
         return self.with_dials(rank=n, cutoff=0.0)
 
+    @classmethod
+    def showcase(cls) -> tuple[Self, ...]:
+        """The best that any method could do, and a method; the latter says itself when it cannot read a causal sequence."""
+        return (cls(), cls(variant="nystrom"))
+
     @property
     def no_limit(self) -> str | None:
         """A random mix never is the sequence itself."""

@@ -53,6 +53,7 @@ class Relative(Mechanism):
     complexity: ClassVar[str] = "n²·d"
     family: ClassVar[Family] = "changes the score"
     order: ClassVar[int] = 100
+    quadratic: ClassVar[bool] = True
     approximates: ClassVar[bool] = False
     causal_note: ClassVar[str] = (
         "Distances hold no content. Rotary frequencies scaled past the trained length depend on how long the text is."

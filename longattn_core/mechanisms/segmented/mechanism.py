@@ -138,6 +138,11 @@ class Segmented(Mechanism):
             return self.with_dials(width=math.isqrt(n) if square < 0 else round((keys + math.sqrt(square)) / 2))
         return self.with_dials(width=max(1, keys - 1) if self.variant == "second" else keys)
 
+    @classmethod
+    def showcase(cls) -> tuple[Self, ...]:
+        """Segments alone, and with summaries of the others."""
+        return (cls(), cls(variant="summaries"))
+
     @property
     def leaks(self) -> str | None:
         """Packing whole sentences looks ahead to the end of the next one."""

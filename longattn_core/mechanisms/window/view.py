@@ -45,13 +45,16 @@ class WindowTrace:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WindowMap(SparseMap):
-    """The map: zero but for the window, the columns, the blocks and the full rows. `sinks` names the columns in sentences."""
+    """The map: zero but for the window, the columns, the blocks and the full rows (left empty unless `full_rows`).
+
+    `sinks` says that the columns are called sinks in sentences, and not global tokens.
+    """
 
     pattern: Pattern
     trace: WindowTrace
     width: int
     sinks: bool
-    fold_full: bool = True
+    full_rows: bool = True
 
     @property
     def _slots(self) -> int:
@@ -70,8 +73,10 @@ class WindowMap(SparseMap):
         keys = torch.cat(by_place, -1).expand(len(heads), -1, -1).contiguous()
         if chosen is not None:
             keys = torch.cat([keys, pattern.block_keys(queries, chosen[heads][:, queries])], -1)
-        if self.fold_full and bool((whole := torch.isin(queries, pattern.full)).any()):
-            keys = self._with_full_rows(keys, queries, whole)
+        if bool((whole := torch.isin(queries, pattern.full)).any()):
+            keys = (
+                self._with_full_rows(keys, queries, whole) if self.full_rows else keys.masked_fill(whole[:, None], -1)
+            )
         return entries_of_scores(
             self.sequence.q[heads][:, queries], self.sequence.k[heads], keys, inverse_root(self.sequence.d)
         )
@@ -91,26 +96,24 @@ class WindowMap(SparseMap):
     ) -> Float[Tensor, "g H W"]:
         full = self.pattern.full
         full = full[(full >= rows[0]) & (full < rows[-1])]
-        if not len(full) or not self.fold_full:
+        if not len(full) or not self.full_rows:
             return super()._pooled(rows, columns, reduce, heads)
         # One full row among many short ones would make every row of its chunk n slots wide: pool it apart, densely.
-        sparse = replace(self, fold_full=False)
-        out = sparse._pooled(rows, columns, reduce, heads)
+        out = replace(self, full_rows=False)._pooled(rows, columns, reduce, heads)
         tops, sides = (torch.tensor(x, device=out.device) for x in (rows, columns))
         cell = torch.bucketize(torch.arange(columns[0], columns[-1], device=out.device), sides[1:-1], right=True)
         area = (tops.diff()[:, None] * sides.diff()[None, :]).to(out.dtype)
-        flat = out * area if reduce == "mean" else out
         for at in row_chunks(len(full), len(heads) * self.sequence.n):
-            queries = full[at]
-            row = torch.bucketize(queries, tops[1:-1], right=True)
-            whole, short = (view._rows(queries, heads)[..., columns[0] : columns[-1]] for view in (self, sparse))
-            part = torch.zeros(len(heads), len(queries), len(columns) - 1, dtype=out.dtype, device=out.device)
+            weights = self._rows(full[at], heads)[..., columns[0] : columns[-1]]
+            part = torch.zeros(*weights.shape[:2], len(columns) - 1, dtype=out.dtype, device=out.device)
+            row = torch.bucketize(full[at], tops[1:-1], right=True)
             if reduce == "mean":
-                flat = flat.index_add(1, row, part.scatter_add(2, cell.expand_as(whole), whole - short))
+                part = part.scatter_add(2, cell.expand_as(weights), weights)
+                out = out.index_add(1, row, part / area[row])
             else:
-                part = part.scatter_reduce(2, cell.expand_as(whole), whole, "amax")
-                flat = flat.scatter_reduce(1, row[:, None].expand_as(part), part, "amax")
-        return flat / area if reduce == "mean" else flat
+                part = part.scatter_reduce(2, cell.expand_as(weights), weights, "amax")
+                out = out.scatter_reduce(1, row[:, None].expand_as(part), part, "amax")
+        return out
 
     def _looked(self, head: int, query: int) -> Looked:
         keys = super()._looked(head, query)
