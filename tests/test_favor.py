@@ -356,8 +356,8 @@ def test_a_sum_of_exactly_zero_leaves_the_query_its_own_value():
 )
 def test_gradients_are_those_of_finite_differences(kind, causal):
     """Learned maps count as constants, and are: under a mask they are fitted on the calibration."""
-    small = gaussian(7, heads=1, d=3, e=2, causal=causal, scale=0.5)
-    setting = mechanism("favor", variant=kind, features=4, steps=1)
+    small = gaussian(5, heads=1, d=2, e=1, causal=causal, scale=0.5)
+    setting = mechanism("favor", variant=kind, features=3, steps=1)
 
     def output(q, k, v):
         return setting.attend(Sequence(q=q, k=k, v=v, causal=causal, calibration=small.calibration)).output

@@ -590,6 +590,15 @@ def test_a_refusal_stands_in_the_curve_and_a_cheaper_mechanism_pays_from_somewhe
     assert cost.pays_from(points, heads=1, d=8, e=6, causal=False) == 256
 
 
+def test_a_mechanism_pays_from_where_it_stays_cheaper():
+    exact = {n: cost.exact_cost(heads=1, n=n, d=4, e=4, causal=True).multiply_adds for n in (64, 128, 256, 512)}
+    dear = {64: -1, 128: 1, 256: -1, 512: -1}
+    points = [
+        cost.CostPoint(n=n, cost=Cost(multiply_adds=exact[n] + dear[n], bytes_moved=1, bytes_peak=1)) for n in exact
+    ]
+    assert cost.pays_from(points, heads=1, d=4, e=4, causal=True) == 256
+
+
 def test_lengths_and_a_models_memory_of_a_token():
     assert cost.doublings(1000) == (64, 128, 256, 512, 1000)
     assert cost.doublings(64) == (64,)

@@ -24,8 +24,6 @@ NOT_SHARES = {
     "low_rank linformer": "a Gaussian projection mixes keys with signs; only pooling by means gives shares",
     "favor trigonometric": "sines and cosines estimate a positive kernel with signed features",
     "routed capsules": "the couplings depend on the values and squashing shrinks them",
-    "memory decay": "the paper's retention is not normalised",
-    "memory gated": "the paper's gated state is not normalised",
     "memory delta": "the delta rule subtracts what a key already holds",
 }
 

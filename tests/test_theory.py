@@ -82,6 +82,10 @@ def test_the_chance_that_no_noise_outranks_the_needle():
         assert_mean(leads, float(dilution.chance_of_leading(lead, 100, 1.3)))
     np.testing.assert_array_equal(dilution.chance_of_leading([1.0, -1.0], 100, 0.0), [1.0, 0.0])
     assert float(dilution.chance_of_leading(-3.0, 1, 1.0)) == 1.0
+    # Against one noise key it is the normal distribution itself.
+    assert float(dilution.chance_of_leading(1.3, 2, 1.3)) == pytest.approx(
+        0.5 * (1 + math.erf(math.sqrt(0.5))), rel=1e-12
+    )
 
 
 def test_uniform_weights_and_the_entropy_bound():

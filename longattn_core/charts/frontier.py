@@ -58,8 +58,12 @@ def frontier_chart(rungs: pd.DataFrame, theme: Theme, *, height: int = 420) -> a
         *_control(control, theme, y),
         front.mark_line(color=theme.text, strokeWidth=2, opacity=0.6, interpolate="step-after").encode(x=x, y=y),
         base.mark_line(strokeWidth=1, opacity=0.3).encode(x=x, y=y, color=colour, detail="label:N"),
-        base.mark_point(size=70 * theme.zoom, strokeWidth=2).encode(
-            x=x, y=y, color=colour, shape=shape, tooltip=tooltip
+        *(
+            base.transform_filter(alt.FieldOneOfPredicate(field="label", oneOf=names))
+            .mark_point(size=70 * theme.zoom, strokeWidth=2, filled=filled, opacity=1)
+            .encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip)
+            for filled in (True, False)
+            if (names := [label for label in ladders if styles[label].symbol.open != filled])
         ),
         *_labels(table, ladders, across, down, height, theme, x=x, y=y, colour=colour),
     )

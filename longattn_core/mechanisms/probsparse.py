@@ -290,10 +290,9 @@ def _earlier_at_least(measure: Float[Tensor, "h n"]) -> Int[Tensor, "h n"]:
 
 def _running_means(sequence: Sequence, visible: Int[Tensor, "n"]) -> Float[Tensor, "h n e"]:
     """The mean of the values that each query may see; zero for padding."""
-    # float64: a float32 running sum has lost three digits after 65,536 tokens.
-    values = sequence.v.double() * sequence.real[:, None]
+    values = sequence.v * sequence.real[:, None]
     sums = values.cumsum(1) if sequence.causal else values.sum(1, keepdim=True)
-    return (sums / visible.clamp_min(1)[:, None] * sequence.real[:, None]).to(sequence.v.dtype)
+    return sums / visible.clamp_min(1)[:, None] * sequence.real[:, None]
 
 
 def _softmax_rows(sequence: Sequence, head: int, queries: Int[Tensor, "r"]) -> Float[Tensor, "r n"]:

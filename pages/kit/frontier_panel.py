@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from longattn_core.charts.frontier import COST_CEILING, frontier_chart
+from longattn_core.charts.styles import themed
 from longattn_core.studies.compare import SAMPLE
 from longattn_core.studies.frontier import Frontier
 from longattn_core.studies.study import Result
@@ -29,7 +30,7 @@ def frontier_panel(here: Page) -> None:
     for label, refusal in result.words.items():
         st.caption(f"{escaped(label)}: {escaped(refusal)}")
     figure_menu(
-        "fidelity-against-cost", result, chart=lambda: frontier_chart(rungs, here.theme), table=lambda: rungs,
+        "fidelity-against-cost", result, chart=lambda: themed(frontier_chart(rungs, here.theme), here.theme), table=lambda: rungs,
         caption=f"Output error against operations on {result.study.sequence().origin}.",
     )  # fmt: skip
 

@@ -49,9 +49,7 @@ class Summaries:
 
 def summarise(sequence: Sequence, layout: Layout, *, rate: int, kept: int) -> Summaries:
     """Pool every token that ever leaves the cache. Cost: d + e additions a token and head."""
-    gone = layout.cached[
-        :, 0
-    ].contiguous()  # by the time a segment is read, all tokens before this one have left the cache
+    gone = layout.cached[:, 0].contiguous()  # when a segment is read, all tokens before this one have left the cache
     blocks = sorted(set(gone.tolist()))
     spans = [(start, min(start + rate, stop)) for begin, stop in pairwise(blocks) for start in range(begin, stop, rate)]
     table = torch.tensor(spans, dtype=torch.int64).reshape(-1, 2)
