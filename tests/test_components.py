@@ -129,7 +129,9 @@ def test_pooling_agrees_with_a_mechanism_that_pools():
     for reduce in ("max", "mean"):
         theirs = attended.pooled(shape=(10, 10), reduce=reduce)[0].numpy()
         # float64 sums in another order differ by a few units in the last place.
-        np.testing.assert_allclose(pool_cells(attended.rows()[0].numpy(), (10, 10), reduce), theirs, rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(
+            pool_cells(attended.rows()[0].numpy(), (10, 10), reduce), theirs, rtol=1e-12, atol=1e-15
+        )
 
 
 def test_a_message_says_what_changed():

@@ -92,7 +92,15 @@ def test_a_map_is_a_whole_svg_with_axes_units_bar_and_caption(mode):
         causal=True, window=Window(r0=100, r1=196, c0=100, c1=196),
     )  # fmt: skip
     words = texts(chart_to_svg(chart))
-    for word in ("Exact", "layer 17", "A caption.", "query (token position)", "key (token position)", "the future", "1"):
+    for word in (
+        "Exact",
+        "layer 17",
+        "A caption.",
+        "query (token position)",
+        "key (token position)",
+        "the future",
+        "1",
+    ):
         assert word in words
     assert "Each cell: the largest of 3 × 3 weights." in words
     # A number on each axis: Vega drops all of one axis when its domain is given upside down.
@@ -100,7 +108,9 @@ def test_a_map_is_a_whole_svg_with_axes_units_bar_and_caption(mode):
 
 
 def test_tokens_are_text_in_a_map_and_never_markup():
-    chart = attention_map_chart(causal(8), theme=Theme(), title=NASTY[0], tokens_rows=NASTY, tokens_cols=NASTY, causal=True)
+    chart = attention_map_chart(
+        causal(8), theme=Theme(), title=NASTY[0], tokens_rows=NASTY, tokens_cols=NASTY, causal=True
+    )
     svg = chart_to_svg(chart)
     assert "<script" not in svg.lower()
     words = texts(svg)
@@ -135,7 +145,9 @@ def ribbon_rows(n):
     weights = np.full(n, np.nan)
     weights[n // 2] = 0.957
     return [
-        RibbonRow(key="lsh", title="LSH <b>16</b>", weights=weights, facts=(("keys looked at", "9"),), badges=("random draw",)),
+        RibbonRow(
+            key="lsh", title="LSH <b>16</b>", weights=weights, facts=(("keys looked at", "9"),), badges=("random draw",)
+        ),
         RibbonRow(key="low_rank", title="Linformer", refusal="It cannot be causal."),
         RibbonRow(key="favor", title="FAVOR+", weights=np.full(n, 0.31415), facts=(("overlap", "0.27"),), hidden=True),
         RibbonRow(key="newcomer", title="Newcomer", weights=np.linspace(0, 1, n)),
@@ -145,7 +157,9 @@ def ribbon_rows(n):
 def test_ribbons_print_labels_facts_refusals_and_keep_what_is_hidden():
     tokens = [f" w{i}" for i in range(50)]
     tokens[25] = " <clock>"
-    chart = ribbons_chart(ribbon_rows(50), tokens=tokens, query=49, marked=25, theme=Theme(), title="One word", caption="Seen.")
+    chart = ribbons_chart(
+        ribbon_rows(50), tokens=tokens, query=49, marked=25, theme=Theme(), title="One word", caption="Seen."
+    )
     svg = chart_to_svg(chart)
     words = texts(svg)
     for word in (
@@ -248,6 +262,8 @@ def test_a_plotly_figure_without_kaleido_says_what_is_missing(monkeypatch):
     import plotly.graph_objects as go
 
     figure, found = go.Figure(), importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "kaleido" else found(name, *rest))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "kaleido" else found(name, *rest)
+    )
     with pytest.raises(ValueError, match="kaleido"):
         image(figure, "svg")

@@ -9,7 +9,7 @@ from scipy.special import gammaln, hyp1f1, iv
 from torch.testing import assert_close
 
 from longattn_core import Sequence, mechanism
-from longattn_core.contracts import Attended, exact_rows
+from longattn_core.contracts import Attended, Reason, exact_rows
 from longattn_core.mechanisms.favor import FavorReason, FavorTrace
 from longattn_core.mechanisms.favor.deviation import relative_deviation
 from longattn_core.mechanisms.favor.features import FeatureMap, draw_projection
@@ -346,6 +346,19 @@ def test_a_sum_of_exactly_zero_leaves_the_query_its_own_value():
     sums = Sums(total=total, scale=torch.zeros(3), reference=torch.zeros(1))
     own = torch.tensor([[7.0], [7.0], [7.0]])
     assert ratio(sums, own).squeeze(-1).tolist() == [7.0, 1.5, -1.5]
+
+
+def test_estimates_that_cancel_to_exactly_zero_are_explained():
+    """cos 0 + cos π is 0 to the bit: both queries are left with their own value."""
+    setting = mechanism("favor", variant="trigonometric", kernel="gaussian", features=1)
+    zeros = torch.zeros(1, 2, 1, dtype=torch.float64)
+    direction = float(setting.attend(Sequence(q=zeros, k=zeros, v=zeros)).trace.projection)
+    k = torch.tensor([[[0.0], [math.pi / direction]]], dtype=torch.float64)
+    v = torch.tensor([[[5.0], [9.0]]], dtype=torch.float64)
+    attended = setting.attend(Sequence(q=zeros, k=k, v=v))
+    assert torch.equal(attended.output, v)
+    assert torch.equal(attended.rows()[0], torch.eye(2, dtype=torch.float64))
+    assert attended.explain(0, 1, 1).reason is Reason.ITSELF
 
 
 # ---------------------------------------------------------------------------------------- gradients, learned maps

@@ -67,7 +67,9 @@ def test_what_stands_in_padding_changes_nothing(variant, causal):
     sequence = gaussian(37, causal=causal, padding="holes")
     wild = gaussian(37, seed=5, scale=1e3)
     hole = ~sequence.real[:, None]
-    changed = replace(sequence, **{x: torch.where(hole, getattr(wild, x), getattr(sequence, x)) for x in ("q", "k", "v")})
+    changed = replace(
+        sequence, **{x: torch.where(hole, getattr(wild, x), getattr(sequence, x)) for x in ("q", "k", "v")}
+    )
     setting = Hierarchical(variant=variant, block=4)
     assert torch.equal(setting.attend(sequence).output, setting.attend(changed).output)
 
@@ -176,8 +178,8 @@ def check_nested(attended, rows, query, key):
     said = attended.explain(0, query, key)
     groups = membership(setting, sequence)
     assert said.weight == pytest.approx(float(rows[query, key]), rel=1e-9)
-    # "1/2" and "3 levels" count, and are no facts.
-    assert numbers_said(said) <= {str(len(names))}
+    # "3 levels" and "group of 4" name things; they are no facts.
+    assert numbers_said(said) <= {str(len(names)), *(name.split()[-1] for name in names)}
     shared = [level for level in range(len(groups)) if groups[level][query] == groups[level][key]]
     read_at = min(shared) if shared else len(groups)
     if setting.variant == "product":
@@ -195,7 +197,9 @@ def check_nested(attended, rows, query, key):
     assert sum(parts) == pytest.approx(said.weight, rel=1e-9)
     assert sum(gates) == pytest.approx(1, rel=1e-9)
     for level, part in enumerate(parts):
-        assert part == pytest.approx(gates[level] * float(attended.level_rows(level, query)[0, 0, key]), rel=1e-9, abs=1e-15)
+        assert part == pytest.approx(
+            gates[level] * float(attended.level_rows(level, query)[0, 0, key]), rel=1e-9, abs=1e-15
+        )
     assert (said.reason is HierarchicalReason.SEVERAL) == (sum(part > 0 for part in parts) > 1)
     return said.reason
 
@@ -244,6 +248,8 @@ def test_nothing_of_size_n_by_n_is_ever_made(variant, causal):
 @pytest.mark.parametrize("keys", [64, 128, 300, 512])
 @pytest.mark.parametrize("variant", ["product", "near_far"])
 def test_the_budget_is_about_what_a_query_looks_at(variant, keys):
-    attended = Hierarchical(variant=variant).budgeted(keys, 512).attend(gaussian(512, heads=1, d=2, e=1, calibrated=False))
+    attended = (
+        Hierarchical(variant=variant).budgeted(keys, 512).attend(gaussian(512, heads=1, d=2, e=1, calibrated=False))
+    )
     most = max(attended.looked(0, query).count for query in range(0, 512, 3))
     assert 0.5 * keys <= most <= 1.5 * keys

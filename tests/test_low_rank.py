@@ -60,6 +60,7 @@ def test_the_svd_is_masked_again_and_not_renormalised():
     attended = mechanism("low_rank", rank=4).attend(sequence)
     left, right = attended.factors()
     assert_close(attended.rows(), (left @ right.mT).tril(), rtol=1e-12, atol=1e-14)
+    assert_close(attended.output, (left @ right.mT).tril() @ sequence.v, rtol=1e-11, atol=1e-12)
     assert float((attended.rows().sum(-1) - 1).abs().max()) > 0.01
     assert float((left @ right.mT).triu(1).abs().max()) > 1e-3
 

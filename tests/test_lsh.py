@@ -318,7 +318,7 @@ def test_sinks_and_window_count_real_tokens():
 def test_padding_lies_behind_buckets_that_hold_no_key():
     """A query may fall into a bucket above all keys': it finds nothing there, and no padding either."""
     real = torch.tensor([True, True, False, False, True])
-    queries, keys = torch.full((1, 1, 5), 2), torch.zeros(1, 1, 5, dtype=torch.int64)
+    queries, keys = torch.ones(1, 1, 5, dtype=torch.int64), torch.zeros(1, 1, 5, dtype=torch.int64)
     for causal in (True, False):
         lists = sorted_lists.bucketed(queries, keys, real).stretches(3, causal=causal, skip_self=False)
         assert lists.widest == [0]

@@ -1,6 +1,7 @@
 """What every mechanism must hold, looped over the registry: a new one is tested by being there."""
 
 import importlib
+import itertools
 import math
 from typing import Literal, get_args, get_origin
 
@@ -201,7 +202,7 @@ def test_ladder_does_not_get_worse(setting):
             for r, s, o in zip(reseeded, sequences, exact, strict=True)
         ]
         medians.append(sorted(errors)[seeds // 2])
-    assert all(later <= earlier + 1e-12 for earlier, later in zip(medians, medians[1:], strict=False)), medians
+    assert all(later <= earlier + 1e-12 for earlier, later in itertools.pairwise(medians)), medians
 
 
 @every_setting
@@ -267,8 +268,8 @@ def test_pooled_maps_are_pooled_rows(setting, reduce):
         pooled = attended.pooled(queries, keys, shape, reduce)
         tops, sides = edges(*queries, shape[0]), edges(*keys, shape[1])
         assert pooled.shape == (2, len(tops) - 1, len(sides) - 1)
-        for r, (r0, r1) in enumerate(zip(tops, tops[1:], strict=False)):
-            for c, (c0, c1) in enumerate(zip(sides, sides[1:], strict=False)):
+        for r, (r0, r1) in enumerate(itertools.pairwise(tops)):
+            for c, (c0, c1) in enumerate(itertools.pairwise(sides)):
                 block = rows[:, r0:r1, c0:c1]
                 expected = block.mean((1, 2)) if reduce == "mean" else block.amax((1, 2))
                 assert_close(pooled[:, r, c], expected, rtol=1e-9, atol=1e-11)

@@ -89,7 +89,9 @@ def test_a_long_text_goes_by_its_hash_in_a_link_and_whole_in_json():
     assert json.loads(study.to_json())["source"]["text"] == text
 
 
-@pytest.mark.parametrize("link", ["", "x", "eJxx", "A" * 5000, "💥", Maps(source=needle(), setting=Setting(key="lsh")).to_link()])
+@pytest.mark.parametrize(
+    "link", ["", "x", "eJxx", "A" * 5000, "💥", Maps(source=needle(), setting=Setting(key="lsh")).to_link()]
+)
 def test_a_damaged_link_is_a_sentence(link):
     with pytest.raises(ValueError, match=r"^This (link is damaged|is no study)"):
         Compare.from_link(link)
@@ -104,9 +106,12 @@ def test_a_link_that_unpacks_without_end_is_damaged():
         Compare.from_link(bomb)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"study": "compare"}', '{"study": "compare", "source": {"kind": "text"}, "keys": 0}'])
+DAMAGED = ("{", "[]", '{"study": "compare"}', '{"study": "compare", "source": {"kind": "text"}, "keys": 0}')
+
+
+@pytest.mark.parametrize("content", DAMAGED)
 def test_a_damaged_file_is_a_sentence(content):
-    with pytest.raises(ValueError, match="^This"):
+    with pytest.raises(ValueError, match=r"^This"):
         Compare.from_json(content)
 
 
@@ -142,7 +147,9 @@ def test_one_token_can_only_attend_to_itself():
 
 
 def test_a_mechanism_of_cost_n_squared_is_refused_where_it_would_take_minutes():
-    sequence = sequence_of(SyntheticSource.model_validate({"settings": {"kind": "gaussian", "n": 9000, "d": 4, "e": 2}}))
+    sequence = sequence_of(
+        SyntheticSource.model_validate({"settings": {"kind": "gaussian", "n": 9000, "d": 4, "e": 2}})
+    )
     refused = read(MECHANISMS["exact"](), sequence)
     assert refused.attended is None
     assert "8,192" in (refused.refusal or "")

@@ -11,6 +11,8 @@ from longattn_core.charts.theme import SIZES, Theme
 
 ERROR_FLOOR = 0.01
 """Errors below this are drawn on it: they are exact as far as a picture goes."""
+ERROR_CEILING = 100.0
+"""Errors above this are drawn on it: some estimators have no bound."""
 COST_CEILING = 20.0
 """A setting that costs more than so many times exact attention is a yardstick, and left out of the picture."""
 _DRAWN_WIDTH = 1000
@@ -18,7 +20,7 @@ _DRAWN_WIDTH = 1000
 
 def drawn(rungs: pd.DataFrame) -> pd.DataFrame:
     """The settings that are drawn: those that cost at most `COST_CEILING` times exact attention."""
-    return rungs[rungs["cost"] <= COST_CEILING]
+    return rungs[(rungs["cost"] > 0) & (rungs["cost"] <= COST_CEILING)]
 
 
 def frontier_chart(rungs: pd.DataFrame, theme: Theme, *, height: int = 420) -> alt.LayerChart | alt.FacetChart:
@@ -27,13 +29,13 @@ def frontier_chart(rungs: pd.DataFrame, theme: Theme, *, height: int = 420) -> a
     `rungs` is the table of the `Frontier` study. A ladder's settings are joined by a thin line; the dashed line is the
     error of the mean of the visible values.
     """
-    table = drawn(rungs).assign(shown=lambda t: t["error"].clip(lower=ERROR_FLOOR))
+    table = drawn(rungs).assign(shown=lambda t: t["error"].clip(ERROR_FLOOR, ERROR_CEILING))
     ladders = list(dict.fromkeys(table["label"]))
     styles = {label: theme.style(str(table.loc[table["label"] == label, "key"].iloc[0])) for label in ladders}
     colours = alt.Scale(domain=ladders, range=[styles[label].colour for label in ladders])
     shapes = alt.Scale(domain=ladders, range=[styles[label].symbol.vega for label in ladders])
     colour, shape = alt.Color("label:N", scale=colours, legend=None), alt.Shape("label:N", scale=shapes, legend=None)
-    control = float(table["control"].iloc[0])
+    control = min(max(float(table["control"].iloc[0]), ERROR_FLOOR), ERROR_CEILING)
     across, down = _domain(table["cost"]), _domain(pd.concat([table["shown"], pd.Series([control])]))
     x = alt.X(
         "cost:Q", title="operations, share of exact attention's (logarithmic)",

@@ -37,6 +37,7 @@ def hero(here: Page) -> Result | None:
     bar = st.empty()
     result = run(study, lambda share, words: _show_progress(bar, share, words))
     bar.empty()
+    st.sidebar.caption(result.words["origin"])
     found = finding(result)
     revealed = here.presenting or state.recall("revealed", False, lambda text: text == "1")
     with head:

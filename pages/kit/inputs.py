@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import streamlit as st
 
-from longattn_core.language_model.weights import WeightsMissing
 from longattn_core.sequences import library
 from longattn_core.sequences.sources import SyntheticSource, TextSource, UploadedSource
 from longattn_core.sequences.synthetic import KINDS
@@ -159,15 +160,15 @@ def _uploaded() -> UploadedSource:
         state.remember("filename", given.name[:80])
     head = state.whole("uploadhead", _("Head"), least=0, most=63, default=0)
     causal, sharpness = _mask(), _sharpness()
-    name = state.recall("file", "", str)
+    name = state.recall("file", "", _sha)
     if not name:
-        st.info(_("Choose a file with q, k and v to read it here; until then the default text is shown."))
-        st.session_state["_waiting"] = True
+        st.info(_("Choose a file with q, k and v to read it here."))
     return UploadedSource(
         sha256=name, name=state.recall("filename", "upload", str), head=head, causal=causal, sharpness=sharpness
     )
 
 
-def say(error: ValueError | WeightsMissing) -> None:
-    """Show the sentence of what was wrong, in the page's place."""
-    st.error(str(error), icon=":material/error:")
+def _sha(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise ValueError("no content has this name")
+    return text

@@ -14,7 +14,7 @@ from longattn_core.studies.study import sequence_of
 from pages.kit import state
 from pages.kit.inputs import Source, input_bar
 from pages.kit.menu import guard
-from pages.kit.words import ASSETS, _
+from pages.kit.words import ASSETS
 
 
 @contextmanager
@@ -65,8 +65,3 @@ def decimal(value: float) -> str:
     """A share as the charts print it: .957, 1.00, .000."""
     text = f"{value:.3f}"
     return text[1:] if text.startswith("0.") else text.replace("-0.", "−.").replace("-", "−")
-
-
-def error_sentence(error: Exception) -> str:
-    """What a visitor reads when something was wrong that is no fault of theirs."""
-    return _("This cannot be shown: {reason}").format(reason=error)

@@ -135,7 +135,9 @@ def open_page(chromium: "playwright.Browser") -> Iterator[Callable[..., "playwri
 def at_rest(page: "playwright.Page") -> None:
     """Wait until the script has run and nothing is under way."""
     page.wait_for_selector("[data-test-script-state=notRunning]", state="attached")
-    assert page.locator("[data-testid=stException]").count() == 0, page.locator("[data-testid=stException]").inner_text()
+    assert page.locator("[data-testid=stException]").count() == 0, page.locator(
+        "[data-testid=stException]"
+    ).inner_text()
 
 
 @pytest.fixture(autouse=True, scope="session")

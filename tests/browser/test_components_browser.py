@@ -138,7 +138,10 @@ def test_zoom_and_hold_survive_a_turn_of_the_dial(map_page):
     expect(the_map(page, "exact")).to_have_attribute("data-locked", "yes")
     expect(page.get_by_text("clicked exact", exact=False)).to_be_visible()
     kept = [the_map(page, "exact").get_attribute(name) for name in ("data-view", "data-row", "data-col")]
-    drawn, said = the_map(page, "exact").get_attribute("data-drawn"), the_map(page, "exact").locator(".am-status").inner_text()
+    drawn, said = (
+        the_map(page, "exact").get_attribute("data-drawn"),
+        the_map(page, "exact").locator(".am-status").inner_text(),
+    )
     page.get_by_role("slider").press("ArrowRight")
     expect(the_map(page, "exact")).not_to_have_attribute("data-drawn", drawn)
     expect(the_map(page, "exact").locator(".am-status")).not_to_have_text(said)
@@ -267,7 +270,9 @@ def test_pointing_at_a_ribbon_marks_the_token_everywhere(ribbon_page):
     expect(reading(page, "window")).to_have_text("never")
     expect(reading(page, "newcomer")).to_have_text("0.0156")
     expect(page.locator(".rb-active")).to_have_text("“\u2068word20\u2069” (20)")
-    marks = page.locator(".rb-mark").evaluate_all("nodes => nodes.map(node => Math.round(node.getBoundingClientRect().left))")
+    marks = page.locator(".rb-mark").evaluate_all(
+        "nodes => nodes.map(node => Math.round(node.getBoundingClientRect().left))"
+    )
     assert len(set(marks)) == 1
     assert len(marks) == 4
     assert runs(page) == before

@@ -184,19 +184,23 @@ def _sentence(
     weight: float,
 ) -> tuple[FavorReason, str]:
     columns = facts["features"]
+    noun = "feature" if columns == 1 else "features"
     if feature_map.kind == "hedgehog":
         return FavorReason.LEARNED, (
-            f"{columns} learned features, fitted to imitate exact attention, give this key {weight:.3g} "
+            f"{columns} learned {noun}, fitted to imitate exact attention, give this key {weight:.3g} "
             f"where exact attention gives {exact:.3g}."
         )
     if deviation is None:
         return FavorReason.OTHER_KERNEL, (
-            f"{columns} {feature_map.kind} features measure another similarity than e^(q·k/√d), {facts['ratio']:.3g} "
-            f"times its value here, so the weight is {weight:.3g} where exact attention gives {exact:.3g}."
+            f"Measured by {columns} {feature_map.kind} {noun}, the similarity is another than e^(q·k/√d), "
+            f"{facts['ratio']:.3g} times its value here, and the weight is {weight:.3g} where exact attention gives "
+            f"{exact:.3g}."
         )
     name = "e^(q·k/√d)" if feature_map.kernel == "softmax" else "e^(−‖q−k‖²/2√d)"
-    found = f"{columns} random features put {name} = {facts['kernel']:.3g} at {facts['estimate']:.3g}"
-    stray = f"at ‖q+k‖²/√d = {facts['sum_norm']:.3g} they are expected to stray by {_times(deviation)} its value"
+    found = f"By {columns} random {noun}, {name} = {facts['kernel']:.3g} is put at {facts['estimate']:.3g}"
+    stray = (
+        f"at ‖q+k‖²/√d = {facts['sum_norm']:.3g} such an estimate is expected to stray by {_times(deviation)} its value"
+    )
     if weight < 0:
         return FavorReason.NEGATIVE, f"{found}, a negative weight, which only sines and cosines can give; {stray}."
     if deviation <= 0.5:

@@ -170,9 +170,12 @@ class LinformerMap(LowRankMap):
         members = trace.keys.groups.members(group)
         first, last = int(members[0]), int(members[-1])
         facts = {"group": group, "first": first, "last": last, "size": len(members)}
-        shared = f"The keys of tokens {first} to {last} are one mean of {len(members)}"
+        if len(members) == 1:
+            shared = "The key is not mixed with any other"
+        else:
+            shared = f"The keys of tokens {first} to {last} are one mean of {len(members)}"
         if not isinstance(trace.values, Fitted):
-            return facts, f"{shared}, and share its weight equally"
+            return facts, shared if len(members) == 1 else f"{shared}, and share its weight equally"
         return {
             **facts,
             "sampled": trace.sampled,

@@ -65,9 +65,11 @@ class NystromMap(LowRankMap):
         groups: Groups = self.trace.groups
         facts = {"query_landmark": int(groups.group[query]), "key_landmark": int(groups.group[key])}
         size = len(groups.members(facts["key_landmark"]))
+        noun = "landmark" if self.rank == 1 else "landmarks"
+        own = "the key alone" if size == 1 else f"the mean of {size} keys"
         return (
             {**facts, "size": size},
-            f"Query and key meet only through {self.rank} landmarks, and the key's own is the mean of {size} tokens",
+            f"Query and key meet only through {self.rank} {noun}, and the key's own is {own}",
         )
 
 

@@ -40,9 +40,10 @@ class SvdMap(LowRankMap):
     def _story(self, head: int, query: int, key: int) -> tuple[Mapping[str, float | int | str | bool], str]:
         energy = self.trace.singular_values[head].double().square()
         kept = float(energy[: self.rank].sum() / energy.sum())
+        largest = "largest holds" if self.rank == 1 else f"{self.rank} largest hold"
         return (
             {"directions": len(energy), "kept": kept},
-            f"The {self.rank} largest of the map's {len(energy)} singular directions hold {kept:.1%} of its energy",
+            f"Of the map's {len(energy)} singular directions the {largest} {kept:.1%} of the energy",
         )
 
 
