@@ -197,6 +197,15 @@ def test_escaped_text_shows_as_typed():
         assert not re.search(r"(?<!\\)[*<>\[\]_#`$:]", shown)
 
 
+def test_a_page_that_runs_without_the_app_frames_itself():
+    """On a cold server a deep link runs the page's file alone."""
+    app = AppTest.from_file(str(ROOT / "pages" / "side_by_side.py"), default_timeout=180)
+    for name, value in SMALL.items():
+        app.query_params[name] = value
+    healthy(app.run())
+    assert app.title
+
+
 def test_every_page_has_its_entry_in_the_menu():
     pages = {path.stem for path in (ROOT / "pages").glob("[a-z]*.py")}
     assert pages <= set(data("prose/en/menu.json"))

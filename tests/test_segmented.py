@@ -163,8 +163,8 @@ def test_shifting_moves_every_cut_by_half_a_width():
 @both_masks
 @every_variant
 def test_every_explanation_is_true(variant, causal):
-    setting = Segmented(variant=variant, width=6, overlap=3)
-    sequence = gaussian(20, causal=causal, padding="holes", heads=1)
+    setting = Segmented(variant=variant, width=4, overlap=3)
+    sequence = gaussian(14, causal=causal, padding="holes", heads=1)
     attended = setting.attend(sequence)
     rows = oracle(setting, sequence, attended.trace)[1][0]
     reasons = set()

@@ -27,7 +27,6 @@ def navigation() -> Page:
             st.Page(
                 _PAGES / f"{name}.py",
                 title=_(entries[name]["title"]),
-                icon=entries[name]["icon"],
                 url_path=None if name == HOME else name,
                 default=name == HOME,
             )

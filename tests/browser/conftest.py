@@ -1,6 +1,6 @@
 """A real browser and a real server for the tests that need them: `open_page` and `serve`.
 
-Chromium is found at the path in LONGATTN_CHROMIUM, at /usr/bin/chromium, or by name; without one these tests are skipped.
+Chromium is found at the path in LONGATTN_CHROMIUM, at /usr/bin/chromium, or by name; without one these tests fail.
 """
 
 import os
@@ -14,8 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-
-playwright = pytest.importorskip("playwright.sync_api")
+from playwright import sync_api as playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = (
@@ -96,7 +95,9 @@ def chromium() -> Iterator["playwright.Browser"]:
     """One headless Chromium for all tests."""
     path = chromium_path()
     if path is None:
-        pytest.skip("no Chromium: set LONGATTN_CHROMIUM to its path")
+        pytest.fail(
+            "no Chromium: install it (on Debian: apt-get install chromium) or set LONGATTN_CHROMIUM to its path"
+        )
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=path, args=list(FLAGS))
         yield browser

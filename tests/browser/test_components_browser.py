@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from playwright import sync_api as playwright
 
 from longattn_core.charts.scales import weight_scale
 from longattn_core.charts.theme import Theme
 from tests.browser import NASTY, N
 
-playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
 
 pytestmark = pytest.mark.browser

@@ -176,10 +176,8 @@ class LinformerMap(LowRankMap):
             shared = f"The keys of tokens {first} to {last} are one mean of {len(members)}"
         if not isinstance(trace.values, Fitted):
             return facts, shared if len(members) == 1 else f"{shared}, and share its weight equally"
-        return {
-            **facts,
-            "sampled": trace.sampled,
-        }, f"{shared}, whose weight is handed out as fitted on {trace.sampled} queries"
+        handed = f"{shared}, and its weight is handed out as fitted on {trace.sampled} queries"
+        return {**facts, "sampled": trace.sampled}, handed
 
 
 def gaussian_projections(sequence: Sequence, rank: int, seed: int) -> tuple[Projection, Projection]:

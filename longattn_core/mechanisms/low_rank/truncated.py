@@ -1,6 +1,6 @@
 """Truncated SVD: the best map of a given rank, the yardstick for every other.
 
-Source: Eckart & Young 1936; MECHANISMS' low rank. Ours: the map is cut at the mask again and not renormalised.
+Source: Eckart & Young 1936, Psychometrika 1, 211–218. Ours: the map is cut at the mask again and not renormalised.
 """
 
 from __future__ import annotations

@@ -39,8 +39,7 @@ def t5_buckets(lag: Int[Tensor, "*s"], causal: bool, buckets: int, reach: int) -
     exact = side // 2
     distance = lag.clamp_min(0) if causal else lag.abs()
     growth = math.log(max(reach, exact + 1) / exact)
-    # A quotient of logarithms can fall a rounding below a whole number at the edge of a bucket.
-    steps = ((distance.clamp_min(1) / exact).to(torch.float64).log() / growth * (side - exact) + 1e-9).floor()
+    steps = ((distance.clamp_min(1).to(torch.float64) / exact).log() / growth * (side - exact)).floor()
     far = (exact + steps.to(torch.int64)).clamp(exact, side - 1)
     bucket = torch.where(distance < exact, distance, far)
     return bucket if causal else bucket + side * (lag < 0)
