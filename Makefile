@@ -13,7 +13,7 @@ app: $(VENV)/app.stamp
 	$(BIN)/streamlit run serve.py --server.port $(PORT)
 
 test: check $(VENV)/browser.stamp
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/test.stamp
 	$(BIN)/ruff check .

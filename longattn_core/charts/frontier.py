@@ -16,6 +16,8 @@ ERROR_CEILING = 100.0
 COST_CEILING = 20.0
 """A setting that costs more than so many times exact attention is a yardstick, and left out of the picture."""
 _DRAWN_WIDTH = 1000
+ROOM = "width < 480 ? 0 : 1"
+"""On a phone the labels would cover the points: there a touch names them."""
 
 
 def drawn(rungs: pd.DataFrame) -> pd.DataFrame:
@@ -96,7 +98,7 @@ def _labels(
     places = place_labels(points, ladders, (_DRAWN_WIDTH, height), zoom=theme.zoom)
     return [
         alt.Chart(group.iloc[[index]])
-        .mark_text(align=align, dx=dx, dy=dy, fontSize=SIZES["tick"] * theme.zoom)
+        .mark_text(align=align, dx=dx, dy=dy, fontSize=SIZES["tick"] * theme.zoom, opacity=alt.ExprRef(ROOM))
         .encode(x=x, y=y, text="label:N", color=colour)
         for group, (index, dx, dy, align) in zip(groups, places, strict=True)
     ]

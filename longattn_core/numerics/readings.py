@@ -171,7 +171,7 @@ class Reading(ABC):
         output, parts, mass = (torch.cat(x, dim=-2) for x in zip(*done, strict=True))
         return Read(
             output=output, parts=parts if split else None, mass=mass,
-            cost=self._cost(pairs, min(step, len(first)) * sequence.h * cells),
+            cost=self._cost(pairs, min(step, len(first)) * sequence.h * cells, parts.numel()),
         )  # fmt: skip
 
     def _tile(
@@ -204,15 +204,20 @@ class Reading(ABC):
         flat = [x.flatten(-3, -2)[..., kept, :] for x in (output, parts, mass)]
         return (flat[0], flat[1], flat[2]), int(used)
 
-    def _cost(self, pairs: int, cells: int) -> Cost:
-        """Scores and values for every pair read, and the making of the groups; `cells` numbers are held in a buffer."""
+    @property
+    def _grouping(self) -> int:
+        """Multiplications per head for the groups of all levels: the means of queries, keys and values."""
+        return len(self.groups) * self.sequence.n * (2 * self.sequence.d + self.sequence.e)
+
+    def _cost(self, pairs: int, cells: int, kept: int) -> Cost:
+        """Scores and values for every pair read, and the groups; `cells` numbers a buffer, `kept` until the end."""
         h, n, width = self.sequence.h, self.sequence.n, self.sequence.d + self.sequence.e
         size = self.sequence.q.element_size()
         items = self.bases[-1]
         return Cost(
-            multiply_adds=h * (pairs * width + len(self.groups) * n * (width + self.sequence.d)),
+            multiply_adds=h * (pairs * width + self._grouping),
             bytes_moved=h * size * (2 * pairs + (2 * n + 2 * items) * width),
-            bytes_peak=size * (6 * cells + h * items * width),
+            bytes_peak=size * (6 * cells + h * items * width + kept),
         )
 
     def looked(self, query: int) -> int:

@@ -141,7 +141,7 @@ class CoarseReading(DyadicReading):
         ))  # fmt: skip
         return Read(
             output=sum(parts[1:], start=parts[0]), parts=torch.stack(parts) if split else None, mass=gates,
-            cost=self._cost(pairs, cells),
+            cost=self._cost(pairs, cells, sum(x.numel() for x in (*outputs, *sums))),
         )  # fmt: skip
 
     def _level(self, level: int) -> tuple[Float[Tensor, "h G e"], Float[Tensor, "h G"], int, int]:

@@ -29,7 +29,7 @@ class Hierarchical(Mechanism):
     title: ClassVar[str] = "Hierarchical attention"
     idea: ClassVar[str] = "Read the near text token by token and the rest in larger and larger pieces."
     paper: ClassVar[str] = "Yang et al. 2016, HAN; Zhu & Soricut 2021, arXiv:2107.11906"
-    complexity: ClassVar[str] = "(n·s + n²/s)·d"
+    complexity: ClassVar[str] = "n·(s + n/s)·d"
     family: ClassVar[Family] = "by place"
     order: ClassVar[int] = 40
 

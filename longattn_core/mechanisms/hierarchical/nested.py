@@ -80,6 +80,11 @@ class NestedReading(Reading):
         return self.joined == "product" or self.sequence.causal
 
     @property
+    def _grouping(self) -> int:
+        """The means, the scores of each group's own query, and the pooled values."""
+        return len(self.groups) * self.sequence.n * (3 * self.sequence.d + 2 * self.sequence.e)
+
+    @property
     def _firsts(self) -> Int[Tensor, "G"]:
         return self.groups[0].first if self.groups else torch.zeros(1, dtype=torch.int64, device=self.sequence.q.device)
 

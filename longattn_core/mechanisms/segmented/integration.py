@@ -210,7 +210,7 @@ class IntegratedReading(SegmentReading):
             weights=torch.cat([listed.weights[..., 1:], shares * listed.weights[..., :1]], dim=-1),
         )
 
-    def _cost(self, pairs: int, cells: int) -> Cost:
+    def _cost(self, pairs: int, cells: int, kept: int) -> Cost:
         """The second attention on top, computed over all pairs of summaries."""
         h, d, e = self.sequence.h, self.sequence.d, self.sequence.e
         size, count = self.sequence.q.element_size(), self.groups[0].count
@@ -219,7 +219,7 @@ class IntegratedReading(SegmentReading):
             bytes_moved=h * size * 2 * (count**2 + count * (2 * d + e)),
             bytes_peak=0,
         )
-        return super()._cost(pairs, cells) + second
+        return super()._cost(pairs, cells, kept) + second
 
 
 def _log_counts(like: Float[Tensor, "h n d"], counts: Int[Tensor, "B"]) -> Float[Tensor, "P"]:
