@@ -56,6 +56,13 @@ def _widget(name: str, field: FieldInfo) -> Any:
             name, label, list(options), default=str(default), labels=lambda value: _(names.get(value, value)), help=hint
         )
         return options[chosen]
+    if get_origin(annotation) is tuple:
+        (one, *_more) = get_args(annotation)
+        choices = [str(value) for value in get_args(one)]
+        names = extra.get("options", {})
+        return state.choose_many(
+            name, label, choices, default=default, labels=lambda value: _(names.get(value, value)), help=hint
+        )
     low, high = _bounds(field)
     if annotation is int and extra.get("scale", "linear") == "linear" and high - low > 200:
         return state.whole(name, label, least=int(low), most=int(high), default=default, help=hint)

@@ -103,6 +103,19 @@ def choose(
     return known
 
 
+def choose_many(
+    name: str, label: str, options: Sequence[str], *, default: Sequence[str], labels: Callable[[str], str] = str,
+    help: str | None = None,
+) -> tuple[str, ...]:  # fmt: skip
+    """At least one of some choices, as pills; none at all is the default."""
+    value = recall(name, tuple(default), lambda text: tuple(text.split("~")))
+    key = _seed(name, [part for part in value if part in options] or list(default))
+    picked = st.pills(label, options, selection_mode="multi", format_func=labels, key=key, help=help)
+    chosen = tuple(option for option in options if option in picked) or tuple(default)
+    remember(name, chosen, tuple(default))
+    return chosen
+
+
 def switch(name: str, label: str, *, default: bool, help: str | None = None) -> bool:
     """On or off."""
     key = _seed(name, recall(name, default, lambda text: {"1": True, "0": False}[text]))

@@ -223,5 +223,5 @@ def _fit_cost(sequence: Sequence, samples: int, p: int) -> Cost:
     return Cost(
         multiply_adds=h * (samples * n * (d + e) + newton),
         bytes_moved=h * size * (3 * samples * n + n * (d + e)),
-        bytes_peak=3 * size * samples * n + 8 * (2 * (d * p) ** 2 + samples * d * p),
+        bytes_peak=6 * size * samples * n + 8 * (2 * (d * p) ** 2 + samples * d * p),
     )
