@@ -1,0 +1,52 @@
+"""65,536 tokens in under 1.5 GB: every variant of every mechanism that promises less than n², in a process of its own."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from longattn_core import MECHANISMS
+
+TOKENS, MOST_MEGABYTES = 65_536, 1500
+
+PROGRAM = f"""
+import json, resource, sys, torch
+from longattn_core import Sequence, mechanism
+torch.set_num_threads(1)
+source = torch.Generator().manual_seed(0)
+q, k, v = (torch.randn(1, {TOKENS}, 64, generator=source) for _ in range(3))
+for causal in (True, False):
+    sequence = Sequence(q=q, k=k, v=v, causal=causal)
+    setting = mechanism(sys.argv[1], **json.loads(sys.argv[2]))
+    if setting.refuses(sequence) is None:
+        break
+else:
+    sys.exit("refused")
+with torch.inference_mode():
+    attended = setting.attend(sequence)
+    rows = attended.rows([0, 40_000, {TOKENS - 1}])
+implied = rows @ v + (0 if attended.offset is None else attended.offset[:, [0, 40_000, {TOKENS - 1}]])
+error = float((implied - attended.output[:, [0, 40_000, {TOKENS - 1}]]).abs().max())
+print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, error]))
+"""
+
+LONG = [
+    setting
+    for kind in MECHANISMS.values()
+    if not kind.quadratic
+    for setting in kind.variants()
+    if not (kind.key == "low_rank" and setting.model_dump()["variant"] == "svd")  # an oracle of n³, by its own word
+]
+
+
+@pytest.mark.parametrize("setting", LONG, ids=lambda s: f"{s.key} {s.label}")
+def test_long_sequences_fit_in_memory(setting):
+    dials = json.dumps(setting.model_dump(mode="json"))
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, setting.key, dials], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    megabytes, error = json.loads(done.stdout)
+    assert megabytes < MOST_MEGABYTES
+    assert error < 2e-4
