@@ -528,6 +528,8 @@ class Mechanism(BaseModel, ABC):
     family: ClassVar[Family]
     order: ClassVar[int]
     """Where it stands when mechanisms are listed side by side."""
+    causal_note: ClassVar[str] = ""
+    """How it keeps from seeing the future, where that needs saying."""
     quadratic: ClassVar[bool] = False
     """True when the output costs n² whatever the dials: no long sequence is asked of it."""
     approximates: ClassVar[bool] = True

@@ -36,7 +36,6 @@ from longattn_core.language_model.model import (
     load_language_model,
     repeat_groups,
 )
-from longattn_core.language_model.rotary import rotary_frequencies, rotate, unrotate
 from longattn_core.language_model.tokenizer import TextTokenizer, load_tokenizer
 from longattn_core.language_model.weights import (
     WeightsMissing,
@@ -46,6 +45,7 @@ from longattn_core.language_model.weights import (
     weights_available,
     weights_fingerprint,
 )
+from longattn_core.numerics.rotary import rotary_frequencies, rotate, unrotate
 
 TINY = ModelConfig(
     vocabulary=96, width=24, hidden=40, layers=2, heads=6, key_value_heads=2, context=64, rotary_base=1e4, epsilon=1e-5
@@ -379,9 +379,9 @@ def test_unrotate_takes_off_what_rotate_put_on(dtype: torch.dtype, tolerance: fl
 
 
 def test_rotary_widths_that_do_not_fit() -> None:
-    with pytest.raises(ValueError, match="width 6, but 4 frequencies"):
+    with pytest.raises(ValueError, match="4 frequencies turn 8 channels, found 6"):
         rotate(torch.zeros(1, 6), torch.tensor([0]), rotary_frequencies(8, 1e4))
-    with pytest.raises(ValueError, match="head_width is 7"):
+    with pytest.raises(ValueError, match="must be even, found 7"):
         rotary_frequencies(7, 1e4)
 
 

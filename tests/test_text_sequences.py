@@ -12,9 +12,9 @@ from torch.testing import assert_close
 from longattn_core.contracts import Levels, Sequence, exact_rows
 from longattn_core.language_model import weights as weights_module
 from longattn_core.language_model.model import load_language_model
-from longattn_core.language_model.rotary import unrotate
 from longattn_core.language_model.tokenizer import load_tokenizer
 from longattn_core.language_model.weights import WeightsMissing
+from longattn_core.numerics.rotary import unrotate
 from longattn_core.sequences.levels import paragraph_starts, sentence_starts, text_levels
 from longattn_core.sequences.samples import Sample, sample_text, samples
 from longattn_core.sequences.text import text_sequence

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from longattn_core.language_model.config import ModelConfig
-from longattn_core.language_model.rotary import rotary_frequencies, rotate
 from longattn_core.language_model.weights import converted_weights, load_tensors
+from longattn_core.numerics.rotary import rotary_frequencies, rotate
 
 __all__ = ["Attention", "Captured", "LanguageModel", "exact_attention", "load_language_model", "repeat_groups"]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -160,23 +161,24 @@ class Reading(ABC):
         sequence = self.sequence
         first, stop = self.tiles()
         tall, count = int((stop - first).max()), len(self.shared(sequence.n - 1))
-        cells = tall * (self.widest + count) + self.widest * (sequence.d + sequence.e)
+        cells = tall * (self.widest + count) + (tall + self.widest) * (sequence.d + sequence.e)
         step = max(1, STREAM_CELLS // (sequence.h * cells))
-        done: list[tuple[Tensor, Tensor, Tensor]] = []
         pairs = 0
-        for start in range(0, len(first), step):
-            part, read = self._tile(first[start : start + step], stop[start : start + step], split)
-            done.append(part)
-            pairs += read
-        output, parts, mass = (torch.cat(x, dim=-2) for x in zip(*done, strict=True))
+
+        def tiles() -> Iterator[tuple[Tensor, ...]]:
+            nonlocal pairs
+            for start in range(0, len(first), step):
+                found, read = self._tile(first[start : start + step], stop[start : start + step], split)
+                pairs += read
+                yield found
+
+        output, parts, mass = laid_out(tiles(), sequence.n)
         return Read(
             output=output, parts=parts if split else None, mass=mass,
             cost=self._cost(pairs, min(step, len(first)) * sequence.h * cells, parts.numel()),
         )  # fmt: skip
 
-    def _tile(
-        self, first: Int[Tensor, "b"], stop: Int[Tensor, "b"], split: bool
-    ) -> tuple[tuple[Tensor, Tensor, Tensor], int]:
+    def _tile(self, first: Int[Tensor, "b"], stop: Int[Tensor, "b"], split: bool) -> tuple[tuple[Tensor, ...], int]:
         """Output, parts and masses of the queries of some tiles, and how many scores were asked for."""
         v, levels = self.values, len(self.groups) + 1
         queries = spans(first, stop)
@@ -201,8 +203,7 @@ class Reading(ABC):
         kept = (queries >= 0).flatten()
         # Counted as computed: a causal diagonal inside a tile is computed and then masked.
         used = (queries >= 0).sum(-1) @ ((listed >= 0).sum(-1) + len(shared))
-        flat = [x.flatten(-3, -2)[..., kept, :] for x in (output, parts, mass)]
-        return (flat[0], flat[1], flat[2]), int(used)
+        return tuple(x.flatten(-3, -2)[..., kept, :] for x in (output, parts, mass)), int(used)
 
     @property
     def _grouping(self) -> int:
@@ -283,6 +284,26 @@ def _stacked(found: list[Entries]) -> Entries:
         keys=torch.cat([pad(part.keys, (0, widest - part.keys.shape[2]), value=-1) for part in found], dim=1),
         weights=torch.cat([pad(part.weights, (0, widest - part.weights.shape[2])) for part in found], dim=1),
     )
+
+
+def laid_out(pieces: Iterable[tuple[Tensor, ...]], total: int) -> tuple[Tensor, ...]:
+    """Pieces one behind another along the last axis but one, `total` long together; each item holds one piece of each result.
+
+    Written into place unless gradients are asked for: small results kept between large buffers would leave the
+    allocator with holes that the next buffer does not fit into.
+    """
+    whole: tuple[Tensor, ...] = ()
+    kept: list[tuple[Tensor, ...]] = []
+    at = 0
+    for piece in pieces:
+        if any(x.requires_grad for x in piece):
+            kept.append(piece)
+            continue
+        whole = whole or tuple(x.new_empty(*x.shape[:-2], total, x.shape[-1]) for x in piece)
+        for target, part in zip(whole, piece, strict=True):
+            target[..., at : at + part.shape[-2], :] = part
+        at += piece[0].shape[-2]
+    return tuple(torch.cat(x, dim=-2) for x in zip(*kept, strict=True)) if kept else whole
 
 
 def cut_tiles(starts: Int[Tensor, "B"], n: int) -> tuple[Int[Tensor, "t"], Int[Tensor, "t"]]:

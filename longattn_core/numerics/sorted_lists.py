@@ -69,12 +69,7 @@ class SortedLists:
         self,
         p: int,
         queries: Int[Tensor, "g r"],
-        keys: Int[
-            Tensor,
-            (
-                g  # r c
-            ),
-        ],
+        keys: Int[Tensor, "g #r c"],
         heads: Int[Tensor, "g"],
     ) -> Bool[Tensor, "g r c"]:
         """Whether each pair lies in the stretch of list p. Cost g·r·c."""

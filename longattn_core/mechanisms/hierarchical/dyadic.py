@@ -20,6 +20,7 @@ it and all of them O(n·w·d). That mean knows its neighbours' future: h1d reads
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,7 +30,7 @@ from torch import Tensor
 
 from longattn_core.contracts import STREAM_CELLS, Sequence
 from longattn_core.numerics.groups import Groups, mean_groups
-from longattn_core.numerics.readings import Read, Reading, cut_tiles, spans
+from longattn_core.numerics.readings import Read, Reading, cut_tiles, laid_out, spans
 from longattn_core.numerics.softmax import masked_softmax, softmax_and_lse
 
 FAR = ((-2, 2, 3), (-3, -2, 2))
@@ -136,11 +137,11 @@ class CoarseReading(DyadicReading):
             pairs, cells = pairs + used, max(cells, held)
         lse = torch.stack(sums, dim=-1)
         gates = masked_softmax(lse, (lse > -math.inf) & self.sequence.real[:, None])
-        parts = (gates[..., [0]] * outputs[0], *(
-            gates[..., [i + 1]] * outputs[i + 1][:, groups.of] for i, groups in enumerate(self.groups)
-        ))  # fmt: skip
+        near = gates[..., [0]] * outputs[0]
+        far = (gates[..., [i + 1]] * outputs[i + 1][:, groups.of] for i, groups in enumerate(self.groups))
+        parts = torch.stack([near, *far]) if split else None
         return Read(
-            output=sum(parts[1:], start=parts[0]), parts=torch.stack(parts) if split else None, mass=gates,
+            output=sum(far, start=near) if parts is None else parts.sum(0), parts=parts, mass=gates,
             cost=self._cost(pairs, cells, sum(x.numel() for x in (*outputs, *sums))),
         )  # fmt: skip
 
@@ -152,19 +153,24 @@ class CoarseReading(DyadicReading):
         first, stop = cut_tiles(torch.arange(0, count, width, device=device), count)
         tall = int((stop - first).max())
         wide = min(3 * width, count)
-        cells = tall * wide + wide * (sequence.d + sequence.e)
+        cells = tall * wide + (tall + wide) * (sequence.d + sequence.e)
         step = max(1, STREAM_CELLS // (sequence.h * cells))
-        outputs, sums, used = [], [], 0
-        for start in range(0, len(first), step):
-            low, high = first[start : start + step], stop[start : start + step]
-            listed = self.near(low, high) if level == 0 else self.far(level, low << level)
-            queries = spans(low, high)
-            q = self.queries[:, self.bases[level] + queries.clamp_min(0)] / math.sqrt(sequence.d)
-            scores = q @ self.keys[:, listed.clamp_min(0)].mT + self.bias[listed.clamp_min(0)][:, None]
-            read = ((listed >= 0) & self.alive[listed.clamp_min(0)])[:, None].expand_as(scores)
-            weights, lse = softmax_and_lse(scores, read)
-            kept = (queries >= 0).flatten()
-            outputs.append((weights @ self.values[:, listed.clamp_min(0)]).flatten(1, 2)[:, kept])
-            sums.append(lse.flatten(1, 2)[:, kept])
-            used += int((queries >= 0).sum(-1) @ (listed >= 0).sum(-1))
-        return torch.cat(outputs, dim=1), torch.cat(sums, dim=1), used, min(step, len(first)) * sequence.h * cells
+        used = 0
+
+        def tiles() -> Iterator[tuple[Tensor, ...]]:
+            nonlocal used
+            for start in range(0, len(first), step):
+                low, high = first[start : start + step], stop[start : start + step]
+                listed = self.near(low, high) if level == 0 else self.far(level, low << level)
+                queries = spans(low, high)
+                q = self.queries[:, self.bases[level] + queries.clamp_min(0)] / math.sqrt(sequence.d)
+                scores = q @ self.keys[:, listed.clamp_min(0)].mT + self.bias[listed.clamp_min(0)][:, None]
+                read = ((listed >= 0) & self.alive[listed.clamp_min(0)])[:, None].expand_as(scores)
+                weights, lse = softmax_and_lse(scores, read)
+                kept = (queries >= 0).flatten()
+                used += int((queries >= 0).sum(-1) @ (listed >= 0).sum(-1))
+                output = (weights @ self.values[:, listed.clamp_min(0)]).flatten(1, 2)
+                yield output[:, kept], lse.flatten(1, 2)[:, kept, None]
+
+        output, lse = laid_out(tiles(), count)
+        return output, lse.squeeze(-1), used, min(step, len(first)) * sequence.h * cells

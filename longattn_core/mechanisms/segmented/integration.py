@@ -18,6 +18,7 @@ A summary counts as one key, or as its tokens: then ln N_c is added to the score
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,7 +28,7 @@ from torch import Tensor
 
 from longattn_core.contracts import Cost, row_chunks
 from longattn_core.numerics.maps import Entries
-from longattn_core.numerics.readings import Reading, cut_tiles, spans
+from longattn_core.numerics.readings import Reading, cut_tiles, laid_out, spans
 from longattn_core.numerics.softmax import masked_softmax
 
 
@@ -151,14 +152,17 @@ class IntegratedReading(SegmentReading):
     def integrated(self) -> tuple[Float[Tensor, "h B d"], Float[Tensor, "h B e"], Int[Tensor, "B"]]:
         """K̂, V̂ and for how many tokens each stands. Cost: B²·(2d + e), in chunks."""
         summaries, every = self.groups[0], torch.arange(self.sequence.h, device=self.starts.device)
-        k, v, stands = [], [], []
-        for rows in row_chunks(summaries.count, summaries.count * self.sequence.h):
-            segments = torch.arange(rows.start, rows.stop, device=self.starts.device)
-            share = self.integration(segments, every)
-            k.append(share @ summaries.k)
-            v.append(share @ summaries.v)
-            stands.append((self.context(segments) * summaries.size).sum(-1))
-        return torch.cat(k, dim=1), torch.cat(v, dim=1), torch.cat(stands)
+        sizes = summaries.size
+
+        def chunks() -> Iterator[tuple[Tensor, ...]]:
+            for rows in row_chunks(summaries.count, summaries.count * self.sequence.h):
+                segments = torch.arange(rows.start, rows.stop, device=self.starts.device)
+                share = self.integration(segments, every)
+                yield share @ summaries.k, share @ summaries.v
+
+        k, v = laid_out(chunks(), summaries.count)
+        before = sizes.cumsum(0) - sizes
+        return k, v, before if self.sequence.causal else sizes.sum() - sizes
 
     @cached_property
     def keys(self) -> Float[Tensor, "h P d"]:
