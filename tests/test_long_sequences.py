@@ -27,7 +27,8 @@ with torch.inference_mode():
     attended = setting.attend(sequence)
     rows = attended.rows([0, 40_000, {TOKENS - 1}])
 implied = rows @ v + (0 if attended.offset is None else attended.offset[:, [0, 40_000, {TOKENS - 1}]])
-error = float((implied - attended.output[:, [0, 40_000, {TOKENS - 1}]]).abs().max())
+output = attended.output[:, [0, 40_000, {TOKENS - 1}]]
+error = float((implied - output).norm() / output.norm())
 print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, error]))
 """
 
@@ -49,4 +50,4 @@ def test_long_sequences_fit_in_memory(setting):
     assert done.returncode == 0, done.stderr[-2000:]
     megabytes, error = json.loads(done.stdout)
     assert megabytes < MOST_MEGABYTES
-    assert error < 2e-4
+    assert error < 1e-4  # relative; single precision over 65,536 terms
