@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import subprocess
 import sys
 from collections.abc import Sequence as Collection
@@ -20,6 +19,7 @@ from time import perf_counter
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from benchmarks.memory import peak_megabytes as held_megabytes
 from longattn_core import Sequence
 from longattn_core.contracts import Mechanism
 from longattn_core.registry import mechanism, mechanisms
@@ -80,10 +80,10 @@ def peak_megabytes(setting: Mechanism, n: int) -> float:
 def _peak(argument: str) -> None:
     content = json.loads(argument)
     setting, sequence = mechanism(content["key"], **content["dials"]), heads(content["n"])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = held_megabytes()
     with torch.inference_mode():
         setting.attend(sequence)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(held_megabytes() - before)
 
 
 def main() -> None:

@@ -11,7 +11,8 @@ from longattn_core import MECHANISMS
 TOKENS, MOST_MEGABYTES = 65_536, 1500
 
 PROGRAM = f"""
-import json, resource, sys, torch
+import json, sys, torch
+from benchmarks.memory import peak_megabytes
 from longattn_core import Sequence, mechanism
 torch.set_num_threads(1)
 source = torch.Generator().manual_seed(0)
@@ -29,7 +30,7 @@ with torch.inference_mode():
 implied = rows @ v + (0 if attended.offset is None else attended.offset[:, [0, 40_000, {TOKENS - 1}]])
 output = attended.output[:, [0, 40_000, {TOKENS - 1}]]
 error = float((implied - output).norm() / output.norm())
-print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, error]))
+print(json.dumps([peak_megabytes(), error]))
 """
 
 LONG = [
