@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from longattn_core.contracts import Cost, Mechanism, Sequence
 from longattn_core.measures.sampling import Unavailable
+from longattn_core.numerics.softmax import exact_cost
 
 __all__ = ["CostPoint", "cost_curve", "doublings", "exact_cost", "growth", "key_value_bytes", "pays_from"]
 
@@ -35,19 +36,6 @@ def cost_curve(mechanism: Mechanism, sequence: Sequence, lengths: Collection[int
         cost = mechanism.attend(prefix).cost if refusal is None else Unavailable(reason=refusal)
         points.append(CostPoint(n=n, cost=cost))
     return tuple(points)
-
-
-def exact_cost(*, heads: int, n: int, d: int, e: int, causal: bool, number_bytes: int = 4) -> Cost:
-    """Exact attention by formula: pairs·(d + e) multiply-adds a head, n(n + 1)/2 pairs under a causal mask, else n².
-
-    Bytes moved: inputs and output once, each score written and read once; the peak is that of streaming in blocks.
-    """
-    pairs = n * (n + 1) // 2 if causal else n * n
-    return Cost(
-        multiply_adds=heads * pairs * (d + e),
-        bytes_moved=heads * number_bytes * (2 * n * (d + e) + 2 * pairs),
-        bytes_peak=number_bytes * min(heads * n * n, 1 << 23),
-    )
 
 
 def doublings(longest: int, *, start: int = 64) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from longattn_core.contracts import Attended, Cost, Explanation, Family, Mechanism, Sequence, dial
 from longattn_core.numerics.maps import ScoredMap
-from longattn_core.numerics.softmax import streaming_attention
+from longattn_core.numerics.softmax import exact_cost, streaming_attention
 
 
 class ExactReason(StrEnum):
@@ -149,11 +149,7 @@ class Exact(Mechanism):
 
 
 def _cost(sequence: Sequence) -> Cost:
-    h, n, d, e = sequence.h, sequence.n, sequence.d, sequence.e
-    pairs = n * (n + 1) // 2 if sequence.causal else n * n
-    size = sequence.q.element_size()
-    return Cost(
-        multiply_adds=h * pairs * (d + e),
-        bytes_moved=h * size * (2 * n * (d + e) + 2 * pairs),
-        bytes_peak=size * min(h * n * n, 2 * (1 << 22)),
-    )
+    return exact_cost(
+        heads=sequence.h, n=sequence.n, d=sequence.d, e=sequence.e, causal=sequence.causal,
+        number_bytes=sequence.q.element_size(),
+    )  # fmt: skip

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from longattn_core.contracts import Sequence, row_chunks
+from longattn_core.contracts import Cost, Sequence, row_chunks
 
 
 def masked_softmax(scores: Float[Tensor, "*b c"], mask: Bool[Tensor, "*b c"]) -> Float[Tensor, "*b c"]:
@@ -51,3 +51,16 @@ def streaming_attention(sequence: Sequence) -> Float[Tensor, "h n e"]:
         mask = sequence.allowed(index)[:, visible]
         parts.append(masked_softmax(scores, mask.expand_as(scores)) @ sequence.v[:, visible])
     return torch.cat(parts, dim=1)
+
+
+def exact_cost(*, heads: int, n: int, d: int, e: int, causal: bool, number_bytes: int = 4) -> Cost:
+    """Exact attention by formula: pairs·(d + e) multiply-adds a head, n(n + 1)/2 pairs under a causal mask, else n².
+
+    Bytes moved: inputs and output once, each score written and read once; the peak is that of streaming in blocks.
+    """
+    pairs = n * (n + 1) // 2 if causal else n * n
+    return Cost(
+        multiply_adds=heads * pairs * (d + e),
+        bytes_moved=heads * number_bytes * (2 * n * (d + e) + 2 * pairs),
+        bytes_peak=number_bytes * min(heads * n * n, 1 << 23),
+    )

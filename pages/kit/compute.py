@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TypeVar
 
 from longattn_core.studies.once import Once
 from longattn_core.studies.study import Progress, Result, Study
-
-S = TypeVar("S", bound=Study)
 
 _results: Once[Result] = Once(size=256)
 _places = threading.BoundedSemaphore(os.cpu_count() or 1)

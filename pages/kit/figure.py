@@ -13,8 +13,6 @@ from longattn_core.export.images import chart_to_png, chart_to_svg
 from longattn_core.studies.study import Result
 from pages.kit.words import _
 
-Chart = Callable[[], object]
-
 
 def figure_menu(
     name: str, result: Result, *, chart: Callable[[], object], table: Callable[[], pd.DataFrame],
