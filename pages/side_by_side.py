@@ -10,7 +10,7 @@ from pages.kit.maps_panel import maps_panel
 from pages.kit.page import page
 from pages.kit.words import _, prose
 
-with page() as here:
+with page("side_by_side") as here:
     comparison = hero(here)
     if not here.presenting and comparison is not None:
         st.subheader(_("Every query at once"), anchor="maps")

@@ -10,7 +10,7 @@ from longattn_core import MECHANISMS
 from longattn_core.sequences.synthetic import KINDS
 from pages.kit import controls, state
 from pages.kit.hero import judge, row_key
-from pages.kit.words import _sections, data, escaped, prose
+from pages.kit.words import data, escaped, prose, sections
 
 ROOT = Path(__file__).parents[1]
 SMALL = {"source": "synthetic", "kind": "gaussian", "syn.gaussian.n": "64", "keys": "16"}
@@ -212,7 +212,7 @@ def test_every_page_has_its_entry_in_the_menu():
 
 
 def test_prose_has_every_section_and_place():
-    assert {"question", "answer_strong", "answer_spread", "answer_alone", "revealed"} <= set(_sections("side_by_side"))
+    assert {"question", "answer_strong", "answer_spread", "answer_alone", "revealed"} <= set(sections("side_by_side"))
     with pytest.raises(KeyError):
         prose("side_by_side", "answer_strong", share=1)
 

@@ -1,7 +1,7 @@
 // The attention map: cells on a canvas, with a cross-hair, zoom, and maps that move together.
 // Positions are tokens of the whole map throughout; a layer knows which of them its cells join.
 
-const LINK = 'longattn:link', GUTTER = 38, instances = new WeakMap();
+const GUTTER = 38, instances = new WeakMap();
 
 class Layer {
   constructor(head, planes) {
@@ -394,7 +394,8 @@ class AttentionMap {
     if (full[0] !== this.head.full[0] || full[1] !== this.head.full[1]) return;
     this.cur = cur;
     this.lock = lock;
-    const moved = Object.keys(view).some(side => view[side] !== this.view[side]);
+    // The text points too, and has no view of its own.
+    const moved = view && Object.keys(view).some(side => view[side] !== this.view[side]);
     if (!moved) return void this.drawCross();
     this.view = { ...view };
     this.soon();

@@ -1,5 +1,8 @@
-// What the attention map and the ribbons share: reading the bytes, colours, words. Prepended to each of them.
+// What the browser parts share: reading the bytes, colours, words. Prepended to each of them.
 // Tokens are what a visitor typed: they reach the page through textContent and fillText alone, never as markup.
+
+// Maps and texts with one `link` share what is pointed at.
+const LINK = 'longattn:link';
 
 const BELOW = 253, FUTURE = 254, NEVER = 255, TOP_LEVEL = 252, FINEST = 253 * 256 - 1;
 

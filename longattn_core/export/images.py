@@ -8,6 +8,7 @@ one that points outside of itself is refused.
 import importlib.util
 import json
 import re
+import shutil
 from typing import Any, Literal, get_args
 
 Format = Literal["svg", "png", "pdf"]
@@ -65,6 +66,12 @@ def chart_to_pdf(chart: Any) -> bytes:
     import vl_convert
 
     return bytes(vl_convert.svg_to_pdf(chart_to_svg(chart)))
+
+
+def plotly_images() -> bool:
+    """Whether Plotly figures can be made into pictures here: the package kaleido and a Chromium are both found."""
+    browsers = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    return importlib.util.find_spec("kaleido") is not None and any(map(shutil.which, browsers))
 
 
 def figure_to_image(figure: Any, format: Format, *, scale: float = 2.0) -> bytes:

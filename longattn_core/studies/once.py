@@ -40,3 +40,8 @@ class Once(Generic[T]):
                 with self._guard:
                     self._making.pop(name, None)
             return made
+
+    def known(self, name: str) -> T | None:
+        """The result of this name if it is kept; nothing is made."""
+        with self._guard:
+            return self._kept.get(name)

@@ -3,46 +3,86 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, get_args, get_origin
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import streamlit as st
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from streamlit.delta_generator import DeltaGenerator
 
+from longattn_core.contracts import Mechanism
+from longattn_core.registry import mechanisms
 from pages.kit import state
 from pages.kit.words import _
 
+if TYPE_CHECKING:
+    from pages.kit.page import Page
 
-def dials(kind: type[BaseModel], prefix: str, *, skip: frozenset[str] = frozenset(), columns: int = 1) -> BaseModel:
+
+def dials(
+    kind: type[BaseModel], prefix: str, *, skip: frozenset[str] = frozenset(), columns: int = 1, start: BaseModel | None = None
+) -> BaseModel:  # fmt: skip
     """Draw a widget for every field that matters at the present choices, and give the validated model.
 
-    A value that came in from a link is checked by the model itself; one that it refuses is shown as a sentence and the
-    default stands in its place.
+    `start` holds the values of a visitor who has chosen nothing; without it the model's own defaults stand. A value
+    that came in from a link is checked by the model itself; one that it refuses is shown as a sentence and the default
+    stands in its place.
     """
-    values: dict[str, Any] = {}
     places = st.columns(columns) if columns > 1 else [st.container()]
+    return _drawn(kind, prefix, start, lambda name, drawn: None if name in skip else places[drawn % columns])
+
+
+def mechanism_dials(here: Page, key: str, *, row: Sequence[str] = (), default: Mechanism | None = None) -> Mechanism:
+    """The dials of the page's mechanism: at most three named ones in the row above the picture, all others one press away.
+
+    `default` is the setting that the page begins with. The values live in the state under `m.<key>.<dial>`, as they do
+    on the page that compares all mechanisms.
+    """
+    kind = mechanisms()[key]
+    if len(row) > 3 or any(name not in kind.model_fields for name in row):
+        raise ValueError(f"at most three dials of {key} stand in the row, found {list(row)}")
+    with here.dials:
+        left, right = st.columns([9, 2], vertical_alignment="bottom")
+        # Side by side, and without a hole where a dial has no meaning at the present choices.
+        line = left.container(horizontal=True, vertical_alignment="bottom")
+        with right:
+            more = st.popover(_("More dials"), width="stretch")
+        places = dict.fromkeys(row, line)
+        built = _drawn(kind, f"m.{key}", default, lambda name, _drawn: places.get(name, more))
+    assert isinstance(built, Mechanism)
+    return built
+
+
+def _drawn(
+    kind: type[BaseModel], prefix: str, start: BaseModel | None,
+    place_of: Callable[[str, int], DeltaGenerator | None],
+) -> BaseModel:  # fmt: skip
+    begin = kind() if start is None else start
+    values: dict[str, Any] = {}
     drawn = 0
     for name, field in kind.model_fields.items():
-        if name in skip or not _matters(field, values, kind):
+        place = place_of(name, drawn)
+        if place is None or not _matters(field, values, begin):
             continue
-        with places[drawn % columns]:
-            values[name] = _widget(f"{prefix}.{name}", field)
+        with place:
+            values[name] = _widget(f"{prefix}.{name}", field, getattr(begin, name))
         drawn += 1
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         st.error(f"{'.'.join(map(str, first['loc'])) or kind.__name__}: {first['msg']}.")
-        return kind()
+        return begin
 
 
-def _matters(field: FieldInfo, values: dict[str, Any], kind: type[BaseModel]) -> bool:
+def _matters(field: FieldInfo, values: dict[str, Any], begin: BaseModel) -> bool:
     conditions = _extra(field).get("when", {})
-    return all(values.get(other, kind.model_fields[other].default) in allowed for other, allowed in conditions.items())
+    return all(values.get(other, getattr(begin, other)) in allowed for other, allowed in conditions.items())
 
 
-def _widget(name: str, field: FieldInfo) -> Any:
-    extra, annotation, default = _extra(field), field.annotation, field.default
+def _widget(name: str, field: FieldInfo, default: Any) -> Any:
+    extra, annotation = _extra(field), field.annotation
     symbol = extra.get("symbol", "")
     title = _(field.title or name.rpartition(".")[2])
     label = title if not symbol or title.endswith(symbol) else f"{title} {symbol}"

@@ -9,11 +9,12 @@ import pandas as pd
 import streamlit as st
 
 from longattn_core.contracts import Mechanism
-from longattn_core.export.images import chart_to_png, chart_to_svg
+from longattn_core.export.images import image, plotly_images
 from longattn_core.studies.study import Result
 from pages.kit.words import _
 
 
+@st.fragment
 def figure_menu(
     name: str, result: Result, *, chart: Callable[[], object], table: Callable[[], pd.DataFrame],
     caption: str, shown: type[Mechanism] | None = None,
@@ -21,13 +22,17 @@ def figure_menu(
     """The ⋯ menu of a figure: SVG, PNG, CSV (units in the headings), the study as JSON, three lines of Python, a
     caption, and, where one mechanism is shown, its paper and the code that ran.
 
-    `chart` and `table` are called only when a file is asked for.
+    `chart` and `table` are called only when a file is asked for, and the menu is filled only when it is opened.
     """
-    with st.popover("⋯", help=_("Take this figure home: picture, data, study, code"), key=f"menu of {name}"):
+    menu = st.popover(
+        "⋯", help=_("Take this figure home: picture, data, study, code"), key=f"menu of {name}", on_change="rerun"
+    )
+    if not menu.open:
+        return
+    with menu:
         row = st.container(horizontal=True)
         with row:
-            _download("SVG", name, "svg", "image/svg+xml", lambda: chart_to_svg(chart()))
-            _download("PNG", name, "png", "image/png", lambda: chart_to_png(chart()))
+            _pictures(name, chart)
             _download("CSV", name, "csv", "text/csv", lambda: csv_with_units(table()))
             _download(_("Study"), name, "json", "application/json", result.study.to_json)
         st.caption(_("The same figure's numbers, in three lines of Python"))
@@ -38,6 +43,17 @@ def figure_menu(
             st.caption(f"{_('Source')}: {shown.paper}")
             with st.expander(_("The code that ran")):
                 st.code(inspect.getsource(inspect.getmodule(shown) or shown), language="python")
+
+
+def _pictures(name: str, chart: Callable[[], object]) -> None:
+    """SVG and PNG; a Plotly figure, whose pictures need a browser on the server, goes out as a page of its own too."""
+    drawn = chart()
+    if hasattr(drawn, "to_html"):
+        _download("HTML", name, "html", "text/html", lambda: drawn.to_html(include_plotlyjs=True))
+        if not plotly_images():
+            return
+    _download("SVG", name, "svg", "image/svg+xml", lambda: image(drawn, "svg"))
+    _download("PNG", name, "png", "image/png", lambda: image(drawn, "png"))
 
 
 def csv_with_units(table: pd.DataFrame) -> str:

@@ -26,8 +26,8 @@ UNMASKED = "unmasked reading: the model never saw this"
 
 def hero(here: Page) -> Result | None:
     """Title, answer, dial, ribbons, reveal. Gives the comparison, for what stands below."""
-    head = st.container()
-    dial_row = st.container(horizontal=True, vertical_alignment="bottom", key="hero-dials")
+    head = here.top
+    dial_row = here.dials.container(horizontal=True, vertical_alignment="bottom", key="hero-dials")
     n = here.tokens
     with dial_row:
         keys = _keys(n)

@@ -31,24 +31,31 @@ def maps_panel(here: Page, default: str = "lsh") -> None:
     """Choose a mechanism and its dials; draw the maps; answer the click."""
     kinds = mechanisms()
     names = [key for key in kinds if key != "exact"]
-    row = st.columns([2, 1, 1], vertical_alignment="bottom")
+    key = state.choose("map", _("Mechanism"), names, default=default, labels=lambda name: _(kinds[name].title))
+    with st.expander(_("Dials of this mechanism"), expanded=state.recall("dials", False, lambda text: text == "1")):
+        st.caption(_(kinds[key].idea))
+        mechanism = dials(kinds[key], f"m.{key}", columns=3)
+    assert isinstance(mechanism, Mechanism)
+    maps_card(here, mechanism)
+
+
+def maps_card(here: Page, mechanism: Mechanism) -> None:
+    """Exact attention, the mechanism, and the signed difference under one cross-hair; a click asks why.
+
+    The choice of scale and of what a cell shows stands above the maps and is kept for all pages.
+    """
+    row = st.columns(2, vertical_alignment="bottom")
     with row[0]:
-        key = state.choose("map", _("Mechanism"), names, default=default, labels=lambda name: _(kinds[name].title))
-    with row[1]:
         scale = state.choose(
             "scale", _("Colour scale"), ["log", "linear"], default="log", style="segments",
             labels={"log": _("logarithmic"), "linear": _("linear")}.__getitem__,
         )  # fmt: skip
-    with row[2]:
+    with row[1]:
         reduce = state.choose(
             "reduce", _("A cell shows"), ["max", "mean"], default="max", style="segments",
             labels={"max": _("the largest"), "mean": _("the mean")}.__getitem__,
             help=_("Where one cell of the picture stands for several pairs: their largest weight, or their mean."),
         )  # fmt: skip
-    with st.expander(_("Dials of this mechanism"), expanded=state.recall("dials", False, lambda text: text == "1")):
-        st.caption(_(kinds[key].idea))
-        mechanism = dials(kinds[key], f"m.{key}", columns=3)
-    assert isinstance(mechanism, Mechanism)
     n = here.tokens
     view = view_of("map of exact", full=(n, n))
     window, _shape = window_for(view, full=(n, n), cells=CELLS)

@@ -22,17 +22,16 @@ def navigation() -> Page:
     st.session_state[_FRAMED] = True
     entries = data("prose/en/menu.json")
     names = sorted((path.stem for path in _PAGES.glob("[a-z]*.py")), key=lambda name: entries[name]["order"])
-    return st.navigation(
-        [
-            st.Page(
-                _PAGES / f"{name}.py",
-                title=_(entries[name]["title"]),
-                url_path=None if name == HOME else name,
-                default=name == HOME,
-            )
-            for name in names
-        ]
-    )
+    sections: dict[str, list[Page]] = {}
+    for name in names:
+        made = st.Page(
+            _PAGES / f"{name}.py",
+            title=_(entries[name]["title"]),
+            url_path=None if name == HOME else name,
+            default=name == HOME,
+        )
+        sections.setdefault(_(entries[name]["section"]) if entries[name]["section"] else "", []).append(made)
+    return st.navigation(sections)
 
 
 def guard() -> None:

@@ -12,18 +12,23 @@ from longattn_core.language_model.weights import WeightsMissing
 from longattn_core.registry import mechanisms
 from longattn_core.studies.study import sequence_of
 from pages.kit import state
-from pages.kit.inputs import Source, input_bar
+from pages.kit.inputs import Inputs, Source, input_bar
 from pages.kit.menu import guard
 from pages.kit.words import ASSETS
 
 
 @contextmanager
-def page() -> Iterator[Page]:
-    """Frame a page: `with page() as here:`. A sentence that the core raises is shown in the page's place."""
+def page(name: str, given: Inputs | None = None) -> Iterator[Page]:
+    """Frame a page: `with page("lsh", Inputs(head="14.3")) as here:`.
+
+    `name` is the file's, and that of its prose, lessons and state. A sentence that the core raises is shown in the
+    place of what could not be drawn.
+    """
     guard()
+    state.enter(name)
     presenting = state.recall("present", False, lambda text: {"1": True}[text])
     st.html(ASSETS / "css" / ("present.css" if presenting else "page.css"))
-    here = Page(input_bar(), presenting)
+    here = Page(name, input_bar(given or Inputs()), presenting)
     try:
         yield here
     except (ValueError, WeightsMissing) as error:
@@ -33,11 +38,18 @@ def page() -> Iterator[Page]:
 
 
 class Page:
-    """The sequence's source, and the look of this run."""
+    """The page's name, the sequence's source, the look of this run, and the places above the picture.
 
-    def __init__(self, source: Source, presenting: bool) -> None:
+    `top` holds question and answer, `dials` the row of dials: both stand above the picture, although what stands in
+    the answer is known only behind the dials. On a phone the dials come below the picture.
+    """
+
+    def __init__(self, name: str, source: Source, presenting: bool) -> None:
+        self.name = name
         self.source = source
         self.presenting = presenting
+        self.top = st.container(key="page-top")
+        self.dials = st.container(key="page-dials")
         guests = tuple((kind.key, kind.family) for kind in mechanisms().values())
         self.theme = Theme(
             mode="dark" if st.context.theme.type == "dark" else "light", presenting=presenting, guests=guests

@@ -9,7 +9,7 @@ anybody may have written: each value is read by the parser of the one who asks f
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import streamlit as st
@@ -17,6 +17,7 @@ import streamlit as st
 T = TypeVar("T")
 
 _STATE = "_laboratory"
+_PAGE = "_page"
 _LONGEST = 4000
 """A value from the URL that is longer than this was not put there by the app."""
 
@@ -51,6 +52,37 @@ def remember(name: str, value: Any, default: Any = None) -> None:
         truth.pop(name, None)
     else:
         truth[name] = _text(value)
+
+
+def keep(name: str, value: Any, default: Any) -> None:
+    """Keep what a widget shows: a value that was never chosen stays out of the state while it is the default.
+
+    One that was chosen stays in, even where it is this page's default: another page may have another.
+    """
+    if name in _truth():
+        _truth()[name] = _text(value)
+    else:
+        remember(name, value, default)
+
+
+def put(values: Mapping[str, str]) -> None:
+    """Set several values at once, as they stand in a URL; the widgets that show them are drawn anew."""
+    for name, value in values.items():
+        st.session_state.pop(f"in:{name}", None)
+        _truth()[name] = value
+
+
+def snapshot() -> dict[str, str]:
+    """A copy of the whole state."""
+    return dict(_truth())
+
+
+def enter(page: str) -> None:
+    """Begin a run of a page. When another was shown before, its widgets are forgotten: the truth stands apart from them."""
+    if st.session_state.get(_PAGE) != page:
+        for key in [key for key in st.session_state if str(key).startswith("in:")]:
+            del st.session_state[key]
+        st.session_state[_PAGE] = page
 
 
 def forget(prefix: str) -> None:
@@ -99,7 +131,7 @@ def choose(
     else:
         chosen = st.selectbox(label, options, format_func=labels, key=key, help=help)
     known = chosen if chosen is not None and chosen in options else default
-    remember(name, known, default)
+    keep(name, known, default)
     return known
 
 
@@ -112,7 +144,7 @@ def choose_many(
     key = _seed(name, [part for part in value if part in options] or list(default))
     picked = st.pills(label, options, selection_mode="multi", format_func=labels, key=key, help=help)
     chosen = tuple(option for option in options if option in picked) or tuple(default)
-    remember(name, chosen, tuple(default))
+    keep(name, chosen, tuple(default))
     return chosen
 
 
@@ -120,7 +152,7 @@ def switch(name: str, label: str, *, default: bool, help: str | None = None) -> 
     """On or off."""
     key = _seed(name, recall(name, default, lambda text: {"1": True, "0": False}[text]))
     chosen = bool(st.toggle(label, key=key, help=help))
-    remember(name, chosen, default)
+    keep(name, chosen, default)
     return chosen
 
 
@@ -129,7 +161,7 @@ def whole(name: str, label: str, *, least: int, most: int, default: int, help: s
     key = _seed(name, min(max(recall(name, default, int), least), most))
     st.session_state[key] = min(max(int(st.session_state[key]), least), most)
     chosen = int(st.number_input(label, min_value=least, max_value=most, step=1, key=key, help=help))
-    remember(name, chosen, default)
+    keep(name, chosen, default)
     return chosen
 
 
@@ -150,5 +182,5 @@ def slide(
     chosen: T = st.select_slider(label, grid, format_func=shown, key=key, help=help)
     if chosen not in grid:
         chosen = default
-    remember(name, chosen, default)
+    keep(name, chosen, default)
     return chosen

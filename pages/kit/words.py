@@ -21,7 +21,8 @@ _ = gettext.translation("longattn", ASSETS / "translations", languages=[LANGUAGE
 
 
 @cache
-def _sections(page: str) -> dict[str, str]:
+def sections(page: str) -> dict[str, str]:
+    """Every section of a page's prose, by its name."""
     text = (ASSETS / "prose" / LANGUAGE / f"{page}.md").read_text(encoding="utf-8")
     parts = re.split(r"^## (\w+)\n", text, flags=re.M)
     return {name: body.strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)}
@@ -29,7 +30,7 @@ def _sections(page: str) -> dict[str, str]:
 
 def prose(page: str, section: str, **numbers: Any) -> str:
     """A section of a page's prose with its named places filled. Raises: KeyError for an unknown section or place."""
-    return Formatter().vformat(_sections(page)[section], (), numbers)
+    return Formatter().vformat(sections(page)[section], (), numbers)
 
 
 @cache

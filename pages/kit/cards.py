@@ -1,0 +1,53 @@
+"""Figures as they stand on a page: the chart in its theme with words for those who cannot see it, and its ⋯ menu."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from longattn_core.charts.styles import plotly_template, themed
+from longattn_core.contracts import Mechanism
+from longattn_core.studies.study import Result
+from pages.kit.figure import figure_menu
+from pages.kit.maps_panel import maps_card
+from pages.kit.page import Page
+
+__all__ = ["exported", "figure", "maps_card"]
+
+EXPORT_WIDTH = 640
+"""Pixels across of an exported curve: a column of a paper at twice its size."""
+_BARE = {"displayModeBar": False, "scrollZoom": False}
+
+
+def figure(
+    here: Page, name: str, result: Result, chart: Any, *, table: pd.DataFrame, caption: str, alt: str,
+    title: str = "", shown: type[Mechanism] | None = None, height: int | None = None,
+) -> None:  # fmt: skip
+    """Draw an Altair chart or a Plotly figure, and the menu to take it home with data, study, code and caption.
+
+    `name` is its file's name and must be the only one of its page. `alt` says in words what the chart shows. `caption`
+    is what an author writes below the figure; `title` stands above it on the page.
+    """
+    with st.container(key=f"figure-{name}"):
+        if title:
+            st.markdown(f"**{title}**")
+        if hasattr(chart, "to_plotly_json"):
+            chart.update_layout(template=plotly_template(here.theme))
+            st.plotly_chart(chart, key=f"plot {name}", theme=None, config=_BARE, alt=alt, height=height or "content")
+        else:
+            st.altair_chart(themed(chart, here.theme), key=f"plot {name}", theme=None, alt=alt)
+        figure_menu(
+            name, result, chart=lambda: exported(here, chart), table=lambda: table, caption=caption, shown=shown
+        )
+
+
+def exported(here: Page, chart: Any) -> Any:
+    """The chart as it goes into a file: with the theme inside, and a width of its own."""
+    if hasattr(chart, "to_plotly_json"):
+        return chart
+    drawn = themed(chart, here.theme)
+    if not isinstance(getattr(drawn, "width", None), int | float) and not hasattr(drawn, "spec"):
+        drawn = drawn.properties(width=EXPORT_WIDTH)
+    return drawn
