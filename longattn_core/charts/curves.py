@@ -262,7 +262,8 @@ def spread(places: Sequence[float], gap: float, height: float) -> list[float]:
             (a, m), (b, k) = groups[-2], groups[-1]
             groups[-2:] = [[(a * m + b * k) / (m + k), m + k]]
     fitted = np.concatenate([np.full(int(count), value) for value, count in groups]) + gap * np.arange(len(places))
-    fitted = np.clip(fitted, None, height - gap * np.arange(len(places))[::-1])
+    steps = gap * np.arange(len(places))
+    fitted = np.clip(fitted, steps, height - steps[::-1])
     out = np.empty(len(places))
     out[order] = fitted
     return [float(value) for value in out]

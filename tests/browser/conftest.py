@@ -124,13 +124,18 @@ def open_page(chromium: "playwright.Browser") -> Iterator[Callable[..., "playwri
             context.set_default_timeout(PATIENCE)
             page = context.new_page()
             page.on("pageerror", lambda error: faults.append(str(error)))
-            page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+            page.on("console", lambda message: faults.append(message.text) if ours(message) else None)
             page.goto(address)
             at_rest(page)
             return page
 
         yield opened
     assert faults == []
+
+
+def ours(message: "playwright.ConsoleMessage") -> bool:
+    """Whether a console message is an error of ours: on a page's address Streamlit first asks below it for its server."""
+    return message.type == "error" and "/_stcore/" not in message.location.get("url", "")
 
 
 def at_rest(page: "playwright.Page") -> None:

@@ -1,0 +1,120 @@
+"""Each page of the atlas in a real browser: one journey, its pictures at two widths in light and dark, a deep link."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from pages.kit.lesson import lessons
+from tests.browser.conftest import ROOT, at_rest
+from tests.test_atlas import PAGES
+
+pytestmark = [pytest.mark.browser, pytest.mark.model]
+APP, SERVE = ROOT / "app.py", ROOT / "serve.py"
+ARTEFACTS = ROOT / "tests" / "artefacts"
+OVERFLOW = (
+    "(() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollWidth - m.clientWidth; })()"
+)
+
+
+@pytest.fixture
+def room(serve, open_page):
+    def opened(name, query="", **options):
+        page = open_page(f"{serve(SERVE)}/{name}{query}", **options)
+        expect(page.locator("h1")).to_be_visible()
+        at_rest(page)
+        return page
+
+    return opened
+
+
+def view(page, name):
+    page.get_by_role("radio", name=name, exact=True).or_(
+        page.get_by_role("button", name=name, exact=True)
+    ).first.click()
+    at_rest(page)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_journey_through_the_page(room, name, tmp_path):
+    """Guess, look closer at each view, take a figure home, try something, and find all of it in the link again."""
+    page = room(name, "?n=128")
+    page.locator("[class*=st-key-predict] button").first.click()
+    expect(page.get_by_role("button", name="Ask again").first).to_be_visible()
+    at_rest(page)
+    for label in ("Measure", "Theory"):
+        view(page, label)
+        expect(page).to_have_url(re.compile(f"{name}.view={label.lower()}"))
+        assert page.locator("[data-testid=stAlertContentError]").count() == 0
+    menu = page.get_by_role("button", name="⋯").first
+    menu.click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV", exact=True).first.click()
+    saved = tmp_path / "figure.csv"
+    download.value.save_as(saved)
+    assert len(saved.read_text(encoding="utf-8").splitlines()) >= 2
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name=lessons(name)[0]["label"], exact=True).click()
+    expect(page.locator("[data-testid=stAlertContentInfo]").first).to_be_visible()
+    at_rest(page)
+    again = room(name, "?" + page.url.partition("?")[2])
+    assert again.locator("h1").inner_text() == page.locator("h1").inner_text()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_scrolls_sideways_and_pictures_are_kept(room, name):
+    page = room(name)
+    page.wait_for_function("document.fonts.status === 'loaded'")
+    ARTEFACTS.mkdir(exist_ok=True)
+    for width, scheme in ((1440, "light"), (390, "light"), (390, "dark"), (1440, "dark")):
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 1000})
+        page.wait_for_function(
+            "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
+        )
+        at_rest(page)
+        assert page.evaluate(OVERFLOW) <= 0, (width, scheme)
+        page.screenshot(path=ARTEFACTS / f"{name}-{width}-{scheme}.png")
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in PAGES if (ROOT / "pages" / f"{name}.py").read_text().count("stepper(")]
+)
+def test_arrow_keys_lead_through_the_steps(room, name):
+    page = room(name, "?n=128")
+    view(page, "Step")
+    steps = page.locator(".sp").first
+    now = steps.locator(".sp-now")
+    expect(now).to_contain_text("Step 1 of")
+    steps.locator(".sp-forth").click()
+    expect(now).to_contain_text("Step 2 of")
+    at_rest(page)
+    steps.locator(".sp-forth").press("ArrowLeft")
+    expect(now).to_contain_text("Step 1 of")
+    at_rest(page)
+
+
+def test_a_deep_link_to_a_cold_server_opens_its_page(serve, open_page):
+    """The first visitor of all comes by a link to a page that is not the first."""
+    page = open_page(f"{serve(APP, '--server.maxUploadSize=7')}/lsh?n=64")
+    expect(page.locator("h1")).to_be_visible()
+    at_rest(page)
+    expect(page).to_have_title(re.compile("Hashing"))
+    assert "n=64" in page.url
+    assert page.locator("[data-testid=stSidebarNav] a").count() > len(PAGES)
+
+
+def test_what_was_chosen_goes_along_to_the_next_page(room):
+    page = room("lsh", "?n=128")
+    page.locator("[data-testid=stSidebarNav] a").filter(has_text="Low rank").click()
+    expect(page).to_have_url(re.compile("low_rank"))
+    at_rest(page)
+    expect(page).to_have_url(re.compile("n=128"))
+    page.go_back()
+    expect(page).to_have_url(re.compile("/lsh"))
+
+
+def test_what_a_visitor_types_stays_text_in_the_picture_of_the_text(room):
+    page = room("lsh", "?sample=own&text=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E%20**bold**%20word%20word%20word")
+    at_rest(page)
+    assert page.locator(".tt-words img, .la img").count() == 0

@@ -1,0 +1,287 @@
+"""Every page of the atlas without a browser: sources, variants, extremes, views, things to try, and random walks."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from streamlit.testing.v1 import AppTest
+
+from longattn_core import MECHANISMS, jobs
+from longattn_core.sequences import library
+from longattn_core.sequences.synthetic import KINDS
+from pages.kit.lesson import VIEWS, lessons
+from pages.kit.words import sections
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(path.stem for path in (ROOT / "pages").glob("[a-z]*.py") if path.stem != "side_by_side")
+SMALL = {"source": "synthetic", "kind": "gaussian", "syn.gaussian.n": "48", "syn.gaussian.d": "16"}
+WIDGETS = ("select_slider", "slider", "toggle", "selectbox", "number_input", "button_group")
+
+
+@pytest.fixture(autouse=True)
+def _no_long_work(request, monkeypatch):
+    """Background work ends before its first point, but in the tests that are about it."""
+    if "sweep" not in request.node.name:
+        monkeypatch.setattr(jobs, "PATIENCE", -1.0)
+
+
+def opened(page, **query):
+    app = AppTest.from_file(str(ROOT / "pages" / f"{page}.py"), default_timeout=120)
+    app.session_state["_framed"] = True
+    for name, value in query.items():
+        app.query_params[name] = value
+    return app.run()
+
+
+def healthy(app):
+    assert not app.exception, app.exception
+    return app
+
+
+def shown(app):
+    """What the page says; it shows its question, and no sentence of the core where nothing was wrong."""
+    healthy(app)
+    assert app.title, [error.value for error in app.error]
+    assert not app.error, app.error[0].value
+    return app
+
+
+def found(app):
+    return app.session_state["_found"]
+
+
+def test_the_atlas_has_its_eleven_pages():
+    assert set(PAGES) >= {
+        "dilution", "heads", "relative", "window", "segmented", "hierarchical", "memory", "lsh", "routed", "low_rank", "favor",
+    }  # fmt: skip
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("page", PAGES)
+def test_the_default_page_answers_its_question_and_judges_a_guess(page):
+    app = shown(opened(page))
+    name, kind = found(app)
+    assert name == page
+    assert f"answer_{kind}" in sections(page)
+    guesses = [button for button in app.button if str(button.key).startswith("guess ")]
+    assert guesses, "a page asks before it answers"
+    guesses[0].click().run()
+    shown(app)
+    assert any(str(button.key).startswith("again ") for button in app.button)
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_is_shown(page, view):
+    shown(opened(page, **SMALL, **{f"{page}.view": view}))
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("mask", ["causal", "none"])
+def test_every_synthetic_sequence_is_shown(page, mask):
+    app = opened(page, **SMALL, **{f"syn.{kind}.n": "48" for kind in KINDS if kind != "gaussian"}, mask=mask)
+    for kind in KINDS:
+        app.session_state["in:kind"] = kind
+        app.run()
+        healthy(app)
+        assert not app.error, (kind, app.error[0].value)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_an_upload_is_shown(page, tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "heads.npz"
+    np.savez(path, **{name: rng.normal(size=(2, 40, 8)).astype(np.float32) for name in "qkv"})
+    name = library.put(path.read_bytes())
+    for view in VIEWS:
+        shown(
+            opened(page, source="uploaded", file=name, filename="heads.npz", uploadhead="1", **{f"{page}.view": view})
+        )
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("n", ["1", "2"])
+def test_the_shortest_sequences_are_shown_or_refused_in_a_sentence(page, n, tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "short.npz"
+    np.savez(path, **{name: rng.normal(size=(int(n), 4)).astype(np.float32) for name in "qkv"})
+    name = library.put(path.read_bytes())
+    for view in VIEWS if n == "1" else ["measure"]:
+        healthy(opened(page, source="uploaded", file=name, **{f"{page}.view": view}))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page in MECHANISMS])
+def test_every_variant_of_its_mechanism_is_shown_or_refused_in_a_sentence(page):
+    for setting in MECHANISMS[page].variants():
+        dials = {f"m.{page}.{name}": text_of(value) for name, value in setting.model_dump(mode="json").items()}
+        for mask in ("causal", "none"):
+            app = healthy(opened(page, **SMALL, **dials, mask=mask, **{f"{page}.view": "step"}))
+            assert not app.error, (setting, app.error[0].value)
+
+
+def text_of(value):
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return "~".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_extremes_of_every_dial_are_shown_or_refused_in_a_sentence(page):
+    app = shown(opened(page, **SMALL, **{f"{page}.view": "step"}))
+    done = set()
+    while todo := [widget for widget in dials_of(app) if widget.key not in done]:
+        widget = todo[0]
+        done.add(widget.key)
+        before = widget.value
+        for lead in extremes(widget):
+            again = next((other for other in dials_of(app) if other.key == widget.key), None)
+            if again is None:
+                break
+            lead(again).run()
+            healthy(app)
+        back = next((other for other in dials_of(app) if other.key == widget.key), None)
+        if back is not None:
+            healthy(back.set_value(before).run())
+
+
+def dials_of(app):
+    """The dials of the page, those of the input bar's sequence left to their own tests."""
+    widgets = [widget for kind in WIDGETS for widget in app.get(kind)]
+    return [
+        widget
+        for widget in widgets
+        if str(widget.key).startswith("in:")
+        and not str(widget.key).startswith(("in:syn.", "in:source", "in:kind", "in:scale"))
+    ]
+
+
+def by_its_label(widget, label):
+    """Choose what a person reads: AppTest would have it by the value behind the label, which the page alone knows."""
+    kind = type(widget)
+    if kind.__name__ != "Labelled":
+        widget.__class__ = type("Labelled", (kind,), {"format_func": property(lambda _widget: str)})
+    several = widget.type == "button_group" and not widget._is_single_select
+    return widget.set_value([label] if several else label)
+
+
+def extremes(widget):
+    """What leads a widget to its first and its last value."""
+    if getattr(widget, "options", None):
+        return [lambda w, label=label: by_its_label(w, label) for label in (widget.options[0], widget.options[-1])]
+    ends = [True, False] if widget.type == "toggle" else [widget.min, widget.max]
+    return [lambda w, value=value: w.set_value(value) for value in ends]
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("page", PAGES)
+def test_every_thing_to_try_shows_what_it_claims(page):
+    tries = lessons(page)
+    assert 2 <= len(tries) <= 4
+    for lesson in tries:
+        app = shown(opened(page))
+        app.button(key=f"try {lesson['name']}").click().run()
+        shown(app)
+        assert found(app) == (page, lesson["expects"]), lesson["name"]
+        watched = [name for name in sections(page) if name.startswith(f"watch_{lesson['name']}")]
+        assert watched
+        assert app.info, lesson["name"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_presenting_shows_the_hero_alone(page):
+    app = shown(opened(page, **SMALL, present="1"))
+    assert not [button for button in app.button if str(button.key).startswith(("try ", "guess "))]
+    assert not [group for group in app.get("button_group") if group.key == f"in:{page}.view"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_sweeps_of_a_page_run_to_their_end(page):
+    for view in ("measure", "theory"):
+        query = {**SMALL, "syn.gaussian.n": "32", f"{page}.view": view}
+        shown(opened(page, **query))
+        try:
+            jobs.settle(60)
+        except TimeoutError:
+            for job in list(jobs._jobs.values()):
+                job.cancel()
+        assert [job.fault for job in jobs._jobs.values() if job.fault is not None] == []
+        shown(opened(page, **query))
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"{page}.view": "nope"},
+        {"{page}.step": "-4"},
+        {"{page}.step": "999999"},
+        {"{page}.guess.x": "7"},
+        {"m.{page}.seed": "x"},
+    ],
+    ids=str,
+)
+def test_a_forged_link_falls_back(page, query):
+    healthy(opened(page, **SMALL, **{name.format(page=page): value for name, value in query.items()}))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_lessons_are_whole(page):
+    entries = json.loads((ROOT / "assets" / "lessons" / f"{page}.json").read_text(encoding="utf-8"))
+    for entry in entries:
+        assert set(entry) == {"name", "label", "sets", "expects"}
+        assert f"answer_{entry['expects']}" in sections(page)
+    assert {"question", "said"} <= set(sections(page))
+    assert any(name.startswith("predict_") for name in sections(page))
+
+
+def walk(page):
+    """A machine that turns any dial of the page to any of its values, in any order."""
+
+    class Walk(RuleBasedStateMachine):
+        @initialize()
+        def begin(self):
+            self.app = healthy(opened(page, **SMALL))
+
+        @rule(data=st.data())
+        def turn(self, data):
+            widgets = dials_of(self.app)
+            if not widgets:
+                return
+            widget = widgets[data.draw(st.integers(0, len(widgets) - 1), label="which dial")]
+            turned(widget, data).run()
+            healthy(self.app)
+
+        @rule(data=st.data())
+        def press(self, data):
+            buttons = [button for button in self.app.button if not str(button.key).startswith(("try ", "unmask"))]
+            if buttons:
+                buttons[data.draw(st.integers(0, len(buttons) - 1), label="which button")].click().run()
+                healthy(self.app)
+
+    return Walk
+
+
+def turned(widget, data):
+    name = str(widget.key)
+    if getattr(widget, "options", None):
+        return by_its_label(widget, data.draw(st.sampled_from(list(widget.options)), label=name))
+    if widget.type == "toggle":
+        return widget.set_value(data.draw(st.booleans(), label=name))
+    low, high = widget.min, widget.max
+    values = st.integers(int(low), int(high)) if isinstance(widget.value, int) else st.floats(low, high)
+    return widget.set_value(data.draw(values, label=name))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_walk_over_the_dials_meets_a_traceback(page):
+    run_state_machine_as_test(
+        walk(page),
+        settings=settings(
+            max_examples=2, stateful_step_count=8, deadline=None, database=None, derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )  # fmt: skip

@@ -1,0 +1,90 @@
+"""Curves and group colours: their data, labels and scales."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from longattn_core.charts.curves import curves_chart, spread
+from longattn_core.charts.groups import group_colours
+from longattn_core.charts.oklab import contrast, rgb
+from longattn_core.charts.theme import Theme
+from longattn_core.export.images import chart_to_svg
+
+THEME = Theme()
+
+
+def table():
+    return pd.DataFrame(
+        {
+            "m": [4, 8, 16] * 2,
+            "error": [1.0, 0.5, 0.25, 2.0, np.nan, 0.0],
+            "low": [0.8, 0.4, 0.2, 1.5, np.nan, 0.0],
+            "high": [1.2, 0.6, 0.3, 2.5, np.nan, 0.0],
+            "curve": ["favor"] * 3 + ["trig"] * 3,
+        }
+    )
+
+
+def drawn(**options):
+    options = {"x": "m", "y": "error", "series": "curve", "x_title": "features", "y_title": "error (share)", **options}
+    return curves_chart(options.pop("table", table()), THEME, **options)
+
+
+def test_a_logarithmic_axis_leaves_out_what_it_cannot_show():
+    spec = drawn(log_y=True).to_dict()
+    rows = next(rows for rows in spec["datasets"].values() if "curve" in rows[0] and "m" in rows[0])
+    assert [row["error"] for row in rows] == [1.0, 0.5, 0.25, 2.0]
+
+
+def test_every_series_is_named_at_its_end_in_its_colour():
+    spec = drawn(keys={"favor": "favor"}).to_dict()
+    texts = [layer for layer in spec["layer"] if layer["mark"]["type"] == "text"]
+    labels = {spec["datasets"][layer["data"]["name"]][0]["label"]: layer["mark"]["color"] for layer in texts}
+    assert set(labels) == {"favor", "trig"}
+    assert labels["favor"] == THEME.style("favor").colour
+    assert labels["trig"] != labels["favor"]
+
+
+def test_the_control_is_a_dashed_line_with_its_name():
+    spec = drawn(rules=[(0.7, "mean of the visible values")]).to_dict()
+    rules = [layer for layer in spec["layer"] if layer["mark"]["type"] == "rule"]
+    assert rules[0]["mark"]["strokeDash"] == [6, 4]
+    assert any("mean of the visible values" in str(rows) for rows in spec["datasets"].values())
+
+
+def test_the_domain_holds_the_intervals_and_the_controls():
+    spec = drawn(band=("low", "high"), rules=[(5.0, "control")]).to_dict()
+    line = next(layer for layer in spec["layer"] if layer["mark"]["type"] == "line")
+    low, high = line["encoding"]["y"]["scale"]["domain"]
+    assert low <= 0.0
+    assert high >= 5.0
+
+
+def test_it_can_be_drawn_into_a_file_and_an_empty_table_too():
+    assert chart_to_svg(drawn(log_x=True, log_y=True, band=("low", "high"), marked=[(8, "now")])).startswith("<svg")
+    assert chart_to_svg(drawn(table=table().iloc[:0])).startswith("<svg")
+
+
+@pytest.mark.parametrize("places", [[], [5.0], [10.0, 10.0, 10.0], [0.0, 1.0, 299.0, 300.0], [300.0, 0.0, 150.0]])
+def test_labels_are_pushed_apart_and_stay_inside_in_their_order(places):
+    out = spread(places, 15.0, 300.0)
+    assert len(out) == len(places)
+    assert all(-1e-9 <= place <= 300 + 1e-9 for place in out)
+    order = np.argsort(places, kind="stable")
+    assert (np.diff(np.array(out)[order]) >= 15.0 - 1e-9).all()
+
+
+def test_labels_that_are_far_apart_stay_where_they_are():
+    assert spread([10.0, 100.0, 200.0], 15.0, 300.0) == [10.0, 100.0, 200.0]
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_group_colours_are_legible_and_neighbours_differ(mode):
+    theme = Theme(mode=mode)
+    colours = group_colours(range(33), theme)
+    assert len(set(colours.values())) >= 30
+    for group, colour in colours.items():
+        assert contrast(theme.ink_on(colour), colour) >= 4.5
+        if group:
+            assert max(abs(a - b) for a, b in zip(rgb(colour), rgb(colours[group - 1]), strict=True)) >= 16
+    assert group_colours([7], theme)[7] == colours[7]
