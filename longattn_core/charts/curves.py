@@ -80,7 +80,9 @@ def curves_chart(
     )
     across = alt.X(
         x, type="quantitative", title=x_title, scale=across_scale,
-        axis=alt.Axis(format=".4~s" if log_x else ".6~g", values=x_ticks or alt.Undefined, tickCount=7, labelOverlap=True),
+        axis=alt.Axis(
+            format=_numbers(shown[x]) if log_x else ".6~g", values=x_ticks or alt.Undefined, tickCount=7, labelOverlap=True
+        ),
     )  # fmt: skip
     scale_y = alt.Scale(type="log" if log_y else "linear", domain=list(low_high), nice=False, clamp=True)
     down = alt.Y(
@@ -116,6 +118,11 @@ def curves_chart(
         layers += _end_labels(shown, x, y, series, names, inks, low_high, tall, log_y, theme, scale_y)
     chart: alt.LayerChart = alt.layer(*layers).resolve_scale(shape="independent")
     return chart.properties(height=tall, padding={"left": 4, "top": 8, "bottom": 4, "right": 8})
+
+
+def _numbers(values: pd.Series) -> str:
+    """Numbers written out, 1,024 and 0.25; only from a million on with a letter, 2M."""
+    return ".4~s" if len(values) and float(values.astype(float).max()) >= 1e6 else ",.6~g"
 
 
 def _drawable(table: pd.DataFrame, x: str, y: str, *, log_x: bool, log_y: bool) -> pd.DataFrame:

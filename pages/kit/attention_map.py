@@ -107,6 +107,8 @@ def attention_map(
     strips: bool = True,
     bar: bool = True,
     alt: str = "",
+    axes: tuple[str, str] | None = None,
+    words: Mapping[str, str] | None = None,
     on_clicked: Callable[[], None] | None = None,
 ) -> MapResult:
     """Draw a map of weights, or of signed differences, and return what was clicked and which part is looked at.
@@ -116,7 +118,9 @@ def attention_map(
     `tokens_rows` and `tokens_cols` name every position of the full map; without `tokens_cols` both sides are the rows'.
     `top` is the value at the far end of the scale. Maps with one `link` share cross-hair and zoom. `content` names what
     is drawn apart from the window: with the same name the overview stays below a finer window. `selected` holds the
-    cross-hair on a pair. `size` is the greatest width in pixels; the map takes its column's width up to that.
+    cross-hair on a pair. `words` replaces some of the sentences and labels (see `_words`), for a matrix that holds no
+    weights. `size` is the greatest width in pixels; the map takes its column's width up to that. `axes` says
+    what rows and columns are, where they are no single tokens: ("query (paragraph)", "key (paragraph)").
 
     Cost: two bytes a cell are sent up to 131,072 cells, one beyond.
 
@@ -155,7 +159,7 @@ def attention_map(
         "strips": strips,
         "bar": bar,
         "theme": theme.variables(),
-        "words": _words() | scale_words(measure),
+        "words": _words() | scale_words(measure) | _axes(axes) | dict(words or {}),
         "alt": alt
         or describe(x, title=title, full=full, window=window, scale=measure, tokens=tokens_rows, keys=tokens_cols),
     }
@@ -288,6 +292,10 @@ def describe(
 
 def _named(position: int, tokens: Sequence[str] | None) -> str:
     return str(position) if tokens is None else f"“{tokens[position].strip()}” ({position})"
+
+
+def _axes(axes: tuple[str, str] | None) -> dict[str, str]:
+    return {} if axes is None else {"axis_query": f"↓ {axes[0]}", "axis_key": f"{axes[1]} →"}
 
 
 def _nothing() -> None:

@@ -44,11 +44,11 @@ def mechanism_dials(here: Page, key: str, *, row: Sequence[str] = (), default: M
         raise ValueError(f"at most three dials of {key} stand in the row, found {list(row)}")
     with here.dials:
         left, right = st.columns([9, 2], vertical_alignment="bottom")
-        # Side by side, and without a hole where a dial has no meaning at the present choices.
+        # Side by side in the order asked for; a dial without meaning at the present choices leaves no hole.
         line = left.container(horizontal=True, vertical_alignment="bottom")
         with right:
             more = st.popover(_("More dials"), width="stretch")
-        places = dict.fromkeys(row, line)
+        places = {name: line.container() for name in row}
         built = _drawn(kind, f"m.{key}", default, lambda name, _drawn: places.get(name, more))
     assert isinstance(built, Mechanism)
     return built
