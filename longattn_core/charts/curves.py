@@ -99,10 +99,12 @@ def curves_chart(
     if band is not None:
         layers.append(
             base.mark_area(opacity=0.18).encode(
-                x=across, y=alt.Y(band[0], type="quantitative", scale=scale_y), y2=band[1], color=colour
+                x=across, y=alt.Y(band[0], type="quantitative", scale=scale_y), y2=alt.Y2(band[1]), color=colour
             )
         )
-    line = base.mark_line(strokeWidth=2).encode(x=across, y=down, color=colour, detail=series, tooltip=tooltip)
+    line = base.mark_line(strokeWidth=2).encode(
+        x=across, y=down, color=colour, detail=alt.Detail(series), tooltip=tooltip
+    )
     if dashed is not None:
         line = base.mark_line(strokeWidth=2).encode(
             x=across, y=down, color=colour, tooltip=tooltip,
@@ -116,8 +118,21 @@ def curves_chart(
         layers.append(base.mark_point(size=160, opacity=0.001).encode(x=across, y=down, color=colour, tooltip=tooltip))
     if labels:
         layers += _end_labels(shown, x, y, series, names, inks, low_high, tall, log_y, theme, scale_y)
-    chart: alt.LayerChart = alt.layer(*layers).resolve_scale(shape="independent")
-    return chart.properties(height=tall, padding={"left": 4, "top": 8, "bottom": 4, "right": 8})
+    # Said at once: resolve_scale and properties each copy the whole chart.
+    chart = alt.layer(
+        *layers, resolve={"scale": {"shape": "independent"}}, height=tall,
+        padding={"left": 4, "top": 8, "bottom": 4, "right": 8},
+    )  # fmt: skip
+    assert isinstance(chart, alt.LayerChart)
+    return chart
+
+
+def fixed(channel: Any, place: Any) -> Any:
+    """A channel at a fixed place, in pixels or as an expression: `fixed(alt.XValue, "width")`.
+
+    `alt.value` says the same, but is looked up in the whole schema of Vega-Lite: several milliseconds for each label.
+    """
+    return channel(place)
 
 
 def _numbers(values: pd.Series) -> str:
@@ -202,7 +217,7 @@ def _rules(rules: Sequence[tuple[float, str]], theme: Theme, scale: alt.Scale, s
         layers.append(one.mark_rule(strokeDash=[6, 4], color=theme.muted).encode(y=at))
         layers.append(
             one.mark_text(align="right", dx=-4, dy=-7, color=theme.muted, fontSize=size).encode(
-                y=at, text="label:N", x=alt.value("width")
+                y=at, text=alt.Text("label:N"), x=fixed(alt.XValue, "width")
             )
         )
     return layers
@@ -216,7 +231,7 @@ def _marked(marked: Sequence[tuple[float, str]], theme: Theme, size: float) -> l
         layers.append(one.mark_rule(strokeWidth=1.5, color=theme.mark).encode(x=at))
         layers.append(
             one.mark_text(align="left", dx=4, dy=8, color=theme.mark, fontSize=size).encode(
-                x=at, y=alt.value(0), text="label:N"
+                x=at, y=fixed(alt.YValue, 0), text=alt.Text("label:N")
             )
         )
     return layers
@@ -247,7 +262,7 @@ def _end_labels(
             dx=alt.ExprRef(f"{NARROW} ? -6 : 8"), dy=alt.ExprRef(f"{NARROW} ? -9 : 0"),
         )
         .encode(
-            x=alt.value("width"), y=alt.Y("at", type="quantitative", scale=scale), text="label:N",
+            x=fixed(alt.XValue, "width"), y=alt.Y("at", type="quantitative", scale=scale), text=alt.Text("label:N"),
             tooltip=alt.Tooltip("whole:N", title="curve"),
         )
         for name, value in zip(names, values, strict=True)

@@ -56,6 +56,19 @@ def themed(chart: Any, theme: Theme) -> Any:
     return copy
 
 
+def specification(chart: Any, theme: Theme) -> dict[str, Any]:
+    """An Altair chart in its theme as a Vega-Lite specification, its tables inside.
+
+    It is not checked against Vega-Lite's schema, which takes ten times as long as making it; a file that is written
+    (`export.images`) is, and so is every chart that a test draws.
+    """
+    made: dict[str, Any] = themed(chart, theme).to_dict(validate=False)
+    # Altair's own theme sets sizes for a notebook; a page has its own.
+    for name in ("continuousWidth", "continuousHeight"):
+        made.get("config", {}).get("view", {}).pop(name, None)
+    return made
+
+
 def plotly_template(theme: Theme) -> "go.layout.Template":
     """The theme as a Plotly template: no legend, quiet grid, the mechanisms' colours in order."""
     import plotly.graph_objects as go

@@ -13,7 +13,9 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -45,11 +47,17 @@ class Provenance:
     @classmethod
     def here(cls, source: Source) -> Provenance:
         """What this process is made of."""
-        names = ("torch", "numpy", "pandas", "scipy", "pydantic")
-        versions = {"python": platform.python_version(), **{name: version(name) for name in names}}
+        versions = _versions()
         machine = f"{platform.system()} {platform.machine()}"
         weights = converted_weights().sha256 if source.kind == "text" else None
         return cls(versions=versions, machine=machine, threads=torch.get_num_threads(), weights=weights)
+
+
+@cache
+def _versions() -> Mapping[str, str]:
+    """Read once a process: each is a file to find and to parse, and every result asks."""
+    names = ("torch", "numpy", "pandas", "scipy", "pydantic")
+    return MappingProxyType({"python": platform.python_version(), **{name: version(name) for name in names}})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,0 +1,79 @@
+"""What the pairs say in words: which sentence is true of this run, by rules and never by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from longattn_core.studies.study import Result
+
+CLOSE = 0.5
+"""An error of at most this share of the control's is close."""
+ALIKE = 0.05
+"""Errors that differ by at most this share are alike."""
+NOTHING = 0.9
+"""Without the sinks, an output that errs at least this much (giving out nothing errs 1) has found nothing else."""
+NO_CONTRAST = 1e-3
+"""Where the mean of the visible values errs less, exact attention is that mean, and there is nothing to estimate."""
+
+Kind = Literal["close", "better", "sinks", "alike", "fails", "breaks", "equal", "alone"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The output's error beside its control, with and without sinks, and the counted cost over exact attention's.
+
+    - `alone`: one token; `equal`: exact attention is the plain mean; `breaks`: sums of estimated weights below 0, and no
+      better than the control; `sinks`: better than the control only by the sinks; `close`, `better`, `alike`, `fails`: the
+      error is at most half of the control, below it, about it, above it.
+    """
+
+    kind: Kind
+    error: float
+    control: float
+    error_without_sinks: float
+    control_without_sinks: float
+    sinks: int
+    negative: float
+    cost: float
+
+    @property
+    def cheaper(self) -> bool:
+        """Whether fewer operations were counted than exact attention needs."""
+        return self.cost < 1
+
+
+def finding(result: Result) -> Finding:
+    """Read a `Pairs` result."""
+    row = result.tables["output"].iloc[0]
+    numbers = {name: float(row[name]) for name in ("error", "control", "error without sinks", "control without sinks")}
+    error, control = numbers["error"], numbers["control"]
+    negative, sinks = float(row["negative_denominators"]), int(row["sinks"])
+    return Finding(
+        kind=_kind(int(row["n"]), sinks, negative, numbers),
+        error=error,
+        control=control,
+        error_without_sinks=numbers["error without sinks"],
+        control_without_sinks=numbers["control without sinks"],
+        sinks=sinks,
+        negative=negative,
+        cost=float(row["multiply_adds"]) / float(row["exact_multiply_adds"]),
+    )
+
+
+def _kind(n: int, sinks: int, negative: float, numbers: dict[str, float]) -> Kind:
+    error, control = numbers["error"], numbers["control"]
+    if n < 2:
+        return "alone"
+    if control < NO_CONTRAST:
+        return "equal"
+    better = error < (1 - ALIKE) * control
+    if negative > 0 and not better:
+        return "breaks"
+    if better and sinks and numbers["error without sinks"] >= NOTHING * min(1.0, numbers["control without sinks"]):
+        return "sinks"
+    if error <= CLOSE * control:
+        return "close"
+    if better:
+        return "better"
+    return "alike" if error <= (1 + ALIKE) * control else "fails"

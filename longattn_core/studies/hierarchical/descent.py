@@ -1,0 +1,200 @@
+"""One query's descent: the mass that it gives to each paragraph, sentence, word and token, exactly and by the mechanism.
+
+Source: ours. The mechanism's mass on a group is what its rows put on the group's tokens, so it can be compared with exact
+attention's whatever the variant; the sinks' columns are kept apart in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from longattn_core.contracts import exact_rows
+from longattn_core.mechanisms.hierarchical import Hierarchical
+from longattn_core.mechanisms.hierarchical.mapped import HierarchicalMap
+from longattn_core.studies.compare import tokens_of
+from longattn_core.studies.hierarchical.tree import Level, sinks_of, speller, tree_of
+from longattn_core.studies.reading import reading
+from longattn_core.studies.study import Progress, Result, Setting, Study
+
+
+class Descent(Study):
+    """What one query gives to each group of each level; `query` None is the last real token.
+
+    Table `nodes`: one row a group that holds a visible token, coarsest level first. `parent` is the row of the group around
+    it (−1: none), `exact` and `mechanism` its mass, `exact plain` and `mechanism plain` the same without the sinks, `own`
+    whether the query stands in it. Table `items`: what was read, one row a token or group with its weight. Table `steps`: the
+    choices on the way down, each level's candidates with the share they get there (`share`) and their share of exact
+    attention's mass on the same candidates (`exact`). Table `levels`: the mass that arrives at each level.
+    Arrays: `exact`, `mechanism` `[n]` (NaN: not visible, never looked at), `query`, `tokens`, `sinks`.
+    """
+
+    key: ClassVar[str] = "descent"
+    setting: Setting = Setting(key="hierarchical")
+    head: int = Field(0, ge=0, le=63)
+    query: int | None = Field(None, ge=0, le=65535)
+
+    def _run(self, progress: Progress) -> Result:
+        sequence = self.sequence()
+        mechanism = self.setting.build()
+        assert isinstance(mechanism, Hierarchical)
+        head = min(self.head, sequence.h - 1)
+        last = int(sequence.real.nonzero().max())
+        query = last if self.query is None or self.query >= sequence.n else self.query
+        progress(0.1, "exact attention")
+        exact = exact_rows(sequence, query, head)[0, 0].double()
+        visible = sequence.allowed(query)[0]
+        sinks = list(sinks_of(self.source)[head])
+        arrays = {
+            "exact": torch.where(visible, exact, torch.nan).numpy(),
+            "query": np.array(query),
+            "tokens": np.array(tokens_of(sequence), dtype=np.str_),
+            "sinks": np.array(sinks, dtype=np.int64),
+        }
+        progress(0.4, mechanism.label)
+        one = reading(self.source, mechanism)
+        if one.attended is None:
+            return Result(study=self, arrays=arrays, words={"refusal": one.refusal or ""})
+        attended = one.attended
+        assert isinstance(attended, HierarchicalMap)
+        given = attended.rows(query, None, head)[0, 0].double()
+        seen = attended.seen(query, None, head)[0, 0]
+        arrays["mechanism"] = torch.where(seen, given, torch.nan).numpy()
+        levels = tree_of(self.source, mechanism)
+        nodes = nodes_of(levels, exact, given, visible, query, sinks)
+        items = items_of(attended, head, query)
+        steps, arrivals = steps_of(items, exact, attended, query, mechanism.variant == "product", speller(self.source))
+        words = {
+            "label": mechanism.label,
+            "origin": sequence.origin,
+            "names": "\n".join(level.name for level in levels),
+            "plurals": "\n".join(level.plural for level in levels),
+        }
+        return Result(
+            study=self, arrays=arrays, words=words,
+            tables={"nodes": nodes, "items": items, "steps": steps, "levels": arrivals},
+        )  # fmt: skip
+
+
+def nodes_of(
+    levels: tuple[Level, ...], exact: Float[Tensor, "n"], given: Float[Tensor, "n"], visible: Tensor, query: int,
+    sinks: list[int],
+) -> pd.DataFrame:  # fmt: skip
+    """The tree's groups with their masses, coarsest first. Cost: linear in n."""
+    plain = torch.ones_like(exact)
+    plain[sinks] = 0.0
+    parts, offset, parents = [], 0, None
+    for depth, level in enumerate(levels):
+        present = level.sums(visible.double()) > 0
+        row_of = torch.full((level.count,), -1, dtype=torch.int64)
+        row_of[present] = torch.arange(int(present.sum())) + offset
+        up = torch.full((level.count,), -1) if parents is None else parents[levels[depth - 1].of[level.first]]
+        frame = {
+            "depth": depth,
+            "level": level.name,
+            "group": present.nonzero().squeeze(-1).numpy(),
+            "parent": up[present].numpy(),
+            "label": [level.labels[i] for i in present.nonzero().squeeze(-1).tolist()],
+            "first": level.first[present].numpy(),
+            "last": level.last[present].numpy(),
+            "own": (torch.arange(level.count) == int(level.of[query]))[present].numpy(),
+        }
+        masses = {
+            "exact": exact, "mechanism": given, "exact plain": exact * plain, "mechanism plain": given * plain,
+        }  # fmt: skip
+        frame |= {name: level.sums(row)[present].numpy() for name, row in masses.items()}
+        frame["sink"] = (level.sums(1 - plain) > 0)[present].numpy()
+        parts.append(pd.DataFrame(frame))
+        offset += int(present.sum())
+        parents = row_of
+    table = pd.concat(parts, ignore_index=True)
+    table.attrs["units"] = {
+        "exact": "share", "mechanism": "share", "exact plain": "share", "mechanism plain": "share", "first": "token",
+        "last": "token",
+    }  # fmt: skip
+    return table
+
+
+def items_of(attended: HierarchicalMap, head: int, query: int) -> pd.DataFrame:
+    """What one query read: tokens (level 0) and groups, each with its ends, its weight and how many real tokens it has."""
+    read = attended.reading
+    entries = read.entries(torch.tensor([query]), torch.tensor([head]))
+    items, weights = entries.keys[0, 0], entries.weights[0, 0].double()
+    items, weights = items[items >= 0], weights[items >= 0]
+    level = read.level_of(items)
+    first, last, size = items.clone(), items.clone(), torch.ones_like(items)
+    for number, groups in enumerate(read.groups, start=1):
+        here = level == number
+        group = items[here] - read.bases[number]
+        first[here], last[here], size[here] = groups.first[group], groups.last[group], groups.size[group]
+    table = pd.DataFrame({
+        "level": level.numpy(), "name": [attended.trace.names[i] for i in level.tolist()], "first": first.numpy(),
+        "last": last.numpy(), "size": size.numpy(), "weight": weights.numpy(),
+    })  # fmt: skip
+    table.attrs["units"] = {"first": "token", "last": "token", "size": "tokens", "weight": "share"}
+    return table
+
+
+def steps_of(
+    items: pd.DataFrame,
+    exact: Float[Tensor, "n"],
+    attended: HierarchicalMap,
+    query: int,
+    product: bool,
+    spell: Callable[[int, int], str],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The choices on the way down, coarsest level first, and the mass that arrives at each.
+
+    In a product the candidates of a level are the groups read there and the own group, into which the query descends. In the
+    other variants a level's candidates are what is read at it, and its mass is what it counts for.
+    """
+    names, total = attended.trace.names, float(items["weight"].sum())
+    cumulative = np.concatenate([[0.0], exact.numpy().cumsum()])
+    rows: list[dict[str, object]] = []
+    arrivals = []
+    arrives = total
+    for level in range(len(names) - 1, -1, -1):
+        here = items[items["level"] == level]
+        mass = float(here["weight"].sum())
+        if not product:
+            arrives = mass
+        chosen = [
+            (int(first), int(last), float(weight), False)
+            for first, last, weight in zip(here["first"], here["last"], here["weight"], strict=True)
+        ]
+        if product and level > 0:
+            groups = attended.trace.levels[level - 1]
+            own = int(groups.of[query])
+            behind = query if attended.sequence.causal else int(groups.last[own])
+            chosen.append((int(groups.first[own]), behind, arrives - mass, True))
+        masses = [cumulative[last + 1] - cumulative[first] for first, last, _weight, _own in chosen]
+        among = sum(masses)
+        for (first, last, weight, own_group), exact_mass in zip(chosen, masses, strict=True):
+            rows.append({
+                "level": level, "name": names[level], "first": first, "last": last, "own": own_group,
+                "label": spell(first, min(last, first + 7)).strip() + ("…" if last > first + 7 else ""),
+                "share": weight / arrives if arrives > 0 else 0.0,
+                "exact": float(exact_mass / among) if among > 0 else 0.0,
+                "weight": weight, "exact weight": float(exact_mass),
+            })  # fmt: skip
+        arrivals.append({
+            "level": level, "name": names[level], "candidates": len(chosen), "arrives": arrives, "exact": float(among),
+        })  # fmt: skip
+        if product:
+            arrives -= mass
+    steps, levels = pd.DataFrame.from_records(rows), pd.DataFrame.from_records(arrivals)
+    steps.attrs["units"] = {
+        "share": "share of the level",
+        "exact": "share of the level",
+        "first": "token",
+        "last": "token",
+    }
+    levels.attrs["units"] = {"arrives": "share", "exact": "share"}
+    return steps, levels

@@ -1,0 +1,67 @@
+"""How attention falls with distance: exact attention's, the memory's, and the part that the memory can still reach."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from longattn_core.measures.sampling import sample_queries
+from longattn_core.studies.compare import tokens_of
+from longattn_core.studies.reading import reading
+from longattn_core.studies.segmented.cuts import LostRows
+from longattn_core.studies.study import Progress, Result, Setting, Study
+
+SAMPLE = 256
+
+
+class MemoryLags(Study):
+    """Mass by lag, in bins that double: 0, 1, 2–3, 4–7, …
+
+    Table `lags`, a row a bin: `low`, `high`, `middle` (their geometric mean; 0.5 for the query itself, so that a logarithmic
+    axis can show it), mean share of a query's attention in the bin, `exact` and `memory`, both also without the sinks'
+    columns; `reached`, the part of the exact mass there that the memory looked at. With a negative `memory` a state takes back.
+    """
+
+    key: ClassVar[str] = "memory lags"
+    setting: Setting = Setting(key="memory")
+    head: int = Field(0, ge=0, le=63)
+
+    def _run(self, progress: Progress) -> Result:
+        one = reading(self.source, self.setting.build())
+        sequence, attended = one.sequence, one.attended
+        arrays = {"tokens": np.array(tokens_of(sequence), dtype=np.str_)}
+        if attended is None:
+            return Result(study=self, arrays=arrays, words={"refusal": one.refusal or ""})
+        sample = sample_queries(sequence, SAMPLE)
+        rows = LostRows.of(attended, sample, min(self.head, sequence.h - 1))
+        places = torch.arange(sequence.n, device=rows.queries.device)
+        lag = (rows.queries[:, None] - places).abs()
+        count = (sequence.n - 1).bit_length() + 1
+        bins = torch.where(lag > 0, lag.double().log2().floor() + 1, 0.0).long()
+
+        def binned(weights: Tensor) -> np.ndarray:
+            sums = weights.new_zeros(count).index_add(0, bins.flatten(), weights.flatten())
+            mean: np.ndarray = (sums / len(rows.queries)).cpu().numpy()
+            return mean
+
+        bare = rows.factors["without sinks"]
+        low = np.array([0, *(1 << power for power in range(count - 1))])
+        high = np.minimum(np.array([0, *((2 << power) - 1 for power in range(count - 1))]), sequence.n - 1)
+        exact, never = binned(rows.exact), binned(rows.never)
+        table = pd.DataFrame({
+            "low": low, "high": high, "middle": np.where(low == 0, 0.5, np.sqrt(np.maximum(low, 1) * high)),
+            "exact": exact, "memory": binned(rows.given), "exact without sinks": binned(rows.exact * bare),
+            "memory without sinks": binned(rows.given * bare),
+            "reached": np.divide(exact - never, exact, out=np.full(count, np.nan), where=exact > 1e-12),
+        })  # fmt: skip
+        table.attrs["units"] = {
+            **dict.fromkeys(("low", "high", "middle"), "tokens back"),
+            **dict.fromkeys(("exact", "memory", "exact without sinks", "memory without sinks", "reached"), "share"),
+        }  # fmt: skip
+        words = {"label": one.mechanism.label, "sample": sample.text}
+        return Result(study=self, arrays=arrays, tables={"lags": table}, words=words)

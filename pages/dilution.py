@@ -1,0 +1,58 @@
+"""Dilution: why does attention thin out as the text grows?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.kit.dilution_hero import Grown, hero
+from pages.kit.dilution_theory import theory
+from pages.kit.dilution_views import guess, measure, step
+from pages.kit.inputs import Inputs
+from pages.kit.lesson import answer, question, said, try_this, views
+from pages.kit.page import Page, page
+from pages.kit.words import prose
+
+LONG = 4096
+"""From this length on a loss may be the model's own weakness: it was trained on texts of at most 8,192 tokens."""
+
+
+def body(here: Page) -> None:
+    """Question, answer, hero, guess, lessons, and the view that was chosen."""
+    question(here)
+    grown = hero(here)
+    numbers = words(grown)
+    answer(here, grown.fate.kind, **numbers)
+    if grown.unfinished:
+        with here.top:
+            st.caption(prose("dilution", "reading_on"))
+    if grown.mode == "planted" and grown.fate.last_n >= LONG and grown.fate.kind in ("sinks", "crowd", "both"):
+        with here.top:
+            st.caption(prose("dilution", "weakness"))
+    try_this(here, grown.fate.kind, **numbers)
+    if here.presenting:
+        return
+    guess(here, grown)
+    view = views(here)
+    if view == "step":
+        step(here, grown)
+    elif view == "measure":
+        measure(here, grown)
+    else:
+        theory(here)
+    said(here, **numbers)
+
+
+def words(grown: Grown) -> dict[str, Any]:
+    """The finding's numbers as its sentences want them."""
+    found = grown.fate
+    return {
+        "what": grown.what, "best": found.best, "best_n": found.best_n, "last": found.last, "last_n": found.last_n,
+        "sinks": found.sinks, "rest": found.rest, "to_sinks": found.to_sinks, "effective": found.effective,
+        "first": float(grown.points.sort_values("n")["needle"].iloc[0]), "first_n": int(grown.points["n"].min()),
+    }  # fmt: skip
+
+
+with page("dilution", Inputs(kind="needle")) as here:
+    body(here)

@@ -1,0 +1,51 @@
+"""Heads and masks: who may look at whom?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from longattn_core.studies.heads.masks import MaskFinding
+from longattn_core.studies.study import Result
+from pages.kit.heads_hero import MASKS, hero, mask_dials
+from pages.kit.heads_sharing import guess, theory
+from pages.kit.heads_views import measure, step
+from pages.kit.inputs import Inputs
+from pages.kit.lesson import answer, question, said, try_this, views
+from pages.kit.page import Page, page
+
+
+def body(here: Page) -> None:
+    """Question, answer, hero, guess, lessons, and the view that was chosen."""
+    question(here)
+    settings = mask_dials(here)
+    result, found = hero(here, settings)
+    numbers = words(settings, result, found)
+    answer(here, found.kind, **numbers)
+    try_this(here, found.kind, **numbers)
+    if here.presenting:
+        return
+    guess(here)
+    view = views(here)
+    if view == "step":
+        step(here, settings)
+    elif view == "measure":
+        measure(here, settings)
+    else:
+        theory(here)
+    said(here, **numbers)
+
+
+def words(settings: dict[str, Any], result: Result, found: MaskFinding) -> dict[str, Any]:
+    """The finding's numbers as its sentences want them."""
+    count = len(result.arrays["heads"])
+    layer = getattr(settings["source"], "layer", None)
+    return {
+        "mask": MASKS[settings["mask"]], "pairs": found.pairs, "hidden": found.hidden, "head": found.head,
+        "head_hidden": found.head_hidden, "sinks": found.sinks, "sinks_unmasked": found.sinks_unmasked,
+        "n": int(result.arrays["n"]),
+        "heads": (f"{count} heads" if count > 1 else "one head") + ("" if layer is None else f" of layer {layer}"),
+    }  # fmt: skip
+
+
+with page("heads", Inputs()) as here:
+    body(here)

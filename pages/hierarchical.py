@@ -1,0 +1,49 @@
+"""Hierarchy: can a text be read at several distances at once?"""
+
+from __future__ import annotations
+
+from longattn_core.mechanisms.hierarchical import Hierarchical
+from longattn_core.studies.hierarchical import Descent, Wrong, finding
+from longattn_core.studies.study import Setting
+from pages.kit.compute import run
+from pages.kit.controls import mechanism_dials
+from pages.kit.hierarchical_icicle import answers, chosen_query, descent_picture
+from pages.kit.hierarchical_views import measure_view, step_view, theory_view
+from pages.kit.inputs import Inputs
+from pages.kit.lesson import answer, predict, question, said, try_this, views
+from pages.kit.page import page
+from pages.kit.words import _
+
+with page("hierarchical", Inputs(sample="topics.txt", n=2048, head="14.3")) as here:
+    question(here)
+    mechanism = mechanism_dials(here, "hierarchical", row=("variant", "levels", "groups"))
+    assert isinstance(mechanism, Hierarchical)
+    setting = Setting.of(mechanism)
+    descent = run(Descent(source=here.source, setting=setting, query=chosen_query(here)))
+    if "refusal" in descent.words:
+        answer(here, "refused", refusal=descent.words["refusal"])
+        found, wrong, kind = None, None, "refused"
+    else:
+        wrong = run(Wrong(source=here.source, setting=setting))
+        found = finding(descent, wrong)
+        kind = found.kind
+        answer(here, kind, **answers(descent, found))
+    descent_picture(here, mechanism, descent, found)
+    if found is not None and found.targets:
+        lost_arrive = found.arrive_share
+        predict(
+            here, "arrive", [_("under a quarter"), _("a quarter to three quarters"), _("over three quarters")],
+            right=0 if lost_arrive < 0.25 else 1 if lost_arrive <= 0.75 else 2, **answers(descent, found),
+        )  # fmt: skip
+    try_this(here, kind, **({} if found is None else answers(descent, found)))
+    if not here.presenting:
+        view = views(here)
+        if found is None or wrong is None:
+            pass
+        elif view == "step":
+            step_view(here, mechanism, descent)
+        elif view == "measure":
+            measure_view(here, mechanism, descent, wrong, found)
+        else:
+            theory_view(here, mechanism, descent)
+        said(here)

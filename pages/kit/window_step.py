@@ -1,0 +1,67 @@
+"""A pattern built up part by part: window, gaps, first tokens, global tokens, random and chosen blocks, a hash."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from longattn_core.charts.window import pattern_picture
+from longattn_core.mechanisms.window import Window
+from longattn_core.studies.window_patterns import Patterns
+from pages.kit.cards import figure
+from pages.kit.compute import run
+from pages.kit.page import Page
+from pages.kit.stepper import stepper
+from pages.kit.window_hero import Kept
+from pages.kit.words import _, prose
+
+KEYS = 64
+STEPS = (
+    ("window", "window"), ("window, dilated", "dilated"), ("window + sinks", "sinks"), ("global tokens", "global"),
+    ("BigBird", "bigbird"), ("chosen blocks", "selected"), ("chosen + window", "chosen_window"),
+    ("hash + sinks + window", "hash"),
+)  # fmt: skip
+"""The patterns in their order, by name, and the section that tells of each."""
+
+
+def step(here: Page, ledger: Kept) -> None:
+    """One pattern a frame: its picture, its sentence and its numbers on this head."""
+    stops = [
+        _("window"),
+        _("gaps"),
+        _("first tokens"),
+        _("global"),
+        _("random blocks"),
+        _("chosen blocks"),
+        _("both"),
+        _("hash"),
+    ]
+    at = stepper("window.step", stops, theme=here.theme, label=_("Patterns, part by part"))
+    name, section = STEPS[at]
+    with st.spinner(_("Measuring the patterns …")):
+        result = run(Patterns(source=here.source, keys=KEYS))
+    table = result.tables["patterns"]
+    row = table[table["name"] == name].iloc[0]
+    picture, words = st.columns([1, 2], gap="large", vertical_alignment="center")
+    with words:
+        st.markdown(prose("window", f"step_{section}"))
+        st.markdown(
+            prose(
+                "window", "step_numbers", keys=KEYS, found=row["recall without sinks"], looked=row["share without sinks"],
+                error=row["error"], control=row["control"], outside=ledger.outside,
+            )
+        )  # fmt: skip
+    with picture, st.container(width=330):
+        index = int(np.flatnonzero(table["name"] == name)[0])
+        figure(
+            here,
+            f"pattern-{section}",
+            result,
+            pattern_picture(name, row["idea"], result.arrays["seen"][index], here.theme, causal=here.causal, size=260),
+            table=table,
+            shown=Window,
+            caption=_("What the pattern “{name}” looks at: queries downwards, keys across.").format(name=name),
+            alt=_("A map of the pairs that the pattern “{name}” looks at: {share:.0%} of them.").format(
+                name=name, share=row["share"]
+            ),
+        )

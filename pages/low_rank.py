@@ -1,0 +1,87 @@
+"""Low rank: how many numbers does an attention map really hold?"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, cast
+
+import streamlit as st
+
+from longattn_core.mechanisms.low_rank import LowRank
+from longattn_core.studies.low_rank import RankFinding, Spectrum, rank_finding, shortened
+from longattn_core.studies.study import Result
+from pages.kit import state
+from pages.kit.compute import run
+from pages.kit.controls import mechanism_dials
+from pages.kit.inputs import Inputs
+from pages.kit.lesson import answer, predict, question, said, try_this, views
+from pages.kit.low_rank_hero import low_rank_hero
+from pages.kit.low_rank_measure import low_rank_measure, low_rank_theory
+from pages.kit.low_rank_step import low_rank_step
+from pages.kit.page import Page, page
+from pages.kit.words import _, prose
+
+
+def body(whole: Page) -> None:
+    """Question, answer, hero, guess, lessons, and the view that was chosen."""
+    question(whole)
+    mechanism = cast("LowRank", mechanism_dials(whole, "low_rank", row=("rank",), default=LowRank()))
+    here = copy.copy(whole)
+    here.source = shortened(whole.source)
+    spectrum = run(Spectrum(source=here.source))
+    found = rank_finding(spectrum)
+    with here.dials:
+        sinkless = found.sinks > 0 and state.switch(
+            "low_rank.sinkless", _("Without the sinks"), default=False,
+            help=_("Set the columns of this head's sinks to 0 first: keys that take much weight and add next to nothing."),
+        )  # fmt: skip
+    answer(here, found.kind, **words(found))
+    if here.tokens < whole.tokens:
+        with here.top:
+            st.caption(prose("low_rank", "cut", n=here.tokens, of=whole.tokens))
+    low_rank_hero(here, spectrum, mechanism.rank, sinkless)
+    _guess(here, found)
+    try_this(here, found.kind, **words(found))
+    if here.presenting:
+        return
+    _view(whole, here, mechanism, spectrum, found)
+    rest = "" if found.without == found.rank else _(" ({without} without its sinks)").format(without=found.without)
+    said(here, rank=found.rank, n=found.n, rest=rest, uniform=found.uniform)
+
+
+def words(found: RankFinding) -> dict[str, Any]:
+    """The finding's numbers as its sentences want them."""
+    one = found.sinks == 1
+    return {
+        "n": found.n, "rank": found.rank, "without": found.without, "uniform": found.uniform, "numbers": found.numbers,
+        "held": found.held, "sinks": _("one sink") if one else _("{count} sinks").format(count=found.sinks),
+        "them": _("it") if one else _("them"),
+    }  # fmt: skip
+
+
+def _guess(here: Page, found: RankFinding) -> None:
+    options = sorted({1, found.uniform, max(1, found.n // 4), found.n})
+    if len(options) < 3:
+        return
+    mask = _("under the causal mask") if found.causal else _("without a mask")
+    why = prose("low_rank", "why_causal" if found.causal else "why_none")
+    predict(
+        here, "uniform", [f"{option:,}" for option in options], options.index(found.uniform), n=found.n,
+        uniform=found.uniform, mask=mask, why=why,
+    )  # fmt: skip
+
+
+def _view(whole: Page, here: Page, mechanism: LowRank, spectrum: Result, found: RankFinding) -> None:
+    view = views(here)
+    k = min(mechanism.rank, found.n)
+    if view == "step":
+        low_rank_step(here, mechanism, found.n)
+    elif view == "measure":
+        with st.spinner(_("Measuring …")):
+            low_rank_measure(whole, here, mechanism, spectrum, k)
+    else:
+        low_rank_theory(here, spectrum, found, k)
+
+
+with page("low_rank", Inputs(head="0.6")) as here:
+    body(here)

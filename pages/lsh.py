@@ -1,0 +1,28 @@
+"""Hashing: similar tokens fall into the same bucket, and a query looks only there."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from longattn_core.mechanisms.lsh import LSH
+from pages.kit.controls import mechanism_dials
+from pages.kit.inputs import Inputs
+from pages.kit.lesson import question, said, try_this, views
+from pages.kit.lsh_hero import guess, hashing, hero
+from pages.kit.lsh_measure import measure
+from pages.kit.lsh_step import step
+from pages.kit.lsh_theory import theory
+from pages.kit.page import page
+
+VIEWS = {"step": step, "measure": measure, "theory": theory}
+
+with page("lsh", Inputs(head="14.3")) as here:
+    question(here)
+    hashed = hashing(here, cast("LSH", mechanism_dials(here, "lsh", row=("buckets", "rounds", "centred"))))
+    hero(here, hashed)
+    if not here.presenting:
+        guess(here, hashed)
+        try_this(here, hashed.found.kind)
+    if not (here.presenting or hashed.refused):
+        VIEWS[views(here)](here, hashed)
+        said(here, **hashed.numbers)

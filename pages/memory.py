@@ -1,0 +1,42 @@
+"""Memory: what is carried from segment to segment, and how much of exact attention it still reaches."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from longattn_core.mechanisms.memory import Memory
+from longattn_core.studies.memory import MemoryTimeline, memory_finding
+from longattn_core.studies.study import Setting, sequence_of
+from pages.kit import state
+from pages.kit.compute import run
+from pages.kit.controls import mechanism_dials
+from pages.kit.inputs import Inputs
+from pages.kit.lesson import answer, question, said, try_this, views
+from pages.kit.memory_hero import dials_of, guess, hero, numbers_of
+from pages.kit.memory_views import measure, step, theory
+from pages.kit.page import page
+from pages.kit.words import _
+
+with page("memory", Inputs(head="17.3")) as here:
+    question(here)
+    row = ("variant", *dials_of(state.recall("m.memory.variant", "cache", str)))
+    mechanism = mechanism_dials(here, "memory", row=row, default=Memory())
+    assert isinstance(mechanism, Memory)
+    with st.spinner(_("The model reads the text …")):
+        sequence_of(here.source)
+    result = run(MemoryTimeline(source=here.source, setting=Setting.of(mechanism)))
+    found = memory_finding(result)
+    numbers = numbers_of(result, found, mechanism)
+    answer(here, found.kind, **numbers)
+    stop = hero(here, result, mechanism, numbers)
+    guess(here)
+    try_this(here, found.kind, **numbers)
+    if not here.presenting and found.kind != "refused":
+        view = views(here)
+        if view == "step":
+            step(here, result, mechanism, stop)
+        elif view == "measure":
+            measure(here, mechanism)
+        else:
+            theory(here, result, mechanism)
+        said(here, **numbers)

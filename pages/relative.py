@@ -1,0 +1,59 @@
+"""Positions: how does a model know how far apart two tokens are?"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import streamlit as st
+
+from longattn_core.mechanisms.relative import Relative
+from longattn_core.studies.relative import Curves, changed_by_shift, curve_finding, usual_base
+from longattn_core.studies.study import Setting
+from pages.kit.compute import run
+from pages.kit.controls import mechanism_dials
+from pages.kit.inputs import Inputs
+from pages.kit.lesson import answer, question, said, try_this, views
+from pages.kit.page import Page, page
+from pages.kit.relative_hero import guess_shift, relative_hero, small_shift, words
+from pages.kit.relative_theory import relative_theory
+from pages.kit.relative_views import relative_measure, relative_step
+from pages.kit.words import _
+
+TRAINED = 256
+"""The trained length that the page begins with: half of the default text, so that what lies beyond it is seen."""
+
+
+def body(here: Page) -> None:
+    """Question, answer, hero, guess, lessons, and the view that was chosen."""
+    question(here)
+    base = usual_base(here.source)
+    begin = Relative(variant="rope", base=base, trained=TRAINED)
+    mechanism = cast("Relative", mechanism_dials(here, "relative", row=("variant", "strength"), default=begin))
+    if mechanism.variant != "rope":
+        # These dials are put away with RoPE, and its curve stays what it was.
+        mechanism = mechanism.with_dials(base=begin.base, trained=begin.trained)
+    chosen = Setting.of(mechanism)
+    result = run(Curves(source=here.source, chosen=chosen))
+    shifts = small_shift(here, chosen)
+    found = curve_finding(result)
+    numbers = words(found, result, shifts)
+    answer(here, found.kind, **numbers)
+    relative_hero(here, result)
+    guess_shift(here, shifts)
+    try_this(here, found.kind, **numbers)
+    if here.presenting:
+        return
+    view = views(here)
+    if view == "step":
+        relative_step(here, mechanism)
+    elif view == "measure":
+        with st.spinner(_("Measuring …")):
+            relative_measure(here, mechanism)
+    else:
+        relative_theory(here, mechanism)
+    names = ", ".join(changed_by_shift(shifts))
+    said(here, changed=_("only {names} change").format(names=names) if names else _("no scheme's scores change"))
+
+
+with page("relative", Inputs(head="16.0", rotary=False)) as here:
+    body(here)

@@ -1,0 +1,30 @@
+"""Routing: who should handle this token?"""
+
+from __future__ import annotations
+
+from longattn_core.mechanisms.routed import Routed
+from pages.kit import state
+from pages.kit.controls import mechanism_dials
+from pages.kit.inputs import Inputs
+from pages.kit.lesson import question, said, try_this, views
+from pages.kit.page import page
+from pages.kit.routed_hero import ROWS, hero
+from pages.kit.routed_measure import measure_view
+from pages.kit.routed_steps import step_view, theory_view
+
+with page("routed", Inputs(head="17.3")) as here:
+    question(here)
+    variant = state.recall("m.routed.variant", "router", str)
+    mechanism = mechanism_dials(here, "routed", row=ROWS.get(variant, ROWS["router"]))
+    assert isinstance(mechanism, Routed)
+    kind, numbers = hero(here, mechanism)
+    try_this(here, kind, **numbers)
+    if not here.presenting:
+        view = views(here)
+        if view == "step":
+            step_view(here, mechanism)
+        elif view == "measure":
+            measure_view(here, mechanism)
+        else:
+            theory_view(here, mechanism)
+        said(here)

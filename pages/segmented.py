@@ -1,0 +1,40 @@
+"""Segments: what is lost at a cut, where to cut, and what may cross."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from longattn_core.mechanisms.segmented import Segmented
+from longattn_core.studies.segmented import Cuts, cut_finding
+from longattn_core.studies.study import Setting, sequence_of
+from pages.kit.compute import run
+from pages.kit.controls import mechanism_dials
+from pages.kit.inputs import Inputs
+from pages.kit.lesson import answer, question, said, try_this, views
+from pages.kit.page import page
+from pages.kit.segmented_hero import guess, hero, numbers_of
+from pages.kit.segmented_views import measure, step, theory
+from pages.kit.words import _
+
+with page("segmented", Inputs(head="17.3")) as here:
+    question(here)
+    mechanism = mechanism_dials(here, "segmented", row=("variant", "width", "boundaries"), default=Segmented(width=128))
+    assert isinstance(mechanism, Segmented)
+    with st.spinner(_("The model reads the text …")):
+        sequence_of(here.source)
+    result = run(Cuts(source=here.source, setting=Setting.of(mechanism)))
+    found = cut_finding(result)
+    numbers = numbers_of(result, found, mechanism)
+    answer(here, found.kind, **numbers)
+    hero(here, result, mechanism, numbers)
+    guess(here, mechanism, found)
+    try_this(here, found.kind, **numbers)
+    if not here.presenting and found.kind != "refused":
+        view = views(here)
+        if view == "step":
+            step(here, mechanism)
+        elif view == "measure":
+            measure(here, result, mechanism)
+        else:
+            theory(here, result, mechanism)
+        said(here, **numbers)

@@ -1,0 +1,28 @@
+"""Windows, sinks and sparse patterns: what a query sees of what it wants, and what is lost."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from longattn_core.mechanisms.window import Window
+from pages.kit.controls import mechanism_dials
+from pages.kit.inputs import Inputs
+from pages.kit.lesson import question, said, try_this, views
+from pages.kit.page import page
+from pages.kit.window_hero import guess, hero, kept
+from pages.kit.window_measure import measure
+from pages.kit.window_step import step
+from pages.kit.window_theory import theory
+
+VIEWS = {"step": step, "measure": measure, "theory": theory}
+
+with page("window", Inputs(head="17.3")) as here:
+    question(here)
+    ledger = kept(here, cast("Window", mechanism_dials(here, "window", row=("variant", "width", "sinks"))))
+    hero(here, ledger)
+    if not here.presenting:
+        guess(here, ledger)
+        try_this(here, ledger.found.kind)
+    if not (here.presenting or ledger.refused):
+        VIEWS[views(here)](here, ledger)
+        said(here, **ledger.numbers)
