@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import streamlit as st
+
 from longattn_core.studies.heads.masks import MaskFinding
 from longattn_core.studies.study import Result
 from pages.kit.heads_hero import MASKS, hero, mask_dials
@@ -12,6 +14,7 @@ from pages.kit.heads_views import measure, step
 from pages.kit.inputs import Inputs
 from pages.kit.lesson import answer, question, said, try_this, views
 from pages.kit.page import Page, page
+from pages.kit.words import prose
 
 
 def body(here: Page) -> None:
@@ -21,6 +24,9 @@ def body(here: Page) -> None:
     result, found = hero(here, settings)
     numbers = words(settings, result, found)
     answer(here, found.kind, **numbers)
+    if here.source.kind == "text" and settings["mask"] in ("none", "padding"):
+        with here.top:
+            st.caption(prose("heads", "unmasked_reading"))
     try_this(here, found.kind, **numbers)
     if here.presenting:
         return

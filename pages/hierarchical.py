@@ -7,12 +7,11 @@ from longattn_core.studies.hierarchical import Descent, Wrong, finding
 from longattn_core.studies.study import Setting
 from pages.kit.compute import run
 from pages.kit.controls import mechanism_dials
-from pages.kit.hierarchical_icicle import answers, chosen_query, descent_picture
+from pages.kit.hierarchical_icicle import answers, chosen_query, descent_picture, guess
 from pages.kit.hierarchical_views import measure_view, step_view, theory_view
 from pages.kit.inputs import Inputs
-from pages.kit.lesson import answer, predict, question, said, try_this, views
+from pages.kit.lesson import answer, question, said, try_this, views
 from pages.kit.page import page
-from pages.kit.words import _
 
 with page("hierarchical", Inputs(sample="topics.txt", n=2048, head="14.3")) as here:
     question(here)
@@ -29,12 +28,8 @@ with page("hierarchical", Inputs(sample="topics.txt", n=2048, head="14.3")) as h
         kind = found.kind
         answer(here, kind, **answers(descent, found))
     descent_picture(here, mechanism, descent, found)
-    if found is not None and found.targets:
-        lost_arrive = found.arrive_share
-        predict(
-            here, "arrive", [_("under a quarter"), _("a quarter to three quarters"), _("over three quarters")],
-            right=0 if lost_arrive < 0.25 else 1 if lost_arrive <= 0.75 else 2, **answers(descent, found),
-        )  # fmt: skip
+    if found is not None:
+        guess(here, descent, found)
     try_this(here, kind, **({} if found is None else answers(descent, found)))
     if not here.presenting:
         view = views(here)

@@ -487,7 +487,18 @@ def test_what_is_tried_shows_what_it_claims(lesson):
     layer, head = (int(part) for part in sets["head"].split("."))
     dials = {name.rpartition(".")[2]: value for name, value in sets.items() if name.startswith("m.")}
     dials["levels"] = int(dials["levels"])
-    assert on_topics(layer, head, **dials).kind == lesson["expects"]
+    said = on_topics(layer, head, **dials)
+    assert said.kind == lesson["expects"]
+    # What the sentence beside each button says to watch.
+    if lesson["name"] == "near":
+        assert said.own
+        assert said.arrive_share > 0.8
+    elif lesson["name"] == "gate":
+        source = TextSource(sample="topics.txt", length=2048, layer=layer, heads=(head,))
+        levels = Descent(source=source, setting=setting(**dials), query=559).run().tables["levels"].set_index("name")
+        assert levels.loc["token", "arrives"] > 0.9
+    else:
+        assert said.given == pytest.approx(said.exact, abs=1e-5)
 
 
 @pytest.mark.model

@@ -471,3 +471,16 @@ class TestRealHeads:
             dials["centred"] = bool(dials["centred"])
             result = LshStrips(source=self.text(sets["head"]), setting=Setting(key="lsh", dials=dials)).run()
             assert hashing_finding(result).kind == lesson["expects"], lesson["name"]
+
+    def test_what_the_sentences_beside_the_buttons_say_is_so(self):
+        # "Its queries and keys have means of their own that point apart."
+        assert directions_finding(LshAngles(source=self.text("16.0")).run()).query_key < -0.2
+        # "The weight found grows, and so does the share of pairs that is paid for."
+        four, sixteen = (
+            hashing_finding(
+                LshStrips(source=self.text("14.3"), setting=Setting(key="lsh", dials={"rounds": rounds})).run()
+            )
+            for rounds in (4, 16)
+        )
+        assert sixteen.recall > four.recall + 0.2
+        assert sixteen.share > four.share + 0.1

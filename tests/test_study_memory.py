@@ -205,10 +205,10 @@ def test_mass_by_lag_is_what_a_loop_counts(variant):
     assert table["high"].tolist() == [0, 1, 3, 7, 15, 31, 44]
 
 
-@pytest.mark.parametrize(("segment", "memory"), [(10, 7), (10, 20), (4, 8), (16, 3), (45, 5)])
+@pytest.mark.parametrize(("segment", "memory"), [(10, 7), (10, 20), (4, 8), (4, 4), (16, 3), (45, 5)])
 def test_reach_is_the_recursion_and_the_rule_holds_where_the_segment_divides(segment, memory):
     given, layers = small(), 6
-    setting = keeping(segment=segment, memory=memory)
+    setting = keeping(segment=segment, memory=memory, compressed=2, rate=4)
     result = MemoryReach(source=given, setting=setting, layers=layers).run()
     table = result.tables["reach"]
     backs = {kind: rows["back"].tolist() for kind, rows in table.groupby("kind")}

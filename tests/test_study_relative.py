@@ -12,7 +12,7 @@ import torch
 
 from longattn_core.charts import relative as charts
 from longattn_core.charts.theme import Theme
-from longattn_core.measures.theory.positions import rotary_frequencies
+from longattn_core.measures.theory.positions import rotary_frequencies, yarn_frequencies, yarn_temperature
 from longattn_core.mechanisms.relative import Relative
 from longattn_core.numerics.rotary import rotate
 from longattn_core.sequences.sources import SyntheticSource, TextSource
@@ -278,7 +278,13 @@ def test_past_the_trained_length_interpolation_reads_shorter_distances():
 
     assert scores[SCALINGS["none"], 20] == pytest.approx(score(20), abs=1e-6)
     assert scores[SCALINGS["interpolation"], 20] == pytest.approx(score(5), abs=1e-6)
+    frequencies = yarn_frequencies(rotary_frequencies(16), 4.0, trained=100)
+    pairs = (mean_q[0::2] + 1j * mean_q[1::2]) * (mean_k[0::2] - 1j * mean_k[1::2])
+    sharpened = float(yarn_temperature(4.0)) ** 2 * (pairs * np.exp(20j * frequencies)).real.sum() / 4
+    assert scores[SCALINGS["yarn"], 20] == pytest.approx(sharpened, abs=1e-6)
     lag = result.tables["lag"]
+    at = lag[(lag["scaling"] == SCALINGS["yarn"]) & (lag["length"] == 400)]["score"].iloc[0]
+    assert at == pytest.approx(sharpened, abs=1e-6)
     plain = lag[lag["scaling"] == SCALINGS["none"]]["score"]
     assert np.ptp(plain) < 1e-12, "plain RoPE does not know how long the text is"
     at = lag[(lag["scaling"] == SCALINGS["interpolation"]) & (lag["length"] == 400)]["score"].iloc[0]

@@ -31,6 +31,7 @@ from longattn_core.studies.routed import (
     ClusterError,
     Clusters,
     Route,
+    RouterFinding,
     Routes,
     capsules_kind,
     cluster_finding,
@@ -251,6 +252,27 @@ def test_couplings_are_said_to_sharpen_only_when_their_entropy_falls(entropy, bo
     assert entropy_kind(np.array(entropy), bound) == kind
 
 
+@pytest.mark.parametrize(
+    ("error", "best", "worse"),
+    [
+        (0.69, 0.75, False),
+        (0.82, 0.75, False),
+        (0.84, 0.75, True),
+        (0.75, 0.75, False),
+        (0.01, 0.0, True),
+        (0.0, 0.0, False),
+    ],
+)
+def test_a_router_is_called_worse_only_when_it_clearly_is(error, best, worse):
+    numbers = dict.fromkeys(
+        ("load", "wide", "hindsight", "control", "fitted", "random", "right", "right_random", "always"), 0.5
+    )
+    found = RouterFinding(
+        kind="no_gain", path="local", best="local", always_path="local", error=error, best_error=best, **numbers
+    )
+    assert found.worse == worse
+
+
 def test_a_sequence_with_one_value_leaves_nothing_to_route():
     source = made(kind="gaussian", n=1)
     assert router_finding(Routes(source=source, setting=setting()).run()).kind == "even"
@@ -426,10 +448,19 @@ def test_what_is_tried_shows_what_it_claims(lesson):
         source = TextSource(sample=sets["sample"], length=int(sets["n"]), layer=layer, heads=(head,))
     else:
         source = SyntheticSource.model_validate({"settings": {"kind": sets["kind"], "causal": True}})
-    assert (
-        router_finding(Routes(source=source, setting=Setting(key="routed", dials=dials)).run()).kind
-        == lesson["expects"]
-    )
+    result = Routes(source=source, setting=Setting(key="routed", dials=dials)).run()
+    found = router_finding(result)
+    assert found.kind == lesson["expects"]
+    # What the sentence beside each button says to watch.
+    if lesson["name"] == "random":
+        assert result.arrays["balance"][2] < 0.6 * result.arrays["balance"][1]
+        assert found.random > 1.5 * found.fitted
+    elif lesson["name"] == "two":
+        strided = result.arrays["shares"][:, list(dials["paths"]).index("strided")]
+        assert strided[384:].mean() > 3 * strided[:128].mean()
+    else:
+        assert found.path == "clusters"
+        assert found.error < found.best_error
 
 
 @pytest.mark.model

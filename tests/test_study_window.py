@@ -382,6 +382,24 @@ class TestRealHeads:
                 lesson["name"]
             )
 
+    def test_what_the_sentences_beside_the_buttons_say_is_so(self):
+        def ledger(head, **dials):
+            read = TextSource(
+                sample="story.txt", length=512, layer=int(head.split(".")[0]), heads=(int(head.split(".")[1]),)
+            )
+            return ledger_finding(Ledger(source=read, setting=Setting(key="window", dials=dials)).run())
+
+        # "About eight tokens are enough."
+        assert ledger("11.1", width=8).near > 0.9
+        # "Nearly everything that the first tokens held is lost now, told apart as lost on sinks."
+        kept, alone = ledger("17.3"), ledger("17.3", variant="sliding")
+        assert alone.lost_sinks > 0.9 * kept.first
+        # "Finds more of what counts than the window on as many pairs, and loses much of the sink."
+        chosen = ledger("17.3", variant="selected")
+        assert chosen.share < kept.share
+        assert chosen.recall > kept.recall + 0.1
+        assert chosen.lost_sinks > 0.15
+
     def test_perplexity_hides_that_the_planted_fact_is_gone(self):
         study = Swaps(source=TextSource(sample="story.txt", length=512))
         points = {point.name: point for point in study.points() if isinstance(point, SwapPoint)}

@@ -14,7 +14,7 @@ from longattn_core.charts.theme import CURVE_HEIGHT, SIZES, Theme
 
 LINE_GAP = 15.0
 """Pixels between two labels at the right end, at 12 px type."""
-NARROW = "width < 420"
+NARROW = "containerSize()[0] < 420"
 """On a phone the names stand inside, above the ends of their lines, so that the curves keep the width."""
 MOST_TICKS = 10
 """Measured places of a logarithmic axis up to which each has a tick of its own."""

@@ -1,5 +1,6 @@
 """The theme as Altair and Plotly take it: the same fonts, grid and colours in every chart, and no legends."""
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from longattn_core.charts.oklab import hexadecimal
@@ -7,6 +8,9 @@ from longattn_core.charts.theme import FONT, MECHANISM_COLOURS, Theme
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+
+altair_lock = threading.Lock()
 
 
 def altair_config(theme: Theme) -> dict[str, Any]:
@@ -57,16 +61,35 @@ def themed(chart: Any, theme: Theme) -> Any:
 
 
 def specification(chart: Any, theme: Theme) -> dict[str, Any]:
-    """An Altair chart in its theme as a Vega-Lite specification, its tables inside.
+    """An Altair chart in its theme as a Vega-Lite specification; `datasets` holds its tables as they are, by name.
 
     It is not checked against Vega-Lite's schema, which takes ten times as long as making it; a file that is written
     (`export.images`) is, and so is every chart that a test draws.
     """
-    made: dict[str, Any] = themed(chart, theme).to_dict(validate=False)
-    # Altair's own theme sets sizes for a notebook; a page has its own.
-    for name in ("continuousWidth", "continuousHeight"):
-        made.get("config", {}).get("view", {}).pop(name, None)
+    import altair as alt
+
+    tables: dict[str, Any] = {}
+    # How Altair turns tables into data is a setting of the whole process: one chart at a time.
+    with altair_lock:
+        alt.data_transformers.register("by_name", _by_name)
+        with alt.data_transformers.enable("by_name", tables=tables):
+            made: dict[str, Any] = chart.to_dict(validate=False)
+    made["datasets"] = {**made.get("datasets", {}), **dict(tables.values())}
+    own = made.get("config", {}) if _has_config(chart) else {}
+    made["config"] = {**altair_config(theme), **own}
     return made
+
+
+def _has_config(chart: Any) -> bool:
+    import altair as alt
+
+    return chart["config"] is not alt.Undefined
+
+
+def _by_name(data: Any, tables: dict[int, tuple[str, Any]]) -> dict[str, str]:
+    """A table that several layers share is kept once. Names count up, so that an unchanged chart has the same ones."""
+    name, _table = tables.setdefault(id(data), (f"table {len(tables)}", data))
+    return {"name": name}
 
 
 def plotly_template(theme: Theme) -> "go.layout.Template":

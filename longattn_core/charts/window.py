@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import altair as alt
@@ -332,12 +332,6 @@ def _number(value: float, log: bool) -> str:
     if log:
         return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
     return f"{value:.2f}" if value >= 0.005 else "< .01"
-
-
-def legend_of(theme: Theme, present: Sequence[str]) -> Mapping[str, str]:
-    """Name and colour of each part that a ledger holds, for the words above the picture."""
-    inks = part_colours(theme)
-    return {PART_NAMES[name]: inks[name] for name in PART_NAMES if name in present}
 
 
 def reach_chart(reach: pd.DataFrame, theme: Theme) -> Layered:

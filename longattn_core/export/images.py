@@ -11,6 +11,8 @@ import re
 import shutil
 from typing import Any, Literal, get_args
 
+from longattn_core.charts.styles import altair_lock
+
 Format = Literal["svg", "png", "pdf"]
 
 MEDIA_TYPES: dict[Format, str] = {"svg": "image/svg+xml", "png": "image/png", "pdf": "application/pdf"}
@@ -32,7 +34,7 @@ def chart_to_svg(chart: Any) -> str:
     if not hasattr(chart, "to_dict"):
         raise ValueError(f"an image is made from an Altair chart, found {type(chart).__name__}")
     # Altair limits the rows of a chart for the sake of web pages; a file has no such limit.
-    with alt.data_transformers.disable_max_rows():
+    with altair_lock, alt.data_transformers.enable("default", max_rows=None):
         specification = _writable(chart.to_dict())
     _refuse_addresses(specification)
     try:

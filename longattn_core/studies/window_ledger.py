@@ -16,11 +16,11 @@ from jaxtyping import Bool, Int
 from pydantic import Field
 from torch import Tensor
 
-from longattn_core.contracts import Sequence, exact_rows
+from longattn_core.contracts import exact_rows
 from longattn_core.measures.fidelity import fidelity
 from longattn_core.measures.sampling import QuerySample, blocks, sample_queries
 from longattn_core.measures.spread import find_sinks, sink_mask
-from longattn_core.mechanisms.window import Window, WindowMap
+from longattn_core.mechanisms.window import WindowMap
 from longattn_core.studies.compare import Compare, tokens_of
 from longattn_core.studies.reading import reading
 from longattn_core.studies.study import Progress, Result, Setting, Study
@@ -141,16 +141,3 @@ def _long(queries: np.ndarray, shares: np.ndarray, tokens: np.ndarray) -> pd.Dat
     table = pd.concat(frames, ignore_index=True)
     table.attrs["units"] = {"query": "token position", "share": "share of the query's weight"}
     return table
-
-
-def visible_keys(sequence: Sequence, query: int) -> int:
-    """How many keys the mask lets a query see."""
-    return int(sequence.allowed(query).sum())
-
-
-def window_of(setting: Setting) -> Window:
-    """The setting as a window. Raises: ValueError when it is another mechanism."""
-    built = setting.build()
-    if not isinstance(built, Window):
-        raise ValueError(f"This is no window: {built.title}.")
-    return built

@@ -16,7 +16,7 @@ from longattn_core.contracts import Mechanism
 from longattn_core.mechanisms.lsh import LSH
 from longattn_core.mechanisms.window import Window
 from longattn_core.studies.reading import read
-from longattn_core.studies.sparse_points import LONGEST, UNITS, SettingPoint, head_of, measured
+from longattn_core.studies.sparse_points import UNITS, SettingPoint, head_of, measured
 from longattn_core.studies.study import Progress, Result, Setting, Study
 
 CELLS = 96
@@ -101,8 +101,3 @@ def _picture(attended: Any, n: int) -> np.ndarray:
             out.index_add_(0, cell[rows], columns)
     picture: np.ndarray = torch.where(allowed > 0, seen / allowed.clamp_min(1), torch.nan).numpy()
     return picture
-
-
-def longest() -> int:
-    """How many tokens are read at most."""
-    return LONGEST

@@ -51,6 +51,11 @@ class Grown:
     unfinished: bool = False
     """Whether longer texts are still being read."""
 
+    @property
+    def reference(self) -> int:
+        """The length at which a remedy that goes with the length changes nothing: the shortest."""
+        return int(getattr(self.study, "reference", self.points["n"].min()))
+
 
 def hero(here: Page) -> Grown:
     """The dials, the picture, and what it found."""

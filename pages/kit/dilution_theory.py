@@ -11,12 +11,11 @@ import streamlit as st
 from longattn_core.charts.curves import curves_chart
 from longattn_core.sequences.sources import SyntheticSource
 from longattn_core.sequences.synthetic import Needle
-from longattn_core.studies.dilution.needle import NeedleGrowth, NeedleTheory
+from longattn_core.studies.dilution.needle import LENGTHS, NeedleGrowth, NeedleTheory
 from longattn_core.studies.study import Result
 from pages.kit import state
 from pages.kit.cards import figure
 from pages.kit.compute import run
-from pages.kit.inputs import SHARPNESS
 from pages.kit.lesson import formula
 from pages.kit.page import Page
 from pages.kit.words import _, prose
@@ -24,29 +23,29 @@ from pages.kit.words import _, prose
 
 def theory(here: Page) -> None:
     """The needle in noise: over draws beside its closed form, the lead it needs, the chance to lead, and no noise at all."""
-    source = _needle_source(here)
+    source, n = _needle_source(here)
     with st.spinner(_("Drawing needles …")):
         grown, laws = run(NeedleGrowth(source=source)), run(NeedleTheory(source=source))
     lead, noise = float(grown.arrays["lead"]), float(grown.arrays["noise"])
-    last = grown.tables["points"].iloc[-1]
-    formula(
-        here,
-        "weight",
-        lead=lead,
-        noise=noise,
-        n=int(last["n"]),
-        others=int(last["n"]) - 1,
-        share=float(last["formula"]),
+    points = grown.tables["points"]
+    chosen = points.iloc[int((points["n"] - n).abs().to_numpy().argmin())]
+    n, share = int(chosen["n"]), float(chosen["formula"])
+    formula(here, "weight", lead=lead, noise=noise, n=n, others=n - 1, share=share)
+    if not chosen["holds"]:
+        kind = "few" if chosen["few keys dominate"] else "doubtful"
+        st.caption(prose("dilution", f"formula_{kind}", drawn=float(chosen["needle"]), share=share, n=n))
+    marked = [(float(n), f"n = {n:,}")]
+    curves = partial(
+        curves_chart, theme=here.theme, x="n", x_title=_("tokens n (logarithmic)"), log_x=True, marked=marked
     )
-    curves = partial(curves_chart, theme=here.theme, x="n", x_title=_("tokens n (logarithmic)"), log_x=True)
     places = [*st.columns(2, gap="large"), *st.columns(2, gap="large")]
     with places[0]:
-        table = _drawn_and_formula(grown.tables["points"])
+        table = _drawn_and_formula(points)
         chart = curves(
             table, y="share", series="series", y_title=_("the needle's share"), y_domain=(0.0, 1.0), y_format=".0%",
             band=("low", "high"), dashed="dashed",
         )  # fmt: skip
-        _law(here, grown, "needle", chart, table, _("A needle over 16 draws"), f"{last['needle']:.1%}")
+        _law(here, grown, "needle", chart, table, _("A needle over 16 draws"), f"{chosen['needle']:.1%}")
     with places[1]:
         leads = laws.tables["leads"].assign(
             series=lambda t: _("to keep ") + t["share"].map("{:.0%}".format), dashed=lambda t: ~t["valid"]
@@ -90,20 +89,18 @@ def _law(here: Page, result: Result, name: str, chart: object, table: pd.DataFra
     st.caption(prose("dilution", f"law_{name}"))
 
 
-def _needle_source(here: Page) -> SyntheticSource:
-    """The needle on the left where there is one; else one with dials of its own."""
+def _needle_source(here: Page) -> tuple[SyntheticSource, int]:
+    """The needle on the left where there is one, else one with dials of its own; and the length to look at."""
     if isinstance(here.source, SyntheticSource) and isinstance(here.source.settings, Needle):
-        return here.source
+        return here.source, here.source.settings.n
     row = st.columns(3)
     with row[0]:
         lead = state.slide("dilution.lead", _("Lead g"), tuple(float(g) for g in range(21)), default=8.0, parse=float)
     with row[1]:
         noise = state.slide("dilution.noise", _("Noise σ"), tuple(s / 4 for s in range(17)), default=1.0, parse=float)
     with row[2]:
-        beta = state.slide(
-            "dilution.beta", _("Sharpness β"), SHARPNESS, default=1.0, parse=float, shown=lambda value: f"{value:g}"
-        )
-    return SyntheticSource(settings=Needle(lead=lead, noise=noise, sharpness=beta))
+        n = state.slide("dilution.n", _("Length n"), LENGTHS, default=LENGTHS[-1], parse=int, shown=lambda n: f"{n:,}")
+    return SyntheticSource(settings=Needle(lead=lead, noise=noise)), n
 
 
 def _drawn_and_formula(points: pd.DataFrame) -> pd.DataFrame:

@@ -44,9 +44,11 @@ def guess(here: Page, grown: Grown) -> None:
     found = remedied(grown.points)
     sharper = float(grown.points.sort_values("n").iloc[-1]["needle:log_n"])
     kind = "more" if sharper > found.plain + 0.02 else ("less" if sharper < found.plain - 0.02 else "same")
+    numbers = {"what": grown.what, "n": found.n, "plain": found.plain, "sharper": sharper, "ref": grown.reference}
+    # One name for all outcomes: a guess stands while longer texts are still being read.
     predict(
-        here, f"remedy_{kind}", [_("more weight"), _("less weight"), _("about the same")], ["more", "less", "same"].index(kind),
-        what=grown.what, n=found.n, plain=found.plain, sharper=sharper,
+        here, "remedy", [_("more weight"), _("less weight"), _("about the same")], ["more", "less", "same"].index(kind),
+        said=prose("dilution", f"sharper_{kind}", **numbers), **numbers,
     )  # fmt: skip
 
 
@@ -91,7 +93,7 @@ def measure(here: Page, grown: Grown) -> None:
     picture = state.choose(
         "dilution.picture", _("Picture"), choices, default="scores", labels=PICTURES.__getitem__, style="segments"
     )
-    st.caption(prose("dilution", f"measure_{picture}"))
+    st.caption(prose("dilution", f"measure_{picture}", ref=grown.reference))
     if picture == "heads":
         _every_head(here)
     elif picture == "remedies":
@@ -192,7 +194,7 @@ def _remedies(here: Page, grown: Grown) -> None:
         ),
     )  # fmt: skip
     for name in ("temperature", "log_n", "yarn"):
-        formula(here, name, t=temperature())
+        formula(here, name, t=temperature(), ref=grown.reference)
 
 
 def _every_head(here: Page) -> None:

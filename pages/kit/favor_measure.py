@@ -62,25 +62,25 @@ def favor_measure(here: Page, favor: Favor, pairs: Result) -> None:
 def _features(here: Page) -> None:
     left, right = st.columns(2)
     with left:
-        sizes = {"m": _("equal number of directions m"), "width": _("equal number of columns")}
+        sizes = {"m": _("equal m"), "width": _("equal number of columns")}
         equal = state.choose(
             "favor.step.equal", _("Compare at"), list(sizes), default="m", labels=sizes.__getitem__, style="segments"
         )
     with right:
-        ways = {"orthogonal": _("orthogonal"), "independent": _("independent")}
+        ways = {"both": _("both"), "orthogonal": _("orthogonal"), "independent": _("independent")}
         way = state.choose(
-            "favor.step.way", _("Directions of the kernel's error"), list(ways), default="independent",
+            "favor.step.way", _("Directions"), list(ways), default="both",
             labels=ways.__getitem__, style="segments",
         )  # fmt: skip
     st.markdown(f"**{_('Error of the output')}**")
     study = ErrorAgainstFeatures(source=here.source, equal="width" if equal == "width" else "m")
-    sweep_card(here, study, lambda result: _output_error(here, result))
+    sweep_card(here, study, lambda result: _output_error(here, result, way))
     st.markdown(f"**{_('Error of the kernel itself')}**")
     if not pairs_near(here.source, 0):
         st.info(prose("favor", "kernel_none"), icon=":material/block:")
         return
     kernel = KernelErrors(source=here.source, equal=study.equal)
-    sweep_card(here, kernel, lambda result: _kernel_error(here, result, way))
+    sweep_card(here, kernel, lambda result: _kernel_error(here, result, "independent" if way == "both" else way))
 
 
 def _unit(equal: str) -> str:
@@ -89,10 +89,14 @@ def _unit(equal: str) -> str:
     )
 
 
-def _output_error(here: Page, result: Result) -> None:
+def _output_error(here: Page, result: Result, way: str) -> None:
     study, table = result.study, result.tables["output"]
     assert isinstance(study, ErrorAgainstFeatures)
     inks = kind_colours(here.theme)
+    table = table if way == "both" else table[table["directions"] == way]
+    if table.empty:
+        st.caption(prose("favor", "features_wait"))
+        return
     table = table.assign(
         curve=table["family"] + (", " + table["directions"]).where(table["directions"] == "independent", ""),
         loose=table["directions"] == "independent",
@@ -159,7 +163,7 @@ def _kernel_error(here: Page, result: Result, way: str) -> None:
         alt=_("Measured and expected error of the kernel for three kinds of features."),
     )  # fmt: skip
     points = result.tables["points"]
-    said = prose("favor", "kernel", draws=DRAWS, pairs=int(points["pairs"].max()))
+    said = prose("favor", "kernel", way=way, draws=DRAWS, pairs=int(points["pairs"].max()))
     if way == "orthogonal":
         said += " " + prose("favor", "kernel_orthogonal", d=study.sequence().d)
     st.caption(said)

@@ -48,7 +48,7 @@ def figure_menu(
 def _pictures(name: str, chart: Callable[[], object]) -> None:
     """SVG and PNG; a Plotly figure, whose pictures need a browser on the server, goes out as a page of its own too."""
     drawn = chart()
-    if hasattr(drawn, "to_html"):
+    if hasattr(drawn, "to_plotly_json") and hasattr(drawn, "to_html"):
         _download("HTML", name, "html", "text/html", lambda: drawn.to_html(include_plotlyjs=True))
         if not plotly_images():
             return

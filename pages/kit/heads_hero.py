@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import numpy as np
-import pandas as pd
 import streamlit as st
 
 from longattn_core.charts.heads import map_pixels
@@ -14,7 +12,6 @@ from longattn_core.studies.heads.masks import (
     Masked,
     MaskFinding,
     MaskName,
-    MaskSetting,
     Side,
     mask_finding,
     source_mask,
@@ -151,15 +148,3 @@ def _printed(here: Page, result: Result) -> Any:
 
     heads = [f"H{int(head)}" for head in result.arrays["heads"]]
     return maps_chart(result.arrays["maps"], result.arrays["hidden"], here.theme, heads=heads)
-
-
-def layer_setting(settings: dict[str, Any]) -> MaskSetting:
-    """The mask alone, for the sentence about a pair."""
-    return Masked(**settings)
-
-
-def one_row(result: Result, head: int) -> pd.Series:
-    """The table's row of a head."""
-    table = result.tables["heads"]
-    places = np.flatnonzero(table["head"].to_numpy() == head)
-    return table.iloc[int(places[0]) if len(places) else 0]

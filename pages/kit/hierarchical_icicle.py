@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -19,6 +20,7 @@ from longattn_core.studies.study import Result
 from pages.kit import state
 from pages.kit.cards import exported
 from pages.kit.figure import figure_menu
+from pages.kit.lesson import predict
 from pages.kit.maps_panel import answer as why_answer
 from pages.kit.page import Page
 from pages.kit.token_text import token_text
@@ -73,6 +75,24 @@ def descent_picture(here: Page, mechanism: Hierarchical, descent: Result, found:
         causal_from=query if here.causal else None, height=168, on_token=_look_back,
         caption=_("{title}: what the framed word gives each token. Click a word to let it look back.").format(title=title),
         alt=_("The text, tinted by the weights of token {query}.").format(query=query),
+    )  # fmt: skip
+
+
+def guess(here: Page, descent: Result, found: Finding) -> None:
+    """A question before its answer: how many descents arrive; where no word has a target, how much one query reads."""
+    numbers = answers(descent, found)
+    if found.targets:
+        arrive = found.arrive_share
+        predict(
+            here, "arrive", [_("under a quarter"), _("a quarter to three quarters"), _("over three quarters")],
+            right=0 if arrive < 0.25 else 1 if arrive <= 0.75 else 2, **numbers,
+        )  # fmt: skip
+        return
+    items, seen = len(descent.tables["items"]), int((~np.isnan(descent.arrays["exact"])).sum())
+    part = items / seen
+    predict(
+        here, "read", [_("under a tenth as many"), _("a tenth to a half"), _("more than half as many")],
+        right=0 if part < 0.1 else 1 if part <= 0.5 else 2, items=items, visible=seen, part=part, **numbers,
     )  # fmt: skip
 
 

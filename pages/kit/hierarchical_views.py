@@ -318,6 +318,7 @@ def theory_view(here: Page, mechanism: Hierarchical, descent: Result) -> None:
     formula(here, "best", best=best, least=2 * n * best, percent=min(100.0, 200 / best))
     if n > w:
         pairs = n * (3 * w + 1.5 * w * math.log2(n / w))
+        st.markdown(prose(here.name, "theory_blocks"))
         formula(here, "blocks", n=n, w=w, blocks=pairs, percent=100 * pairs / n**2)
     _chain(here, mechanism, descent)
     if n < 4:

@@ -7,14 +7,15 @@ import pandas as pd
 import streamlit as st
 
 from longattn_core.charts.cells import Window
-from longattn_core.charts.low_rank import factor_top, factors_chart, scree_chart
+from longattn_core.charts.low_rank import factor_top, factors_chart, matrix_chart, scree_chart
 from longattn_core.mechanisms.low_rank import LowRank
 from longattn_core.studies.low_rank import Factors
 from longattn_core.studies.study import Result
 from pages.kit import state
 from pages.kit.attention_map import attention_map
-from pages.kit.cards import figure
+from pages.kit.cards import exported, figure
 from pages.kit.compute import run
+from pages.kit.figure import figure_menu
 from pages.kit.maps_panel import answer
 from pages.kit.page import Page
 from pages.kit.words import _, prose
@@ -47,6 +48,12 @@ def low_rank_hero(here: Page, spectrum: Result, rank: int, without_sinks: bool) 
                 tokens_rows=tokens, link="low rank", strips=False,
                 content=f"{here.source.model_dump_json()} {name} {rank if name == 'difference' else ''} {without_sinks}",
             )  # fmt: skip
+            figure_menu(
+                f"map-{name}", result if name == "difference" else spectrum, shown=LowRank,
+                table=lambda values=values: pd.DataFrame(values),  # type: ignore[misc]
+                chart=lambda values=values, name=name: exported(here, _plain(here, values, name)),  # type: ignore[misc]
+                caption=f"{names[name]}, rank {k}. {result.words['origin']}",
+            )  # fmt: skip
             asked = drawn.clicked or asked
     if asked is not None:
         st.session_state["_low_rank_pair"] = (asked.row, asked.col)
@@ -55,6 +62,14 @@ def low_rank_hero(here: Page, spectrum: Result, rank: int, without_sinks: bool) 
         answer(here, LowRank(rank=k), pair[0], pair[1], tokens)
     _said(here, result, k, n)
     _scree(here, spectrum, k)
+
+
+def _plain(here: Page, values: np.ndarray, name: str) -> object:
+    """A map as a picture for a file."""
+    return matrix_chart(
+        values, here.theme, x_title=_("key (token position)"), y_title=_("query (token position)"), height=480,
+        kind="difference" if name == "difference" else "log", top=1.0,
+    )  # fmt: skip
 
 
 def _factors(here: Page, result: Result, n: int, title: str) -> None:

@@ -14,16 +14,16 @@ from longattn_core.mechanisms.lsh import LSH
 from longattn_core.studies.lsh_directions import LshAngles
 from longattn_core.studies.lsh_finding import Directions, HashingFinding, directions_finding, hashing_finding
 from longattn_core.studies.lsh_strips import HERE, LshStrips
+from longattn_core.studies.reading import why
 from longattn_core.studies.study import Result, Setting
 from pages.kit import state
 from pages.kit.compute import run
 from pages.kit.figure import figure_menu
 from pages.kit.lesson import answer, predict
-from pages.kit.maps_panel import answer as explained
 from pages.kit.page import Page
 from pages.kit.strips import MOST_TOKENS, Strip, strips
 from pages.kit.token_text import token_text
-from pages.kit.words import _, prose, quoted
+from pages.kit.words import _, escaped, prose, quoted
 
 SAME = 0.05
 """Weight found within this of each other is called about the same."""
@@ -140,13 +140,21 @@ def hero(here: Page, hashed: Hashed) -> None:
     else:
         shown_strips(here, hashed, four(hashed), key="lsh strips", alt=_alt(hashed))
         _menu(here, hashed)
-    explained(
-        here, hashed.mechanism, hashed.query, hashed.marked, [str(token) for token in hashed.result.arrays["tokens"]]
-    )
-    worse = "error_better" if found.error < found.control else "error_worse" if hashed.outside else "error_worse_plain"
+    _explained(here, hashed)
+    worse = "error_better" if found.error < found.control else "error_worse"
     st.caption(prose("lsh", worse, **hashed.numbers))
     if n <= MOST_TOKENS and not here.presenting:
         _text(here, hashed)
+
+
+def _explained(here: Page, hashed: Hashed) -> None:
+    """Why the tracked pair was found or missed."""
+    said = why(here.source, hashed.mechanism, 0, hashed.query, hashed.marked)
+    if isinstance(said, str):
+        return
+    weights = _("exact weight {exact:.3g}, hashing's {weight:.3g}").format(exact=said.exact, weight=said.weight)
+    pair = f"{hashed.name(hashed.query)} ({hashed.query}) → {hashed.name(hashed.marked)} ({hashed.marked})"
+    st.info(f"{pair} · {weights}  \n{escaped(said.text)}", icon=":material/help:")
 
 
 def four(hashed: Hashed) -> tuple[Strip, ...]:

@@ -12,6 +12,7 @@ from longattn_core.mechanisms.lsh import LSH
 from longattn_core.studies.lsh_directions import LshAngles
 from longattn_core.studies.lsh_rounds import LshRounds
 from longattn_core.studies.lsh_sweeps import LshSweep, Over
+from longattn_core.studies.sparse_points import LONGEST
 from longattn_core.studies.study import Result, Setting
 from pages.kit import state
 from pages.kit.cards import figure, maps_card
@@ -75,6 +76,8 @@ def _sweep(here: Page, hashed: Hashed) -> None:
     )
     base = hashed.mechanism if over == "seeds" else hashed.mechanism.with_dials(seed=0, **{over: 2})
     st.caption(prose("lsh", "sweep_seeds" if over == "seeds" else "sweep", seeds=SEEDS[over]))
+    if here.tokens > LONGEST:
+        st.caption(prose("lsh", "cut", most=LONGEST, n=here.tokens))
     study = LshSweep(source=here.source, setting=Setting.of(base.with_dials(seed=0)), over=over, seeds=SEEDS[over])
     sweep_card(here, study, lambda result: _curve(here, hashed, over, result))
 

@@ -117,7 +117,11 @@ def _strips(here: Page, hashed: Hashed, at: int) -> None:
     if at == 3:
         st.markdown(prose("lsh", "step_sort"))
     elif at == 4 and chunks:
-        st.markdown(prose("lsh", "step_chunks_chunks", chunk=mechanism.chunk, leak=mechanism.leaks or ""))
+        st.markdown(
+            prose(
+                "lsh", "step_chunks_chunks", chunk=mechanism.chunk, leak=(mechanism.leaks or "") if here.causal else ""
+            )
+        )
     elif at == 4:
         st.markdown(prose("lsh", "step_chunks_recent"))
     elif at == 5:

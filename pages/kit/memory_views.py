@@ -79,7 +79,7 @@ def step(here: Page, result: Result, mechanism: Memory, at: int) -> None:
         [f"{space}{token}" for token in arrays["tokens"]], key="memory text", theme=here.theme, groups=held,
         group_names={i: names[status] for i, status in enumerate(STATUSES)},
         group_colours={i: inks[status] for i, status in enumerate(STATUSES)},
-        notes=[_("exact attention from this segment: {share:.2%}").format(share=share) for share in mass], height=300,
+        notes=[_("exact attention from this segment: {share:.2%}").format(share=share) for share in mass], height=420,
         alt=", ".join(f"{names[status]}: {sizes[status]} tokens" for status in STATUSES if sizes[status]),
     )  # fmt: skip
     if variant == "slots":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from longattn_core.charts.low_rank import signed_top
+from longattn_core.charts.low_rank import matrix_chart, signed_top
 from longattn_core.charts.relative import (
     beyond_chart,
     clocks_chart,
@@ -22,8 +24,9 @@ from longattn_core.studies.relative_rotary import SCALINGS, Beyond, Clocks
 from longattn_core.studies.study import Result, Setting, sequence_of
 from pages.kit import state
 from pages.kit.attention_map import attention_map
-from pages.kit.cards import figure, maps_card
+from pages.kit.cards import exported, figure, maps_card
 from pages.kit.compute import run
+from pages.kit.figure import figure_menu
 from pages.kit.maps_panel import answer
 from pages.kit.page import Page
 from pages.kit.words import _, prose, quoted
@@ -96,7 +99,7 @@ def _added(here: Page, chosen: Setting, mechanism: Relative) -> None:
     result = run(Added(source=here.source, chosen=chosen))
     added, tokens = result.arrays["added"], [str(token) for token in result.arrays["tokens"]]
     n = len(tokens)
-    top = signed_top(added)
+    top = 0.4 * math.ceil(signed_top(added) / 0.4)  # its quarters are the ticks
     words = {
         "scale": _("added to the score"),
         "say_weight": _("{about} {value} is added to the score: {query} → {key}."),
@@ -123,6 +126,17 @@ def _added(here: Page, chosen: Setting, mechanism: Relative) -> None:
         pair = st.session_state.get("_added_pair")
         if pair is not None and max(pair) < n:
             answer(here, mechanism, pair[0], pair[1], tokens)
+    figure_menu(
+        "s-rel", result, shown=Relative, table=lambda: pd.DataFrame(added),
+        chart=lambda: exported(
+            here,
+            matrix_chart(
+                added, here.theme, x_title=_("key (token position)"), y_title=_("query (token position)"), kind="linear", top=top,
+                height=480,
+            ),
+        ),
+        caption=f"What {mechanism.label} adds to the score of each pair. {result.words['origin']}",
+    )  # fmt: skip
 
 
 def _within(here: Page, chosen: Setting, mechanism: Relative) -> None:

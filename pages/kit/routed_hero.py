@@ -69,9 +69,12 @@ def _router(here: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
         return "refused", {"refusal": refusal}
     found = router_finding(result)
     more = "" if math.isnan(found.wide) else " " + prose(here.name, "wide", best=found.best, wide=found.wide)
+    against = prose(
+        here.name, "against_worse" if found.worse else "against_alike", best=found.best, best_error=found.best_error
+    )
     numbers: dict[str, Any] = {
         "path": found.path, "load": found.load, "best": found.best, "error": found.error, "best_error": found.best_error,
-        "wide": found.wide, "control": found.control, "more": more,
+        "wide": found.wide, "control": found.control, "more": more, "against": against,
     }  # fmt: skip
     answer(here, found.kind, **numbers)
     paths = result.words["paths"].split("\n")

@@ -206,7 +206,7 @@ def theory(here: Page, result: Result, mechanism: Segmented) -> None:
     last = table[table["layer"] == layers].set_index("integration")["back"]
     if here.causal and mechanism.boundaries == "fixed":
         formula(here, "reach", layers=layers, **{name: _count(int(last[name])) for name in last.index})
-    said = prose(NAME, "reach", last=quoted(str(reach.arrays["tokens"][int(reach.arrays["last"])])))
+    said = prose(NAME, "reach", layers=layers, last=quoted(str(reach.arrays["tokens"][int(reach.arrays["last"])])))
     figure(
         here, "reach-against-layers", reach, reach_chart(table, here.theme, n=n), table=table, caption=said,
         alt=", ".join(f"{INTEGRATIONS[name]}: {int(last[name])} tokens" for name in last.index), shown=type(mechanism),
@@ -221,7 +221,7 @@ def theory(here: Page, result: Result, mechanism: Segmented) -> None:
     names |= {layer: _("after {layer} layers").format(layer=layer) for layer in range(2, layers + 1)}
     token_text(
         [f"{space}{token}" for token in reach.arrays["tokens"]], key="segmented arrival", theme=here.theme, groups=first,
-        group_names=names, selected=int(reach.arrays["last"]), height=220, alt=said,
+        group_names=names, selected=int(reach.arrays["last"]), height=420, alt=said,
     )  # fmt: skip
 
 

@@ -12,7 +12,6 @@ from longattn_core.charts.styles import themed
 from longattn_core.charts.window import (
     active_chart,
     error_chart,
-    pattern_picture,
     pattern_pictures,
     patterns_chart,
     recall_chart,
@@ -22,6 +21,7 @@ from longattn_core.charts.window import (
 from longattn_core.mechanisms.probsparse import ProbSparse
 from longattn_core.mechanisms.window import Window
 from longattn_core.studies.sparse_active import ActiveQueries
+from longattn_core.studies.sparse_points import LONGEST
 from longattn_core.studies.study import Result, Setting
 from longattn_core.studies.window_finding import active_finding, swap_finding
 from longattn_core.studies.window_patterns import Patterns
@@ -36,7 +36,7 @@ from pages.kit.page import Page
 from pages.kit.sweeps import sweep_card
 from pages.kit.token_text import MOST_TOKENS, token_text
 from pages.kit.window_hero import Kept
-from pages.kit.window_step import KEYS
+from pages.kit.window_step import KEYS, small_map
 from pages.kit.words import _, escaped, prose
 
 PICTURE = 150
@@ -65,7 +65,14 @@ def measure(here: Page, ledger: Kept) -> None:
 
 def _widths(here: Page, ledger: Kept) -> None:
     st.caption(prose("window", "widths"))
+    _cut(here)
     sweep_card(here, WindowWidths(source=here.source), lambda result: _width_curves(here, ledger, result))
+
+
+def _cut(here: Page) -> None:
+    """Say so where a long text was cut."""
+    if here.tokens > LONGEST:
+        st.caption(prose("window", "cut", most=LONGEST, n=here.tokens))
 
 
 def _width_curves(here: Page, ledger: Kept, result: Result) -> None:
@@ -162,6 +169,7 @@ def _patterns(here: Page, ledger: Kept) -> None:
         result = run(Patterns(source=here.source, keys=KEYS))
     table = result.tables["patterns"]
     st.caption(prose("window", "patterns", outside=ledger.outside))
+    _cut(here)
     figure(
         here,
         "patterns",
@@ -184,15 +192,8 @@ def _pictures(here: Page, result: Result) -> None:
     st.caption(prose("window", "pictures"))
     with st.container(horizontal=True, gap="small", key="window-pictures"):
         for index, (name, idea) in enumerate(zip(table["name"], table["idea"], strict=True)):
-            picture = pattern_picture(name, idea, seen[index], here.theme, causal=here.causal, size=PICTURE)
             with st.container(width=PICTURE + 16):
-                st.altair_chart(
-                    themed(picture, here.theme),
-                    theme=None,
-                    width="content",
-                    key=f"picture {index}",
-                    alt=f"{name}: {idea}",
-                )
+                small_map(here, name, idea, seen[index], size=PICTURE)
     figure_menu(
         "pattern-pictures",
         result,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import altair as alt
 import numpy as np
 import streamlit as st
 
+from longattn_core.charts.styles import specification, themed
 from longattn_core.charts.window import pattern_picture
 from longattn_core.mechanisms.window import Window
 from longattn_core.studies.window_patterns import Patterns
-from pages.kit.cards import figure
 from pages.kit.compute import run
+from pages.kit.figure import figure_menu
 from pages.kit.page import Page
 from pages.kit.stepper import stepper
 from pages.kit.window_hero import Kept
@@ -51,17 +53,26 @@ def step(here: Page, ledger: Kept) -> None:
                 error=row["error"], control=row["control"], outside=ledger.outside,
             )
         )  # fmt: skip
-    with picture, st.container(width=330):
+    with picture:
         index = int(np.flatnonzero(table["name"] == name)[0])
-        figure(
-            here,
-            f"pattern-{section}",
-            result,
-            pattern_picture(name, row["idea"], result.arrays["seen"][index], here.theme, causal=here.causal, size=260),
-            table=table,
-            shown=Window,
+        small_map(here, name, str(row["idea"]), result.arrays["seen"][index], size=260)
+        figure_menu(
+            f"pattern-{section}", result, shown=Window,
+            chart=lambda: themed(_picture(here, name, str(row["idea"]), result.arrays["seen"][index], 260), here.theme),
+            table=lambda: table,
             caption=_("What the pattern “{name}” looks at: queries downwards, keys across.").format(name=name),
-            alt=_("A map of the pairs that the pattern “{name}” looks at: {share:.0%} of them.").format(
-                name=name, share=row["share"]
-            ),
-        )
+        )  # fmt: skip
+
+
+def small_map(here: Page, name: str, idea: str, seen: np.ndarray, *, size: int) -> None:
+    """One pattern's map, as large as it is asked for: a square must not be stretched to its column."""
+    drawn = specification(_picture(here, name, idea, seen, size), here.theme)
+    st.vega_lite_chart(
+        # The title stands above the square and not inside its height.
+        {**drawn, "autosize": "pad"}, theme=None, width="content", key=f"picture {name}",
+        alt=_("A map of the pairs that the pattern “{name}” looks at: {idea}.").format(name=name, idea=idea),
+    )  # fmt: skip
+
+
+def _picture(here: Page, name: str, idea: str, seen: np.ndarray, size: int) -> alt.Chart:
+    return pattern_picture(name, idea, seen, here.theme, causal=here.causal, size=size)

@@ -36,7 +36,7 @@ class Growth(Study):
     key: ClassVar[str] = "dilution-growth"
     head: int = Field(0, ge=0, le=63)
     queries: int = Field(32, ge=1, le=256)
-    reference: int = Field(512, ge=2, le=8192)
+    reference: int = Field(SHORTEST, ge=2, le=8192)
     temperature: float = Field(0.67, gt=0.05, le=10)
 
     def _run(self, progress: Progress) -> Result:

@@ -72,7 +72,7 @@ class NeedleGrowth(Study):
 
     key: ClassVar[str] = "dilution-needle"
     seeds: int = Field(16, ge=2, le=64)
-    reference: int = Field(512, ge=2, le=8192)
+    reference: int = Field(LENGTHS[0], ge=2, le=8192)
     temperature: float = Field(0.67, gt=0.05, le=10)
 
     def _run(self, progress: Progress) -> Result:

@@ -176,7 +176,7 @@ class PlantedGrowth(Sweep):
     filler: Filler = "own"
     longest: int = Field(4096, ge=256, le=8192)
     contrasts: bool = True
-    reference: int = Field(512, ge=2, le=8192)
+    reference: int = Field(LENGTHS[0], ge=2, le=8192)
     temperature: float = Field(0.67, gt=0.05, le=10)
 
     def points(self) -> tuple[PlantedPoint, ...]:

@@ -27,6 +27,15 @@ QUERIES = 256
 """Queries of a sequence that an error is measured on."""
 
 
+MOST_CELLS = 1 << 21
+"""Weights of one map that a moved dial computes: all 256 queries of up to 8,192 tokens."""
+
+
+def few(most: int, n: int) -> int:
+    """How many queries are looked at: fewer where a row is so long that a moved dial would have to wait."""
+    return max(16, min(most, MOST_CELLS // n))
+
+
 def favor_of(setting: Setting) -> Favor:
     """The mechanism of a setting. Raises: ValueError when it is another than FAVOR+."""
     built = setting.build()

@@ -17,7 +17,7 @@ from pydantic import Field
 from longattn_core.contracts import exact_rows
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.mechanisms.favor import Favor, FavorMap
-from longattn_core.studies.favor.common import QUERIES, favor_of, log_rows
+from longattn_core.studies.favor.common import QUERIES, favor_of, few, log_rows
 from longattn_core.studies.reading import reading
 from longattn_core.studies.study import Progress, Result, Setting, Study
 
@@ -64,7 +64,7 @@ def _of_kind(favor: Favor, kind: str) -> Favor:
 
 def _measure(attended: FavorMap, head: int, kind: str) -> tuple[pd.DataFrame, dict[str, float | str]]:
     sequence = attended.sequence
-    queries = torch.tensor(sample_queries(sequence, QUERIES).queries)
+    queries = torch.tensor(sample_queries(sequence, few(QUERIES, sequence.n)).queries)
     exact = log_rows(sequence, head, queries)[1].logsumexp(-1)
     sign = 1 - 2 * attended.trace.negative[head, queries].double()
     ratio = (sign * (attended.trace.log_normaliser[head, queries].double() - exact).exp()).numpy()

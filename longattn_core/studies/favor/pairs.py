@@ -25,15 +25,13 @@ from longattn_core.mechanisms.favor.features import UNBIASED
 from longattn_core.numerics.draws import generator
 from longattn_core.numerics.softmax import exact_cost
 from longattn_core.studies.compare import tokens_of
-from longattn_core.studies.favor.common import QUERIES, favor_of, log_rows, norms, sinks_of
+from longattn_core.studies.favor.common import QUERIES, favor_of, few, log_rows, norms, sinks_of
 from longattn_core.studies.reading import reading
 from longattn_core.studies.study import Progress, Result, Setting, Study
 
 SHOWN_QUERIES = 64
 SHOWN_PAIRS = 32_768
 STRONGEST = 120
-MOST_CELLS = 1 << 21
-"""Weights of both maps that are computed at once: all 256 queries of up to 8,192 tokens."""
 
 
 class Pairs(Study):
@@ -68,7 +66,7 @@ class Pairs(Study):
         arrays = {name: values[chosen].numpy() for name, values in every.items()}
         arrays["sink"] = np.isin(arrays["key"], np.array(sinks[head], dtype=np.int64))
         progress(0.6, "the output's error")
-        measured = fidelity(attended, queries=_few(QUERIES, sequence.n), sinks=sinks)
+        measured = fidelity(attended, queries=few(QUERIES, sequence.n), sinks=sinks)
         record = {
             "m": favor.features, "columns": attended.feature_map.columns, "n": sequence.n, "sinks": len(sinks[head]),
             "queries": len(measured.sample.queries), "all_pairs": len(every["query"]),
@@ -95,15 +93,10 @@ class Pairs(Study):
         )  # fmt: skip
 
 
-def _few(most: int, n: int) -> int:
-    """How many queries are looked at: fewer where a row is so long that a moved dial would have to wait."""
-    return max(16, min(most, MOST_CELLS // n))
-
-
 def _all_pairs(attended: FavorMap, head: int, seed: int) -> dict[str, Tensor]:
     """Every visible pair of the sampled queries. Cost: 64 rows of exact attention and of the estimate."""
     sequence = attended.sequence
-    queries = torch.tensor(sample_queries(sequence, _few(SHOWN_QUERIES, sequence.n), seed).queries)
+    queries = torch.tensor(sample_queries(sequence, few(SHOWN_QUERIES, sequence.n), seed).queries)
     log_exact, log_kernel, allowed = log_rows(sequence, head, queries)
     given = _rows(attended, head, queries)
     normaliser = attended.trace.log_normaliser[head, queries].double()[:, None]

@@ -57,6 +57,11 @@ class RouterFinding:
     always: float
     always_path: str
 
+    @property
+    def worse(self) -> bool:
+        """Whether the mixture is as clearly worse than the best path alone as a gain would have to be better."""
+        return self.error * GAIN >= self.best_error and self.error > self.best_error
+
 
 def router_finding(result: Result) -> RouterFinding:
     """Read a `Routes` result that was not refused: the router that is shown is judged."""
