@@ -368,3 +368,16 @@ def test_sentence_ends_of_the_story_lose_a_little_less_than_any_order_does():
     found = place_finding(SentenceCuts(source=real()).run())
     assert found.kind == "less"
     assert found.shuffled - found.sentences < 0.03, "a little"
+
+
+def test_the_text_goes_home_as_a_table_with_and_without_cuts():
+    from pages.kit.segmented_hero import text_table
+
+    result = Cuts(source=small(), setting=cutting()).run()
+    table = text_table(result)
+    assert len(table) == 40
+    assert table["segment"].tolist() == [i // 10 + 1 for i in range(40)]
+    assert table.index[table["cut here: attention"].notna()].tolist() == [10, 20, 30]
+    assert np.allclose(table["cut here: attention"].dropna(), result.tables["cuts"]["attention"])
+    assert np.allclose(table["loses"], result.arrays["lost"])
+    assert len(text_table(Cuts(source=small(), setting=cutting(width=64)).run())) == 40

@@ -10,6 +10,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from longattn_core.charts.styles import fixed
 from longattn_core.charts.theme import CURVE_HEIGHT, SIZES, Theme
 
 LINE_GAP = 15.0
@@ -125,14 +126,6 @@ def curves_chart(
     )  # fmt: skip
     assert isinstance(chart, alt.LayerChart)
     return chart
-
-
-def fixed(channel: Any, place: Any) -> Any:
-    """A channel at a fixed place, in pixels or as an expression: `fixed(alt.XValue, "width")`.
-
-    `alt.value` says the same, but is looked up in the whole schema of Vega-Lite: several milliseconds for each label.
-    """
-    return channel(place)
 
 
 def _numbers(values: pd.Series) -> str:

@@ -63,7 +63,7 @@ def shares_chart(
         alt.Tooltip("name:N", title="part"),
         alt.Tooltip("share:Q", title="share of the weight", format=".1%"),
     ]
-    bars = alt.Chart(table).mark_bar().encode(x=x, y=y, y2="high:Q", color=colour, tooltip=tooltip)
+    bars = alt.Chart(table).mark_bar().encode(x=x, y=y, y2=alt.Y2("high:Q"), color=colour, tooltip=tooltip)
     numbers = (
         alt.Chart(table[table["share"] >= LABELLED])
         .mark_text(fontSize=size, baseline="middle")
@@ -172,7 +172,7 @@ def every_head_chart(
     base = alt.Chart(table)
     layers: list[Any] = [
         base.mark_line(strokeWidth=0.8, opacity=0.22, color=hexadecimal(theme.weights[150])).encode(
-            x=across, y=down, detail="name:N", tooltip=tooltip
+            x=across, y=down, detail=alt.Detail("name:N"), tooltip=tooltip
         )
     ]
     if not share:
@@ -191,7 +191,7 @@ def every_head_chart(
     layers.append(
         alt.Chart(_apart(ends, log=log, height=height))
         .mark_text(align="right", dx=-4, dy=-9, fontSize=SIZES["tick"] * theme.zoom, fontWeight=600)
-        .encode(x=across, y=alt.Y("place:Q", scale=scale), text="label:N", color=colour)
+        .encode(x=across, y=alt.Y("place:Q", scale=scale), text=alt.Text("label:N"), color=colour)
     )
     return alt.layer(*layers).properties(height=height, width="container")
 

@@ -10,8 +10,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from longattn_core.charts.curves import fixed
 from longattn_core.charts.oklab import hexadecimal
+from longattn_core.charts.styles import fixed
 from longattn_core.charts.theme import HERO_HEIGHT, SIZES, Theme
 from longattn_core.studies.study import Result
 

@@ -9,9 +9,9 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from longattn_core.charts.curves import fixed
 from longattn_core.charts.favor import note
 from longattn_core.charts.labels import CHARACTER, place_labels
+from longattn_core.charts.styles import fixed
 from longattn_core.charts.theme import CURVE_HEIGHT, SIZES, Theme
 
 ROOM = "width < 480 ? 0 : 1"

@@ -6,9 +6,9 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from longattn_core.charts.curves import fixed
 from longattn_core.charts.favor import note
 from longattn_core.charts.oklab import hexadecimal
+from longattn_core.charts.styles import fixed
 from longattn_core.charts.theme import SIZES, Theme
 
 

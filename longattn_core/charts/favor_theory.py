@@ -117,7 +117,7 @@ def _with_dots(chart: Any, measured: pd.DataFrame, theme: Theme, *, x: str, y: s
         alt.Tooltip("high", type="quantitative", title="99.9 % to", format=".4~g"),
     ]  # fmt: skip
     bars = base.mark_rule(color=theme.mark, strokeWidth=2).encode(
-        x=across, y=alt.Y("low", type="quantitative"), y2="high"
+        x=across, y=alt.Y("low", type="quantitative"), y2=alt.Y2("high")
     )
     dots = base.mark_point(color=theme.mark, filled=True, size=40, opacity=1).encode(x=across, y=down, tooltip=tooltip)
     # Into the chart's own layers: a layer of layers would lose the paddings and the clamped scale.

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from longattn_core.charts.labels import place_labels
+from longattn_core.charts.styles import fixed
 from longattn_core.charts.theme import SIZES, Theme
 
 ERROR_FLOOR = 0.01
@@ -61,7 +62,7 @@ def frontier_chart(rungs: pd.DataFrame, theme: Theme, *, height: int = 420) -> a
     layers = (
         *_control(control, theme, y),
         front.mark_line(color=theme.text, strokeWidth=2, opacity=0.6, interpolate="step-after").encode(x=x, y=y),
-        base.mark_line(strokeWidth=1, opacity=0.3).encode(x=x, y=y, color=colour, detail="label:N"),
+        base.mark_line(strokeWidth=1, opacity=0.3).encode(x=x, y=y, color=colour, detail=alt.Detail("label:N")),
         *(
             base.transform_filter(alt.FieldOneOfPredicate(field="label", oneOf=names))
             .mark_point(size=70 * theme.zoom, strokeWidth=2, filled=filled, opacity=1)
@@ -99,7 +100,7 @@ def _labels(
     return [
         alt.Chart(group.iloc[[index]])
         .mark_text(align=align, dx=dx, dy=dy, fontSize=SIZES["tick"] * theme.zoom, opacity=alt.ExprRef(ROOM))
-        .encode(x=x, y=y, text="label:N", color=colour)
+        .encode(x=x, y=y, text=alt.Text("label:N"), color=colour)
         for group, (index, dx, dy, align) in zip(groups, places, strict=True)
     ]
 
@@ -111,6 +112,6 @@ def _control(error: float, theme: Theme, y: alt.Y) -> tuple[alt.Chart, alt.Chart
     return (
         chart.mark_rule(strokeDash=[6, 4], color=theme.muted).encode(y=y),
         chart.mark_text(align="right", dx=-4, dy=-7, color=theme.muted, fontSize=size).encode(
-            y=y, text="text:N", x=alt.value("width")
+            y=y, text=alt.Text("text:N"), x=fixed(alt.XValue, "width")
         ),
     )

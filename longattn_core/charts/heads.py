@@ -134,14 +134,14 @@ def bonds_chart(
     circles, above = alt.Chart(pd.DataFrame(dots)), alt.Chart(names.assign(y=1.38))
     tooltip = alt.Tooltip("what:N", title="head")
     return alt.layer(
-        lines.encode(x=x, x2="x2:Q", y=y, y2="y2:Q", color=ink),
+        lines.encode(x=x, x2=alt.X2("x2:Q"), y=y, y2=alt.Y2("y2:Q"), color=ink),
         circles.mark_circle(size=alt.ExprRef(f"{NARROW} ? 60 : {330 * zoom}"), opacity=1).encode(
             x=x, y=y, color=ink, tooltip=tooltip
         ),
         circles.mark_text(
             fontSize=size, color=theme.background, fontWeight=600, opacity=alt.ExprRef(f"{NARROW} ? 0 : 1")
-        ).encode(x=x, y=y, text="text:N"),
-        above.mark_text(fontSize=SIZES["label"] * zoom, color=theme.text).encode(x=x, y=y, text="text:N"),
+        ).encode(x=x, y=y, text=alt.Text("text:N")),
+        above.mark_text(fontSize=SIZES["label"] * zoom, color=theme.text).encode(x=x, y=y, text=alt.Text("text:N")),
     ).properties(height=height, width="container")
 
 
@@ -163,10 +163,13 @@ def cache_chart(cache: pd.DataFrame, theme: Theme, *, model: str, height: int = 
     colour = alt.condition("datum.own", alt.value(theme.style("window").colour), alt.value(theme.border))
     base = alt.Chart(table)
     bars = base.mark_bar(height=22).encode(
-        x=x, y=y, color=colour, tooltip=["scheme:N", "key/value heads:Q", "bytes a token:Q"]
+        x=x,
+        y=y,
+        color=colour,
+        tooltip=[alt.Tooltip("scheme:N"), alt.Tooltip("key/value heads:Q"), alt.Tooltip("bytes a token:Q")],
     )
     words = base.mark_text(align="left", dx=6, fontSize=SIZES["tick"] * theme.zoom, color=theme.text).encode(
-        x=x, y=y, text="said:N"
+        x=x, y=y, text=alt.Text("said:N")
     )
     return alt.layer(bars, words).properties(height=height, width="container")
 
@@ -224,7 +227,7 @@ def survey_chart(
         marks = base.transform_filter("datum.role != 'mixed'").transform_calculate(letter=_letter())
         drawn.append(
             marks.mark_text(fontSize=size, color=theme.text, opacity=0.9).encode(
-                x=x, y=y, text="letter:N", color=alt.Color("ink:N", scale=None), tooltip=tooltip
+                x=x, y=y, text=alt.Text("letter:N"), color=alt.Color("ink:N", scale=None), tooltip=tooltip
             )
         )
         table["ink"] = [theme.ink_on(inks[role]) for role in table["role"]]
@@ -304,8 +307,8 @@ def maps_chart(
             }
         )
         picture = alt.Chart(frame).mark_image(aspect=False).encode(
-            x=alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, 1])), x2="x2:Q",
-            y=alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[0, 1])), y2="y2:Q", url="url:N",
+            x=alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, 1])), x2=alt.X2("x2:Q"),
+            y=alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[0, 1])), y2=alt.Y2("y2:Q"), url=alt.Url("url:N"),
         )  # fmt: skip
         panels.append(picture.properties(width=size, height=size, title=alt.TitleParams(name, fontSize=SIZES["label"])))
     return alt.concat(*panels, columns=3, spacing=12)

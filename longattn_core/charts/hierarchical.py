@@ -12,6 +12,7 @@ import pandas as pd
 
 from longattn_core.charts.maps import visible
 from longattn_core.charts.oklab import hexadecimal, rgb
+from longattn_core.charts.styles import fixed
 from longattn_core.charts.theme import CURVE_HEIGHT, SIZES, Theme
 
 ROW = 34
@@ -137,7 +138,7 @@ def icicle_chart(
     boxes_drawn = (
         base.mark_rect(stroke=theme.background, strokeWidth=1, cursor="pointer")
         .encode(
-            x=x, x2="x1:Q", y=y, y2="y1:Q",
+            x=x, x2=alt.X2("x1:Q"), y=y, y2=alt.Y2("y1:Q"),
             color=alt.Color("role:N", scale=alt.Scale(domain=list(colours), range=list(colours.values()))),
             tooltip=[
                 alt.Tooltip("panel:N", title="map"), alt.Tooltip("level:N", title="level"),
@@ -161,7 +162,7 @@ def icicle_chart(
         .mark_text(
             align="left", baseline="middle", dx=4, fontSize=SIZES["tick"] * theme.zoom, color=theme.text, clip=True
         )
-        .encode(x=x, y=alt.Y("y_middle:Q"), text="shown:N")
+        .encode(x=x, y=alt.Y("y_middle:Q"), text=alt.Text("shown:N"))
     )
     shares = (
         base.transform_filter("datum.id >= 0 && datum.room >= 10")
@@ -172,7 +173,7 @@ def icicle_chart(
     head = (
         alt.Chart(pd.DataFrame(heads))
         .mark_text(align="left", baseline="alphabetic", fontSize=SIZES["label"] * theme.zoom, fontWeight=600)
-        .encode(x=alt.value(0), y=alt.Y("y:Q"), text="text:N")
+        .encode(x=fixed(alt.XValue, 0), y=alt.Y("y:Q"), text=alt.Text("text:N"))
     )
     return layered([boxes_drawn, texts, shares, head], height, table)
 
@@ -233,7 +234,7 @@ def blocks_chart(items: pd.DataFrame, theme: Theme, *, query: int, n: int) -> al
         alt.Chart(table)
         .mark_rect(stroke=theme.border, strokeWidth=0.5)
         .encode(
-            x=x, x2="end:Q", y=y,
+            x=x, x2=alt.X2("end:Q"), y=y,
             color=alt.Color("shown:Q", scale=alt.Scale(type="log", domain=[1e-4, 1], range=palette, clamp=True)),
             tooltip=[
                 alt.Tooltip("name:N", title="read as"), alt.Tooltip("first:Q", title="from token"),
@@ -248,7 +249,7 @@ def blocks_chart(items: pd.DataFrame, theme: Theme, *, query: int, n: int) -> al
     left = query > n / 2
     label = mark.mark_text(
         align="right" if left else "left", dx=-6 if left else 6, color=theme.mark, fontSize=SIZES["tick"] * theme.zoom
-    ).encode(x=x, y=alt.value(-8), text="text:N")
+    ).encode(x=x, y=fixed(alt.YValue, -8), text=alt.Text("text:N"))
     return layered([boxes, rule, label], max(120.0, 34.0 * len(names)) * theme.zoom)
 
 
@@ -279,7 +280,7 @@ def outcomes_chart(outcomes: pd.DataFrame, theme: Theme, *, names: Mapping[str, 
     scale = alt.Scale(domain=list(names.values()), range=inks)
     base = alt.Chart(table)
     bars = base.mark_bar(stroke=theme.background).encode(
-        x=x, x2="x1:Q", y=y, color=alt.Color("outcome:N", scale=scale),
+        x=x, x2=alt.X2("x1:Q"), y=y, color=alt.Color("outcome:N", scale=scale),
         tooltip=[
             alt.Tooltip("where:N", title="the target stands"), alt.Tooltip("outcome:N", title="the descent"),
             alt.Tooltip("count:Q", title="queries"), alt.Tooltip("share:Q", title="share", format=".0%"),
@@ -293,7 +294,7 @@ def outcomes_chart(outcomes: pd.DataFrame, theme: Theme, *, names: Mapping[str, 
             shown="length(datum.outcome) <= datum.room ? datum.outcome : truncate(datum.outcome, datum.room)"
         )
         .mark_text(fontSize=size, dy=-8, color=theme.text)
-        .encode(x=alt.X("middle:Q"), y=y, text="shown:N")
+        .encode(x=alt.X("middle:Q"), y=y, text=alt.Text("shown:N"))
     )
     counts = labelled.mark_text(fontSize=size, dy=9, color=theme.text).encode(
         x=alt.X("middle:Q"), y=y, text=alt.Text("share:Q", format=".0%")
@@ -326,12 +327,12 @@ def variants_chart(variants: pd.DataFrame, theme: Theme, *, error: str, control:
     labels = (
         alt.Chart(shown.assign(at=places))
         .mark_text(align="left", dx=10, fontSize=size, color=theme.text)
-        .encode(x=x, y=alt.Y("at:Q"), text="label:N")
+        .encode(x=x, y=alt.Y("at:Q"), text=alt.Text("label:N"))
     )
     line = alt.Chart(pd.DataFrame({"at": [float(shown[control].iloc[0])], "text": ["mean of the visible values"]}))
     rule = line.mark_rule(strokeDash=[6, 4], color=theme.muted).encode(y=alt.Y("at:Q"))
     said = line.mark_text(align="right", dx=-4, dy=-7, color=theme.muted, fontSize=size).encode(
-        x=alt.value("width"), y=alt.Y("at:Q"), text="text:N"
+        x=fixed(alt.XValue, "width"), y=alt.Y("at:Q"), text=alt.Text("text:N")
     )
     return layered([rule, said, points, labels], CURVE_HEIGHT)
 

@@ -11,6 +11,7 @@ import pandas as pd
 from longattn_core.charts.oklab import rgb
 from longattn_core.charts.pixels import data_uri
 from longattn_core.charts.scales import Scale
+from longattn_core.charts.styles import fixed
 from longattn_core.charts.theme import BELOW, FUTURE, LEVELS, NEVER, Theme
 
 _NAMES = {NEVER: "never looked at", FUTURE: "the future", BELOW: "below zero"}
@@ -23,7 +24,7 @@ def colour_bar(theme: Theme, scale: Scale, shown: Collection[int], *, width: int
     layers: list[Any] = [
         alt.Chart(pd.DataFrame({"url": [data_uri(strip)]}))
         .mark_image(aspect=False, width=long, height=tall, align="left", baseline="top")
-        .encode(x=alt.value(0), y=alt.value(0), url="url:N"),
+        .encode(x=fixed(alt.XValue, 0), y=fixed(alt.YValue, 0), url=alt.Url("url:N")),
         _frame(0, long, tall, fill="transparent", theme=theme),
     ]
     for index, (at, label) in enumerate(scale.ticks()):
@@ -42,7 +43,7 @@ def colour_bar(theme: Theme, scale: Scale, shown: Collection[int], *, width: int
             layers.append(
                 alt.Chart(pd.DataFrame({"url": [data_uri(pixels)]}))
                 .mark_image(aspect=False, width=14, height=tall, align="left", baseline="top")
-                .encode(x=alt.value(left), y=alt.value(below), url="url:N")
+                .encode(x=fixed(alt.XValue, left), y=fixed(alt.YValue, below), url=alt.Url("url:N"))
             )
         fill = {NEVER: theme.never, FUTURE: "transparent", BELOW: theme.lost}[code]
         layers.append(_frame(left, 14, tall, fill=fill, theme=theme, top=below))
@@ -59,7 +60,7 @@ def caption_lines(sentences: Sequence[str], *, theme: Theme, width: int) -> Any:
     return (
         alt.Chart(frame)
         .mark_text(align="left", baseline="top", fontSize=size, color=theme.muted)
-        .encode(x=alt.value(0), y=alt.Y("y:Q", scale=None, axis=None), text="text:N")
+        .encode(x=fixed(alt.XValue, 0), y=alt.Y("y:Q", scale=None, axis=None), text=alt.Text("text:N"))
         .properties(width=width, height=len(lines) * size * 1.35)
     )
 
@@ -68,7 +69,12 @@ def _frame(left: float, wide: float, tall: float, *, fill: str, theme: Theme, to
     return (
         alt.Chart(pd.DataFrame({"i": [0]}))
         .mark_rect(fill=fill, stroke=theme.border, strokeWidth=1)
-        .encode(x=alt.value(left), x2=alt.value(left + wide), y=alt.value(top), y2=alt.value(top + tall))
+        .encode(
+            x=fixed(alt.XValue, left),
+            x2=fixed(alt.X2Value, left + wide),
+            y=fixed(alt.YValue, top),
+            y2=fixed(alt.Y2Value, top + tall),
+        )
     )
 
 
@@ -84,5 +90,5 @@ def _words(
     return (
         alt.Chart(pd.DataFrame({"text": [text]}))
         .mark_text(align=align, baseline=baseline, fontSize=theme.size("tick"), color=theme.muted)
-        .encode(x=alt.value(x), y=alt.value(y), text="text:N")
+        .encode(x=fixed(alt.XValue, x), y=fixed(alt.YValue, y), text=alt.Text("text:N"))
     )

@@ -70,7 +70,12 @@ def factors_chart(
     # One layer for all three: every layer costs as much again to check and to send.
     chart = alt.Chart(pd.DataFrame.from_records(records)).mark_image(aspect=False, smooth=False)
     drawn: alt.Chart = chart.encode(
-        x=x, x2="x2:Q", y=y, y2="y2:Q", url="url:N", tooltip=alt.Tooltip("what:N", title="this is")
+        x=x,
+        x2=alt.X2("x2:Q"),
+        y=y,
+        y2=alt.Y2("y2:Q"),
+        url=alt.Url("url:N"),
+        tooltip=alt.Tooltip("what:N", title="this is"),
     )
     return drawn.properties(height=height, width="container")
 
@@ -130,7 +135,14 @@ def matrix_chart(
     drawn: alt.Chart = (
         alt.Chart(frame)
         .mark_image(aspect=False, smooth=False)
-        .encode(x=across, x2="x2:Q", y=down, y2="y2:Q", url="url:N", tooltip=alt.Tooltip("what:N", title="holds"))
+        .encode(
+            x=across,
+            x2=alt.X2("x2:Q"),
+            y=down,
+            y2=alt.Y2("y2:Q"),
+            url=alt.Url("url:N"),
+            tooltip=alt.Tooltip("what:N", title="holds"),
+        )
     )
     return drawn.properties(height=height, width="container", view=alt.ViewBackground(stroke=theme.border))
 

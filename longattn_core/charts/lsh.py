@@ -12,6 +12,7 @@ import pandas as pd
 from longattn_core.charts.curves import curves_chart
 from longattn_core.charts.groups import group_colours
 from longattn_core.charts.maps import visible
+from longattn_core.charts.styles import fixed
 from longattn_core.charts.theme import CURVE_HEIGHT, MECHANISM_COLOURS, SIZES, Theme
 
 Layered: TypeAlias = alt.LayerChart | alt.FacetChart
@@ -75,7 +76,7 @@ def plane_chart(
             alt.Chart(named)
             .mark_text(align="right" if left else "left", dx=-13 if left else 13, dy=-2 if kind == "key" else 14,
                        color=ink, fontSize=theme.size("tick"), fontWeight="bold")
-            .encode(x=x, y=y, text="label:N")
+            .encode(x=x, y=y, text=alt.Text("label:N"))
         )  # fmt: skip
     drawn: Layered = alt.layer(*layers).properties(height=size, width="container").resolve_scale(color="independent")
     return drawn
@@ -97,7 +98,9 @@ def _borders(axes: tuple[int, int], hashing: str, reach: float, theme: Theme) ->
         ends = [((-reach, -reach), (reach, reach)), ((-reach, reach), (reach, -reach))]
     frame = pd.DataFrame([{"x": a[0], "y": a[1], "x2": b[0], "y2": b[1]} for a, b in ends])
     line = (
-        alt.Chart(frame).mark_rule(strokeDash=[5, 4], color=theme.border).encode(x="x:Q", y="y:Q", x2="x2:Q", y2="y2:Q")
+        alt.Chart(frame)
+        .mark_rule(strokeDash=[5, 4], color=theme.border)
+        .encode(x=alt.X("x:Q"), y=alt.Y("y:Q"), x2=alt.X2("x2:Q"), y2=alt.Y2("y2:Q"))
     )
     return [line]
 
@@ -118,7 +121,7 @@ def sizes_chart(sizes: pd.DataFrame, theme: Theme, *, shown: int, height: int = 
     ticks = (
         alt.Chart(table)
         .mark_tick(thickness=3, color=theme.text, bandSize=12)
-        .encode(x=x, y="queries:Q", tooltip=tooltip)
+        .encode(x=x, y=alt.Y("queries:Q"), tooltip=tooltip)
     )
     even = float(table["keys"].sum()) / max(1, len(table))
     rule = alt.Chart(pd.DataFrame({"even": [even], "label": ["an even share"]}))
@@ -126,9 +129,9 @@ def sizes_chart(sizes: pd.DataFrame, theme: Theme, *, shown: int, height: int = 
     return alt.layer(
         bars,
         ticks,
-        rule.mark_rule(strokeDash=[6, 4], color=theme.muted).encode(y="even:Q"),
+        rule.mark_rule(strokeDash=[6, 4], color=theme.muted).encode(y=alt.Y("even:Q")),
         rule.mark_text(align="right", dx=-2, dy=-7, color=theme.muted, fontSize=theme.size("tick")).encode(
-            y="even:Q", text="label:N", x=alt.value("width")
+            y=alt.Y("even:Q"), text=alt.Text("label:N"), x=fixed(alt.XValue, "width")
         ),
     ).properties(
         height=height,
@@ -167,15 +170,18 @@ def rounds_chart(rounds: pd.DataFrame, theme: Theme, *, height: int = 260) -> La
     base = alt.Chart(table).encode(
         x=x, xOffset=alt.XOffset("what:N", sort=list(ink)),
         color=alt.Color("what:N", scale=alt.Scale(domain=list(ink), range=list(ink.values()))),
-        tooltip=[alt.Tooltip("list:N", title="round"), "what:N", "part:N", alt.Tooltip("to:Q", title="up to", format=".1%")],
+        tooltip=[
+            alt.Tooltip("list:N", title="round"), alt.Tooltip("what:N"), alt.Tooltip("part:N"),
+            alt.Tooltip("to:Q", title="up to", format=".1%"),
+        ],
     )  # fmt: skip
     bars = base.mark_bar().encode(
-        y=alt.Y("from:Q", title="share of pairs, of weight", axis=alt.Axis(format="%")), y2="to:Q",
+        y=alt.Y("from:Q", title="share of pairs, of weight", axis=alt.Axis(format="%")), y2=alt.Y2("to:Q"),
         opacity=alt.Opacity("shade:Q", scale=None),
     )  # fmt: skip
     union = table[table["list"] == "all together"]
     text = alt.Chart(union).mark_text(dy=-7, fontSize=theme.size("tick")).encode(
-        x=x, xOffset=alt.XOffset("what:N", sort=list(ink)), y="to:Q", text=alt.Text("to:Q", format=".0%"),
+        x=x, xOffset=alt.XOffset("what:N", sort=list(ink)), y=alt.Y("to:Q"), text=alt.Text("to:Q", format=".0%"),
         color=alt.Color("what:N", scale=alt.Scale(domain=list(ink), range=list(ink.values()))),
     )  # fmt: skip
     words = pd.DataFrame(
@@ -184,7 +190,7 @@ def rounds_chart(rounds: pd.DataFrame, theme: Theme, *, height: int = 260) -> La
     inks = [theme.muted, theme.style("lsh").colour, theme.muted]
     notes = [
         alt.Chart(words.iloc[[i]]).mark_text(align="left", color=inks[i], fontSize=theme.size("tick")).encode(
-            x=alt.value(6), y=alt.value(8 + 15 * i * theme.zoom), text="label:N"
+            x=fixed(alt.XValue, 6), y=fixed(alt.YValue, 8 + 15 * i * theme.zoom), text=alt.Text("label:N")
         ) for i in range(3)
     ]  # fmt: skip
     return alt.layer(bars, text, *notes).properties(height=height, width="container")
@@ -228,7 +234,7 @@ def seeds_chart(points: pd.DataFrame, theme: Theme, *, now: int, height: int = 3
         line.encode(x=x, y=y),
         label.mark_text(
             align="right", baseline="top", dx=-4, dy=12, color=theme.muted, fontSize=theme.size("tick")
-        ).encode(x=x, y=y, text="label:N"),
+        ).encode(x=x, y=y, text=alt.Text("label:N")),
         dots.encode(x=x, y=y, tooltip=tooltip),
         own.encode(x=x, y=y, tooltip=tooltip),
     ).properties(height=height, width="container")
@@ -260,7 +266,7 @@ def cosines_chart(cosines: pd.DataFrame, theme: Theme, *, centred: bool, height:
     labels = [
         alt.Chart(pd.DataFrame({"label": [f"{name} (mean {_mean(table, name):.2f})"]}))
         .mark_text(align="left", color=ink, fontSize=theme.size("tick"))
-        .encode(x=alt.value(6), y=alt.value(8 + 15 * index * theme.zoom), text="label:N")
+        .encode(x=fixed(alt.XValue, 6), y=fixed(alt.YValue, 8 + 15 * index * theme.zoom), text=alt.Text("label:N"))
         for index, (name, ink) in enumerate(inks.items())
     ]
     zero = alt.Chart(pd.DataFrame({"middle": [0.0]})).mark_rule(color=theme.border).encode(x=x)
@@ -295,9 +301,11 @@ def collision_chart(
         "curve:N", alt.Tooltip("angle:Q", title="degrees"), alt.Tooltip("chance:Q", title="counted", format=".3f"),
         alt.Tooltip("low:Q", title="95 % from", format=".3f"), alt.Tooltip("high:Q", title="95 % to", format=".3f"),
     ]  # fmt: skip
-    bars = base.mark_rule(strokeWidth=2).encode(x="angle:Q", y=alt.Y("low:Q", scale=scale), y2="high:Q", color=colour)
+    bars = base.mark_rule(strokeWidth=2).encode(
+        x=alt.X("angle:Q"), y=alt.Y("low:Q", scale=scale), y2=alt.Y2("high:Q"), color=colour
+    )
     dots = base.mark_point(size=44, filled=True, opacity=1).encode(
-        x="angle:Q", y=alt.Y("chance:Q", scale=scale), color=colour, tooltip=tooltip
+        x=alt.X("angle:Q"), y=alt.Y("chance:Q", scale=scale), color=colour, tooltip=tooltip
     )
     both: Layered = chart + bars + dots
     return both.properties(height=CURVE_HEIGHT, padding=chart.padding)
@@ -323,7 +331,7 @@ def attend_chart(table: pd.DataFrame, theme: Theme, *, height: int | None = None
     )  # fmt: skip
     seen = shown[shown["weight"].notna()]
     dots = alt.Chart(seen).mark_point(size=80, filled=True, opacity=1, shape="circle", color=theme.style("lsh").colour).encode(
-        y=y, x="weight:Q", tooltip=tooltip
+        y=y, x=alt.X("weight:Q"), tooltip=tooltip
     )  # fmt: skip
     never = shown[shown["weight"].isna()].assign(label="never looked at")
     # Beside a short bar, inside a long one: on a phone there is no room behind it.
@@ -333,7 +341,7 @@ def attend_chart(table: pd.DataFrame, theme: Theme, *, height: int | None = None
         alt.Chart(short).mark_text(align="left", dx=6, color=theme.mark, fontSize=size),
         alt.Chart(long).mark_text(align="right", dx=-6, color=theme.text, fontSize=size),
     ]
-    words = [one.encode(y=y, x="exact:Q", text="label:N") for one in words]
+    words = [one.encode(y=y, x=alt.X("exact:Q"), text=alt.Text("label:N")) for one in words]
     return alt.layer(bars, dots, *words).properties(height=height or 24 * len(shown) + 20, width="container")
 
 
@@ -348,7 +356,12 @@ def along_chart(table: pd.DataFrame, theme: Theme, *, height: int = 260) -> Laye
         xOffset=alt.XOffset("what:N", sort=list(ink)),
         y=alt.Y("along:Q", title="coordinate"),
         color=colour,
-        tooltip=["what:N", "bucket:O", alt.Tooltip("along:Q", title="coordinate", format=".2f"), "chosen:N"],
+        tooltip=[
+            alt.Tooltip("what:N"),
+            alt.Tooltip("bucket:O"),
+            alt.Tooltip("along:Q", title="coordinate", format=".2f"),
+            alt.Tooltip("chosen:N"),
+        ],
     )
     bars = base.mark_bar(stroke=None).encode(
         opacity=alt.Opacity("chosen:N", scale=alt.Scale(domain=[False, True], range=[0.28, 1.0]))
@@ -356,7 +369,7 @@ def along_chart(table: pd.DataFrame, theme: Theme, *, height: int = 260) -> Laye
     words = [
         alt.Chart(pd.DataFrame({"label": [label]}))
         .mark_text(align="left", color=ink[kind], fontSize=theme.size("tick"))
-        .encode(x=alt.value(6), y=alt.value(8 + 15 * index * theme.zoom), text="label:N")
+        .encode(x=fixed(alt.XValue, 6), y=fixed(alt.YValue, 8 + 15 * index * theme.zoom), text=alt.Text("label:N"))
         for index, (kind, label) in enumerate((("query", "the query"), ("key", "the key")))
     ]
     return alt.layer(bars, *words).properties(height=height, width="container")
@@ -387,7 +400,7 @@ def strips_chart(
     across = alt.Scale(domain=[0, n], range=[0, width], nice=False)
     down = alt.Scale(domain=[0, 3 * pitch + tall], range=[20, 20 + 3 * pitch + tall], nice=False)
     cells = alt.Chart(pd.concat(frames, ignore_index=True)).mark_rect().encode(
-        x=alt.X("x:Q", scale=across, axis=None), x2="x2:Q", y=alt.Y("y:Q", scale=down, axis=None), y2="y2:Q",
+        x=alt.X("x:Q", scale=across, axis=None), x2=alt.X2("x2:Q"), y=alt.Y("y:Q", scale=down, axis=None), y2=alt.Y2("y2:Q"),
         color=alt.Color("bucket:N", scale=alt.Scale(domain=list(inks), range=list(inks.values()))),
     )  # fmt: skip
     lines = []
@@ -401,12 +414,12 @@ def strips_chart(
             })  # fmt: skip
             lines.append(
                 alt.Chart(frame).mark_rule(color=ink, strokeWidth=2).encode(
-                    x=alt.X("x:Q", scale=across), x2="x2:Q", y=alt.Y("y:Q", scale=down), y2="y2:Q"
+                    x=alt.X("x:Q", scale=across), x2=alt.X2("x2:Q"), y=alt.Y("y:Q", scale=down), y2=alt.Y2("y2:Q")
                 )
             )  # fmt: skip
     labels = [
         alt.Chart(pd.DataFrame({"name": [name]})).mark_text(align="left", baseline="bottom", fontSize=SIZES["tick"] * theme.zoom)
-        .encode(x=alt.value(0), y=alt.value(17 + k * pitch), text="name:N")
+        .encode(x=fixed(alt.XValue, 0), y=fixed(alt.YValue, 17 + k * pitch), text=alt.Text("name:N"))
         for k, name in enumerate(names)
     ]  # fmt: skip
     return alt.layer(cells, *lines, *labels).properties(width=width, height=3 * pitch + tall + 24)

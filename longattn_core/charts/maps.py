@@ -11,7 +11,7 @@ from longattn_core.charts.cells import Reduce, Window, check_tokens, encode, fut
 from longattn_core.charts.legend import caption_lines, colour_bar
 from longattn_core.charts.pixels import data_uri, paint
 from longattn_core.charts.scales import Kind, Numbers, Scale
-from longattn_core.charts.styles import themed
+from longattn_core.charts.styles import fixed, themed
 from longattn_core.charts.theme import Theme
 
 NAMED_TOKENS = 40
@@ -78,14 +78,14 @@ def attention_map_chart(
                 scale=alt.Scale(domain=[window.c0, window.c1], nice=False),
                 axis=_axis("key", named=named[1], room=0.85 * room[1]),
             ),
-            x2="x2:Q",
+            x2=alt.X2("x2:Q"),
             y=alt.Y(
                 "y:Q",
                 scale=alt.Scale(domain=[window.r0, window.r1], reverse=True, nice=False),
                 axis=_axis("query", named=named[0], room=room[0]),
             ),
-            y2="y2:Q",
-            url="url:N",
+            y2=alt.Y2("y2:Q"),
+            url=alt.Url("url:N"),
         )
         .properties(width=size, height=height)
     )
@@ -97,7 +97,7 @@ def attention_map_chart(
     edge = (
         alt.Chart(frame.drop(columns="url"))
         .mark_rect(filled=False, stroke=theme.border)
-        .encode(x="x:Q", x2="x2:Q", y="y:Q", y2="y2:Q")
+        .encode(x=alt.X("x:Q"), x2=alt.X2("x2:Q"), y=alt.Y("y:Q"), y2=alt.Y2("y2:Q"))
     )
     notes = [text for text in (caption, pooling_note(window, shape, reduce)) if text]
     shown = set(np.unique(cells.codes).tolist())
@@ -132,11 +132,11 @@ def _names(tokens: Sequence[str], span: tuple[int, int], *, down: bool, theme: T
     size = theme.size("tick")
     if down:
         mark = alt.Chart(frame).mark_text(align="right", baseline="middle", dx=-4, fontSize=size, color=theme.muted)
-        return mark.encode(y=alt.Y("at:Q"), x=alt.value(0), text="token:N")
+        return mark.encode(y=alt.Y("at:Q"), x=fixed(alt.XValue, 0), text=alt.Text("token:N"))
     mark = alt.Chart(frame).mark_text(
         align="right", baseline="middle", angle=300, dx=-4, dy=2, fontSize=size, color=theme.muted
     )
-    return mark.encode(x=alt.X("at:Q"), y=alt.value(edge), text="token:N")
+    return mark.encode(x=alt.X("at:Q"), y=fixed(alt.YValue, edge), text=alt.Text("token:N"))
 
 
 def visible(token: str, longest: int = 14) -> str:

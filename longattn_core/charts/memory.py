@@ -13,6 +13,7 @@ from longattn_core.charts.curves import curves_chart
 from longattn_core.charts.oklab import blend, hexadecimal
 from longattn_core.charts.pixels import data_uri, paint
 from longattn_core.charts.scales import Scale
+from longattn_core.charts.styles import fixed
 from longattn_core.charts.theme import CURVE_HEIGHT, SIZES, Theme
 
 Chart: TypeAlias = alt.LayerChart | alt.FacetChart
@@ -104,10 +105,10 @@ def timeline_chart(
     layers: list[Any] = [
         alt.Chart(rows)
         .mark_rect()
-        .encode(x=x, x2="to:Q", y=y, y2="high:Q", color=colour, opacity=opacity, tooltip=tooltip),
+        .encode(x=x, x2=alt.X2("to:Q"), y=y, y2=alt.Y2("high:Q"), color=colour, opacity=opacity, tooltip=tooltip),
         alt.Chart(rows[rows["now"]])
         .mark_rect(filled=False, stroke=theme.text, strokeWidth=1.5)
-        .encode(x=x, x2="to:Q", y=y, y2="high:Q"),
+        .encode(x=x, x2=alt.X2("to:Q"), y=y, y2=alt.Y2("high:Q")),
     ]
     layers += _bars(bars, spans[stops[at]], n, tokens, theme, names, inks, top, x, both_ways=both_ways)
     layers += _shares(spans[stops[at]], shares, theme, names, n, x, both_ways=both_ways)
@@ -160,16 +161,18 @@ def _bars(
     grounds = pd.DataFrame([{"from": a, "to": b, "low": 0.0, "high": FLOOR, "ink": status} for status, a, b in runs])
     colour = _colour(inks, theme)
     layers: list[Any] = [
-        alt.Chart(grounds).mark_rect(opacity=0.18).encode(x=x, x2="to:Q", y="low:Q", y2="high:Q", color=colour),
+        alt.Chart(grounds)
+        .mark_rect(opacity=0.18)
+        .encode(x=x, x2=alt.X2("to:Q"), y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=colour),
         alt.Chart(bars)
         .mark_rect(opacity=1)
-        .encode(x=x, x2="to:Q", y="low:Q", y2="high:Q", color=colour, tooltip=tooltip),
+        .encode(x=x, x2=alt.X2("to:Q"), y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=colour, tooltip=tooltip),
     ]
     beyond = bars[bars["sink"] & (np.sqrt(bars["mass"]) > top)].head(3)
     if len(beyond):
         said = beyond.assign(text=[f"↑ sink {share:.0%}".replace("%", " %") for share in beyond["mass"]], low=LABELS)
         text = alt.Chart(said).mark_text(align="left", dx=1, fontSize=SIZES["tick"] * theme.zoom, color=theme.text)
-        layers.append(text.encode(x=x, y="low:Q", text="text:N"))
+        layers.append(text.encode(x=x, y=alt.Y("low:Q"), text=alt.Text("text:N")))
     return layers
 
 
@@ -199,7 +202,7 @@ def _shares(
     return [
         alt.Chart(pd.DataFrame(found))
         .mark_text(fontSize=size, color=theme.text, opacity=alt.ExprRef("width < 480 ? 0 : 1"))
-        .encode(x=x, y="low:Q", text="text:N")
+        .encode(x=x, y=alt.Y("low:Q"), text=alt.Text("text:N"))
     ]
 
 
@@ -262,9 +265,9 @@ def standing_chart(rows: pd.DataFrame, theme: Theme, *, control: float) -> Chart
     rule = alt.Chart(pd.DataFrame({"error": [control], "text": ["mean of the visible values"]}))
     size = SIZES["tick"] * theme.zoom
     return alt.layer(
-        rule.mark_rule(color=theme.muted, strokeDash=[6, 4]).encode(x="error:Q"),
+        rule.mark_rule(color=theme.muted, strokeDash=[6, 4]).encode(x=alt.X("error:Q")),
         rule.mark_text(color=theme.muted, align="right", dx=-6, dy=8, fontSize=size).encode(
-            x="error:Q", y=alt.value(0), text="text:N"
+            x=alt.X("error:Q"), y=fixed(alt.YValue, 0), text=alt.Text("text:N")
         ),
         alt.Chart(shown).mark_point(size=120, filled=True, opacity=1, color=ink).encode(x=x, y=y, tooltip=tooltip),
         alt.Chart(shown)
@@ -364,6 +367,8 @@ def slots_chart(held: np.ndarray, theme: Theme, *, start: int) -> Chart:
     )  # fmt: skip
     rule = alt.Chart(pd.DataFrame({"x": [start]}))
     return alt.layer(
-        alt.Chart(frame).mark_image(aspect=False, smooth=False).encode(x=x, x2="x2:Q", y=y, y2="y2:Q", url="url:N"),
+        alt.Chart(frame)
+        .mark_image(aspect=False, smooth=False)
+        .encode(x=x, x2=alt.X2("x2:Q"), y=y, y2=alt.Y2("y2:Q"), url=alt.Url("url:N")),
         rule.mark_rule(color=theme.mark, strokeWidth=2).encode(x=x),
     ).properties(height=min(CURVE_HEIGHT, max(90, 14 * slots)))

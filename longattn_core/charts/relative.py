@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from longattn_core.charts.curves import LINE_GAP, NARROW, curves_chart, spread
+from longattn_core.charts.styles import fixed
 from longattn_core.charts.theme import SIZES, Theme
 
 HUES = {
@@ -145,7 +146,7 @@ def _ends(
             fontSize=SIZES["tick"] * theme.zoom, fontWeight="bold" if chosen else "normal",
             opacity=1 if chosen else alt.ExprRef(f"{NARROW} ? 0 : 1"),
         )
-        .encode(x=alt.value("width"), y=y, text="label:N", color=colour)
+        .encode(x=fixed(alt.XValue, "width"), y=y, text=alt.Text("label:N"), color=colour)
         for chosen in (False, True)
     ]  # fmt: skip
 
@@ -218,7 +219,7 @@ def clocks_chart(hands: pd.DataFrame, theme: Theme, *, columns: int = 8, height:
         hand("query", theme.text, 1.8),
         base.mark_text(
             dy=alt.ExprRef(f"sqrt({area}) / 2 + 10"), fontSize=tick, color=theme.muted, opacity=alt.ExprRef(WIDE)
-        ).encode(x=x, y=y, text="added:N"),
+        ).encode(x=x, y=y, text=alt.Text("added:N")),
     ]
     chart: Layers = alt.layer(*layers).properties(height=height, width="container").resolve_scale(fill="independent")
     return chart
@@ -295,7 +296,7 @@ def staircase_chart(buckets: pd.DataFrame, theme: Theme, *, reach: int) -> Layer
     edge = alt.Chart(pd.DataFrame({"distance": [reach], "text": [f"one bucket from {reach:,} on"]}))
     rule = edge.mark_rule(color=theme.mark).encode(x=x)
     words = edge.mark_text(align="right", dx=-6, color=theme.mark, fontSize=SIZES["tick"] * theme.zoom).encode(
-        x=x, y=alt.value(14), text="text:N"
+        x=x, y=fixed(alt.YValue, 14), text=alt.Text("text:N")
     )
     return alt.layer(line, hits, rule, words).properties(height=300, width="container")
 
@@ -348,9 +349,11 @@ def skew_chart(cells: pd.DataFrame, theme: Theme, *, stage: str, height: int = 2
     layers = [
         base.mark_rect(stroke=theme.border, fillOpacity=0).encode(x=x, y=y, tooltip=tooltip),
         base.mark_rect().encode(x=x, y=y, color=tint, opacity=opacity, tooltip=tooltip),
-        base.mark_text(dy=-7, fontSize=tick + 1, color=theme.text).encode(x=x, y=y, text="number:N", opacity=faint),
+        base.mark_text(dy=-7, fontSize=tick + 1, color=theme.text).encode(
+            x=x, y=y, text=alt.Text("number:N"), opacity=faint
+        ),
         base.mark_text(dy=9, fontSize=tick, color=theme.muted, opacity=alt.ExprRef(WIDE)).encode(
-            x=x, y=y, text="under:N"
+            x=x, y=y, text=alt.Text("under:N")
         ),
     ]
     return alt.layer(*layers).properties(height=height, width="container")

@@ -13,7 +13,7 @@ from longattn_core.charts.legend import caption_lines, colour_bar
 from longattn_core.charts.maps import visible
 from longattn_core.charts.pixels import data_uri, paint
 from longattn_core.charts.scales import Scale, weight_scale
-from longattn_core.charts.styles import themed
+from longattn_core.charts.styles import fixed, themed
 from longattn_core.charts.theme import RIBBON_GAP, RIBBON_HEIGHT, Theme
 
 Align = Literal["left", "right", "center"]
@@ -121,7 +121,11 @@ class _Sheet:
 
     def axis(self) -> Any:
         frame = pd.DataFrame({"from": [0], "to": [self.n]})
-        return alt.Chart(frame).mark_rule(opacity=0).encode(x=self.x("from"), x2="to:Q", y=alt.value(self.height))
+        return (
+            alt.Chart(frame)
+            .mark_rule(opacity=0)
+            .encode(x=self.x("from"), x2=alt.X2("to:Q"), y=fixed(alt.YValue, self.height))
+        )
 
     def text(
         self,
@@ -141,7 +145,7 @@ class _Sheet:
             fontWeight=weight,
             color=colour or self.theme.muted,
         )
-        return mark.encode(x=alt.value(x), y=alt.value(y), text="text:N")
+        return mark.encode(x=fixed(alt.XValue, x), y=fixed(alt.YValue, y), text=alt.Text("text:N"))
 
     def label(self, row: RibbonRow, y: float) -> list[Any]:
         style, zoom = self.theme.style(row.mechanism, row.family), self.theme.zoom
@@ -152,7 +156,7 @@ class _Sheet:
         )
         up = 7 * zoom if row.badges and not row.hidden else 0.0
         charts = [
-            mark.encode(x=alt.value(left + 6), y=alt.value(y - up)),
+            mark.encode(x=fixed(alt.XValue, left + 6), y=fixed(alt.YValue, y - up)),
             self.text(row.title, left + 20 * zoom, y - up, colour=self.theme.text),
         ]
         if up:
@@ -165,7 +169,7 @@ class _Sheet:
         )
         frame = pd.DataFrame({"x": [0], "x2": [self.n], "url": [data_uri(pixels)]})
         mark = alt.Chart(frame).mark_image(aspect=False, smooth=False, height=self.tall, baseline="middle")
-        return mark.encode(x=self.x("x"), x2="x2:Q", y=alt.value(y), url="url:N")
+        return mark.encode(x=self.x("x"), x2=alt.X2("x2:Q"), y=fixed(alt.YValue, y), url=alt.Url("url:N"))
 
     def facts(self, rows: Sequence[RibbonRow], tokens: Sequence[str], marked: int | None) -> list[Any]:
         columns: list[tuple[str, list[str]]] = []
@@ -201,7 +205,7 @@ class _Sheet:
         each, reach = self.width / self.n, (self.tall + RIBBON_GAP) / 2
         rule = alt.Chart(pd.DataFrame({"i": [0]})).mark_rule(color=self.theme.mark, strokeWidth=1.25)
         return [
-            rule.encode(x=alt.value(edge), y=alt.value(y - reach), y2=alt.value(y + reach))
+            rule.encode(x=fixed(alt.XValue, edge), y=fixed(alt.YValue, y - reach), y2=fixed(alt.Y2Value, y + reach))
             for edge in (token * each - 2, (token + 1) * each + 2)
         ]
 

@@ -12,6 +12,7 @@ import pandas as pd
 from longattn_core.charts.groups import group_colours
 from longattn_core.charts.labels import Align
 from longattn_core.charts.oklab import hexadecimal, rgb
+from longattn_core.charts.styles import fixed
 from longattn_core.charts.theme import CURVE_HEIGHT, SIZES, Theme
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def load_chart(paths: pd.DataFrame, theme: Theme, *, other: str, other_name: str
     inside = base.transform_calculate(
         shown="format(datum.load, '.1%')", at="datum.load > 0.7 ? 0.02 : datum.load + 0.02"
     ).mark_text(align="left", fontSize=size, color=theme.text)
-    texts = inside.encode(x=alt.X("at:Q"), y=y, text="shown:N")
+    texts = inside.encode(x=alt.X("at:Q"), y=y, text=alt.Text("shown:N"))
     even = alt.Chart(pd.DataFrame({"load": [1 / len(names)]}))
     rule = even.mark_rule(strokeDash=[5, 4], color=theme.muted).encode(x=x)
     return layered([bars, rule, ticks, texts], max(110, 46 * len(names)) * theme.zoom)
@@ -86,9 +87,9 @@ def probabilities_chart(shares: np.ndarray, paths: Sequence[str], theme: Theme) 
         .mark_rect()
         .encode(
             x=alt.X("x:Q", title="token position", scale=alt.Scale(domain=[0, n], nice=False), axis=alt.Axis(format="d")),
-            x2="x2:Q",
+            x2=alt.X2("x2:Q"),
             y=alt.Y("y:Q", title="share of the paths (stacked)", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%")),
-            y2="y2:Q",
+            y2=alt.Y2("y2:Q"),
             color=alt.Color("path:N", scale=alt.Scale(domain=list(paths), range=list(colours.values()))),
             tooltip=[
                 alt.Tooltip("path:N", title="path"), alt.Tooltip("x:Q", title="from token"),
@@ -182,7 +183,7 @@ def errors_chart(errors: pd.DataFrame, theme: Theme, *, recall: str = "recall") 
     texts = [
         base.transform_filter(rule)
         .mark_text(align=align, dx=dx, fontSize=size, color=theme.muted, opacity=alt.ExprRef("width < 420 ? 0 : 1"))
-        .encode(x=x, y=y, text="said:N")
+        .encode(x=x, y=y, text=alt.Text("said:N"))
         for rule, align, dx in sides
     ]
     line = alt.Chart(pd.DataFrame({"error": [control], "text": ["mean of the visible values"]}))
@@ -190,7 +191,7 @@ def errors_chart(errors: pd.DataFrame, theme: Theme, *, recall: str = "recall") 
     tall = 26 * len(table) * theme.zoom
     aside: Align = "left" if control < top / 2 else "right"
     label = line.mark_text(align=aside, dx=4 if aside == "left" else -4, color=theme.muted, fontSize=size).encode(
-        x=x, y=alt.value(-8), text="text:N"
+        x=x, y=fixed(alt.YValue, -8), text=alt.Text("text:N")
     )
     return layered([rule, *texts, points, label], tall)
 
@@ -214,7 +215,7 @@ def sizes_chart(sizes: pd.DataFrame, theme: Theme, *, colours: Mapping[int, str]
     even = alt.Chart(pd.DataFrame({"keys": [mean], "text": [f"all even: {mean:.0f}"]}))
     rule = even.mark_rule(strokeDash=[6, 4], color=theme.muted).encode(y=y)
     label = even.mark_text(align="right", dx=-4, dy=-8, color=theme.muted, fontSize=SIZES["tick"] * theme.zoom).encode(
-        x=alt.value("width"), y=y, text="text:N"
+        x=fixed(alt.XValue, "width"), y=y, text=alt.Text("text:N")
     )
     return layered([bars, ticks, rule, label], CURVE_HEIGHT * 0.75 * theme.zoom)
 

@@ -88,7 +88,9 @@ def cuts_strip(cuts: pd.DataFrame, theme: Theme, *, n: int, counted: str, bounda
     low, high = alt.Y("low:Q", axis=None, scale=alt.Scale(domain=[0, 1])), "high:Q"
     bands, shown = (table.assign(low=0.0, high=0.68, said=0.86) for table in (bands, shown))
     layers: list[Any] = [
-        alt.Chart(bands).mark_rect().encode(x=x, x2="to:Q", y=low, y2=high, color=alt.Color("ink:N", scale=None)),
+        alt.Chart(bands)
+        .mark_rect()
+        .encode(x=x, x2=alt.X2("to:Q"), y=low, y2=high, color=alt.Color("ink:N", scale=None)),
     ]
     if len(shown):
         base = alt.Chart(shown)
@@ -97,7 +99,7 @@ def cuts_strip(cuts: pd.DataFrame, theme: Theme, *, n: int, counted: str, bounda
         if len(shown) <= 16:
             layers.append(
                 base.mark_text(fontSize=SIZES["label"] * theme.zoom, fontWeight="bold", color=theme.text).encode(
-                    x=x, y="said:Q", text=alt.Text("share:Q", format=".0%")
+                    x=x, y=alt.Y("said:Q"), text=alt.Text("share:Q", format=".0%")
                 )
             )
     return alt.layer(*layers).properties(height=112)
@@ -132,9 +134,11 @@ def row_chart(
     layers: list[Any] = []
     unread = _runs(np.isnan(weights))
     if len(unread):
-        layers.append(alt.Chart(unread).mark_rect(color=theme.never).encode(x=x, x2="to:Q"))
+        layers.append(alt.Chart(unread).mark_rect(color=theme.never).encode(x=x, x2=alt.X2("to:Q")))
     band = pd.DataFrame({"from": [int(boundaries[own])], "to": [int(boundaries[own + 1])]})
-    layers.append(alt.Chart(band).mark_rect(color=theme.style("segmented").colour, opacity=0.12).encode(x=x, x2="to:Q"))
+    layers.append(
+        alt.Chart(band).mark_rect(color=theme.style("segmented").colour, opacity=0.12).encode(x=x, x2=alt.X2("to:Q"))
+    )
     if len(boundaries) <= 130:
         cuts = pd.DataFrame({"from": boundaries[1:-1]})
         layers.append(alt.Chart(cuts).mark_rule(color=theme.border, strokeDash=[3, 3]).encode(x=x))
@@ -147,14 +151,14 @@ def row_chart(
         layers.append(
             alt.Chart(bars)
             .mark_rect(color=theme.style(key).colour)
-            .encode(x=x, x2="to:Q", y=y, y2="floor:Q", tooltip=tooltip)
+            .encode(x=x, x2=alt.X2("to:Q"), y=y, y2=alt.Y2("floor:Q"), tooltip=tooltip)
         )
         best = bars.nlargest(3, "weight")
         best = best[best["weight"] > 0.02]
         layers.append(
             alt.Chart(best)
             .mark_text(dy=-7, fontSize=SIZES["tick"] * theme.zoom, color=theme.text)
-            .encode(x=x, y=y, text="token:N")
+            .encode(x=x, y=y, text=alt.Text("token:N"))
         )
     asked = alt.Chart(pd.DataFrame({"from": [query + 0.5]}))
     layers.append(asked.mark_rule(color=theme.mark, strokeWidth=2).encode(x=x))
@@ -186,12 +190,14 @@ def pattern_chart(cells: np.ndarray, theme: Theme, *, n: int, causal: bool, heig
     x = alt.X("x:Q", scale=alt.Scale(domain=[0, n], nice=False), title="key (token)", axis=axis)
     y = alt.Y("y:Q", scale=alt.Scale(domain=[0, n], nice=False, reverse=True), title="query (token)", axis=axis)
     picture = (
-        alt.Chart(frame).mark_image(aspect=False, smooth=False).encode(x=x, x2="x2:Q", y=y, y2="y2:Q", url="url:N")
+        alt.Chart(frame)
+        .mark_image(aspect=False, smooth=False)
+        .encode(x=x, x2=alt.X2("x2:Q"), y=y, y2=alt.Y2("y2:Q"), url=alt.Url("url:N"))
     )
     edge = (
         alt.Chart(frame.drop(columns="url"))
         .mark_rect(filled=False, stroke=theme.border)
-        .encode(x="x:Q", x2="x2:Q", y="y:Q", y2="y2:Q")
+        .encode(x=alt.X("x:Q"), x2=alt.X2("x2:Q"), y=alt.Y("y:Q"), y2=alt.Y2("y2:Q"))
     )
     return alt.layer(picture, edge).properties(height=height)
 
@@ -238,7 +244,7 @@ def kinds_chart(kinds: pd.DataFrame, theme: Theme) -> Chart:
     ]  # fmt: skip
     return alt.layer(
         base.mark_rule(strokeWidth=4, opacity=0.4, color=ink).encode(
-            x=alt.X("low_bare:Q"), x2="high_bare:Q", y=y, tooltip=tooltip
+            x=alt.X("low_bare:Q"), x2=alt.X2("high_bare:Q"), y=y, tooltip=tooltip
         ),
         base.mark_point(size=130, filled=True, color=ink, opacity=1).encode(x=x, y=y, tooltip=tooltip),
         base.mark_text(dy=-13, fontSize=SIZES["tick"] * theme.zoom, color=theme.text).encode(

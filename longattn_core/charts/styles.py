@@ -53,6 +53,14 @@ def altair_config(theme: Theme) -> dict[str, Any]:
     }
 
 
+def fixed(channel: Any, place: Any) -> Any:
+    """A channel at a fixed place, in pixels or as an expression: `fixed(alt.XValue, "width")`.
+
+    `alt.value` says the same, but is looked up in the whole schema of Vega-Lite: several milliseconds for each label.
+    """
+    return channel(place)
+
+
 def themed(chart: Any, theme: Theme) -> Any:
     """A copy of an Altair chart that carries the theme: no theme of the process is changed, so sessions cannot mix."""
     copy = chart.copy(deep=True)

@@ -17,6 +17,7 @@ from longattn_core.charts.maps import visible
 from longattn_core.charts.oklab import blend, hexadecimal
 from longattn_core.charts.pixels import data_uri, paint
 from longattn_core.charts.scales import Scale
+from longattn_core.charts.styles import fixed
 from longattn_core.charts.theme import Theme
 
 Layered: TypeAlias = alt.LayerChart | alt.FacetChart
@@ -63,9 +64,9 @@ def ledger_chart(ledger: pd.DataFrame, theme: Theme, *, query: int, token: str, 
             # A line of its own colour around each bar closes the seams between neighbours.
             stroke=alt.Stroke("part:N", scale=alt.Scale(domain=present, range=[inks[name] for name in present])),
             x=x,
-            x2="end:Q",
+            x2=alt.X2("end:Q"),
             y=alt.Y("from:Q", title="share of the query's weight", scale=alt.Scale(domain=[0, 1]), axis=percent),
-            y2="to:Q",
+            y2=alt.Y2("to:Q"),
             color=alt.Color("part:N", scale=alt.Scale(domain=present, range=[inks[name] for name in present])),
             tooltip=[
                 alt.Tooltip("shown:N", title="query"),
@@ -80,7 +81,7 @@ def ledger_chart(ledger: pd.DataFrame, theme: Theme, *, query: int, token: str, 
     rule = alt.Chart(own).mark_rule(color=theme.mark, strokeWidth=2).encode(x=x)
     text = alt.Chart(own).mark_text(
         align="right" if far else "left", baseline="bottom", color=theme.mark, fontSize=theme.size("tick"), dy=-4
-    ).encode(x=x, y=alt.value(0), text="label:N")  # fmt: skip
+    ).encode(x=x, y=fixed(alt.YValue, 0), text=alt.Text("label:N"))  # fmt: skip
     return alt.layer(bars, rule, text).properties(
         height=height, width="container", padding={"top": 18, "left": 4, "right": 8, "bottom": 4}
     )
@@ -149,7 +150,7 @@ def patterns_chart(table: pd.DataFrame, theme: Theme, *, height: int = 340) -> L
     )
     label = alt.Chart(pd.DataFrame({"looked": [0.25 * end], "found": [0.25 * end], "label": ["chance"]})).mark_text(
         align="left", dx=8, dy=8, color=theme.muted, fontSize=theme.size("tick")
-    ).encode(x=x, y=y, text="label:N")  # fmt: skip
+    ).encode(x=x, y=y, text=alt.Text("label:N"))  # fmt: skip
     dots = [
         alt.Chart(shown[shown["key"] == key])
         .mark_point(
@@ -173,7 +174,7 @@ def patterns_chart(table: pd.DataFrame, theme: Theme, *, height: int = 340) -> L
     )
     texts = [
         alt.Chart(shown.iloc[[row]]).mark_text(align=align, dx=dx, dy=dy, fontSize=theme.size("tick"))
-        .encode(x=x, y=y, text="name:N", color=colour)
+        .encode(x=x, y=y, text=alt.Text("name:N"), color=colour)
         for row, (_index, dx, dy, align) in enumerate(places)
     ]  # fmt: skip
     return alt.layer(line, label, *dots, *texts).properties(height=height, width="container")
@@ -201,10 +202,10 @@ def pattern_picture(name: str, idea: str, seen: np.ndarray, theme: Theme, *, cau
         .mark_image(aspect=False, smooth=False)
         .encode(
             x=alt.X("x:Q", scale=alt.Scale(domain=[0, 1], nice=False), axis=None),
-            x2="x2:Q",
+            x2=alt.X2("x2:Q"),
             y=alt.Y("y:Q", scale=down, axis=None),
-            y2="y2:Q",
-            url="url:N",
+            y2=alt.Y2("y2:Q"),
+            url=alt.Url("url:N"),
         )
     )
     drawn: alt.Chart = image.properties(width=size, height=size, title=title)
@@ -265,12 +266,12 @@ def active_chart(queries: pd.DataFrame, theme: Theme, *, height: int = 340) -> L
         layers.append(
             alt.Chart(words)
             .mark_point(shape=shape, size=44, filled=True, color=ink, opacity=1)
-            .encode(x=alt.value(10), y=alt.value(at))
+            .encode(x=fixed(alt.XValue, 10), y=fixed(alt.YValue, at))
         )
         layers.append(
             alt.Chart(words)
             .mark_text(align="left", color=theme.text, fontSize=theme.size("tick"))
-            .encode(x=alt.value(20), y=alt.value(at), text="label:N")
+            .encode(x=fixed(alt.XValue, 20), y=fixed(alt.YValue, at), text=alt.Text("label:N"))
         )
     return alt.layer(*layers).properties(height=height, width="container")
 
@@ -315,7 +316,7 @@ def swaps_chart(
         ),
         alt.Chart(table.assign(label=[_number(v, log) for v in table["shown"]]))
         .mark_text(align="left", dx=9, fontSize=theme.size("tick"))
-        .encode(y=y, x=x, text="label:N", color=colour),
+        .encode(y=y, x=x, text=alt.Text("label:N"), color=colour),
     ]
     exact = table[table["key"] == "exact"]
     if len(exact):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import altair
 import pandas as pd
 import streamlit as st
-from altair.utils import schemapi
 
 from longattn_core.charts.styles import plotly_template, specification, themed
 from longattn_core.contracts import Mechanism
@@ -17,11 +15,6 @@ from pages.kit.maps_panel import maps_card
 from pages.kit.page import Page
 
 __all__ = ["exported", "figure", "maps_card"]
-
-# Altair checks each part of a chart against its schema when it is made, and refuses tables of more than 5,000 rows: the tests
-# have the checks, and the charts their own bounds.
-schemapi.disable_debug_mode()
-altair.data_transformers.disable_max_rows()
 
 EXPORT_WIDTH = 640
 """Pixels across of an exported curve: a column of a paper at twice its size."""
@@ -44,15 +37,10 @@ def figure(
             chart.update_layout(template=plotly_template(here.theme))
             st.plotly_chart(chart, key=f"plot {name}", theme=None, config=_BARE, alt=alt, height=height or "content")
         else:
-            draw_altair(here, chart, key=f"plot {name}", alt=alt)
+            st.vega_lite_chart(specification(chart, here.theme), key=f"plot {name}", theme=None, alt=alt)
         figure_menu(
             name, result, chart=lambda: exported(here, chart), table=lambda: table, caption=caption, shown=shown
         )
-
-
-def draw_altair(here: Page, chart: Any, *, key: str, alt: str) -> None:
-    """Draw an Altair chart in the page's theme, as wide as its column where it has no width of its own."""
-    st.vega_lite_chart(specification(chart, here.theme), key=key, theme=None, alt=alt)
 
 
 def exported(here: Page, chart: Any) -> Any:

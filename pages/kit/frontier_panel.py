@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from longattn_core.charts.frontier import COST_CEILING, frontier_chart
-from longattn_core.charts.styles import themed
+from longattn_core.charts.styles import specification, themed
 from longattn_core.studies.compare import SAMPLE
 from longattn_core.studies.frontier import Frontier
 from longattn_core.studies.study import Result
@@ -24,7 +24,7 @@ def frontier_panel(here: Page) -> None:
     rungs = result.tables["rungs"]
     st.markdown(_sentence(rungs))
     chart = frontier_chart(rungs, here.theme)
-    st.altair_chart(chart, key="frontier", alt=_sentence(rungs))
+    st.vega_lite_chart(specification(chart, here.theme), key="frontier", theme=None, alt=_sentence(rungs))
     st.caption(prose("side_by_side", "frontier"))
     st.caption(_left_out(result))
     for label, refusal in result.words.items():

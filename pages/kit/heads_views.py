@@ -8,7 +8,7 @@ import streamlit as st
 
 from longattn_core.charts.heads import LETTERS, mask_chart, survey_chart
 from longattn_core.charts.maps import attention_map_chart
-from longattn_core.charts.styles import themed
+from longattn_core.charts.styles import specification, themed
 from longattn_core.sequences.sources import TextSource
 from longattn_core.studies.heads.maps import HeadMap, pair_said
 from longattn_core.studies.heads.masks import Masked, MaskName, small_mask
@@ -97,8 +97,8 @@ def _survey(here: Page) -> None:
             title=_("layer") if text else _("one layer: the heads of this sequence"),
         )  # fmt: skip
         counts = ", ".join(f"{role} {count}" for role, count in counted(heads).items())
-        event = st.altair_chart(
-            themed(chart, here.theme), key="survey", theme=None, on_select="rerun", selection_mode="head",
+        event = st.vega_lite_chart(
+            specification(chart, here.theme), key="survey", theme=None, on_select="rerun", selection_mode="head",
             alt=_("{heads} heads: {counts}.").format(heads=len(heads), counts=counts),
         )  # fmt: skip
         _picked(here, event)

@@ -12,7 +12,7 @@ import streamlit as st
 
 from longattn_core.charts.hierarchical import SELECTED, icicle_chart, role_colours
 from longattn_core.charts.maps import visible
-from longattn_core.charts.styles import themed
+from longattn_core.charts.styles import specification
 from longattn_core.mechanisms.hierarchical import Hierarchical
 from longattn_core.studies.hierarchical import Finding
 from longattn_core.studies.hierarchical.tree import speller
@@ -118,8 +118,8 @@ def _icicles(here: Page, mechanism: Hierarchical, descent: Result, found: Findin
     alt = _(
         "Icicles of the attention of token {query}, exact above, {title} below. {target} gets {exact:.0%} and {given:.0%}."
     )
-    st.altair_chart(
-        themed(chart, here.theme), key=mark, theme=None, on_select=clicked, selection_mode=SELECTED,
+    st.vega_lite_chart(
+        specification(chart, here.theme), key=mark, theme=None, on_select=clicked, selection_mode=SELECTED,
         alt=alt.format(
             query=int(descent.arrays["query"]), title=mechanism.label, target=found.target, exact=found.exact, given=found.given
         ),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import streamlit as st
+from altair.utils import schemapi
 
 from longattn_core.charts.theme import Theme
 from longattn_core.language_model.weights import WeightsMissing
@@ -15,6 +16,10 @@ from pages.kit import state
 from pages.kit.inputs import Inputs, Source, input_bar
 from pages.kit.menu import guard
 from pages.kit.words import ASSETS
+
+# Altair would check each part of a chart against its schema while it is made; the tests and the files that are written have
+# those checks, and a page that answers a dial has no time for them.
+schemapi.disable_debug_mode()
 
 
 @contextmanager

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from longattn_core.charts.oklab import blend, hexadecimal
 from longattn_core.charts.segmented import cuts_chart, cuts_strip
-from longattn_core.charts.styles import themed
+from longattn_core.charts.styles import specification
 from longattn_core.charts.theme import Theme
 from longattn_core.mechanisms.segmented import Segmented
 from longattn_core.studies.segmented import CutFinding, SentenceCuts, place_finding
@@ -63,7 +64,7 @@ def hero(here: Page, result: Result, mechanism: Segmented, numbers: dict[str, An
     segment = arrays["segment"]
     edges = arrays["boundaries"]
     strip = cuts_strip(cuts, here.theme, n=len(segment), counted=counted, boundaries=edges)
-    st.altair_chart(themed(strip, here.theme), key="cuts strip", theme=None, alt=_alt(result, counted))
+    st.vega_lite_chart(specification(strip, here.theme), key="cuts strip", theme=None, alt=_alt(result, counted))
     token_text(
         _spaced(result), key="segmented text", theme=here.theme, groups=segment,
         group_colours=_tints(here.theme, len(edges) - 1), cuts=bars,
@@ -79,11 +80,26 @@ def hero(here: Page, result: Result, mechanism: Segmented, numbers: dict[str, An
         st.caption(_("Of {all:,} cuts the {some} heaviest are drawn.").format(all=len(cuts), some=len(drawn)))
     chart = cuts_chart(cuts, here.theme, n=len(arrays["tokens"]), counted=counted)
     figure_menu(
-        "cuts-in-the-text", result, chart=lambda: exported(here, chart), table=lambda: cuts, shown=type(mechanism),
+        "cuts-in-the-text", result, chart=lambda: exported(here, chart), table=lambda: text_table(result), shown=type(mechanism),
         caption=_("What each cut severs: {counted}. {origin}").format(
             counted=COUNTED_SAID[counted], origin=result.words["origin"]
         ),
     )  # fmt: skip
+
+
+def text_table(result: Result) -> pd.DataFrame:
+    """A row a token: its segment, what it loses as a query (of those measured), and what a cut before it severs."""
+    arrays, cuts = result.arrays, result.tables["cuts"]
+    table = pd.DataFrame({"position": range(len(arrays["tokens"])), "token": arrays["tokens"]})
+    table["segment"] = arrays["segment"] + 1
+    table["loses"] = pd.Series(arrays["lost"], index=arrays["queries"]).reindex(table.index)
+    units = {"position": "token", "loses": "share"}
+    for name in (*COUNTED, "never"):
+        table[f"cut here: {name}"] = cuts.set_index("cut")[name].reindex(table.index)
+        units[f"cut here: {name}"] = "share"
+    table["pairs"] = cuts.set_index("cut")["pairs"].reindex(table.index)
+    table.attrs["units"] = units
+    return table
 
 
 def _spaced(result: Result) -> list[str]:

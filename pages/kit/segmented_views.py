@@ -15,7 +15,7 @@ from longattn_core.charts.segmented import (
     row_chart,
     widths_chart,
 )
-from longattn_core.charts.styles import themed
+from longattn_core.charts.styles import specification
 from longattn_core.mechanisms.segmented import Segmented
 from longattn_core.studies.segmented import (
     INTEGRATIONS,
@@ -114,7 +114,7 @@ def _patterns(here: Page, mechanism: Segmented) -> None:
             chosen = f"**{label}**" if name == mechanism.variant else label
             st.markdown(chosen)
             chart = pattern_chart(cells, here.theme, n=n, causal=here.causal, height=PATTERN)
-            st.altair_chart(themed(chart, here.theme), key=f"pattern {name}", theme=None)
+            st.vega_lite_chart(specification(chart, here.theme), key=f"pattern {name}", theme=None, alt=label)
     st.caption(prose(NAME, "patterns"))
 
 

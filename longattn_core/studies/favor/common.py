@@ -26,7 +26,6 @@ LONGEST = 1024
 QUERIES = 256
 """Queries of a sequence that an error is measured on."""
 
-
 MOST_CELLS = 1 << 21
 """Weights of one map that a moved dial computes: all 256 queries of up to 8,192 tokens."""
 
