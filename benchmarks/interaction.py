@@ -51,8 +51,9 @@ TIMED = """
   watch.observe(app, { attributes: true, attributeFilter: ['data-test-script-state'] });
   const still = () => {
     // A move that changes nothing on the server ends here, and is not counted.
-    if (!ran && performance.now() - began > 4000) { watch.disconnect(); done(null); }
-    else if (!ran) setTimeout(still, 200);
+    const waited = performance.now() - began;
+    if ((!ran && waited > 4000) || waited > 60000) { watch.disconnect(); done(null); }
+    else setTimeout(still, 200);
   };
   still();
 })
@@ -114,6 +115,7 @@ def measured(address: str, pages: list[str], n: int, moves: int, chromium: str) 
             view.set_default_timeout(300_000)
             view.goto(f"{address}/{place}?source=text&sample={sample}&n={n}&revealed=1")
             resting(view)
+            sys.stderr.write(f"{name} at {n}\n")
             dial, times = first_dial(view), []
             for move in range(moves if dial else 0):
                 view.evaluate(f"() => {{ window.__timed = ({TIMED.strip()})(); }}")

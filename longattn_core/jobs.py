@@ -35,7 +35,7 @@ class Job:
         self.fault: Exception | None = None
         self.cancelled = False
         self.ended = threading.Event()
-        self._called_off = False
+        self.called_off = False
         self._looked_at = time.monotonic()
         threading.Thread(target=self._work, daemon=True, name=f"job {study.key}").start()
 
@@ -45,11 +45,11 @@ class Job:
 
     def cancel(self) -> None:
         """Call it off; it ends at its next step."""
-        self._called_off = True
+        self.called_off = True
 
     def _progress(self, share: float, words: str) -> None:
         self.share, self.words = share, words
-        if self._called_off or time.monotonic() - self._looked_at > PATIENCE:
+        if share < 1.0 and (self.called_off or time.monotonic() - self._looked_at > PATIENCE):
             raise Cancelled
 
     def _work(self) -> None:
@@ -74,11 +74,15 @@ _guard = threading.Lock()
 
 
 def job(study: Study, *, again: bool = False) -> Job:
-    """The job of a study: the one that runs or has run, or a new one. `again` starts one anew that was cancelled."""
+    """The job of a study: the one that runs or has run, or a new one.
+
+    One that ended because nobody looked is started anew; one that was called off only when `again` asks for it.
+    """
     name = f"{study.key} {study.model_dump_json()}"
     with _guard:
         found = _jobs.get(name)
-        if found is None or found.fault is not None or (again and found.cancelled):
+        left = found is not None and found.cancelled and not found.called_off
+        if found is None or found.fault is not None or left or (again and found.cancelled):
             found = _jobs[name] = Job(study)
         _jobs.move_to_end(name)
         for old in [key for key, one in _jobs.items() if one.ended.is_set()][: max(0, len(_jobs) - KEPT)]:

@@ -8,7 +8,8 @@ from typing import Any, cast
 import streamlit as st
 
 from longattn_core.mechanisms.low_rank import LowRank
-from longattn_core.studies.low_rank import RankFinding, Spectrum, rank_finding, shortened
+from longattn_core.studies.low_rank import LONGEST, RankFinding, Spectrum, rank_finding
+from longattn_core.studies.reading import shortened
 from longattn_core.studies.study import Result
 from pages.kit import state
 from pages.kit.compute import run
@@ -27,7 +28,7 @@ def body(whole: Page) -> None:
     question(whole)
     mechanism = cast("LowRank", mechanism_dials(whole, "low_rank", row=("rank",), default=LowRank()))
     here = copy.copy(whole)
-    here.source = shortened(whole.source)
+    here.source = shortened(whole.source, LONGEST)
     spectrum = run(Spectrum(source=here.source))
     found = rank_finding(spectrum)
     with here.dials:

@@ -1,3 +1,5 @@
+from longattn_core.studies.reading import shortened
+
 """The low-rank page's numbers against float64 linear algebra and closed forms, its sentences, its lessons."""
 
 import json
@@ -23,7 +25,6 @@ from longattn_core.studies.low_rank import (
     pooled_by_size,
     rank_finding,
     rank_of,
-    shortened,
     uniform_values,
 )
 from longattn_core.studies.low_rank_steps import Direction, Landmarks, Mixed

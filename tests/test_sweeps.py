@@ -129,6 +129,17 @@ def test_a_job_that_nobody_looks_at_ends_by_itself(monkeypatch):
     assert MEASURED == []
 
 
+def test_a_job_that_was_left_begins_again_when_somebody_looks(monkeypatch):
+    study = numbers()
+    monkeypatch.setattr(jobs, "PATIENCE", -1.0)
+    left = jobs.job(study)
+    assert left.ended.wait(60)
+    monkeypatch.undo()
+    assert jobs.job(study) is not left
+    jobs.settle(60)
+    assert len(study.known().tables["points"]) == 3
+
+
 def test_a_refusal_of_the_study_is_a_sentence_of_the_job():
     job = jobs.job(numbers(values=(1, -1)))
     assert job.ended.wait(60)

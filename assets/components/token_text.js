@@ -20,6 +20,7 @@ class TokenText {
     if (head.signature === this.signature) return;
     const before = this.head;
     this.signature = head.signature;
+    const asked = before?.selected !== head.selected || before?.content !== head.content;
     this.head = head;
     this.text = head.words;
     this.groups = planes.groups ? new Int32Array(planes.groups.buffer) : null;
@@ -42,6 +43,7 @@ class TokenText {
     if (this.codes !== null) drawBar(this.bar, { palette: this.palette, scale: head.scale, words: this.text, kinds: head.kinds });
     this.paint();
     this.point();
+    if (asked) this.reveal();
     this.root.dataset.drawn = String((+this.root.dataset.drawn || 0) + 1);
   }
 
@@ -101,6 +103,14 @@ class TokenText {
       if (i === head.selected) span.classList.add('tt-asks');
       span.classList.toggle('tt-dim', this.only !== null && group !== this.only);
     });
+  }
+
+  // The word that asks comes into sight inside the text's own box; the page stays where it is.
+  reveal() {
+    const span = this.spans[this.head.selected];
+    if (!span) return;
+    const low = span.offsetTop, room = this.words.clientHeight;
+    this.words.scrollTop = Math.max(0, low - room + 2 * span.offsetHeight);
   }
 
   sentence(i) {

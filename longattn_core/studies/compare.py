@@ -19,10 +19,8 @@ from longattn_core.contracts import Attended, Mechanism, Sequence, exact_rows
 from longattn_core.measures.fidelity import Agreement, fidelity
 from longattn_core.measures.sampling import Unavailable
 from longattn_core.registry import mechanisms
-from longattn_core.studies.reading import Reading, reading
+from longattn_core.studies.reading import SAMPLE, Reading, reading
 from longattn_core.studies.study import Progress, Result, Setting, Study
-
-SAMPLE = 256
 
 
 class Compare(Study):

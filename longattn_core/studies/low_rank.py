@@ -21,10 +21,11 @@ from torch import Tensor
 from longattn_core.contracts import Sequence, edges, exact_rows
 from longattn_core.measures.spread import Sinks, energy_rank, find_sinks, sink_mask
 from longattn_core.measures.theory.rank import truncation_error
-from longattn_core.sequences.sources import Source, SyntheticSource
+from longattn_core.sequences.sources import Source
 from longattn_core.studies.compare import tokens_of
 from longattn_core.studies.once import Once
-from longattn_core.studies.study import Progress, Result, Study, sequence_of
+from longattn_core.studies.reading import read_prefix
+from longattn_core.studies.study import Progress, Result, Study
 
 LONGEST = 1024
 """Singular values cost n³: a longer sequence is cut to its first tokens here."""
@@ -58,23 +59,6 @@ class Decomposition:
 _decompositions: Once[Decomposition] = Once(size=6)
 
 
-def shortened(source: Source, n: int = LONGEST) -> Source:
-    """The same source, read to its first n tokens; itself where it has no more."""
-    if sequence_of(source).n <= n:
-        return source
-    if source.kind == "synthetic":
-        settings = source.settings.with_dials(n=n)
-        return SyntheticSource.model_validate({"settings": settings.model_dump()})
-    return source.model_copy(update={"length": n})
-
-
-def read_prefix(source: Source, head: int, longest: int = LONGEST, *, causal: bool | None = None) -> Sequence:
-    """One head of the source's sequence, at most its first `longest` tokens, under its own mask or another."""
-    whole = sequence_of(source)
-    sequence = whole.select_heads(min(head, whole.h - 1)).prefix(min(whole.n, longest))
-    return sequence if causal is None else sequence.masked(causal)
-
-
 def decomposition(
     source: Source, head: int = 0, *, without_sinks: bool = False, causal: bool | None = None
 ) -> Decomposition:
@@ -85,7 +69,7 @@ def decomposition(
     name = f"{source.model_dump_json()} {head} {without_sinks} {causal}"
 
     def make() -> Decomposition:
-        sequence = read_prefix(source, head, causal=causal)
+        sequence = read_prefix(source, head, LONGEST, causal=causal)
         sinks = find_sinks(sequence)
         exact = _map(sequence, sinks if without_sinks else None)
         u, values, vh = torch.linalg.svd(exact)

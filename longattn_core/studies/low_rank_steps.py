@@ -16,7 +16,8 @@ from longattn_core.mechanisms.low_rank import LinformerTrace, LowRank, LowRankMa
 from longattn_core.mechanisms.low_rank.pieces import softmax_over
 from longattn_core.sequences.sources import Source
 from longattn_core.studies.compare import tokens_of
-from longattn_core.studies.low_rank import CELLS, decomposition, pooled_by_size, read_prefix
+from longattn_core.studies.low_rank import CELLS, decomposition, pooled_by_size
+from longattn_core.studies.reading import read_prefix
 from longattn_core.studies.study import Progress, Result, Study
 
 LONGEST_STEPPED = 256

@@ -24,7 +24,8 @@ from longattn_core.numerics.softmax import streaming_attention
 from longattn_core.sequences.sources import Source, SyntheticSource
 from longattn_core.sequences.synthetic import Gaussian
 from longattn_core.studies.intervals import summarised
-from longattn_core.studies.low_rank import decomposition, rank_of, read_prefix, uniform_values
+from longattn_core.studies.low_rank import LONGEST, decomposition, rank_of, uniform_values
+from longattn_core.studies.reading import read_prefix
 from longattn_core.studies.study import Result, sequence_of
 from longattn_core.studies.sweep import Point, Row, Sweep
 
@@ -82,7 +83,7 @@ class ErrorAgainstRank(Sweep):
 
     def points(self) -> tuple[Point, ...]:
         """Every method at every rank for the first draw, then the other draws of what is random."""
-        n = read_prefix(self.source, self.head).n
+        n = read_prefix(self.source, self.head, LONGEST).n
         drawn = self.source.kind == "synthetic"
         return tuple(
             ErrorPoint(source=reseeded(self.source, seed), head=self.head, method=method, rank=rank, seed=seed)
@@ -271,7 +272,7 @@ class GaussianLaw(Sweep):
     def measure(self, point: Point) -> Row:
         """The relative error of the output."""
         assert isinstance(point, LawPoint)
-        sequence = read_prefix(point.source, 0, causal=False)
+        sequence = read_prefix(point.source, 0, LONGEST, causal=False)
         e, f = gaussian_projections(sequence, point.rank, point.seed)
         output, _keys = linformer(sequence, e, e if point.shared else f)
         error = float(relative_error(output, streaming_attention(sequence)))

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 import torch
 
 from longattn_core.contracts import Attended, Explanation, Mechanism, Sequence
-from longattn_core.sequences.sources import Source
+from longattn_core.measures.sampling import sample_queries
+from longattn_core.measures.spread import Sinks, find_sinks
+from longattn_core.sequences.sources import Source, SyntheticSource
 from longattn_core.studies.once import Once
 from longattn_core.studies.study import sequence_of
 
+SAMPLE = 256
+"""Queries that a measure of agreement samples."""
 LONGEST_EXACT = 8192
 """Tokens up to which mechanisms of cost n² are run; the exact row of one query costs only n, and is always had."""
 
@@ -56,3 +60,36 @@ def why(source: Source, mechanism: Mechanism, head: int, query: int, key: int) -
         if found.attended is None:
             return found.refusal or ""
         return found.attended.explain(head, query, key)
+
+
+_sinks: Once[Sinks] = Once(size=48)
+
+
+def sinks_of(source: Source) -> Sinks:
+    """The sinks of a source's heads, found on a sample of its queries and kept: no dial moves them.
+
+    Cost: `SAMPLE` exact rows, once.
+    """
+
+    def find() -> Sinks:
+        sequence = sequence_of(source)
+        return find_sinks(sequence, sample_queries(sequence, SAMPLE))
+
+    return _sinks.get(source.model_dump_json(), find)
+
+
+def shortened(source: Source, n: int) -> Source:
+    """The same source, read to its first n tokens; itself where it has no more."""
+    if sequence_of(source).n <= n:
+        return source
+    if source.kind == "synthetic":
+        settings = source.settings.with_dials(n=n)
+        return SyntheticSource.model_validate({"settings": settings.model_dump()})
+    return source.model_copy(update={"length": n})
+
+
+def read_prefix(source: Source, head: int, longest: int, *, causal: bool | None = None) -> Sequence:
+    """One head of the source's sequence, at most its first `longest` tokens, under its own mask or another."""
+    whole = sequence_of(source)
+    sequence = whole.select_heads(min(head, whole.h - 1)).prefix(min(whole.n, longest))
+    return sequence if causal is None else sequence.masked(causal)

@@ -24,8 +24,9 @@ from longattn_core.mechanisms.relative import Relative, RelativeMap, RelativeTra
 from longattn_core.numerics.rotary import unrotate
 from longattn_core.sequences.sources import Source
 from longattn_core.studies.compare import tokens_of
-from longattn_core.studies.low_rank import pooled_by_size, read_prefix
+from longattn_core.studies.low_rank import pooled_by_size
 from longattn_core.studies.once import Once
+from longattn_core.studies.reading import read_prefix
 from longattn_core.studies.study import Progress, Result, Setting, Study
 
 LONGEST = 1024

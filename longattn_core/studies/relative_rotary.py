@@ -19,7 +19,7 @@ from torch import Tensor
 from longattn_core.contracts import Sequence
 from longattn_core.mechanisms.relative.distances import Scaling, scaled_frequencies
 from longattn_core.studies.compare import tokens_of
-from longattn_core.studies.low_rank import read_prefix
+from longattn_core.studies.reading import read_prefix
 from longattn_core.studies.relative import LONGEST, unturned
 from longattn_core.studies.study import Progress, Result, Study
 

@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 
 from longattn_core.measures.theory.positions import alibi_slopes, t5_bucket
 from longattn_core.mechanisms.relative import Relative, RelativeTrace, skew
-from longattn_core.studies.low_rank import read_prefix
+from longattn_core.studies.reading import read_prefix
 from longattn_core.studies.relative import mapped, unturned
 from longattn_core.studies.study import Progress, Result, Study
 

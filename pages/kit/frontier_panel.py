@@ -7,8 +7,8 @@ import streamlit as st
 
 from longattn_core.charts.frontier import COST_CEILING, frontier_chart
 from longattn_core.charts.styles import specification, themed
-from longattn_core.studies.compare import SAMPLE
 from longattn_core.studies.frontier import Frontier
+from longattn_core.studies.reading import SAMPLE
 from longattn_core.studies.study import Result
 from pages.kit.compute import run
 from pages.kit.figure import figure_menu

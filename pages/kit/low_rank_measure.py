@@ -10,7 +10,7 @@ import streamlit as st
 from longattn_core.charts.low_rank import energy_chart, error_chart, law_chart, length_chart, tail_chart
 from longattn_core.measures.theory.rank import eckart_young_tail, gaussian_linformer_error, truncation_error
 from longattn_core.mechanisms.low_rank import LowRank
-from longattn_core.studies.low_rank import SHARE, RankFinding, Rebuilt, rank_of, read_prefix, uniform_values
+from longattn_core.studies.low_rank import LONGEST, SHARE, RankFinding, Rebuilt, rank_of, uniform_values
 from longattn_core.studies.low_rank_sweeps import (
     METHODS,
     ErrorAgainstRank,
@@ -19,6 +19,7 @@ from longattn_core.studies.low_rank_sweeps import (
     growth,
     score_variance,
 )
+from longattn_core.studies.reading import read_prefix
 from longattn_core.studies.study import Result
 from pages.kit import state
 from pages.kit.cards import figure, maps_card
@@ -136,7 +137,7 @@ def low_rank_theory(here: Page, spectrum: Result, found: RankFinding, k: int) ->
     else:
         causal = rank_of(uniform_values(found.n, causal=True))
         st.markdown(prose("low_rank", "theory_uniform_none", causal=causal))
-    sequence = read_prefix(here.source, 0)
+    sequence = read_prefix(here.source, 0, LONGEST)
     st.markdown(f"**{_('Linformer')}**")
     formula(here, "linformer", k=k, n=found.n, d=sequence.d)
     st.markdown(f"**{_('Nyström')}**")
@@ -146,7 +147,7 @@ def low_rank_theory(here: Page, spectrum: Result, found: RankFinding, k: int) ->
 
 
 def _law(here: Page, result: Result, study: GaussianLaw) -> None:
-    gaussian = read_prefix(study.source, 0, causal=False)
+    gaussian = read_prefix(study.source, 0, LONGEST, causal=False)
     variance = score_variance(gaussian)
     shared = float(gaussian_linformer_error(variance, shared=True))
     apart = float(gaussian_linformer_error(variance, shared=False))

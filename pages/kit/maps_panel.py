@@ -124,7 +124,7 @@ def _one_map_on_a_phone(titles: dict[str, str]) -> None:
 def answer(here: Page, mechanism: Mechanism, query: int, key: int, tokens: list[str]) -> None:
     """The sentence why the mechanism does or does not see the pair, with both weights."""
     said = why(here.source, mechanism, 0, query, key)
-    pair = f"**{escaped(tokens[query])}** ({query}) → **{escaped(tokens[key])}** ({key})"
+    pair = f"**{escaped(tokens[query].strip())}** ({query}) → **{escaped(tokens[key].strip())}** ({key})"
     if isinstance(said, str):
         st.info(said, icon=":material/block:")
         return

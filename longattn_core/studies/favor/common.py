@@ -15,7 +15,6 @@ from torch import Tensor
 from longattn_core.contracts import Sequence
 from longattn_core.measures.fidelity import mean_of_visible, relative_error
 from longattn_core.measures.sampling import sample_queries
-from longattn_core.measures.spread import Sinks, find_sinks
 from longattn_core.mechanisms.favor import Favor
 from longattn_core.sequences.sources import Source
 from longattn_core.studies.once import Once
@@ -104,16 +103,3 @@ def norms(
     squares = x.square().sum(-1)[:, None] + y.square().sum(-1)[None, :]
     products = x @ y.mT
     return (squares + 2 * products).clamp_min(0), (squares - 2 * products).clamp_min(0)
-
-
-_sinks: Once[Sinks] = Once(size=48)
-
-
-def sinks_of(source: Source) -> Sinks:
-    """The sinks of a source's heads, found on the sample that an error is measured on, and kept: no dial moves them."""
-
-    def find() -> Sinks:
-        sequence = sequence_of(source)
-        return find_sinks(sequence, sample_queries(sequence, QUERIES))
-
-    return _sinks.get(source.model_dump_json(), find)

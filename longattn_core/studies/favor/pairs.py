@@ -25,8 +25,8 @@ from longattn_core.mechanisms.favor.features import UNBIASED
 from longattn_core.numerics.draws import generator
 from longattn_core.numerics.softmax import exact_cost
 from longattn_core.studies.compare import tokens_of
-from longattn_core.studies.favor.common import QUERIES, favor_of, few, log_rows, norms, sinks_of
-from longattn_core.studies.reading import reading
+from longattn_core.studies.favor.common import QUERIES, favor_of, few, log_rows, norms
+from longattn_core.studies.reading import reading, sinks_of
 from longattn_core.studies.study import Progress, Result, Setting, Study
 
 SHOWN_QUERIES = 64

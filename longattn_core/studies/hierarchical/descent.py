@@ -20,8 +20,8 @@ from longattn_core.contracts import exact_rows
 from longattn_core.mechanisms.hierarchical import Hierarchical
 from longattn_core.mechanisms.hierarchical.mapped import HierarchicalMap
 from longattn_core.studies.compare import tokens_of
-from longattn_core.studies.hierarchical.tree import Level, sinks_of, speller, tree_of
-from longattn_core.studies.reading import reading
+from longattn_core.studies.hierarchical.tree import Level, speller, tree_of
+from longattn_core.studies.reading import reading, sinks_of
 from longattn_core.studies.study import Progress, Result, Setting, Study
 
 

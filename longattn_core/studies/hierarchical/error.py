@@ -21,10 +21,8 @@ from longattn_core.mechanisms.hierarchical import Hierarchical
 from longattn_core.mechanisms.hierarchical.mapped import HierarchicalMap
 from longattn_core.numerics.softmax import exact_cost
 from longattn_core.sequences.sources import Source
-from longattn_core.studies.compare import SAMPLE
 from longattn_core.studies.hierarchical.counts import BLOCKS, THREE, TWO
-from longattn_core.studies.hierarchical.tree import sinks_of
-from longattn_core.studies.reading import read
+from longattn_core.studies.reading import SAMPLE, read, sinks_of
 from longattn_core.studies.study import Progress, Result, Setting, Study, sequence_of
 from longattn_core.studies.sweep import Point, Row, Sweep
 

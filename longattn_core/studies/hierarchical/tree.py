@@ -19,13 +19,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from longattn_core.contracts import Sequence
-from longattn_core.measures.sampling import sample_queries
-from longattn_core.measures.spread import Sinks, find_sinks
 from longattn_core.mechanisms.hierarchical import Hierarchical
 from longattn_core.numerics.groups import numbered
 from longattn_core.sequences.sources import Source
-from longattn_core.studies.compare import SAMPLE, tokens_of
-from longattn_core.studies.once import Once
+from longattn_core.studies.compare import tokens_of
 from longattn_core.studies.study import sequence_of
 
 LABEL = 44
@@ -168,16 +165,3 @@ def _ends(of: Int[Tensor, "n"]) -> list[tuple[int, int]]:
     """The first and the last token of each group."""
     first = torch.searchsorted(of, torch.arange(int(of[-1]) + 2, device=of.device)).tolist()
     return [(start, stop - 1) for start, stop in pairwise(first)]
-
-
-_sinks: Once[Sinks] = Once(size=24)
-
-
-def sinks_of(source: Source) -> Sinks:
-    """The sinks of a source's heads, found on a sample of its queries and kept. Cost: `SAMPLE` exact rows."""
-
-    def find() -> Sinks:
-        sequence = sequence_of(source)
-        return find_sinks(sequence, sample_queries(sequence, SAMPLE))
-
-    return _sinks.get(source.model_dump_json(), find)

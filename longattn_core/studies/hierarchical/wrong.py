@@ -17,9 +17,9 @@ from pydantic import Field
 
 from longattn_core.measures.sampling import blocks, map_rows, sample_queries
 from longattn_core.mechanisms.hierarchical import Hierarchical
-from longattn_core.studies.compare import SAMPLE, tokens_of
-from longattn_core.studies.hierarchical.tree import sinks_of, tree_of
-from longattn_core.studies.reading import reading
+from longattn_core.studies.compare import tokens_of
+from longattn_core.studies.hierarchical.tree import tree_of
+from longattn_core.studies.reading import SAMPLE, reading, sinks_of
 from longattn_core.studies.study import Progress, Result, Setting, Study
 
 LEFT = 0.05

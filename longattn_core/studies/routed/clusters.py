@@ -15,8 +15,7 @@ from pydantic import Field
 from longattn_core.measures.sampling import blocks, map_rows, sample_queries
 from longattn_core.mechanisms.routed import Routed
 from longattn_core.studies.compare import tokens_of
-from longattn_core.studies.hierarchical.tree import sinks_of
-from longattn_core.studies.reading import reading
+from longattn_core.studies.reading import reading, sinks_of
 from longattn_core.studies.study import Progress, Result, Setting, Study
 
 QUERIES = 512

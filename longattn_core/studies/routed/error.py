@@ -15,9 +15,8 @@ from longattn_core.measures.fidelity import fidelity
 from longattn_core.mechanisms.routed import Routed
 from longattn_core.numerics.softmax import exact_cost
 from longattn_core.sequences.sources import Source
-from longattn_core.studies.compare import SAMPLE
 from longattn_core.studies.intervals import summarised
-from longattn_core.studies.reading import read
+from longattn_core.studies.reading import SAMPLE, read
 from longattn_core.studies.study import sequence_of
 from longattn_core.studies.sweep import Point, Row, Sweep
 

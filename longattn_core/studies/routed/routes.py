@@ -20,9 +20,8 @@ from longattn_core.measures.fidelity import mean_of_visible
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.mechanisms.routed import Routed
 from longattn_core.mechanisms.routed.router import RouterMap
-from longattn_core.studies.compare import SAMPLE, tokens_of
-from longattn_core.studies.hierarchical.tree import sinks_of
-from longattn_core.studies.reading import reading
+from longattn_core.studies.compare import tokens_of
+from longattn_core.studies.reading import SAMPLE, reading, sinks_of
 from longattn_core.studies.routed.kinds import token_kinds
 from longattn_core.studies.study import Progress, Result, Setting, Study
 
