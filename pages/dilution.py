@@ -34,13 +34,10 @@ def body(here: Page) -> None:
     if here.presenting:
         return
     guess(here, grown)
-    view = views(here)
-    if view == "step":
-        step(here, grown)
-    elif view == "measure":
-        measure(here, grown)
-    else:
-        theory(here)
+    views(
+        here, step=lambda: step(here, grown), measure=lambda: measure(here, grown),
+        theory=lambda: theory(here),
+    )  # fmt: skip
     said(here, **numbers)
 
 

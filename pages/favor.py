@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -42,7 +42,7 @@ def inputs() -> Inputs:
 def body(here: Page) -> None:
     """Question, answer, hero, guess, lessons, and the view that was chosen."""
     question(here)
-    favor = cast("Favor", mechanism_dials(here, "favor", row=("features", "variant", "seed"), default=START))
+    favor = mechanism_dials(here, Favor, row=("features", "variant", "seed"), default=START)
     pairs = run(Pairs(source=here.source, setting=Setting.of(favor)))
     found = finding(pairs)
     words = numbers_of(found, pairs)
@@ -52,13 +52,10 @@ def body(here: Page) -> None:
     try_this(here, found.kind, **words)
     if here.presenting:
         return
-    view = views(here)
-    if view == "step":
-        favor_step(here, favor, pairs)
-    elif view == "measure":
-        favor_measure(here, favor, pairs)
-    else:
-        favor_theory(here, pairs)
+    views(
+        here, step=lambda: favor_step(here, favor, pairs), measure=lambda: favor_measure(here, favor, pairs),
+        theory=lambda: favor_theory(here, pairs),
+    )  # fmt: skip
     _said(here, found, words)
 
 

@@ -31,13 +31,10 @@ def body(here: Page) -> None:
     if here.presenting:
         return
     guess(here)
-    view = views(here)
-    if view == "step":
-        step(here, settings)
-    elif view == "measure":
-        measure(here, settings)
-    else:
-        theory(here)
+    views(
+        here, step=lambda: step(here, settings), measure=lambda: measure(here, settings),
+        theory=lambda: theory(here),
+    )  # fmt: skip
     said(here, **numbers)
 
 

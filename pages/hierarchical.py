@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from longattn_core.mechanisms.hierarchical import Hierarchical
-from longattn_core.studies.hierarchical import Descent, Wrong, finding
-from longattn_core.studies.study import Setting
+from longattn_core.studies.hierarchical import Descent, Finding, Wrong, finding
+from longattn_core.studies.study import Result, Setting
 from pages.kit.compute import run
 from pages.kit.controls import mechanism_dials
 from pages.kit.hierarchical_icicle import answers, chosen_query, descent_picture, guess
 from pages.kit.hierarchical_views import measure_view, step_view, theory_view
 from pages.kit.inputs import Inputs
 from pages.kit.lesson import answer, question, said, try_this, views
-from pages.kit.page import page
+from pages.kit.page import Page, page
+
+
+def closer(here: Page, mechanism: Hierarchical, descent: Result, wrong: Result, found: Finding) -> None:
+    """The three views, where there is a descent to look at."""
+    views(
+        here, step=lambda: step_view(here, mechanism, descent), theory=lambda: theory_view(here, mechanism, descent),
+        measure=lambda: measure_view(here, mechanism, descent, wrong, found),
+    )  # fmt: skip
+
 
 with page("hierarchical", Inputs(sample="topics.txt", n=2048, head="14.3")) as here:
     question(here)
-    mechanism = mechanism_dials(here, "hierarchical", row=("variant", "levels", "groups"))
-    assert isinstance(mechanism, Hierarchical)
+    mechanism = mechanism_dials(here, Hierarchical, row=("variant", "levels", "groups"))
     setting = Setting.of(mechanism)
     descent = run(Descent(source=here.source, setting=setting, query=chosen_query(here)))
     if "refusal" in descent.words:
@@ -32,13 +40,6 @@ with page("hierarchical", Inputs(sample="topics.txt", n=2048, head="14.3")) as h
         guess(here, descent, found)
     try_this(here, kind, **({} if found is None else answers(descent, found)))
     if not here.presenting:
-        view = views(here)
-        if found is None or wrong is None:
-            pass
-        elif view == "step":
-            step_view(here, mechanism, descent)
-        elif view == "measure":
-            measure_view(here, mechanism, descent, wrong, found)
-        else:
-            theory_view(here, mechanism, descent)
+        if found is not None and wrong is not None:
+            closer(here, mechanism, descent, wrong, found)
         said(here)

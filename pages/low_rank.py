@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, cast
+from typing import Any
 
 import streamlit as st
 
@@ -26,7 +26,7 @@ from pages.kit.words import _, prose
 def body(whole: Page) -> None:
     """Question, answer, hero, guess, lessons, and the view that was chosen."""
     question(whole)
-    mechanism = cast("LowRank", mechanism_dials(whole, "low_rank", row=("rank",), default=LowRank()))
+    mechanism = mechanism_dials(whole, LowRank, row=("rank",))
     here = copy.copy(whole)
     here.source = shortened(whole.source, LONGEST)
     spectrum = run(Spectrum(source=here.source))
@@ -73,15 +73,12 @@ def _guess(here: Page, found: RankFinding) -> None:
 
 
 def _view(whole: Page, here: Page, mechanism: LowRank, spectrum: Result, found: RankFinding) -> None:
-    view = views(here)
     k = min(mechanism.rank, found.n)
-    if view == "step":
-        low_rank_step(here, mechanism, found.n)
-    elif view == "measure":
-        with st.spinner(_("Measuring …")):
-            low_rank_measure(whole, here, mechanism, spectrum, k)
-    else:
-        low_rank_theory(here, spectrum, found, k)
+    views(
+        here, step=lambda: low_rank_step(here, mechanism, found.n),
+        measure=lambda: low_rank_measure(whole, here, mechanism, spectrum, k),
+        theory=lambda: low_rank_theory(here, spectrum, found, k),
+    )  # fmt: skip
 
 
 with page("low_rank", Inputs(head="0.6")) as here:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from longattn_core.mechanisms.lsh import LSH
 from pages.kit.controls import mechanism_dials
 from pages.kit.inputs import Inputs
@@ -14,15 +12,15 @@ from pages.kit.lsh_step import step
 from pages.kit.lsh_theory import theory
 from pages.kit.page import page
 
-VIEWS = {"step": step, "measure": measure, "theory": theory}
-
 with page("lsh", Inputs(head="14.3")) as here:
     question(here)
-    hashed = hashing(here, cast("LSH", mechanism_dials(here, "lsh", row=("buckets", "rounds", "centred"))))
+    hashed = hashing(here, mechanism_dials(here, LSH, row=("buckets", "rounds", "centred")))
     hero(here, hashed)
     if not here.presenting:
         guess(here, hashed)
         try_this(here, hashed.found.kind)
     if not (here.presenting or hashed.refused):
-        VIEWS[views(here)](here, hashed)
+        views(
+            here, step=lambda: step(here, hashed), measure=lambda: measure(here, hashed), theory=lambda: theory(here, hashed)
+        )  # fmt: skip
         said(here, **hashed.numbers)

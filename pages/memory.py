@@ -20,8 +20,7 @@ from pages.kit.words import _
 with page("memory", Inputs(head="17.3")) as here:
     question(here)
     row = ("variant", *dials_of(state.recall("m.memory.variant", "cache", str)))
-    mechanism = mechanism_dials(here, "memory", row=row, default=Memory())
-    assert isinstance(mechanism, Memory)
+    mechanism = mechanism_dials(here, Memory, row=row)
     with st.spinner(_("The model reads the text …")):
         sequence_of(here.source)
     result = run(MemoryTimeline(source=here.source, setting=Setting.of(mechanism)))
@@ -32,11 +31,8 @@ with page("memory", Inputs(head="17.3")) as here:
     guess(here)
     try_this(here, found.kind, **numbers)
     if not here.presenting and found.kind != "refused":
-        view = views(here)
-        if view == "step":
-            step(here, result, mechanism, stop)
-        elif view == "measure":
-            measure(here, mechanism)
-        else:
-            theory(here, result, mechanism)
+        views(
+            here, step=lambda: step(here, result, mechanism, stop), measure=lambda: measure(here, mechanism),
+            theory=lambda: theory(here, result, mechanism),
+        )  # fmt: skip
         said(here, **numbers)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-import streamlit as st
-
 from longattn_core.mechanisms.relative import Relative
 from longattn_core.studies.relative import Curves, changed_by_shift, curve_finding, usual_base
 from longattn_core.studies.study import Setting
@@ -28,7 +24,7 @@ def body(here: Page) -> None:
     question(here)
     base = usual_base(here.source)
     begin = Relative(variant="rope", base=base, trained=TRAINED)
-    mechanism = cast("Relative", mechanism_dials(here, "relative", row=("variant", "strength"), default=begin))
+    mechanism = mechanism_dials(here, Relative, row=("variant", "strength"), default=begin)
     if mechanism.variant != "rope":
         # These dials are put away with RoPE, and its curve stays what it was.
         mechanism = mechanism.with_dials(base=begin.base, trained=begin.trained)
@@ -43,14 +39,10 @@ def body(here: Page) -> None:
     try_this(here, found.kind, **numbers)
     if here.presenting:
         return
-    view = views(here)
-    if view == "step":
-        relative_step(here, mechanism)
-    elif view == "measure":
-        with st.spinner(_("Measuring …")):
-            relative_measure(here, mechanism)
-    else:
-        relative_theory(here, mechanism)
+    views(
+        here, step=lambda: relative_step(here, mechanism), measure=lambda: relative_measure(here, mechanism),
+        theory=lambda: relative_theory(here, mechanism),
+    )  # fmt: skip
     names = ", ".join(changed_by_shift(shifts))
     said(here, changed=_("only {names} change").format(names=names) if names else _("no scheme's scores change"))
 

@@ -15,16 +15,12 @@ from pages.kit.routed_steps import step_view, theory_view
 with page("routed", Inputs(head="17.3")) as here:
     question(here)
     variant = state.recall("m.routed.variant", "router", str)
-    mechanism = mechanism_dials(here, "routed", row=ROWS.get(variant, ROWS["router"]))
-    assert isinstance(mechanism, Routed)
+    mechanism = mechanism_dials(here, Routed, row=ROWS.get(variant, ROWS["router"]))
     kind, numbers = hero(here, mechanism)
     try_this(here, kind, **numbers)
     if not here.presenting:
-        view = views(here)
-        if view == "step":
-            step_view(here, mechanism)
-        elif view == "measure":
-            measure_view(here, mechanism)
-        else:
-            theory_view(here, mechanism)
+        views(
+            here, step=lambda: step_view(here, mechanism), measure=lambda: measure_view(here, mechanism),
+            theory=lambda: theory_view(here, mechanism),
+        )  # fmt: skip
         said(here)

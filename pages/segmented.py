@@ -18,8 +18,7 @@ from pages.kit.words import _
 
 with page("segmented", Inputs(head="17.3")) as here:
     question(here)
-    mechanism = mechanism_dials(here, "segmented", row=("variant", "width", "boundaries"), default=Segmented(width=128))
-    assert isinstance(mechanism, Segmented)
+    mechanism = mechanism_dials(here, Segmented, row=("variant", "width", "boundaries"), default=Segmented(width=128))
     with st.spinner(_("The model reads the text …")):
         sequence_of(here.source)
     result = run(Cuts(source=here.source, setting=Setting.of(mechanism)))
@@ -30,11 +29,8 @@ with page("segmented", Inputs(head="17.3")) as here:
     guess(here, mechanism, found)
     try_this(here, found.kind, **numbers)
     if not here.presenting and found.kind != "refused":
-        view = views(here)
-        if view == "step":
-            step(here, mechanism)
-        elif view == "measure":
-            measure(here, result, mechanism)
-        else:
-            theory(here, result, mechanism)
+        views(
+            here, step=lambda: step(here, mechanism), measure=lambda: measure(here, result, mechanism),
+            theory=lambda: theory(here, result, mechanism),
+        )  # fmt: skip
         said(here, **numbers)

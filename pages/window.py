@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from longattn_core.mechanisms.window import Window
 from pages.kit.controls import mechanism_dials
 from pages.kit.inputs import Inputs
@@ -14,15 +12,15 @@ from pages.kit.window_measure import measure
 from pages.kit.window_step import step
 from pages.kit.window_theory import theory
 
-VIEWS = {"step": step, "measure": measure, "theory": theory}
-
 with page("window", Inputs(head="17.3")) as here:
     question(here)
-    ledger = kept(here, cast("Window", mechanism_dials(here, "window", row=("variant", "width", "sinks"))))
+    ledger = kept(here, mechanism_dials(here, Window, row=("variant", "width", "sinks")))
     hero(here, ledger)
     if not here.presenting:
         guess(here, ledger)
         try_this(here, ledger.found.kind)
     if not (here.presenting or ledger.refused):
-        VIEWS[views(here)](here, ledger)
+        views(
+            here, step=lambda: step(here, ledger), measure=lambda: measure(here, ledger), theory=lambda: theory(here, ledger)
+        )  # fmt: skip
         said(here, **ledger.numbers)

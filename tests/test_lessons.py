@@ -30,7 +30,7 @@ lesson.answer(Here, kind, n=beta)
 if lesson.predict(Here, "far", ["one", "two"], right=beta - 1, n=beta):
     st.caption("revealed")
 lesson.try_this(Here, kind, n=beta)
-st.caption("view " + lesson.views(Here))
+lesson.views(Here, step=lambda: st.caption("view step"), measure=lambda: st.caption("view measure"), theory=lambda: None)
 """
 
 
@@ -170,3 +170,11 @@ def test_lessons_watch_everything_but_views_guesses_and_steps():
     assert lesson._a_view("lsh.step", "lsh")
     assert not lesson._a_view("m.lsh.rounds", "lsh")
     assert state._LONGEST > 600
+
+
+def test_only_the_chosen_view_is_computed_and_none_to_begin_with():
+    app = opened()
+    assert not any(text.startswith("view") for text in words(app))
+    app.get("button_group")[0].set_value("measure").run()
+    assert "view measure" in words(app)
+    assert "view step" not in words(app)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 import streamlit as st
 from pydantic import BaseModel, ValidationError
@@ -12,12 +12,14 @@ from pydantic.fields import FieldInfo
 from streamlit.delta_generator import DeltaGenerator
 
 from longattn_core.contracts import Mechanism
-from longattn_core.registry import mechanisms
 from pages.kit import state
 from pages.kit.words import _
 
 if TYPE_CHECKING:
     from pages.kit.page import Page
+
+
+M = TypeVar("M", bound=Mechanism)
 
 
 def dials(
@@ -33,13 +35,13 @@ def dials(
     return _drawn(kind, prefix, start, lambda name, drawn: None if name in skip else places[drawn % columns])
 
 
-def mechanism_dials(here: Page, key: str, *, row: Sequence[str] = (), default: Mechanism | None = None) -> Mechanism:
+def mechanism_dials(here: Page, kind: type[M], *, row: Sequence[str] = (), default: M | None = None) -> M:
     """The dials of the page's mechanism: at most three named ones in the row above the picture, all others one press away.
 
     `default` is the setting that the page begins with. The values live in the state under `m.<key>.<dial>`, as they do
     on the page that compares all mechanisms.
     """
-    kind = mechanisms()[key]
+    key = kind.key
     if len(row) > 3 or any(name not in kind.model_fields for name in row):
         raise ValueError(f"at most three dials of {key} stand in the row, found {list(row)}")
     with here.dials:
@@ -50,7 +52,7 @@ def mechanism_dials(here: Page, key: str, *, row: Sequence[str] = (), default: M
             more = st.popover(_("More dials"), width="stretch")
         places = {name: line.container() for name in row}
         built = _drawn(kind, f"m.{key}", default, lambda name, _drawn: places.get(name, more))
-    assert isinstance(built, Mechanism)
+    assert isinstance(built, kind)
     return built
 
 

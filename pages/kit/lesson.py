@@ -6,7 +6,7 @@ from the run, and so do its verbs: a section is chosen by a kind that a tested r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,18 @@ def said(here: Page, **numbers: Any) -> None:
     st.caption(prose(here.name, "said", **numbers))
 
 
-def views(here: Page) -> str:
-    """The switch under the picture: "step", "measure" or "theory". Only what is chosen need be computed."""
+def views(here: Page, *, step: Callable[[], None], measure: Callable[[], None], theory: Callable[[], None]) -> None:
+    """The switch under the picture, and the view that is chosen; nothing of the others is computed. None to begin with."""
     st.divider()
-    return state.choose(
-        f"{here.name}.view", _("Look closer"), list(VIEWS), default="step", labels=VIEWS.__getitem__, style="segments"
-    )
+    chosen = state.choose_or_none(f"{here.name}.view", _("Look closer"), list(VIEWS), labels=VIEWS.__getitem__)
+    if chosen is None:
+        st.caption(
+            _(
+                "*Step*: how it works, frame by frame. *Measure*: maps and curves of this sequence. *Theory*: the formulas."
+            )
+        )
+    else:
+        {"step": step, "measure": measure, "theory": theory}[chosen]()
 
 
 def predict(here: Page, name: str, options: Sequence[str], right: int, **numbers: Any) -> bool:

@@ -135,6 +135,16 @@ def choose(
     return known
 
 
+def choose_or_none(name: str, label: str, options: Sequence[str], *, labels: Callable[[str], str] = str) -> str | None:
+    """One of some buttons in a row, or none of them: pressing the chosen one again lets it go."""
+    value = recall(name, "", str)
+    key = _seed(name, value if value in options else None)
+    chosen = st.segmented_control(label, options, format_func=labels, key=key)
+    known = chosen if chosen in options else None
+    remember(name, known)
+    return known
+
+
 def choose_many(
     name: str, label: str, options: Sequence[str], *, default: Sequence[str], labels: Callable[[str], str] = str,
     help: str | None = None,
