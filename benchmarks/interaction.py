@@ -34,6 +34,8 @@ FLAGS = (
 BUDGET = {512: 300.0, 4096: 1500.0}
 """Milliseconds that a move may take at the median."""
 
+SLIDERS = "[data-testid=stMain] [data-testid=stSlider]"
+
 TIMED = """
 () => new Promise(done => {
   const app = document.querySelector('[data-test-script-state]');
@@ -67,7 +69,7 @@ def main() -> None:
         "--pages", nargs="*", default=None, help="file names of pages without their ending; all of them by default"
     )
     parser.add_argument("--lengths", nargs="*", type=int, default=[512, 4096])
-    parser.add_argument("--moves", type=int, default=6)
+    parser.add_argument("--moves", type=int, default=3)
     parser.add_argument("--json", type=Path, default=None, help="also write the measurements here")
     parser.add_argument("--chromium", default=os.environ.get("LONGATTN_CHROMIUM", "/usr/bin/chromium"))
     given = parser.parse_args()
@@ -114,18 +116,22 @@ def measured(address: str, pages: list[str], n: int, moves: int, chromium: str) 
             view = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
             view.set_default_timeout(300_000)
             view.goto(f"{address}/{place}?source=text&sample={sample}&n={n}&revealed=1")
-            resting(view)
+            settled(view)
             sys.stderr.write(f"{name} at {n}\n")
             dial, times = first_dial(view), []
-            for move in range(moves if dial else 0):
+            seen, at = {0}, 0
+            # To the right, and back beyond where it stood: only values that nobody asked for before are counted.
+            for step in (1,) * moves + (-1,) * (2 * moves) if dial else ():
+                at += step
                 view.evaluate(f"() => {{ window.__timed = ({TIMED.strip()})(); }}")
-                view.locator("[data-testid=stMain] input[type=range]").first.press(
-                    "ArrowRight" if move % 4 < 2 else "ArrowLeft"
+                view.locator(SLIDERS).first.locator("input[type=range]").press(
+                    "ArrowRight" if step > 0 else "ArrowLeft"
                 )
                 taken = view.evaluate("() => window.__timed")
-                resting(view)
-                if taken is not None:
+                settled(view)
+                if taken is not None and at not in seen:
                     times.append(float(taken))
+                seen.add(at)
             rows.append({
                 "page": name, "n": n, "dial": dial, "median_ms": statistics.median(times) if times else None,
                 "worst_ms": max(times) if times else None, "moves": len(times), "budget_ms": BUDGET.get(n),
@@ -135,16 +141,17 @@ def measured(address: str, pages: list[str], n: int, moves: int, chromium: str) 
     return rows
 
 
-def resting(view: Page) -> None:
-    """Wait until the script has run."""
-    view.wait_for_selector("[data-test-script-state=notRunning]", state="attached")
+def settled(view: Page) -> None:
+    """Wait until the script has run, and for the second behind it in which a page may go on by itself."""
     view.wait_for_selector("[data-testid=stMain] h1")
+    view.wait_for_selector("[data-test-script-state=notRunning]", state="attached")
+    view.wait_for_timeout(1000)
     view.wait_for_selector("[data-test-script-state=notRunning]", state="attached")
 
 
 def first_dial(view: Page) -> str:
     """The label of the first slider of the page's own, or nothing."""
-    sliders = view.locator("[data-testid=stMain] [data-testid=stSlider]")
+    sliders = view.locator(SLIDERS)
     return sliders.first.inner_text().splitlines()[0] if sliders.count() else ""
 
 
