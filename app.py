@@ -6,5 +6,9 @@ import streamlit as st
 
 from pages.kit.menu import navigation
 
-st.set_page_config(page_title="LongAttn Lab", page_icon=Path(__file__).parent / "assets" / "icon.svg", layout="wide")
-navigation().run()
+chosen = navigation()
+st.set_page_config(
+    page_title="LongAttn Lab" if chosen.url_path == "" else f"{chosen.title} · LongAttn Lab",
+    page_icon=Path(__file__).parent / "assets" / "icon.svg", layout="wide",
+)  # fmt: skip
+chosen.run()

@@ -552,7 +552,7 @@ def test_the_cloud_counts_every_pair_once_and_its_payload_is_bounded(what, varia
     assert int(tiles["count"].sum()) == len(result.arrays["query"])
     sign = result.arrays["sign" if what == "weights" else "kernel_sign"]
     assert int(tiles[tiles["below"]]["count"].sum()) == int((sign < 0).sum())
-    assert len(tiles) <= 72 * 41
+    assert len(tiles) <= 54 * 31
     assert (tiles["left"] >= drawn.x[0] * 0.999).all()
     assert (tiles["high"] <= drawn.y[1] * 1.001).all()
     chart = pairs_chart(result, Theme(), what=what).to_dict()

@@ -15,7 +15,7 @@ from longattn_core.charts.styles import fixed
 from longattn_core.charts.theme import HERO_HEIGHT, SIZES, Theme
 from longattn_core.studies.study import Result
 
-COLUMNS, ROWS = 72, 40
+COLUMNS, ROWS = 54, 30
 """Tiles of the cloud of pairs: its payload does not grow with the number of pairs."""
 DECADES = 12.0
 """Exact values further below the largest than this are drawn at the edge."""

@@ -14,6 +14,7 @@ from longattn_core.sequences.sources import SyntheticSource, TextSource, Uploade
 from longattn_core.sequences.synthetic import KINDS
 from pages.kit import state
 from pages.kit.controls import dials
+from pages.kit.menu import links
 from pages.kit.words import _, data
 
 DEFAULT_SAMPLE = "story.txt"
@@ -54,6 +55,8 @@ def input_bar(given: Inputs) -> Source:
     What the visitor has chosen, on this page or another, stands; the rest is as the page gives it.
     """
     with st.sidebar:
+        links()
+        st.divider()
         kinds = {"text": _("Text"), "synthetic": _("Synthetic"), "uploaded": _("Your q, k, v")}
         kind = state.choose(
             "source", _("What is read"), list(kinds), default=given.source, labels=kinds.__getitem__, style="segments",

@@ -10,16 +10,18 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import Page
 
+from pages.kit import state
 from pages.kit.words import _, data
 
 _PAGES = Path(__file__).parents[1]
 _FRAMED = "_framed"
+MENU = "with its menu"
 HOME = "side_by_side"
 
 
 def navigation() -> Page:
     """Register every page and give the one that was asked for."""
-    st.session_state[_FRAMED] = True
+    st.session_state[_FRAMED] = MENU
     entries = data("prose/en/menu.json")
     names = sorted((path.stem for path in _PAGES.glob("[a-z]*.py")), key=lambda name: entries[name]["order"])
     sections: dict[str, list[Page]] = {}
@@ -31,7 +33,27 @@ def navigation() -> Page:
             default=name == HOME,
         )
         sections.setdefault(_(entries[name]["section"]) if entries[name]["section"] else "", []).append(made)
-    return st.navigation(sections)
+    # The menu is drawn by `links`, because Streamlit's own would drop the state from the address at each change of page.
+    return st.navigation(sections, position="hidden")
+
+
+def links() -> None:
+    """The menu: every page under its section, each link with the whole state, so that Back leads back.
+
+    Where a page's file runs alone, as in a test, there is no menu.
+    """
+    if st.session_state.get(_FRAMED) != MENU:
+        return
+    entries = data("prose/en/menu.json")
+    section = ""
+    with st.container(key="menu", gap=None):
+        for name in sorted((path.stem for path in _PAGES.glob("[a-z]*.py")), key=lambda name: entries[name]["order"]):
+            if entries[name]["section"] != section:
+                section = entries[name]["section"]
+                st.caption(_(section))
+            st.page_link(
+                _PAGES / f"{name}.py", label=_(entries[name]["title"]), query_params=state.addressed(), width="stretch"
+            )
 
 
 def guard() -> None:

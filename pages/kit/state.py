@@ -94,9 +94,14 @@ def forget(prefix: str) -> None:
         del st.session_state[key]
 
 
+def addressed() -> dict[str, str]:
+    """The state as it stands in an address; what is too long for one is left out."""
+    return {name: value for name, value in sorted(_truth().items()) if len(value) <= _LONGEST}
+
+
 def mirror() -> None:
     """Write the state into the URL, when it changed. Called at the end of each run."""
-    wanted = {name: value for name, value in sorted(_truth().items()) if len(value) <= _LONGEST}
+    wanted = addressed()
     if wanted != {name: st.query_params[name] for name in st.query_params}:
         st.query_params.from_dict(wanted)
 

@@ -99,14 +99,14 @@ def test_a_deep_link_to_a_cold_server_opens_its_page(serve, open_page):
     page = open_page(f"{serve(APP, '--server.maxUploadSize=7')}/lsh?n=64")
     expect(page.locator("h1")).to_be_visible()
     at_rest(page)
-    expect(page).to_have_title(re.compile("Hashing"))
+    expect(page).to_have_title("Hashing (LSH) · LongAttn Lab")
     assert "n=64" in page.url
-    assert page.locator("[data-testid=stSidebarNav] a").count() > len(PAGES)
+    assert page.locator("[data-testid=stSidebar] [data-testid=stPageLink] a").count() > len(PAGES)
 
 
 def test_what_was_chosen_goes_along_to_the_next_page(room):
     page = room("lsh", "?n=128")
-    page.locator("[data-testid=stSidebarNav] a").filter(has_text="Low rank").click()
+    page.locator("[data-testid=stSidebar] [data-testid=stPageLink] a").filter(has_text="Low rank").click()
     expect(page).to_have_url(re.compile("low_rank"))
     at_rest(page)
     expect(page).to_have_url(re.compile("n=128"))
