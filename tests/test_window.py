@@ -254,3 +254,14 @@ def test_a_float64_or_foreign_input_takes_the_plain_form():
         assert not kernel_allowed(x, x, x)
     x = torch.zeros(1, 1, 2, 4)
     assert not kernel_allowed(x, x, torch.zeros(1, 1, 2, 3))
+
+
+@pytest.mark.parametrize("variant", ["selected", "bigbird"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_block_longer_than_the_sequence_is_the_sequence(variant, causal):
+    """It is one block, whatever its length: at 65,536 tokens its empty end would take 34 GB."""
+    sequence = gaussian(20, causal=causal)
+    whole, longest = (Window(variant=variant, block=block, width=4).attend(sequence) for block in (20, 65_536))
+    assert torch.equal(longest.output, whole.output)
+    assert torch.equal(longest.rows(), whole.rows())
+    assert longest.cost == whole.cost

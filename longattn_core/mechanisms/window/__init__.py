@@ -136,7 +136,8 @@ class Window(Mechanism):
             dilation=dilation,
             columns=columns,
             full=columns if self.variant in ("global", "bigbird") else columns[:0],
-            block=self.block,
+            # A block longer than the sequence is the sequence: its empty end would only be held and masked.
+            block=min(self.block, n),
             random=random_blocks(self.seed, blocks if count else 0, count, sequence.causal).to(device),
         )
 
