@@ -1,7 +1,7 @@
 // The attention map: cells on a canvas, with a cross-hair, zoom, and maps that move together.
 // Positions are tokens of the whole map throughout; a layer knows which of them its cells join.
 
-const GUTTER = 38, instances = new WeakMap();
+const GUTTER = 38;
 
 class Layer {
   constructor(head, planes) {
@@ -558,11 +558,4 @@ class AttentionMap {
   }
 }
 
-export default function (component) {
-  const root = component.parentElement.querySelector('.am');
-  let map = instances.get(root);
-  if (!map) instances.set(root, map = new AttentionMap(root));
-  map.update(component);
-  // Streamlit calls an outdated call's cleanup while the element lives on: only a removed element is given up.
-  return () => { if (!root.isConnected) map.dispose(); };
-}
+export default component => mounted(component, '.am', AttentionMap);

@@ -174,3 +174,15 @@ function speaker(node) {
     timer = setTimeout(() => { if (node.isConnected) node.textContent = text; }, 200);
   };
 }
+
+// One part of the page for each element: made when the element is first seen, brought up to date at each call.
+const instances = new WeakMap();
+
+function mounted(component, selector, Kind) {
+  const root = component.parentElement.querySelector(selector);
+  let part = instances.get(root);
+  if (!part) instances.set(root, part = new Kind(root));
+  part.update(component);
+  // Streamlit calls an outdated call's cleanup while the element lives on: only a removed element is given up.
+  return () => { if (!root.isConnected) part.dispose?.(); };
+}

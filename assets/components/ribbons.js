@@ -1,6 +1,6 @@
 // The ribbons: one query's weights along the text, a ribbon for each mechanism, and the text itself below them.
 
-const instances = new WeakMap(), SVG = 'http://www.w3.org/2000/svg';
+const SVG = 'http://www.w3.org/2000/svg';
 
 class Ribbons {
   constructor(root) {
@@ -455,11 +455,4 @@ class Ribbons {
   }
 }
 
-export default function (component) {
-  const root = component.parentElement.querySelector('.rb');
-  let ribbons = instances.get(root);
-  if (!ribbons) instances.set(root, ribbons = new Ribbons(root));
-  ribbons.update(component);
-  // Streamlit calls an outdated call's cleanup while the element lives on: only a removed element is given up.
-  return () => { if (!root.isConnected) ribbons.dispose(); };
-}
+export default component => mounted(component, '.rb', Ribbons);

@@ -1,7 +1,5 @@
 // The stepper: previous, next, a scrubber with labelled stops, arrow keys. It never moves by itself.
 
-const instances = new WeakMap();
-
 class Stepper {
   constructor(root) {
     this.root = root;
@@ -49,8 +47,11 @@ class Stepper {
     this.at = at;
     this.range.value = String(at);
     this.range.setAttribute('aria-valuetext', this.stopsNamed[at]);
+    const held = this.root.getRootNode().activeElement;
     this.back.disabled = at === 0;
     this.forth.disabled = at === this.stopsNamed.length - 1;
+    // At either end a button goes out under the finger; the arrow keys must not go out with it.
+    if (held?.disabled) this.range.focus();
     this.now.replaceChildren(element('span', '', fill(this.words.now, { at: at + 1, of: this.stopsNamed.length }) + ' '),
       element('b', '', this.stopsNamed[at]));
     Array.from(this.stops.children).forEach((stop, i) => {
@@ -65,9 +66,4 @@ class Stepper {
   }
 }
 
-export default function (component) {
-  const root = component.parentElement.querySelector('.sp');
-  let stepper = instances.get(root);
-  if (!stepper) instances.set(root, stepper = new Stepper(root));
-  stepper.update(component);
-}
+export default component => mounted(component, '.sp', Stepper);

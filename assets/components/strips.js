@@ -1,7 +1,6 @@
 // The strips: a text's keys in four orders, one below the other, and one pair followed through all of them.
 // Tokens reach the page through textContent and fillText alone.
 
-const instances = new WeakMap();
 const HERE = 1, ELSEWHERE = 2, ALWAYS = 3;
 
 class Strips {
@@ -214,10 +213,4 @@ class Strips {
   }
 }
 
-export default function (component) {
-  const root = component.parentElement.querySelector('.sr');
-  let strips = instances.get(root);
-  if (!strips) instances.set(root, strips = new Strips(root));
-  strips.update(component);
-  return () => { if (!root.isConnected) strips.dispose(); };
-}
+export default component => mounted(component, '.sr', Strips);

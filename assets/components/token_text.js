@@ -1,7 +1,6 @@
 // The text as a picture: every token coloured by its group or its weight, wrapping as text does, cuts as bars between words.
 // Tokens, group names and notes reach the page through textContent alone.
 
-const instances = new WeakMap();
 let counter = 0;
 
 class TokenText {
@@ -204,9 +203,4 @@ class TokenText {
   }
 }
 
-export default function (component) {
-  const root = component.parentElement.querySelector('.tt');
-  let text = instances.get(root);
-  if (!text) instances.set(root, text = new TokenText(root));
-  text.update(component);
-}
+export default component => mounted(component, '.tt', TokenText);

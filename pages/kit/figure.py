@@ -22,7 +22,7 @@ def figure_menu(
     """The ⋯ menu of a figure: SVG, PNG, CSV (units in the headings), the study as JSON, three lines of Python, a
     caption, and, where one mechanism is shown, its paper and the code that ran.
 
-    `chart` and `table` are called only when a file is asked for, and the menu is filled only when it is opened.
+    The menu is filled only when it is opened: then `chart` is called, and `table` when its file is asked for.
     """
     menu = st.popover(
         "⋯", help=_("Take this figure home: picture, data, study, code"), key=f"menu of {name}", on_change="rerun"

@@ -23,34 +23,19 @@ from pages.kit.lesson import answer, predict
 from pages.kit.page import Page
 from pages.kit.strips import MOST_TOKENS, Strip, strips
 from pages.kit.token_text import token_text
-from pages.kit.words import _, escaped, prose, quoted
+from pages.kit.told import Told, outside
+from pages.kit.words import _, escaped, prose
 
 SAME = 0.05
 """Weight found within this of each other is called about the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hashed:
+class Hashed(Told):
     """One run of the page: the mechanism, the strips' result, and what they say."""
 
     mechanism: LSH
-    result: Result
     found: HashingFinding
-
-    @property
-    def setting(self) -> Setting:
-        """The mechanism as a study holds it."""
-        return Setting.of(self.mechanism)
-
-    @property
-    def refused(self) -> bool:
-        """Whether this setting cannot read the sequence."""
-        return "refusal" in self.result.words
-
-    @property
-    def query(self) -> int:
-        """The token that looks back."""
-        return int(self.result.arrays["query"])
 
     @property
     def marked(self) -> int:
@@ -66,13 +51,7 @@ class Hashed:
     def outside(self) -> str:
         """The words that say that sinks are left out, where the head has any."""
         count = 0 if self.refused else int(self.result.tables["agreement"]["sinks"].iloc[0])
-        return (
-            ""
-            if count == 0
-            else _(" outside the sink")
-            if count == 1
-            else _(" outside the {count} sinks").format(count=count)
-        )
+        return outside(count)
 
     @property
     def numbers(self) -> dict[str, Any]:
@@ -82,10 +61,6 @@ class Hashed:
             "rounds": rounds_words(self.mechanism.rounds), "recall": self.found.recall, "share": self.found.share,
             "outside": self.outside, "error": self.found.error, "control": self.found.control,
         }  # fmt: skip
-
-    def name(self, token: int) -> str:
-        """A token as it stands in a sentence."""
-        return quoted(str(self.result.arrays["tokens"][token]))
 
 
 def rounds_words(count: int) -> str:

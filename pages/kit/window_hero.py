@@ -11,7 +11,7 @@ import streamlit as st
 from longattn_core.charts.window import PART_NAMES, ledger_chart, part_colours
 from longattn_core.mechanisms.window import Window
 from longattn_core.studies.sparse_points import SettingPoint, measured
-from longattn_core.studies.study import Result, Setting
+from longattn_core.studies.study import Setting
 from longattn_core.studies.window_finding import LedgerFinding, ledger_finding
 from longattn_core.studies.window_ledger import MOST, PARTS, Ledger
 from pages.kit import state
@@ -20,7 +20,8 @@ from pages.kit.compute import run
 from pages.kit.lesson import answer, predict
 from pages.kit.page import Page
 from pages.kit.token_text import MOST_TOKENS, token_text
-from pages.kit.words import _, prose, quoted
+from pages.kit.told import Told, outside
+from pages.kit.words import _, prose
 
 NEAR = 0.1
 """An error within this share of the control's is called about the same."""
@@ -29,39 +30,17 @@ FIRST = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class Kept(Told):
     """One run of the page: the mechanism, its ledger, and what it says."""
 
     mechanism: Window
-    result: Result
     found: LedgerFinding
-
-    @property
-    def setting(self) -> Setting:
-        """The mechanism as a study holds it."""
-        return Setting.of(self.mechanism)
-
-    @property
-    def refused(self) -> bool:
-        """Whether this setting cannot read the sequence."""
-        return "refusal" in self.result.words
-
-    @property
-    def query(self) -> int:
-        """The token that looks back."""
-        return int(self.result.arrays["query"])
 
     @property
     def outside(self) -> str:
         """The words that say that sinks are left out, where the head has any."""
         count = 0 if self.refused else len(self.result.arrays["sinks"])
-        return (
-            ""
-            if count == 0
-            else _(" outside the sink")
-            if count == 1
-            else _(" outside the {count} sinks").format(count=count)
-        )
+        return outside(count)
 
     @property
     def numbers(self) -> dict[str, Any]:
@@ -70,10 +49,6 @@ class Kept:
             "recall": self.found.recall, "share": self.found.share, "outside": self.outside, "error": self.found.error,
             "control": self.found.control,
         }  # fmt: skip
-
-    def name(self, token: int) -> str:
-        """A token as it stands in a sentence."""
-        return quoted(str(self.result.arrays["tokens"][token]))
 
 
 def kept(here: Page, mechanism: Window) -> Kept:

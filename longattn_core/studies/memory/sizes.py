@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field
-
 from longattn_core.mechanisms.memory import LONGEST, Memory
-from longattn_core.studies.memory.standing import UNITS, MemoryPoint, measured
+from longattn_core.studies.memory.standing import MemoryPoint, MemorySweep
 from longattn_core.studies.study import Setting
-from longattn_core.studies.sweep import Point, Row, Sweep
 
 SMALLEST = 4
 MOST_SLOTS = 256
 
 
-class MemorySizes(Sweep):
+class MemorySizes(MemorySweep):
     """Agreement with exact attention as the memory grows, the segment staying as it is.
 
     Rows as in `MemoryStanding`; `held` is the size in tokens. A cache of M tokens, M/2 cached with M/2 summaries, and
@@ -24,7 +21,6 @@ class MemorySizes(Sweep):
 
     key: ClassVar[str] = "memory sizes"
     setting: Setting = Setting(key="memory")
-    head: int = Field(0, ge=0, le=63)
 
     def points(self) -> tuple[MemoryPoint, ...]:
         """Sizes that double, smallest first, each variant in turn; then the states."""
@@ -43,18 +39,3 @@ class MemorySizes(Sweep):
         return tuple(
             MemoryPoint(source=self.source, setting=Setting.of(one), head=self.head) for one in [*states, *made]
         )
-
-    def measure(self, point: Point) -> Row:
-        """One attention and its agreement."""
-        assert isinstance(point, MemoryPoint)
-        return measured(point)
-
-    @property
-    def units(self) -> dict[str, str]:
-        """The unit of each column."""
-        return UNITS
-
-    def name_of(self, point: Point) -> str:
-        """The memory's name."""
-        assert isinstance(point, MemoryPoint)
-        return point.setting.build().label

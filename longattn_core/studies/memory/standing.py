@@ -26,22 +26,10 @@ class MemoryPoint(Point):
     head: int
 
 
-class MemoryStanding(Sweep):
-    """Error, control and overlap of every variant at about `keys` keys a query.
+class MemorySweep(Sweep):
+    """A sweep over memories of one head: how each agrees with exact attention, in rows of one form."""
 
-    Rows: `variant`, `label`, `looked` and its `unit`, `verdict` beside the mean of the visible values, `held` (numbers kept
-    beside the segment, counted in tokens, a key and a value each), the agreement; NaN and a `refusal` where it cannot read.
-    """
-
-    key: ClassVar[str] = "memory standing"
-    keys: int = Field(64, ge=1, le=65536)
     head: int = Field(0, ge=0, le=63)
-
-    def points(self) -> tuple[MemoryPoint, ...]:
-        """The variants at the budget."""
-        n = self.sequence().n
-        settings = [Setting.of(variant.budgeted(min(self.keys, n), n)) for variant in Memory.variants()]
-        return tuple(MemoryPoint(source=self.source, setting=setting, head=self.head) for setting in settings)
 
     def measure(self, point: Point) -> Row:
         """One attention and its agreement."""
@@ -57,6 +45,23 @@ class MemoryStanding(Sweep):
         """The memory's name."""
         assert isinstance(point, MemoryPoint)
         return point.setting.build().label
+
+
+class MemoryStanding(MemorySweep):
+    """Error, control and overlap of every variant at about `keys` keys a query.
+
+    Rows: `variant`, `label`, `looked` and its `unit`, `verdict` beside the mean of the visible values, `held` (numbers kept
+    beside the segment, counted in tokens, a key and a value each), the agreement; NaN and a `refusal` where it cannot read.
+    """
+
+    key: ClassVar[str] = "memory standing"
+    keys: int = Field(64, ge=1, le=65536)
+
+    def points(self) -> tuple[MemoryPoint, ...]:
+        """The variants at the budget."""
+        n = self.sequence().n
+        settings = [Setting.of(variant.budgeted(min(self.keys, n), n)) for variant in Memory.variants()]
+        return tuple(MemoryPoint(source=self.source, setting=setting, head=self.head) for setting in settings)
 
 
 UNITS = {
