@@ -7,6 +7,7 @@ is enough. One process serves all; work for other processes goes through the stu
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -19,6 +20,10 @@ KEPT = 64
 
 _places = threading.BoundedSemaphore(max(1, (os.cpu_count() or 2) - 1))
 """Jobs at a time: one core stays free for those who only turn a page."""
+
+
+NICE = 10
+"""How far a job steps back behind the threads that answer visitors, on systems that know threads' priorities."""
 
 
 class Cancelled(Exception):  # noqa: N818  (it is a wish, not a fault)
@@ -53,6 +58,7 @@ class Job:
             raise Cancelled
 
     def _work(self) -> None:
+        _step_back()
         try:
             with _places:
                 self._progress(0.0, "")
@@ -67,6 +73,12 @@ class Job:
             self.fault = error
         finally:
             self.ended.set()
+
+
+def _step_back() -> None:
+    if sys.platform == "linux":
+        # On Linux the priority is a thread's own, as long as it is named by its number.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 _jobs: OrderedDict[str, Job] = OrderedDict()

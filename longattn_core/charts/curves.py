@@ -10,7 +10,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from longattn_core.charts.styles import fixed
+from longattn_core.charts.styles import fixed, layered
 from longattn_core.charts.theme import CURVE_HEIGHT, SIZES, Theme
 
 LINE_GAP = 15.0
@@ -120,10 +120,9 @@ def curves_chart(
     if labels:
         layers += _end_labels(shown, x, y, series, names, inks, low_high, tall, log_y, theme, scale_y)
     # Said at once: resolve_scale and properties each copy the whole chart.
-    chart = alt.layer(
+    chart = layered(
         *layers, resolve={"scale": {"shape": "independent"}}, height=tall,
-        padding={"left": 4, "top": 8, "bottom": 4, "right": 8},
-    )  # fmt: skip
+        padding={"left": 4, "top": 8, "bottom": 4, "right": 8})  # fmt: skip
     assert isinstance(chart, alt.LayerChart)
     return chart
 

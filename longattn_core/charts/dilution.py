@@ -11,6 +11,7 @@ import pandas as pd
 
 from longattn_core.charts.maps import visible
 from longattn_core.charts.oklab import hexadecimal
+from longattn_core.charts.styles import layered
 from longattn_core.charts.theme import SIZES, Theme
 
 __all__ = [
@@ -73,7 +74,7 @@ def shares_chart(
         )
     )  # fmt: skip
     numbers.data = numbers.data.assign(ink=[theme.ink_on(inks[part]) for part in numbers.data["part"]])
-    return alt.layer(bars, *([numbers] if labels else [])).properties(height=height, width="container")
+    return layered(bars, *([numbers] if labels else []), height=height, width="container")
 
 
 def _long(points: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
@@ -141,7 +142,7 @@ def denominator_chart(
         .mark_text(dy=-16, fontSize=size, color=theme.text)
         .encode(x=x, y=y, text=alt.Text("share:Q", format=".1%"))
     )
-    return alt.layer(trail, dots, words).properties(height=height, width="container")
+    return layered(trail, dots, words, height=height, width="container")
 
 
 def every_head_chart(
@@ -193,7 +194,7 @@ def every_head_chart(
         .mark_text(align="right", dx=-4, dy=-9, fontSize=SIZES["tick"] * theme.zoom, fontWeight=600)
         .encode(x=across, y=alt.Y("place:Q", scale=scale), text=alt.Text("label:N"), color=colour)
     )
-    return alt.layer(*layers).properties(height=height, width="container")
+    return layered(*layers, height=height, width="container")
 
 
 def _apart(ends: pd.DataFrame, *, log: bool, height: int) -> pd.DataFrame:

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from longattn_core.charts.oklab import hexadecimal
-from longattn_core.charts.styles import fixed
+from longattn_core.charts.styles import fixed, layered
 from longattn_core.charts.theme import HERO_HEIGHT, SIZES, Theme
 from longattn_core.studies.study import Result
 
-COLUMNS, ROWS = 54, 30
+COLUMNS, ROWS = 42, 24
 """Tiles of the cloud of pairs: its payload does not grow with the number of pairs."""
 DECADES = 12.0
 """Exact values further below the largest than this are drawn at the edge."""
@@ -124,7 +124,7 @@ def pairs_chart(result: Result, theme: Theme, *, what: What = "weights", height:
     ]
     # Tiles and marks have colours of their own. Said at once, because every later word copies the whole chart.
     apart = {"scale": {"color": "independent", "shape": "independent"}}
-    return alt.layer(*layers, resolve=apart, height=height, width="container")
+    return layered(*layers, resolve=apart, height=height, width="container")
 
 
 def note(**values: float | str) -> alt.Chart:

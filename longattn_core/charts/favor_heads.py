@@ -11,7 +11,7 @@ import pandas as pd
 
 from longattn_core.charts.favor import note
 from longattn_core.charts.labels import CHARACTER, place_labels
-from longattn_core.charts.styles import fixed
+from longattn_core.charts.styles import fixed, layered
 from longattn_core.charts.theme import CURVE_HEIGHT, SIZES, Theme
 
 ROOM = "width < 480 ? 0 : 1"
@@ -75,7 +75,7 @@ def denominators_chart(
     most = note(top=1.0, text="1: no share can be more")
     size = SIZES["tick"] * theme.zoom
     said: dict[str, Any] = {"align": "left", "dx": 4, "dy": 8, "fontSize": size}
-    return alt.layer(
+    return layered(
         zero.mark_rule(color=theme.mark, strokeWidth=1.5).encode(x=alt.X("at:Q", scale=scale)),
         zero.mark_text(color=theme.mark, opacity=alt.ExprRef(ROOM), **said).encode(
             x=alt.X("at:Q", scale=scale), y=fixed(alt.YValue, 0), text=alt.Text("text:N")
@@ -92,8 +92,7 @@ def denominators_chart(
             x=x, y=y, color=colour, shape=shape, tooltip=tooltip
         ),
         *_names_above(inks, kinds, theme),
-        height=height, width="container", padding=ABOVE,
-    )  # fmt: skip
+        height=height, width="container", padding=ABOVE)  # fmt: skip
 
 
 def _reach(values: pd.Series) -> list[float]:
@@ -156,7 +155,7 @@ def heads_chart(
     size = SIZES["tick"] * theme.zoom
     zero = note(at=0.0, text="as good as the mean of the visible values")
     named = _named(points, marked)
-    return alt.layer(
+    return layered(
         zero.mark_rule(strokeDash=[6, 4], color=theme.muted).encode(y=alt.Y("at:Q")),
         zero.mark_text(align="left", dy=-7, color=theme.muted, fontSize=size, opacity=alt.ExprRef(ROOM)).encode(
             y=alt.Y("at:Q"), x=fixed(alt.XValue, alt.expr("0.12 * width")), text=alt.Text("text:N")
@@ -166,8 +165,7 @@ def heads_chart(
         ),
         *_head_labels(named, points, theme, height, x, y),
         *_names_above(inks, kinds, theme),
-        height=height, width="container", padding=ABOVE,
-    )  # fmt: skip
+        height=height, width="container", padding=ABOVE)  # fmt: skip
 
 
 def _named(points: pd.DataFrame, marked: str) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from longattn_core.charts.favor import note
 from longattn_core.charts.oklab import hexadecimal
-from longattn_core.charts.styles import fixed
+from longattn_core.charts.styles import fixed, layered
 from longattn_core.charts.theme import SIZES, Theme
 
 
@@ -61,7 +61,7 @@ def reads_chart(table: pd.DataFrame, theme: Theme, *, height: int = 300) -> alt.
         alt.Tooltip("row:N", title="token"), alt.Tooltip("exact:Q", format=".3~g"), alt.Tooltip("estimate:Q", format=".3~g"),
     ]  # fmt: skip
     legend = [("■ exact", theme.style("exact").colour, 0), ("△ random features", style.colour, 70)]
-    return alt.layer(
+    return layered(
         base.mark_bar(color=theme.style("exact").colour, opacity=0.55, height={"band": 0.6}).encode(
             x=alt.X("exact:Q", title=title, scale=scale, axis=alt.Axis(format="~g", tickCount=4)), y=y, tooltip=tooltip
         ),
@@ -74,5 +74,4 @@ def reads_chart(table: pd.DataFrame, theme: Theme, *, height: int = 300) -> alt.
             )
             for text, ink, left in legend
         ),
-        height=height, width="container", padding={"left": 4, "right": 8, "bottom": 4, "top": 22},
-    )  # fmt: skip
+        height=height, width="container", padding={"left": 4, "right": 8, "bottom": 4, "top": 22})  # fmt: skip

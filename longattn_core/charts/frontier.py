@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from longattn_core.charts.labels import place_labels
-from longattn_core.charts.styles import fixed
+from longattn_core.charts.styles import fixed, layered
 from longattn_core.charts.theme import SIZES, Theme
 
 ERROR_FLOOR = 0.01
@@ -72,7 +72,7 @@ def frontier_chart(rungs: pd.DataFrame, theme: Theme, *, height: int = 420) -> a
         ),
         *_labels(table, ladders, across, down, height, theme, x=x, y=y, colour=colour),
     )
-    return alt.layer(*layers).properties(height=height, width="container")
+    return layered(*layers, height=height, width="container")
 
 
 def _domain(values: pd.Series) -> list[float]:

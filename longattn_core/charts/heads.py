@@ -14,6 +14,7 @@ from longattn_core.charts.cells import encode
 from longattn_core.charts.oklab import hexadecimal
 from longattn_core.charts.pixels import Pixels, data_uri, paint
 from longattn_core.charts.scales import Scale
+from longattn_core.charts.styles import layered
 from longattn_core.charts.theme import FUTURE, NEVER, SIZES, Theme
 
 __all__ = [
@@ -86,7 +87,7 @@ def mask_chart(
         .mark_text(text="×", fontSize=SIZES["tick"] * theme.zoom, color=theme.muted)
         .encode(x=x, y=y, tooltip=tooltip)
     )
-    return alt.layer(squares, crosses).properties(height=height, width=height)
+    return layered(squares, crosses, height=height, width=height)
 
 
 def bonds_chart(
@@ -133,7 +134,7 @@ def bonds_chart(
     lines = alt.Chart(pd.DataFrame(rows).assign(y=1.0, y2=0.0)).mark_rule(strokeWidth=1.6)
     circles, above = alt.Chart(pd.DataFrame(dots)), alt.Chart(names.assign(y=1.38))
     tooltip = alt.Tooltip("what:N", title="head")
-    return alt.layer(
+    return layered(
         lines.encode(x=x, x2=alt.X2("x2:Q"), y=y, y2=alt.Y2("y2:Q"), color=ink),
         circles.mark_circle(size=alt.ExprRef(f"{NARROW} ? 60 : {330 * zoom}"), opacity=1).encode(
             x=x, y=y, color=ink, tooltip=tooltip
@@ -142,7 +143,9 @@ def bonds_chart(
             fontSize=size, color=theme.background, fontWeight=600, opacity=alt.ExprRef(f"{NARROW} ? 0 : 1")
         ).encode(x=x, y=y, text=alt.Text("text:N")),
         above.mark_text(fontSize=SIZES["label"] * zoom, color=theme.text).encode(x=x, y=y, text=alt.Text("text:N")),
-    ).properties(height=height, width="container")
+        height=height,
+        width="container",
+    )
 
 
 def _slot(index: int, count: int) -> float:
@@ -171,7 +174,7 @@ def cache_chart(cache: pd.DataFrame, theme: Theme, *, model: str, height: int = 
     words = base.mark_text(align="left", dx=6, fontSize=SIZES["tick"] * theme.zoom, color=theme.text).encode(
         x=x, y=y, text=alt.Text("said:N")
     )
-    return alt.layer(bars, words).properties(height=height, width="container")
+    return layered(bars, words, height=height, width="container")
 
 
 def role_colours(theme: Theme) -> dict[str, str]:
@@ -232,11 +235,10 @@ def survey_chart(
         )
         table["ink"] = [theme.ink_on(inks[role]) for role in table["role"]]
     # Two colour scales stand in one picture: the cells' own, and the letters', which are colours already.
-    layered = alt.layer(*drawn).resolve_scale(color="independent")
     rows = int(table["head"].max()) + 1
-    tall = min(height, 60 + 34 * rows)
-    chart: alt.LayerChart | alt.FacetChart = layered.properties(height=tall, width="container")
-    return chart
+    return layered(
+        *drawn, height=min(height, 60 + 34 * rows), width="container", resolve={"scale": {"color": "independent"}}
+    )
 
 
 LETTERS = {
@@ -286,9 +288,10 @@ def likeness_chart(
     numbers = base.mark_text(fontSize=SIZES["tick"] * theme.zoom).encode(
         x=x, y=y, text=alt.Text("overlap:Q", format=".2f"), color=alt.Color("ink:N", scale=None), tooltip=tooltip
     )
-    layered = alt.layer(cells, frames.encode(x=x, y=y, tooltip=tooltip), numbers).resolve_scale(color="independent")
-    chart: alt.LayerChart | alt.FacetChart = layered.properties(width=int(1.25 * size), height=size)
-    return chart
+    return layered(
+        cells, frames.encode(x=x, y=y, tooltip=tooltip), numbers, width=int(1.25 * size), height=size,
+        resolve={"scale": {"color": "independent"}},
+    )  # fmt: skip
 
 
 def maps_chart(

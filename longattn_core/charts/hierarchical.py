@@ -12,7 +12,7 @@ import pandas as pd
 
 from longattn_core.charts.maps import visible
 from longattn_core.charts.oklab import hexadecimal, rgb
-from longattn_core.charts.styles import fixed
+from longattn_core.charts.styles import fixed, layered
 from longattn_core.charts.theme import CURVE_HEIGHT, SIZES, Theme
 
 ROW = 34
@@ -175,7 +175,7 @@ def icicle_chart(
         .mark_text(align="left", baseline="alphabetic", fontSize=SIZES["label"] * theme.zoom, fontWeight=600)
         .encode(x=fixed(alt.XValue, 0), y=alt.Y("y:Q"), text=alt.Text("text:N"))
     )
-    return layered([boxes_drawn, texts, shares, head], height, table)
+    return layered(boxes_drawn, texts, shares, head, height=height, width="container", data=table)
 
 
 def choices_chart(candidates: pd.DataFrame, theme: Theme, *, title: str) -> alt.LayerChart:
@@ -218,7 +218,7 @@ def choices_chart(candidates: pd.DataFrame, theme: Theme, *, title: str) -> alt.
     texts = base.mark_text(align="left", dx=4, baseline="middle", fontSize=SIZES["tick"] * theme.zoom).encode(
         x=x, y=y, yOffset=offset, text=alt.Text("value:Q", format=".1%"), color=colour
     )
-    return layered([bars, texts], (48 + 40 * len(kept)) * theme.zoom)
+    return layered(bars, texts, height=(48 + 40 * len(kept)) * theme.zoom, width="container")
 
 
 def blocks_chart(items: pd.DataFrame, theme: Theme, *, query: int, n: int) -> alt.LayerChart:
@@ -250,7 +250,7 @@ def blocks_chart(items: pd.DataFrame, theme: Theme, *, query: int, n: int) -> al
     label = mark.mark_text(
         align="right" if left else "left", dx=-6 if left else 6, color=theme.mark, fontSize=SIZES["tick"] * theme.zoom
     ).encode(x=x, y=fixed(alt.YValue, -8), text=alt.Text("text:N"))
-    return layered([boxes, rule, label], max(120.0, 34.0 * len(names)) * theme.zoom)
+    return layered(boxes, rule, label, height=max(120.0, 34.0 * len(names)) * theme.zoom, width="container")
 
 
 def outcomes_chart(outcomes: pd.DataFrame, theme: Theme, *, names: Mapping[str, str]) -> alt.LayerChart:
@@ -299,7 +299,7 @@ def outcomes_chart(outcomes: pd.DataFrame, theme: Theme, *, names: Mapping[str, 
     counts = labelled.mark_text(fontSize=size, dy=9, color=theme.text).encode(
         x=alt.X("middle:Q"), y=y, text=alt.Text("share:Q", format=".0%")
     )
-    return layered([bars, words_drawn, counts], 150 * theme.zoom)
+    return layered(bars, words_drawn, counts, height=150 * theme.zoom, width="container")
 
 
 def variants_chart(variants: pd.DataFrame, theme: Theme, *, error: str, control: str) -> alt.LayerChart:
@@ -334,14 +334,7 @@ def variants_chart(variants: pd.DataFrame, theme: Theme, *, error: str, control:
     said = line.mark_text(align="right", dx=-4, dy=-7, color=theme.muted, fontSize=size).encode(
         x=fixed(alt.XValue, "width"), y=alt.Y("at:Q"), text=alt.Text("text:N")
     )
-    return layered([rule, said, points, labels], CURVE_HEIGHT)
-
-
-def layered(layers: list[Any], height: float, table: pd.DataFrame | None = None) -> alt.LayerChart:
-    """Layers as one chart that takes the width of its place; `table` is the data of layers that have none of their own."""
-    chart: Any = alt.layer(*layers) if table is None else alt.layer(*layers, data=table)
-    drawn: alt.LayerChart = chart.properties(height=height, width="container")
-    return drawn
+    return layered(rule, said, points, labels, height=CURVE_HEIGHT, width="container")
 
 
 def _apart(values: list[float], gap: float) -> list[float]:

@@ -50,14 +50,14 @@ def factors_chart(
         ("left", _thinned(left), "difference", top, (-gap - wide, 0.0, -gap, float(n))),
         ("right", _thinned(right), "difference", top, (0.0, -gap - wide, float(n), -gap)),
     ]
-    low = -gap - wide
     ticks = [tick for tick in _ticks(n) if tick <= n]
+    # The axes end where the pictures do: said by the pictures, or the chart would be built anew for every rank.
     x = alt.X(
-        "x:Q", scale=alt.Scale(domain=[low, n], nice=False, zero=False),
+        "x:Q", scale=alt.Scale(nice=False, zero=False),
         axis=alt.Axis(title="key (token position)", grid=False, values=ticks, format="d"),
     )  # fmt: skip
     y = alt.Y(
-        "y:Q", scale=alt.Scale(domain=[low, n], nice=False, zero=False, reverse=True),
+        "y:Q", scale=alt.Scale(nice=False, zero=False, reverse=True),
         axis=alt.Axis(title="query (token position)", grid=False, values=ticks, format="d"),
     )  # fmt: skip
     records = [

@@ -12,7 +12,7 @@ import pandas as pd
 from longattn_core.charts.curves import curves_chart
 from longattn_core.charts.groups import group_colours
 from longattn_core.charts.maps import visible
-from longattn_core.charts.styles import fixed
+from longattn_core.charts.styles import fixed, layered
 from longattn_core.charts.theme import CURVE_HEIGHT, MECHANISM_COLOURS, SIZES, Theme
 
 Layered: TypeAlias = alt.LayerChart | alt.FacetChart
@@ -78,7 +78,7 @@ def plane_chart(
                        color=ink, fontSize=theme.size("tick"), fontWeight="bold")
             .encode(x=x, y=y, text=alt.Text("label:N"))
         )  # fmt: skip
-    drawn: Layered = alt.layer(*layers).properties(height=size, width="container").resolve_scale(color="independent")
+    drawn: Layered = layered(*layers, height=size, width="container", resolve={"scale": {"color": "independent"}})
     return drawn
 
 
@@ -126,14 +126,13 @@ def sizes_chart(sizes: pd.DataFrame, theme: Theme, *, shown: int, height: int = 
     even = float(table["keys"].sum()) / max(1, len(table))
     rule = alt.Chart(pd.DataFrame({"even": [even], "label": ["an even share"]}))
     note = "bars: keys; black ticks: queries" if theme.mode == "light" else "bars: keys; white ticks: queries"
-    return alt.layer(
+    return layered(
         bars,
         ticks,
         rule.mark_rule(strokeDash=[6, 4], color=theme.muted).encode(y=alt.Y("even:Q")),
         rule.mark_text(align="right", dx=-2, dy=-7, color=theme.muted, fontSize=theme.size("tick")).encode(
             y=alt.Y("even:Q"), text=alt.Text("label:N"), x=fixed(alt.XValue, "width")
         ),
-    ).properties(
         height=height,
         width="container",
         title=alt.TitleParams(note, fontSize=theme.size("tick"), fontWeight="normal", color=theme.muted),
@@ -193,7 +192,7 @@ def rounds_chart(rounds: pd.DataFrame, theme: Theme, *, height: int = 260) -> La
             x=fixed(alt.XValue, 6), y=fixed(alt.YValue, 8 + 15 * i * theme.zoom), text=alt.Text("label:N")
         ) for i in range(3)
     ]  # fmt: skip
-    return alt.layer(bars, text, *notes).properties(height=height, width="container")
+    return layered(bars, text, *notes, height=height, width="container")
 
 
 def recall_chart(curves: pd.DataFrame, theme: Theme, *, over: str, now: float) -> Layered:
@@ -230,14 +229,16 @@ def seeds_chart(points: pd.DataFrame, theme: Theme, *, now: int, height: int = 3
     own = alt.Chart(table[table["seed"] == now]).mark_point(
         size=190, filled=False, stroke=theme.mark, strokeWidth=2.5, opacity=1
     )
-    return alt.layer(
+    return layered(
         line.encode(x=x, y=y),
         label.mark_text(
             align="right", baseline="top", dx=-4, dy=12, color=theme.muted, fontSize=theme.size("tick")
         ).encode(x=x, y=y, text=alt.Text("label:N")),
         dots.encode(x=x, y=y, tooltip=tooltip),
         own.encode(x=x, y=y, tooltip=tooltip),
-    ).properties(height=height, width="container")
+        height=height,
+        width="container",
+    )
 
 
 def cosines_chart(cosines: pd.DataFrame, theme: Theme, *, centred: bool, height: int = 220) -> Layered:
@@ -270,7 +271,7 @@ def cosines_chart(cosines: pd.DataFrame, theme: Theme, *, centred: bool, height:
         for index, (name, ink) in enumerate(inks.items())
     ]
     zero = alt.Chart(pd.DataFrame({"middle": [0.0]})).mark_rule(color=theme.border).encode(x=x)
-    return alt.layer(zero, area, lines, *labels).properties(height=height, width="container")
+    return layered(zero, area, lines, *labels, height=height, width="container")
 
 
 def _mean(table: pd.DataFrame, name: str) -> float:
@@ -342,7 +343,7 @@ def attend_chart(table: pd.DataFrame, theme: Theme, *, height: int | None = None
         alt.Chart(long).mark_text(align="right", dx=-6, color=theme.text, fontSize=size),
     ]
     words = [one.encode(y=y, x=alt.X("exact:Q"), text=alt.Text("label:N")) for one in words]
-    return alt.layer(bars, dots, *words).properties(height=height or 24 * len(shown) + 20, width="container")
+    return layered(bars, dots, *words, height=height or 24 * len(shown) + 20, width="container")
 
 
 def along_chart(table: pd.DataFrame, theme: Theme, *, height: int = 260) -> Layered:
@@ -372,7 +373,7 @@ def along_chart(table: pd.DataFrame, theme: Theme, *, height: int = 260) -> Laye
         .encode(x=fixed(alt.XValue, 6), y=fixed(alt.YValue, 8 + 15 * index * theme.zoom), text=alt.Text("label:N"))
         for index, (kind, label) in enumerate((("query", "the query"), ("key", "the key")))
     ]
-    return alt.layer(bars, *words).properties(height=height, width="container")
+    return layered(bars, *words, height=height, width="container")
 
 
 def strips_chart(
@@ -422,4 +423,4 @@ def strips_chart(
         .encode(x=fixed(alt.XValue, 0), y=fixed(alt.YValue, 17 + k * pitch), text=alt.Text("name:N"))
         for k, name in enumerate(names)
     ]  # fmt: skip
-    return alt.layer(cells, *lines, *labels).properties(width=width, height=3 * pitch + tall + 24)
+    return layered(cells, *lines, *labels, width=width, height=3 * pitch + tall + 24)

@@ -13,13 +13,15 @@ from longattn_core.charts.curves import curves_chart
 from longattn_core.charts.oklab import blend, hexadecimal
 from longattn_core.charts.pixels import data_uri, paint
 from longattn_core.charts.scales import Scale
-from longattn_core.charts.styles import fixed
+from longattn_core.charts.styles import fixed, layered
 from longattn_core.charts.theme import CURVE_HEIGHT, SIZES, Theme
 
 Chart: TypeAlias = alt.LayerChart | alt.FacetChart
 
 
-MOST_BARS = 512
+MOST_BARS = 256
+TOPS = (0.05, 0.1, 0.2, 0.4, 1.0)
+"""Where the bars' axis may end: few places, because the chart is built anew when its axis moves."""
 FLOOR, ROOF = 0.44, 0.5
 """The bars stand in the lower part of the picture, up to `FLOOR`; the segments' rows from `ROOF` up."""
 LABELS = FLOOR + 0.026
@@ -92,7 +94,8 @@ def timeline_chart(
         axis=alt.Axis(format="d", tickCount=8, grid=False),
     )  # fmt: skip
     bars = _bins(mass[at], sinks)
-    top = max(0.03, float(np.sqrt(bars.loc[~bars["sink"], "mass"].max())) if not bars["sink"].all() else 1.0)
+    highest = float(np.sqrt(bars.loc[~bars["sink"], "mass"].max())) if not bars["sink"].all() else 1.0
+    top = next(size for size in TOPS if size >= highest or size == TOPS[-1])
     y = alt.Y(
         "low:Q", scale=alt.Scale(domain=[0, 1]), title="exact attention (√)",
         axis=alt.Axis(values=[0, FLOOR / 2, FLOOR], grid=False, titleAnchor="start", labelExpr=_labels(top)),
@@ -112,7 +115,7 @@ def timeline_chart(
     ]
     layers += _bars(bars, spans[stops[at]], n, tokens, theme, names, inks, top, x, both_ways=both_ways)
     layers += _shares(spans[stops[at]], shares, theme, names, n, x, both_ways=both_ways)
-    return alt.layer(*layers).properties(height=height)
+    return layered(*layers, height=height)
 
 
 def _labels(top: float) -> str:
@@ -169,11 +172,19 @@ def _bars(
         .encode(x=x, x2=alt.X2("to:Q"), y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=colour, tooltip=tooltip),
     ]
     beyond = bars[bars["sink"] & (np.sqrt(bars["mass"]) > top)].head(3)
-    if len(beyond):
-        said = beyond.assign(text=[f"↑ sink {share:.0%}".replace("%", " %") for share in beyond["mass"]], low=LABELS)
-        text = alt.Chart(said).mark_text(align="left", dx=1, fontSize=SIZES["tick"] * theme.zoom, color=theme.text)
-        layers.append(text.encode(x=x, y=alt.Y("low:Q"), text=alt.Text("text:N")))
-    return layers
+    said = pd.DataFrame({
+        "from": beyond["from"], "low": LABELS,
+        "text": [f"↑ sink {share:.0%}".replace("%", " %") for share in beyond["mass"]],
+    })  # fmt: skip
+    text = alt.Chart(_one_at_least(said)).mark_text(
+        align="left", dx=1, fontSize=SIZES["tick"] * theme.zoom, color=theme.text
+    )
+    return [*layers, text.encode(x=x, y=alt.Y("low:Q"), text=alt.Text("text:N"))]
+
+
+def _one_at_least(words: pd.DataFrame) -> pd.DataFrame:
+    """The words of a layer, or an empty one: with a layer that came and went the chart would be built anew."""
+    return words if len(words) else pd.DataFrame({"from": [0.0], "low": [LABELS], "text": [""]})
 
 
 def _shares(
@@ -196,11 +207,9 @@ def _shares(
         for status, a, b in spans_of(spans, n, both_ways=both_ways)
         if status != "later" and b - a > 0.115 * n
     ]
-    if not found:
-        return []
     size = SIZES["tick"] * theme.zoom
     return [
-        alt.Chart(pd.DataFrame(found))
+        alt.Chart(_one_at_least(pd.DataFrame(found)))
         .mark_text(fontSize=size, color=theme.text, opacity=alt.ExprRef("width < 480 ? 0 : 1"))
         .encode(x=x, y=alt.Y("low:Q"), text=alt.Text("text:N"))
     ]
@@ -264,7 +273,7 @@ def standing_chart(rows: pd.DataFrame, theme: Theme, *, control: float) -> Chart
     ]  # fmt: skip
     rule = alt.Chart(pd.DataFrame({"error": [control], "text": ["mean of the visible values"]}))
     size = SIZES["tick"] * theme.zoom
-    return alt.layer(
+    return layered(
         rule.mark_rule(color=theme.muted, strokeDash=[6, 4]).encode(x=alt.X("error:Q")),
         rule.mark_text(color=theme.muted, align="right", dx=-6, dy=8, fontSize=size).encode(
             x=alt.X("error:Q"), y=fixed(alt.YValue, 0), text=alt.Text("text:N")
@@ -273,7 +282,8 @@ def standing_chart(rows: pd.DataFrame, theme: Theme, *, control: float) -> Chart
         alt.Chart(shown)
         .mark_text(align="left", dx=10, fontSize=size, color=theme.text)
         .encode(x=x, y=y, text=alt.Text("error:Q", format=".2f")),
-    ).properties(height=34 * len(shown) + 40)
+        height=34 * len(shown) + 40,
+    )
 
 
 def survival_chart(survival: pd.DataFrame, theme: Theme) -> Chart:
@@ -366,9 +376,10 @@ def slots_chart(held: np.ndarray, theme: Theme, *, start: int) -> Chart:
         axis=alt.Axis(format="d", tickMinStep=1, tickCount=6, grid=False),
     )  # fmt: skip
     rule = alt.Chart(pd.DataFrame({"x": [start]}))
-    return alt.layer(
+    return layered(
         alt.Chart(frame)
         .mark_image(aspect=False, smooth=False)
         .encode(x=x, x2=alt.X2("x2:Q"), y=y, y2=alt.Y2("y2:Q"), url=alt.Url("url:N")),
         rule.mark_rule(color=theme.mark, strokeWidth=2).encode(x=x),
-    ).properties(height=min(CURVE_HEIGHT, max(90, 14 * slots)))
+        height=min(CURVE_HEIGHT, max(90, 14 * slots)),
+    )

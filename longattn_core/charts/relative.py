@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from longattn_core.charts.curves import LINE_GAP, NARROW, curves_chart, spread
-from longattn_core.charts.styles import fixed
+from longattn_core.charts.styles import fixed, layered
 from longattn_core.charts.theme import SIZES, Theme
 
 HUES = {
@@ -30,8 +30,11 @@ STAGE_TITLES = {
     "reshape": "3 · drop the first numbers, cut the line anew",
     "slice": "4 · keep the first columns: logits by key",
 }
-MOST_POINTS, FEWER_POINTS = 700, 150
-"""Distances that are drawn of the chosen scheme, and of the others: every row is checked, sent and laid out."""
+MOST_POINTS, FEWER_POINTS, HIT_POINTS = 700, 96, 40
+"""Distances that are drawn of the chosen scheme, and of the others, and those that a pointer finds: every row is sent
+and laid out again with each move of a dial."""
+BIAS_TICKS = (1, 3, 10, 30, 100, 300, 1000, 3000)
+BIAS_ENDS = (1, 10, 30, 300, 3000)
 DISTANCE_TICKS = [sign * 2**i for sign in (-1, 1) for i in range(0, 17)] + [0]
 WIDE = "width < 560 ? 0 : 1"
 """On a phone there is no room for words in every cell: a touch shows them."""
@@ -58,7 +61,8 @@ def bias_chart(curves: pd.DataFrame, theme: Theme, *, height: int = 380) -> Laye
     sent = shown[["scheme", "label", "distance", "bias", "untrained", "chosen"]]
     names = list(colours)
     low, high = (float(shown["bias"].min()), float(shown["bias"].max())) if len(shown) else (-1.0, 1.0)
-    low, high = min(low, -1.0), max(high, 1.0)
+    # Out to the next of a few ends: the axis stands still while a dial moves, and only the curves are drawn again.
+    low, high = -_end_beyond(-low), _end_beyond(high)
     first, last = (int(shown["distance"].min()), int(shown["distance"].max())) if len(shown) else (0, 1)
     bends = alt.Scale(type="symlog", constant=1, domain=[low, high], nice=False)
     x = alt.X(
@@ -85,14 +89,12 @@ def bias_chart(curves: pd.DataFrame, theme: Theme, *, height: int = 380) -> Laye
         which = f"datum.chosen == {chosen}" + ("" if untrained is None else f" && datum.untrained == {untrained}")
         part = base.transform_filter(which)
         layers.append(
-            part.mark_line(strokeWidth=width, opacity=opacity).encode(
-                x=x, y=y, color=colour, strokeDash=dash, tooltip=tooltip
-            )
+            part.mark_line(strokeWidth=width, opacity=opacity).encode(x=x, y=y, color=colour, strokeDash=dash)
         )
-    near = base.transform_filter("datum.chosen == 1 || datum.distance % 4 == 1")
-    layers.append(near.mark_point(size=120, opacity=0.001).encode(x=x, y=y, color=colour, tooltip=tooltip))
+    hits = sent[sent["distance"].isin(_some(np.unique(sent["distance"]), HIT_POINTS))]
+    layers.append(alt.Chart(hits).mark_point(size=160, opacity=0.001).encode(x=x, y=y, color=colour, tooltip=tooltip))
     layers += _ends(shown, names, (low, high), height, theme, y, colour)
-    return alt.layer(*layers, data=sent).properties(height=height, width="container")
+    return layered(*layers, data=sent, height=height, width="container")
 
 
 def _thinned(curves: pd.DataFrame) -> pd.DataFrame:
@@ -105,15 +107,19 @@ def _thinned(curves: pd.DataFrame) -> pd.DataFrame:
 
 def _some(distances: np.ndarray, count: int) -> np.ndarray:
     most = max(2, int(np.abs(distances).max()))
-    steps = np.unique(np.concatenate([np.arange(33), np.geomspace(1, most, count)]).round().astype(np.int64))
+    steps = np.unique(np.concatenate([np.arange(count // 4), np.geomspace(1, most, count)]).round().astype(np.int64))
     return distances if len(distances) <= count else distances[np.isin(np.abs(distances), steps)]
 
 
 def _symmetric_ticks(low: float, high: float) -> list[float]:
     marks = [0.0]
-    for size in (1, 3, 10, 30, 100, 300, 1000, 3000):
+    for size in BIAS_TICKS:
         marks += [sign * size for sign in (-1, 1) if low <= sign * size <= high]
     return sorted(marks)
+
+
+def _end_beyond(value: float) -> float:
+    return float(next((size for size in BIAS_ENDS if size >= value), max(value, 1.0)))
 
 
 def _bent(value: float) -> float:
@@ -130,12 +136,13 @@ def _ends(
 ) -> list[alt.Chart]:  # fmt: skip
     """The schemes' names at the ends of their curves; on a phone only the chosen one's, inside. Two layers for all."""
     low, high = _bent(domain[0]), _bent(domain[1])
-    last = [shown[shown["scheme"] == name].sort_values("distance").iloc[-1] for name in names]
+    ends = shown.sort_values("distance").drop_duplicates("scheme", keep="last").set_index("scheme")
+    last = ends.loc[list(names)].reset_index() if names else ends.reset_index()
     room = 0.85 * height  # the axis takes the rest
-    wanted = [room * (1 - (_bent(float(row["bias"])) - low) / (high - low)) for row in last]
+    wanted = [room * (1 - (_bent(float(bias)) - low) / (high - low)) for bias in last["bias"]]
     places = spread(wanted, LINE_GAP * theme.zoom, room)
     table = pd.DataFrame({
-        "label": [row["label"] for row in last], "scheme": list(names), "chosen": [bool(row["chosen"]) for row in last],
+        "label": last["label"], "scheme": list(names), "chosen": last["chosen"].astype(bool),
         "bias": [_straight(low + (high - low) * (1 - place / room)) for place in places],
     })  # fmt: skip
     base = alt.Chart(table)
@@ -221,7 +228,7 @@ def clocks_chart(hands: pd.DataFrame, theme: Theme, *, columns: int = 8, height:
             dy=alt.ExprRef(f"sqrt({area}) / 2 + 10"), fontSize=tick, color=theme.muted, opacity=alt.ExprRef(WIDE)
         ).encode(x=x, y=y, text=alt.Text("added:N")),
     ]
-    chart: Layers = alt.layer(*layers).properties(height=height, width="container").resolve_scale(fill="independent")
+    chart: Layers = layered(*layers, height=height, width="container", resolve={"scale": {"fill": "independent"}})
     return chart
 
 
@@ -298,7 +305,7 @@ def staircase_chart(buckets: pd.DataFrame, theme: Theme, *, reach: int) -> Layer
     words = edge.mark_text(align="right", dx=-6, color=theme.mark, fontSize=SIZES["tick"] * theme.zoom).encode(
         x=x, y=fixed(alt.YValue, 14), text=alt.Text("text:N")
     )
-    return alt.layer(line, hits, rule, words).properties(height=300, width="container")
+    return layered(line, hits, rule, words, height=300, width="container")
 
 
 def slopes_chart(slopes: pd.DataFrame, theme: Theme) -> Layers:
@@ -316,7 +323,7 @@ def slopes_chart(slopes: pd.DataFrame, theme: Theme) -> Layers:
     words = base.mark_text(dy=-14, fontSize=SIZES["tick"] * theme.zoom).encode(
         x=x, y=y, text=alt.Text("slope:Q", format=".2~g"), color=ink
     )
-    return alt.layer(dots, words).properties(height=300, width="container")
+    return layered(dots, words, height=300, width="container")
 
 
 def skew_chart(cells: pd.DataFrame, theme: Theme, *, stage: str, height: int = 280) -> Layers:
@@ -356,7 +363,7 @@ def skew_chart(cells: pd.DataFrame, theme: Theme, *, stage: str, height: int = 2
             x=x, y=y, text=alt.Text("under:N")
         ),
     ]
-    return alt.layer(*layers).properties(height=height, width="container")
+    return layered(*layers, height=height, width="container")
 
 
 def _column_title(stage: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import altair as alt
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 from longattn_core.charts.groups import group_colours
 from longattn_core.charts.labels import Align
 from longattn_core.charts.oklab import hexadecimal, rgb
-from longattn_core.charts.styles import fixed
+from longattn_core.charts.styles import fixed, layered
 from longattn_core.charts.theme import CURVE_HEIGHT, SIZES, Theme
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def load_chart(paths: pd.DataFrame, theme: Theme, *, other: str, other_name: str
     texts = inside.encode(x=alt.X("at:Q"), y=y, text=alt.Text("shown:N"))
     even = alt.Chart(pd.DataFrame({"load": [1 / len(names)]}))
     rule = even.mark_rule(strokeDash=[5, 4], color=theme.muted).encode(x=x)
-    return layered([bars, rule, ticks, texts], max(110, 46 * len(names)) * theme.zoom)
+    return layered(bars, rule, ticks, texts, height=max(110, 46 * len(names)) * theme.zoom, width="container")
 
 
 def probabilities_chart(shares: np.ndarray, paths: Sequence[str], theme: Theme) -> alt.LayerChart:
@@ -97,7 +97,7 @@ def probabilities_chart(shares: np.ndarray, paths: Sequence[str], theme: Theme) 
             ],
         )
     )  # fmt: skip
-    return layered([chart], 220 * theme.zoom)
+    return layered(chart, height=220 * theme.zoom, width="container")
 
 
 def flow_figure(flow: pd.DataFrame, theme: Theme) -> go.Figure:
@@ -193,7 +193,7 @@ def errors_chart(errors: pd.DataFrame, theme: Theme, *, recall: str = "recall") 
     label = line.mark_text(align=aside, dx=4 if aside == "left" else -4, color=theme.muted, fontSize=size).encode(
         x=x, y=fixed(alt.YValue, -8), text=alt.Text("text:N")
     )
-    return layered([rule, *texts, points, label], tall)
+    return layered(rule, *texts, points, label, height=tall, width="container")
 
 
 def sizes_chart(sizes: pd.DataFrame, theme: Theme, *, colours: Mapping[int, str]) -> alt.LayerChart:
@@ -217,14 +217,7 @@ def sizes_chart(sizes: pd.DataFrame, theme: Theme, *, colours: Mapping[int, str]
     label = even.mark_text(align="right", dx=-4, dy=-8, color=theme.muted, fontSize=SIZES["tick"] * theme.zoom).encode(
         x=fixed(alt.XValue, "width"), y=y, text=alt.Text("text:N")
     )
-    return layered([bars, ticks, rule, label], CURVE_HEIGHT * 0.75 * theme.zoom)
-
-
-def layered(layers: list[Any], height: float) -> alt.LayerChart:
-    """Layers as one chart that takes the width of its place."""
-    chart: Any = alt.layer(*layers)
-    drawn: alt.LayerChart = chart.properties(height=height, width="container")
-    return drawn
+    return layered(bars, ticks, rule, label, height=CURVE_HEIGHT * 0.75 * theme.zoom, width="container")
 
 
 def _mixed(hue: str, ground: str, strength: float) -> str:

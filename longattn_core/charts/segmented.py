@@ -14,6 +14,7 @@ from longattn_core.charts.curves import curves_chart
 from longattn_core.charts.oklab import blend, hexadecimal
 from longattn_core.charts.pixels import data_uri, paint
 from longattn_core.charts.scales import WEIGHT_FLOOR, Scale
+from longattn_core.charts.styles import layered
 from longattn_core.charts.theme import CURVE_HEIGHT, SIZES, Theme
 
 Chart: TypeAlias = alt.LayerChart | alt.FacetChart
@@ -58,7 +59,7 @@ def cuts_chart(cuts: pd.DataFrame, theme: Theme, *, n: int, counted: str) -> Cha
                 x=x, y=alt.Y("upper:Q"), text=alt.Text("shown:Q", format=".0%")
             )
         )
-    return alt.layer(*layers).properties(height=CURVE_HEIGHT - 60)
+    return layered(*layers, height=CURVE_HEIGHT - 60)
 
 
 def _cut_tooltip() -> list[alt.Tooltip]:
@@ -102,7 +103,7 @@ def cuts_strip(cuts: pd.DataFrame, theme: Theme, *, n: int, counted: str, bounda
                     x=x, y=alt.Y("said:Q"), text=alt.Text("share:Q", format=".0%")
                 )
             )
-    return alt.layer(*layers).properties(height=112)
+    return layered(*layers, height=112)
 
 
 def row_chart(
@@ -162,7 +163,7 @@ def row_chart(
         )
     asked = alt.Chart(pd.DataFrame({"from": [query + 0.5]}))
     layers.append(asked.mark_rule(color=theme.mark, strokeWidth=2).encode(x=x))
-    return alt.layer(*layers).properties(height=height)
+    return layered(*layers, height=height)
 
 
 def _runs(mask: np.ndarray) -> pd.DataFrame:
@@ -199,7 +200,7 @@ def pattern_chart(cells: np.ndarray, theme: Theme, *, n: int, causal: bool, heig
         .mark_rect(filled=False, stroke=theme.border)
         .encode(x=alt.X("x:Q"), x2=alt.X2("x2:Q"), y=alt.Y("y:Q"), y2=alt.Y2("y2:Q"))
     )
-    return alt.layer(picture, edge).properties(height=height)
+    return layered(picture, edge, height=height)
 
 
 def reach_chart(reach: pd.DataFrame, theme: Theme, *, n: int) -> Chart:
@@ -242,7 +243,7 @@ def kinds_chart(kinds: pd.DataFrame, theme: Theme) -> Chart:
         alt.Tooltip("length:Q", title="mean length", format=".1f"),
         alt.Tooltip("pairs:Q", title="share of pairs read", format=".1%"),
     ]  # fmt: skip
-    return alt.layer(
+    return layered(
         base.mark_rule(strokeWidth=4, opacity=0.4, color=ink).encode(
             x=alt.X("low_bare:Q"), x2=alt.X2("high_bare:Q"), y=y, tooltip=tooltip
         ),
@@ -250,7 +251,8 @@ def kinds_chart(kinds: pd.DataFrame, theme: Theme) -> Chart:
         base.mark_text(dy=-13, fontSize=SIZES["tick"] * theme.zoom, color=theme.text).encode(
             x=x, y=y, text=alt.Text("lost_bare:Q", format=".1%")
         ),
-    ).properties(height=170)
+        height=170,
+    )
 
 
 def places_chart(places: pd.DataFrame, theme: Theme, *, n: int) -> Chart:
@@ -274,10 +276,11 @@ def places_chart(places: pd.DataFrame, theme: Theme, *, n: int) -> Chart:
         alt.Tooltip("token:Q", title="cut before token", format="d"),
         alt.Tooltip("severed:Q", title="severed", format=".1%"),
     ]
-    return alt.layer(
+    return layered(
         alt.Chart(shown[shown["chosen"]]).mark_rule(color=theme.mark, strokeDash=[4, 3]).encode(x=x),
         alt.Chart(shown).mark_line(color=pale, strokeWidth=1.5).encode(x=x, y=y),
         alt.Chart(shown[shown["sentence start"]])
         .mark_point(size=50, filled=True, opacity=1, color=ink)
         .encode(x=x, y=y, tooltip=tooltip),
-    ).properties(height=CURVE_HEIGHT - 60)
+        height=CURVE_HEIGHT - 60,
+    )

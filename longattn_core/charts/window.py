@@ -17,7 +17,7 @@ from longattn_core.charts.maps import visible
 from longattn_core.charts.oklab import blend, hexadecimal
 from longattn_core.charts.pixels import data_uri, paint
 from longattn_core.charts.scales import Scale
-from longattn_core.charts.styles import fixed
+from longattn_core.charts.styles import fixed, layered
 from longattn_core.charts.theme import Theme
 
 Layered: TypeAlias = alt.LayerChart | alt.FacetChart
@@ -38,11 +38,28 @@ def part_colours(theme: Theme) -> dict[str, str]:
     }  # fmt: skip
 
 
+BARS = 256
+"""More queries than this share a bar with their neighbours: the picture has few more dots across."""
+
+
+def _shared_bars(table: pd.DataFrame) -> pd.DataFrame:
+    """The same columns with at most `BARS` queries: each bar the mean of its neighbours, named after the first of them."""
+    places = np.sort(table["query"].unique())
+    together = -(-len(places) // BARS)
+    if together <= 1:
+        return table
+    bar = np.searchsorted(places, table["query"]) // together
+    shared = table.assign(bar=bar).groupby(["bar", "part"], sort=False)
+    return shared.agg({"query": "min", "token": "first", "name": "first", "share": "mean"}).reset_index()
+
+
 def ledger_chart(ledger: pd.DataFrame, theme: Theme, *, query: int, token: str, height: int = 300) -> Layered:
     """Each query's weight as a stacked bar, seen parts below, lost ones above; the asked query is marked."""
     inks = part_colours(theme)
     present = [name for name in inks if name in set(ledger["part"])]
-    table = ledger.assign(name=ledger["part"].map(PART_NAMES), shown=[visible(str(t)) for t in ledger["token"]])
+    table = _shared_bars(ledger.assign(name=ledger["part"].map(PART_NAMES)))
+    several = len(table) < len(ledger)
+    table = table.assign(shown=[visible(str(t)) for t in table["token"]])
     places = np.sort(table["query"].unique())
     wide = float(np.median(np.diff(places))) if len(places) > 1 else 1.0
     table = table.assign(end=table["query"] + wide)
@@ -69,10 +86,10 @@ def ledger_chart(ledger: pd.DataFrame, theme: Theme, *, query: int, token: str, 
             y2=alt.Y2("to:Q"),
             color=alt.Color("part:N", scale=alt.Scale(domain=present, range=[inks[name] for name in present])),
             tooltip=[
-                alt.Tooltip("shown:N", title="query"),
+                alt.Tooltip("shown:N", title="first query of the bar" if several else "query"),
                 alt.Tooltip("query:Q", title="position"),
                 alt.Tooltip("name:N", title="part"),
-                alt.Tooltip("share:Q", title="share of its weight", format=".1%"),
+                alt.Tooltip("share:Q", title="share of the weight" + (", mean" if several else ""), format=".1%"),
             ],
         )
     )
@@ -82,8 +99,8 @@ def ledger_chart(ledger: pd.DataFrame, theme: Theme, *, query: int, token: str, 
     text = alt.Chart(own).mark_text(
         align="right" if far else "left", baseline="bottom", color=theme.mark, fontSize=theme.size("tick"), dy=-4
     ).encode(x=x, y=fixed(alt.YValue, 0), text=alt.Text("label:N"))  # fmt: skip
-    return alt.layer(bars, rule, text).properties(
-        height=height, width="container", padding={"top": 18, "left": 4, "right": 8, "bottom": 4}
+    return layered(
+        bars, rule, text, height=height, width="container", padding={"top": 18, "left": 4, "right": 8, "bottom": 4}
     )
 
 
@@ -177,7 +194,7 @@ def patterns_chart(table: pd.DataFrame, theme: Theme, *, height: int = 340) -> L
         .encode(x=x, y=y, text=alt.Text("name:N"), color=colour)
         for row, (_index, dx, dy, align) in enumerate(places)
     ]  # fmt: skip
-    return alt.layer(line, label, *dots, *texts).properties(height=height, width="container")
+    return layered(line, label, *dots, *texts, height=height, width="container")
 
 
 def pattern_picture(name: str, idea: str, seen: np.ndarray, theme: Theme, *, causal: bool, size: int) -> alt.Chart:
@@ -273,7 +290,7 @@ def active_chart(queries: pd.DataFrame, theme: Theme, *, height: int = 340) -> L
             .mark_text(align="left", color=theme.text, fontSize=theme.size("tick"))
             .encode(x=fixed(alt.XValue, 20), y=fixed(alt.YValue, at), text=alt.Text("label:N"))
         )
-    return alt.layer(*layers).properties(height=height, width="container")
+    return layered(*layers, height=height, width="container")
 
 
 def swaps_chart(
@@ -321,7 +338,7 @@ def swaps_chart(
     exact = table[table["key"] == "exact"]
     if len(exact):
         layers.insert(0, alt.Chart(exact).mark_rule(strokeDash=[6, 4], color=theme.muted).encode(x=x))
-    return alt.layer(*layers).properties(height=30 * len(table) + 24, width="container")
+    return layered(*layers, height=30 * len(table) + 24, width="container")
 
 
 def _dot(theme: Theme, key: str) -> str:

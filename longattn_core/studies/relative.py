@@ -20,7 +20,7 @@ from pydantic import Field
 from longattn_core.contracts import Attended, Mechanism, Sequence
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.measures.spread import mass_by_distance
-from longattn_core.mechanisms.relative import Relative, RelativeMap, RelativeTrace
+from longattn_core.mechanisms.relative import Relative, RelativeMap
 from longattn_core.numerics.rotary import unrotate
 from longattn_core.sequences.sources import Source
 from longattn_core.studies.compare import tokens_of
@@ -89,8 +89,7 @@ _biases: Once[Floats] = Once(size=256)
 
 
 def _bias(scheme: Relative, sequence: Sequence) -> Floats:
-    trace: RelativeTrace = mapped(scheme, sequence).trace
-    return np.asarray(trace.bias[0].double().cpu().numpy())
+    return np.asarray(scheme.trace(sequence).bias[0].double().cpu().numpy())
 
 
 class Curves(Study):
@@ -98,7 +97,7 @@ class Curves(Study):
 
     Table `curves`: scheme, distance (positive: the key stands before the query; negative: after), bias (in units of the
     score q·k/√d), parameters (where its numbers come from), chosen. Words: the refusal of a scheme that cannot read this.
-    Cost: n²·d a scheme, on the first `LONGEST` tokens.
+    Cost: n·d a scheme, on the first `LONGEST` tokens.
     """
 
     key: ClassVar[str] = "relative_curves"

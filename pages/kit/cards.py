@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import pandas as pd
@@ -14,11 +16,25 @@ from pages.kit.figure import figure_menu
 from pages.kit.maps_panel import maps_card
 from pages.kit.page import Page
 
-__all__ = ["exported", "figure", "maps_card"]
+__all__ = ["exported", "figure", "legend", "maps_card"]
 
 EXPORT_WIDTH = 640
 """Pixels across of an exported curve: a column of a paper at twice its size."""
 _BARE = {"displayModeBar": False, "scrollZoom": False}
+
+
+def legend(here: Page, entries: Sequence[tuple[str, str, str]], title: str = "") -> None:
+    """What the colours of a picture are, in one line that wraps: colour, name, and a number or nothing; all escaped."""
+    patch = (
+        f"display:inline-block;width:12px;height:12px;border-radius:2px;border:1px solid {here.theme.border};"
+        "margin-right:6px;vertical-align:-1px"
+    )
+    spans = [
+        f'<span style="margin-right:18px"><i style="{patch};background:{colour}"></i>{escape(name)} <b>{escape(said)}</b></span>'
+        for colour, name, said in entries
+    ]
+    line = f"font-size:{here.theme.size('label'):g}px;line-height:1.7;color:{here.theme.text}"
+    st.html(f'<div style="{line}">{escape(title)} {"".join(spans)}</div>')
 
 
 def figure(

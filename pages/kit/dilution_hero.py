@@ -19,7 +19,7 @@ from longattn_core.studies.dilution.needle import NeedleGrowth
 from longattn_core.studies.dilution.planted import CONTRASTS, LENGTHS, FactName, Filler, PlantedGrowth
 from longattn_core.studies.study import Result, Study
 from pages.kit import state
-from pages.kit.cards import figure
+from pages.kit.cards import figure, legend
 from pages.kit.compute import run
 from pages.kit.inputs import DEFAULT_SAMPLE
 from pages.kit.page import Page
@@ -110,13 +110,13 @@ def _planted(here: Page, fact: FactName, places: Sequence[DeltaGenerator]) -> Gr
     head = f"L{source.layer} H{source.heads[0]}"
     token = known.words["needle"]
     names = _names(shown_token(token))
-    shown = [n for n in LENGTHS if n <= longest]
-    sweep_card(here, study, lambda result: _three(here, result, head, names, shown))
+    # Every length keeps its place, also beyond the longest: the axis stands still while the dial moves.
+    sweep_card(here, study, lambda result: _three(here, result, head, names, list(LENGTHS)))
     points = _of(known, head)
     return Grown(
         mode="planted", study=study, result=known, points=points, fate=fate(points), names=names, head=head, fact=fact,
         what=_("the planted word {word}").format(word=quoted(token)), filler=cast("Filler", filler),
-        unfinished=len(points) < len(shown),
+        unfinished=len(points) < sum(n <= longest for n in LENGTHS),
     )  # fmt: skip
 
 
@@ -190,17 +190,9 @@ def _names(needle: str, rest: str = "") -> dict[str, str]:
 
 
 def _key(here: Page, names: dict[str, str]) -> None:
-    """What the three colours are, in words of that colour, from the bottom of a bar to its top."""
+    """What the three colours are, from the bottom of a bar to its top."""
     inks = part_colours(here.theme)
-    with st.container(horizontal=True, gap="medium", key="dilution-key"):
-        for part, name in names.items():
-            with st.container(horizontal=True, gap="small", width="content", vertical_alignment="center"):
-                # The name is a token of a visitor's text: it stands in Markdown, escaped, and never in HTML.
-                st.html(
-                    f'<span style="display:inline-block;width:14px;height:14px;background:{inks[part]}"></span>',
-                    width="content",
-                )
-                st.markdown(quoted(name) if part == "needle" else name, width="content")
+    legend(here, [(inks[part], f"“{name.strip()}”" if part == "needle" else name, "") for part, name in names.items()])
 
 
 def _one(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from longattn_core.studies.hierarchical import Finding
 from longattn_core.studies.hierarchical.tree import speller
 from longattn_core.studies.study import Result
 from pages.kit import state
-from pages.kit.cards import exported
+from pages.kit.cards import exported, legend
 from pages.kit.figure import figure_menu
 from pages.kit.lesson import predict
 from pages.kit.maps_panel import answer as why_answer
@@ -206,7 +205,7 @@ def _key(here: Page, descent: Result, found: Finding) -> None:
     query, spell = int(descent.arrays["query"]), speller(descent.study.source)
 
     def token(place: int) -> str:
-        return f"“{escape(visible(spell(place, place)))}”"
+        return f"“{visible(spell(place, place))}”"
 
     words = {
         "target": _("the way to {best}, which exact attention weighs most (sinks left out)").format(best=token(found.best)),
@@ -215,11 +214,5 @@ def _key(here: Page, descent: Result, found: Finding) -> None:
     }  # fmt: skip
     if not len(descent.arrays["sinks"]):
         del words["sink"]
-    size = f"{here.theme.size('tick'):g}px"
-    patch = "display:inline-block;width:12px;height:12px;border-radius:2px;margin-right:6px;vertical-align:-1px"
-    items = "".join(
-        f'<span style="margin-right:20px"><i style="{patch};background:{colours[role]}"></i>{text}</span>'
-        for role, text in words.items()
-    )
-    st.html(f'<div style="font-size:{size};color:{here.theme.muted}">{items}</div>')
+    legend(here, [(colours[role], text, "") for role, text in words.items()])
     st.caption(prose("hierarchical", "hero", query=quoted(spell(query, query))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from dataclasses import asdict
 from typing import Any
@@ -14,7 +13,7 @@ from longattn_core.mechanisms.memory import Memory
 from longattn_core.studies.memory import MemoryFinding, MemoryStanding, Standing, standing
 from longattn_core.studies.study import Result
 from pages.kit import state
-from pages.kit.cards import figure
+from pages.kit.cards import figure, legend
 from pages.kit.compute import run
 from pages.kit.lesson import predict
 from pages.kit.page import Page
@@ -67,9 +66,11 @@ def hero(here: Page, result: Result, mechanism: Memory, numbers: dict[str, Any])
         both_ways=both_ways,
     )  # fmt: skip
     start, end = int(row["start"]), int(row["stop"]) - 1
-    st.html(
-        _legend(here, row, variant, prose(NAME, "standing_now", name=labels[at].capitalize(), start=start, end=end))
-    )
+    inks = status_colours(here.theme)
+    legend(
+        here, [(inks[status], label, share) for status, label, share in _parts(row, variant)],
+        title=prose(NAME, "standing_now", name=labels[at].capitalize(), start=start, end=end),
+    )  # fmt: skip
     some = len(stops) < len(arrays["spans"])
     caption = prose(NAME, "hero_some" if some else "hero", count=len(arrays["spans"]), **numbers)
     figure(
@@ -89,19 +90,6 @@ def _parts(row: dict[Any, Any], variant: str) -> list[tuple[str, str, str]]:
         if share > 0 or bare > 0 or status == "current":
             parts.append((status, names[status], f"{share:.1%} ({bare:.1%})"))
     return parts
-
-
-def _legend(here: Page, row: dict[Any, Any], variant: str, title: str) -> str:
-    """The colours with their shares, as text: on a narrow screen the picture has no room for it."""
-    inks = status_colours(here.theme)
-    spans = [
-        f'<span style="white-space:nowrap;margin-right:14px"><span style="display:inline-block;width:12px;height:12px;'
-        f"border:1px solid {here.theme.border};background:{inks[status]};margin-right:5px;vertical-align:-1px"
-        f'"></span>{html.escape(label)} <b>{html.escape(share)}</b></span>'
-        for status, label, share in _parts(row, variant)
-    ]
-    size = here.theme.size("label")
-    return f'<div style="font-size:{size:g}px;line-height:1.7">{html.escape(title)} {"".join(spans)}</div>'
 
 
 def guess(here: Page) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gc
+import sys
+
+TURN = 0.001
+"""Seconds after which a thread that computes in Python lets another one go on: a page need not wait long for a sweep."""
 
 
 def warm_up() -> None:
@@ -12,6 +16,7 @@ def warm_up() -> None:
     that was imported out of the collector's sight, which Streamlit calls after every run. Without the weights the
     synthetic sequences still work, so their absence is no error here.
     """
+    sys.setswitchinterval(TURN)
     import numpy as np  # noqa: F401
     import torch
 

@@ -15,7 +15,7 @@ from longattn_core.studies.study import Setting
 from longattn_core.studies.window_finding import LedgerFinding, ledger_finding
 from longattn_core.studies.window_ledger import MOST, PARTS, Ledger
 from pages.kit import state
-from pages.kit.cards import figure
+from pages.kit.cards import figure, legend
 from pages.kit.compute import run
 from pages.kit.lesson import answer, predict
 from pages.kit.page import Page
@@ -72,7 +72,8 @@ def hero(here: Page, ledger: Kept) -> None:
     answer(here, found.kind, asked=asked, parts=_parts(ledger), chance=_chance(found), **ledger.numbers)
     table = ledger.result.tables["ledger"]
     present = [name for name in PARTS if name in set(table["part"])]
-    st.html(_legend(here, present))
+    inks = part_colours(here.theme)
+    legend(here, [(inks[name], _(PART_NAMES[name]), "") for name in present])
     figure(
         here,
         "ledger",
@@ -99,17 +100,6 @@ def hero(here: Page, ledger: Kept) -> None:
         st.info(prose("window", "text_long", most=MOST_TOKENS))
     else:
         _text(here, ledger, present)
-
-
-def _legend(here: Page, present: list[str]) -> str:
-    """The parts' names with their colours, in the order of the stack; names and colours are the app's own."""
-    inks, size = part_colours(here.theme), here.theme.size("label")
-    keys = "".join(
-        f'<span style="display:inline-flex;align-items:center;gap:6px;margin-right:16px">'
-        f'<i style="width:14px;height:12px;border-radius:2px;background:{inks[name]}"></i>{_(PART_NAMES[name])}</span>'
-        for name in present
-    )
-    return f'<div style="font-size:{size:g}px;color:{here.theme.text};line-height:1.6">{keys}</div>'
 
 
 def _parts(ledger: Kept) -> str:

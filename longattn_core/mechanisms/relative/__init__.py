@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from longattn_core.contracts import STREAM_CELLS, Attended, Cost, Family, Mechanism, Origin, Sequence, dial
+from longattn_core.contracts import STREAM_CELLS, Attended, Cost, Family, Mechanism, Origin, Refused, Sequence, dial
 from longattn_core.mechanisms.relative.distances import Scaling, alibi_slopes, scaled_frequencies, skew, t5_buckets
 from longattn_core.mechanisms.relative.encoding import Encoding
 from longattn_core.mechanisms.relative.view import RelativeMap, RelativeReason, RelativeTrace
@@ -119,16 +119,25 @@ class Relative(Mechanism):
 
     def _attend(self, sequence: Sequence) -> Attended:
         """Cost: n²·(d + e) per head, n²·d more for the skew, O(n·d) for every table; about 64 MB above the output."""
-        schemes = {
-            "shaw": self._shaw, "music": self._music, "xl": self._xl, "t5": self._t5,
-            "alibi": self._alibi, "rope": self._rope, "sinusoidal": self._sinusoidal,
-        }  # fmt: skip
-        encoding, trace = schemes[self.variant](self._content(sequence))
+        encoding, trace = self._scheme(sequence)
         output, offset = encoding.attend()
         return RelativeMap(
             mechanism=self, sequence=sequence, output=output, offset=offset, trace=trace, encoding=encoding,
             scheme=_NAMES[self.variant], cost=_cost(encoding),
         )  # fmt: skip
+
+    def trace(self, sequence: Sequence) -> RelativeTrace:
+        """What the scheme adds at each distance, without attending. Cost n·d. Raises: Refused, as `attend` does."""
+        if (sentence := self.refuses(sequence)) is not None:
+            raise Refused(sentence)
+        return self._scheme(sequence)[1]
+
+    def _scheme(self, sequence: Sequence) -> Scheme:
+        schemes = {
+            "shaw": self._shaw, "music": self._music, "xl": self._xl, "t5": self._t5,
+            "alibi": self._alibi, "rope": self._rope, "sinusoidal": self._sinusoidal,
+        }  # fmt: skip
+        return schemes[self.variant](self._content(sequence))
 
     def _content(self, sequence: Sequence) -> Encoding:
         q, k = sequence.q, sequence.k
