@@ -583,6 +583,11 @@ class Mechanism(BaseModel, ABC):
         return (cls(),)
 
     @property
+    def cubic(self) -> bool:
+        """True where this variant's output costs n³: no sequence of more than about a thousand tokens is asked of it."""
+        return False
+
+    @property
     def label(self) -> str:
         """The title with the variant, short enough for a chart."""
         return self.title

@@ -7,7 +7,10 @@ map and without the head's sinks, because a sink takes much weight and adds next
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import threading
+import weakref
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -77,67 +80,128 @@ def fidelity(attended: Attended, *, queries: int | None = None, seed: int = 0, s
     """Measure what a mechanism gave back against exact attention on the same sequence.
 
     `queries` looks at so many of them only (see `sample_queries`); sinks are found by their rule if none are given.
-    Cost: exact rows and the mechanism's rows of the sampled queries, n·(2d + 2e) a row and head for the former;
-    memory about 100 MB whatever n. Raises: ValueError for a sample below 1.
+    Cost: exact rows and the mechanism's rows of the sampled queries, n·(2d + 2e) a row and head for the former, which
+    are kept for the next mechanism where they are few; memory about 100 MB whatever n. Raises: ValueError for a sample below 1.
     """
     sequence = attended.sequence
-    sample = sample_queries(sequence, queries, seed)
-    sinks = find_sinks(sequence, sample) if sinks is None else sinks
-    mask = sink_mask(sinks, sequence.n).to(sequence.q.device)
-    control, values = mean_of_visible(sequence), sequence.v.double()
     whole, rest = _Tally(), _Tally()
     negative: int | None = None
-    for block in blocks(sequence, sample):
-        pair = _Rows.of(attended, block, control, values)
-        if negative is None and float(pair.given.min()) < NEGATIVE:
-            negative = int(block[(pair.given < NEGATIVE).any(-1).any(0)][0])
-        whole.add(pair, None)
-        if any(sinks):
-            rest.add(pair, mask)
+    exact = _exact(sequence, queries, seed, sinks)
+    for block in exact.blocks:
+        given, seen = attended.rows(block.queries).double(), attended.seen(block.queries) & block.allowed
+        output = attended.output[:, block.queries].double()
+        if negative is None and float(given.min()) < NEGATIVE:
+            negative = int(block.queries[(given < NEGATIVE).any(-1).any(0)][0])
+        whole.add(block.whole, given, seen, output)
+        if block.rest is not None:
+            given, output = _without(exact.sinks, given, output, exact.values)
+            rest.add(block.rest, given, seen, output)
     reason = attended.mechanism.shares
     if reason is None and negative is not None:
         reason = f"The row of query {negative} holds a negative weight, so rows are no shares."
     agreement = whole.agreement(reason)
-    without = rest.agreement(reason) if any(sinks) else agreement
-    return Fidelity(sample=sample, sinks=sinks, whole=agreement, without_sinks=without)
+    without = rest.agreement(reason) if any(exact.sinks) else agreement
+    return Fidelity(sample=exact.sample, sinks=exact.sinks, whole=agreement, without_sinks=without)
+
+
+def _without(
+    sinks: Sinks, given: Float[Tensor, "h r n"], output: Float[Tensor, "h r e"], values: Float[Tensor, "h n e"]
+) -> tuple[Float[Tensor, "h r n"], Float[Tensor, "h r e"]]:
+    """A mechanism's rows and output without what the sinks add."""
+    given, output = given.clone(), output.clone()
+    for head, keys in enumerate(sinks):
+        columns = list(keys)
+        output[head] -= given[head][:, columns] @ values[head, columns]
+        given[head][:, columns] = 0.0
+    return given, output
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Rows:
-    """Both maps' rows of some queries, and what they put out, in float64."""
+class _Side:
+    """Exact attention's part of a comparison for some queries, in float64: over all keys, or without the sinks.
 
-    log_exact: Float[Tensor, "h r n"]
+    `share` are its rows over the open pairs, made shares again, and `log_share` their logarithm: the logarithm itself,
+    because a weight that underflows to 0 would make the divergence infinite.
+    """
+
     exact: Float[Tensor, "h r n"]
-    given: Float[Tensor, "h r n"]
-    seen: Bool[Tensor, "h r n"]
-    allowed: Bool[Tensor, "r n"]
-    values: Float[Tensor, "h n e"]
-    output: Float[Tensor, "h r e"]
-    control: Float[Tensor, "h r e"]
+    log_share: Float[Tensor, "h r n"]
+    share: Float[Tensor, "h r n"]
+    mass: Float[Tensor, "h r"]
+    reference: Float[Tensor, "h r e"]
+    control: Float[Tensor, "h r"]
+    open_pairs: Bool[Tensor, "#h r n"]
 
     @classmethod
     def of(
-        cls,
-        attended: Attended,
-        queries: Int[Tensor, "r"],
-        control: Float[Tensor, "h n e"],
-        values: Float[Tensor, "h n e"],
-    ) -> _Rows:
-        sequence = attended.sequence
+        cls, log_exact: Float[Tensor, "h r n"], open_pairs: Bool[Tensor, "#h r n"], values: Float[Tensor, "h n e"],
+        control: Float[Tensor, "h r e"],
+    ) -> _Side:  # fmt: skip
+        exact = log_exact.exp()
+        mass, reference = exact.sum(-1), exact @ values
+        log_share = log_exact - mass.log()[..., None]
+        return cls(
+            exact=exact, log_share=log_share, share=log_share.exp(), mass=mass, reference=reference,
+            control=(control - reference).square().sum(-1), open_pairs=open_pairs,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Block:
+    """Some sampled queries of a sequence: what they may look at, and exact attention with and without the sinks."""
+
+    queries: Int[Tensor, "r"]
+    allowed: Bool[Tensor, "r n"]
+    whole: _Side
+    rest: _Side | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Exact:
+    """The exact side of every comparison on one sequence and sample."""
+
+    sample: QuerySample
+    sinks: Sinks
+    values: Float[Tensor, "h n e"]
+    blocks: Iterable[_Block]
+
+
+KEPT_CELLS = 1 << 20
+"""Sampled pairs up to which the exact side is kept: a page compares a dozen mechanisms on one sequence."""
+_kept: list[tuple[weakref.ref[Sequence], tuple[int | None, int], _Exact]] = []
+_guard = threading.Lock()
+
+
+def _exact(sequence: Sequence, queries: int | None, seed: int, sinks: Sinks | None) -> _Exact:
+    """The exact side, of the last three sequences kept where it is small and the sinks are those of the rule."""
+    with _guard:
+        _kept[:] = [one for one in _kept if one[0]() is not None]
+        for kept, settings, made in _kept:
+            if sinks is None and kept() is sequence and settings == (queries, seed):
+                return made
+    sample = sample_queries(sequence, queries, seed)
+    found = find_sinks(sequence, sample) if sinks is None else sinks
+    made = _Exact(sample=sample, sinks=found, values=sequence.v.double(), blocks=_blocks(sequence, sample, found))
+    if sinks is None and sequence.h * len(sample.queries) * sequence.n <= KEPT_CELLS:
+        made = replace(made, blocks=tuple(made.blocks))
+        with _guard:
+            _kept[:] = [*_kept[-2:], (weakref.ref(sequence), (queries, seed), made)]
+    return made
+
+
+def _blocks(sequence: Sequence, sample: QuerySample, sinks: Sinks) -> Iterator[_Block]:
+    control, values = mean_of_visible(sequence), sequence.v.double()
+    hidden = sink_mask(sinks, sequence.n).to(sequence.q.device)[:, None]
+    for queries in blocks(sequence, sample):
         scores = sequence.q[:, queries] @ sequence.k.mT / math.sqrt(sequence.d)
         allowed = sequence.allowed(queries)
-        # The logarithm itself, because a weight that underflows to 0 would make the divergence infinite.
         log_exact = scores.double().masked_fill(~allowed, -math.inf).log_softmax(-1)
-        return cls(
-            log_exact=log_exact,
-            exact=log_exact.exp(),
-            given=attended.rows(queries).double(),
-            seen=attended.seen(queries) & allowed,
-            allowed=allowed,
-            values=values,
-            output=attended.output[:, queries].double(),
-            control=control[:, queries].double(),
-        )
+        plain = control[:, queries].double()
+        whole, rest = _Side.of(log_exact, allowed[None], values, plain), None
+        if any(sinks):
+            sunk = (allowed & hidden).double() / allowed.sum(-1, keepdim=True) @ values
+            rest = _Side.of(log_exact.masked_fill(hidden, -math.inf), allowed[None] & ~hidden, values, plain - sunk)
+        yield _Block(queries=queries, allowed=allowed, whole=whole, rest=rest)
 
 
 class _Tally:
@@ -146,38 +210,27 @@ class _Tally:
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
 
-    def add(self, rows: _Rows, sinks: Bool[Tensor, "h n"] | None) -> None:
-        """Count some rows, without the sinks' columns if there are any to leave out."""
-        exact, given, log_exact, open_pairs = rows.exact, rows.given, rows.log_exact, rows.allowed[None]
-        output, control = rows.output, rows.control
-        if sinks is not None:
-            hidden = sinks[:, None]
-            output = output - given.masked_fill(~hidden, 0.0) @ rows.values
-            plain = (rows.allowed & hidden).double() / rows.allowed.sum(-1, keepdim=True)
-            control = control - plain @ rows.values
-            exact, given = exact.masked_fill(hidden, 0.0), given.masked_fill(hidden, 0.0)
-            log_exact, open_pairs = log_exact.masked_fill(hidden, -math.inf), open_pairs & ~hidden
-        reference, mass = exact @ rows.values, exact.sum(-1)
-        self._sum("norm", reference.square().sum(-1))
-        self._sum("error", (output - reference).square().sum(-1))
-        self._sum("control", (control - reference).square().sum(-1))
-        self._sum("mass", mass)
-        self._sum("found", (exact * rows.seen).sum(-1))
-        self._sum("pairs", open_pairs.sum(-1).double().expand_as(mass))
-        self._sum("looked", (rows.seen & open_pairs).sum(-1).double())
-        self._shares(log_exact, mass, given)
-
-    def _shares(
-        self, log_exact: Float[Tensor, "h r n"], mass: Float[Tensor, "h r"], given: Float[Tensor, "h r n"]
+    def add(
+        self, side: _Side, given: Float[Tensor, "h r n"], seen: Bool[Tensor, "h r n"], output: Float[Tensor, "h r e"]
     ) -> None:
-        log_exact = log_exact - mass.log()[..., None]
-        total = given.sum(-1, keepdim=True)
+        """Count some rows of a mechanism: its weights, what it looked at, and what it put out."""
+        self._sum("norm", side.reference.square().sum(-1))
+        self._sum("error", (output - side.reference).square().sum(-1))
+        self._sum("control", side.control)
+        self._sum("mass", side.mass)
+        self._sum("found", (side.exact * seen).sum(-1))
+        self._sum("pairs", side.open_pairs.sum(-1).double().expand_as(side.mass))
+        self._sum("looked", (seen & side.open_pairs).sum(-1).double())
+        self._shares(side, given)
+
+    def _shares(self, side: _Side, given: Float[Tensor, "h r n"]) -> None:
+        mass, total = side.mass, given.sum(-1, keepdim=True)
         # The first query of a causal map may see nothing but a sink: it has no mass to compare, and counts with none.
         found = (total.squeeze(-1) > 0) & (mass > 0)
         given = torch.where(total > 0, given / total, torch.zeros_like(given))
-        variation = torch.where(found, 0.5 * (log_exact.exp() - given).abs().sum(-1), torch.ones_like(mass))
+        variation = torch.where(found, 0.5 * (side.share - given).abs().sum(-1), torch.ones_like(mass))
         # 0·(−∞) where neither has weight is no number; it counts as 0, as a limit.
-        crossed = torch.where(given > 0, given * log_exact, torch.zeros_like(given)).sum(-1)
+        crossed = torch.where(given > 0, given * side.log_share, torch.zeros_like(given)).sum(-1)
         divergence = (torch.special.xlogy(given, given).sum(-1) - crossed).clamp_min(0)
         self._sum("variation", mass * variation)
         self._sum("divergence", torch.where(found, mass * divergence, torch.zeros_like(mass)))

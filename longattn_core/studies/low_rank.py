@@ -217,6 +217,8 @@ class Rebuilt(Study):
 
 def pooled_by_size(x: npt.NDArray[np.floating], cells: int) -> npt.NDArray[np.float32]:
     """A matrix in at most `cells` × `cells` cells, of each the number that is largest by size, with its sign."""
+    if max(x.shape) <= cells:
+        return np.asarray(x, dtype=np.float32)
     tops, sides = (edges(0, size, cells)[:-1] for size in x.shape)
     high = np.maximum.reduceat(np.maximum.reduceat(x, tops, axis=0), sides, axis=1)
     low = np.minimum.reduceat(np.minimum.reduceat(x, tops, axis=0), sides, axis=1)

@@ -19,6 +19,10 @@ LONGEST_EXACT = 8192
 """Tokens up to which mechanisms of cost n² are run; the exact row of one query costs only n, and is always had."""
 
 
+LONGEST_DECOMPOSED = 1024
+"""Tokens up to which the whole map is decomposed, n³: at four times as many it takes half a minute a head."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reading:
     """A mechanism on a sequence: `attended`, or `refusal`, the sentence why not."""
@@ -45,6 +49,11 @@ def read(mechanism: Mechanism, sequence: Sequence) -> Reading:
         refusal = (
             f"This mechanism computes n² = {sequence.n**2 / 1e9:.1f} billion scores at this length; "
             f"it is run for at most {LONGEST_EXACT:,} tokens."
+        )
+    if refusal is None and mechanism.cubic and sequence.n > LONGEST_DECOMPOSED:
+        refusal = (
+            f"This mechanism decomposes the whole map, n³ = {sequence.n**3 / 1e9:,.0f} billion steps at this length; "
+            f"it is run for at most {LONGEST_DECOMPOSED:,} tokens."
         )
     attended = None if refusal is not None else mechanism.attend(sequence)
     return Reading(mechanism=mechanism, sequence=sequence, attended=attended, refusal=refusal)

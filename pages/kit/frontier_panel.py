@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
 from longattn_core.charts.frontier import COST_CEILING, frontier_chart
 from longattn_core.charts.styles import specification, themed
+from longattn_core.charts.theme import Theme
 from longattn_core.studies.frontier import Frontier
 from longattn_core.studies.reading import SAMPLE
 from longattn_core.studies.study import Result
@@ -23,8 +28,7 @@ def frontier_panel(here: Page) -> None:
     bar.empty()
     rungs = result.tables["rungs"]
     st.markdown(_sentence(rungs))
-    chart = frontier_chart(rungs, here.theme)
-    st.vega_lite_chart(specification(chart, here.theme), key="frontier", theme=None, alt=_sentence(rungs))
+    st.vega_lite_chart(dict(_drawn(result, here.theme)), key="frontier", theme=None, alt=_sentence(rungs))
     st.caption(prose("side_by_side", "frontier"))
     st.caption(_left_out(result))
     for label, refusal in result.words.items():
@@ -33,6 +37,12 @@ def frontier_panel(here: Page) -> None:
         "fidelity-against-cost", result, chart=lambda: themed(frontier_chart(rungs, here.theme), here.theme), table=lambda: rungs,
         caption=f"Output error against operations on {result.study.sequence().origin}.",
     )  # fmt: skip
+
+
+@lru_cache(maxsize=32)
+def _drawn(result: Result, theme: Theme) -> Mapping[str, Any]:
+    """The chart's specification, made once: the dial above the ribbons moves nothing in it."""
+    return specification(frontier_chart(result.tables["rungs"], theme), theme)
 
 
 def _show(bar: st.delta_generator.DeltaGenerator, share: float, words: str) -> None:

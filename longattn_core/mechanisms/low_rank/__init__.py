@@ -94,6 +94,11 @@ class LowRank(Mechanism):
             trace=LinformerTrace(keys=e, values=f, tokens=tokens, sampled=sampled), mixed_keys=keys,
         )  # fmt: skip
 
+    @property
+    def cubic(self) -> bool:
+        """The SVD of the whole map."""
+        return self.variant == "svd"
+
     def refuses(self, sequence: Sequence) -> str | None:
         """Linformer and Nyström under a causal mask, and the SVD beyond 4,096 tokens."""
         if self.variant == "svd":

@@ -5,6 +5,7 @@ Source: Eckart & Young 1936, Psychometrika 1, 211–218. Ours: the map is cut at
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -54,11 +55,28 @@ def truncate(sequence: Sequence, rank: int) -> tuple[Float[Tensor, "h n e"], Svd
     u, v = (sequence.q.new_zeros(sequence.h, sequence.n, k) for _ in "uv")
     values = sequence.q.new_zeros(sequence.h, len(tokens))
     with torch.no_grad():
-        for head in range(sequence.h):
-            left, values[head], right = torch.linalg.svd(exact_rows(sequence, tokens, head)[0][:, tokens])
+        for head, (left, singular, right) in enumerate(_decomposed(sequence, tokens)):
+            values[head] = singular
             u[head, tokens], v[head, tokens] = left[:, :k], right[:k].mT
         trace = SvdTrace(u=u, singular_values=values, v=v)
         return _output(sequence, trace, k), trace
+
+
+KEPT = 1024
+"""Tokens up to which the whole decomposition of the sequence read last is kept, for the next rank."""
+_Factors = tuple[Tensor, Tensor, Tensor]
+_last: list[tuple[weakref.ref[Sequence], list[_Factors]]] = []
+
+
+def _decomposed(sequence: Sequence, tokens: Int[Tensor, "real"]) -> list[_Factors]:
+    """Each head's full SVD; it knows nothing of the rank, so a moved dial takes it from before."""
+    for kept, factors in tuple(_last):
+        if kept() is sequence:
+            return factors
+    made = [tuple(torch.linalg.svd(exact_rows(sequence, tokens, head)[0][:, tokens])) for head in range(sequence.h)]
+    if sequence.n <= KEPT:
+        _last[:] = [(weakref.ref(sequence), made)]
+    return made
 
 
 def _output(sequence: Sequence, trace: SvdTrace, k: int) -> Float[Tensor, "h n e"]:
