@@ -7,6 +7,7 @@ from typing import Any, cast
 import streamlit as st
 
 from longattn_core.charts.heads import map_pixels
+from longattn_core.charts.pixels import data_uri
 from longattn_core.sequences.sources import TextSource, UploadedSource
 from longattn_core.studies.heads.masks import (
     Masked,
@@ -82,7 +83,8 @@ def hero(here: Page, settings: dict[str, Any]) -> tuple[Result, MaskFinding]:
         for place, head in enumerate(heads):
             with st.container(width=SMALL + 4, gap=None):
                 pixels = map_pixels(result.arrays["maps"][place], result.arrays["hidden"], here.theme)
-                st.image(pixels, width=SMALL, output_format="PNG", alt=_alt(result, place, head))
+                # Inside the message: as a file each of the maps would be encoded twice, kept and fetched.
+                st.image(data_uri(pixels), width=SMALL, alt=_alt(result, place, head))
                 st.button(
                     f"H{head}", key=f"small map {head}", type="primary" if head == chosen else "secondary", width="stretch",
                     on_click=choose_head, args=(here, head), help=_("Make it the head of every page"),
