@@ -4,7 +4,8 @@ For every page and length the page's first dial is moved with the keyboard, and 
 script with its last picture drawn is measured in the browser. Only values that nobody asked for before are counted, and
 none of the very first move, in which the browser translates what it runs. The median and the worst are printed as a
 Markdown table; background sweeps are not waited for. Each page has a server of its own: a sweep that another page left
-behind would be measured with it.
+behind would be measured with it. The first row is a page of one slider and nothing else, for how fast the machine is
+just then: on a shared one the same page may take twice as long a minute later.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ FLAGS = (
 BUDGET = {512: 300.0, 4096: 1500.0}
 """Milliseconds that a move may take at the median."""
 
+FLOOR = "one slider alone"
 SETTINGS = {"heads": "&heads.mask=padding", "hierarchical": "&m.hierarchical.levels=1"}
 """Where a page shows no dial to begin with, or shows it at its end."""
 
@@ -79,19 +81,19 @@ def main() -> None:
     parser.add_argument("--chromium", default=os.environ.get("LONGATTN_CHROMIUM", "/usr/bin/chromium"))
     given = parser.parse_args()
     pages = given.pages or [path.stem for path in sorted((ROOT / "pages").glob("[a-z]*.py"))]
-    rows = [measured(page, n, given.moves, given.chromium) for n in given.lengths for page in pages]
+    rows = [measured(page, n, given.moves, given.chromium) for n in given.lengths for page in [FLOOR, *pages]]
     sys.stdout.write(table(rows))
     if given.json is not None:
         given.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1), encoding="utf-8")
 
 
-def served() -> tuple[subprocess.Popen[bytes], str]:
+def served(script: Path) -> tuple[subprocess.Popen[bytes], str]:
     """A warm server of its own on 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [
-        sys.executable, "-m", "streamlit", "run", str(ROOT / "serve.py"), f"--server.port={port}", "--server.address=127.0.0.1",
+        sys.executable, "-m", "streamlit", "run", str(script), f"--server.port={port}", "--server.address=127.0.0.1",
         "--server.headless=true", "--browser.gatherUsageStats=false", "--server.fileWatcherType=none",
     ]  # fmt: skip
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -108,7 +110,7 @@ def served() -> tuple[subprocess.Popen[bytes], str]:
 def measured(page: str, n: int, moves: int, chromium: str) -> dict[str, object]:
     """One row of the table: median and worst time of a page's moves, in milliseconds."""
     sys.stderr.write(f"{page} at {n}\n")
-    process, address = served()
+    process, address = served(ROOT / "benchmarks" / "floor.py" if page == FLOOR else ROOT / "serve.py")
     sample = "story.txt" if n <= 512 else "long_story.txt"
     query = f"?source=text&sample={sample}&n={n}&revealed=1{SETTINGS.get(page, '')}"
     try:
@@ -116,7 +118,7 @@ def measured(page: str, n: int, moves: int, chromium: str) -> dict[str, object]:
             browser = driver.chromium.launch(executable_path=chromium, args=list(FLAGS))
             view = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
             view.set_default_timeout(300_000)
-            view.goto(f"{address}/{'' if page == 'side_by_side' else page}{query}")
+            view.goto(f"{address}/{'' if page in ('side_by_side', FLOOR) else page}{query}")
             settled(view)
             dial = first_dial(view)
             times = moved(view, moves) if dial else []
