@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from typing import ClassVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from longattn_core.contracts import Attended, Mechanism, Sequence, exact_rows
-from longattn_core.measures.fidelity import Agreement, fidelity
+from longattn_core.measures.fidelity import Agreement, Fidelity, fidelity
 from longattn_core.measures.sampling import Unavailable
 from longattn_core.registry import mechanisms
 from longattn_core.studies.reading import SAMPLE, Reading, reading
@@ -122,9 +123,18 @@ def agreement_columns() -> tuple[str, ...]:
     return (*names, *(f"{name} without sinks" for name in names))
 
 
+_measured: WeakKeyDictionary[Attended, Fidelity] = WeakKeyDictionary()
+
+
 def agreement_record(attended: Attended, head: int) -> dict[str, float | None]:
-    """How far one head's map is from exact, on at most `SAMPLE` queries; None where a measure means nothing."""
-    measured = fidelity(attended, queries=SAMPLE)
+    """How far one head's map is from exact, on at most `SAMPLE` queries; None where a measure means nothing.
+
+    Measured once for what a mechanism gave back: another query that looks back, or another budget for the others, changes
+    nothing in it.
+    """
+    measured = _measured.get(attended)
+    if measured is None:
+        measured = _measured[attended] = fidelity(attended, queries=SAMPLE)
     record: dict[str, float | None] = {}
     for suffix, agreement in (("", measured.whole), (" without sinks", measured.without_sinks)):
         for item in fields(Agreement):

@@ -84,10 +84,12 @@ def test_clicking_a_pair_of_a_map_asks_why(home):
 def test_state_survives_a_change_of_source(home):
     page = home("?n=128&revealed=1&keys=32")
     page.get_by_role("radio", name="Synthetic").or_(page.get_by_role("button", name="Synthetic")).first.click()
-    expect(page.get_by_text("Length n")).to_be_visible()
+    expect(page).to_have_url(re.compile("source=synthetic"))
     page.get_by_role("radio", name="Text").or_(page.get_by_role("button", name="Text", exact=True)).first.click()
     expect(page.get_by_text("One token looks back over 128")).to_be_visible()
-    assert state_of(page) == {"n": "128", "revealed": "1", "keys": "32"}
+    # The address follows at the end of a run.
+    expect(page).to_have_url(re.compile("source=text"))
+    assert state_of(page) == {"source": "text", "n": "128", "revealed": "1", "keys": "32"}
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1440, False), (1440, True), (390, False), (390, True)])
