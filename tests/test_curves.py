@@ -1,5 +1,6 @@
 """Curves and group colours: their data, labels and scales."""
 
+import altair as alt
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from longattn_core.charts.curves import curves_chart, spread
 from longattn_core.charts.groups import group_colours
 from longattn_core.charts.oklab import contrast, rgb
+from longattn_core.charts.styles import layered, specification
 from longattn_core.charts.theme import Theme
 from longattn_core.export.images import chart_to_svg
 
@@ -88,3 +90,20 @@ def test_group_colours_are_legible_and_neighbours_differ(mode):
         if group:
             assert max(abs(a - b) for a, b in zip(rgb(colour), rgb(colours[group - 1]), strict=True)) >= 16
     assert group_colours([7], theme)[7] == colours[7]
+
+
+def test_layers_are_those_of_altair_and_a_selection_stands_above_them():
+    table = pd.DataFrame({"x": [1.0, 2.0], "y": [3.0, 4.0]})
+    base = alt.Chart(table).encode(x="x:Q", y="y:Q")
+    ours = layered(base.mark_line(), base.mark_point(), height=90, resolve={"scale": {"color": "independent"}})
+    theirs = alt.layer(base.mark_line(), base.mark_point()).properties(height=90).resolve_scale(color="independent")
+    assert chart_to_svg(ours) == chart_to_svg(theirs)
+    pick = alt.selection_point(name="pick", fields=["x"])
+    chosen = layered(base.mark_point().add_params(pick), base.mark_line()).to_dict()
+    assert [one["name"] for one in chosen["params"]] == ["pick"]
+
+
+def test_a_page_draws_on_a_canvas_without_a_sentence_a_mark():
+    made = specification(alt.Chart(pd.DataFrame({"x": [1.0]})).mark_point().encode(x="x:Q"), Theme())
+    assert made["usermeta"]["embedOptions"]["renderer"] == "canvas"
+    assert made["config"]["aria"] is False

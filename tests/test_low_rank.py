@@ -8,6 +8,7 @@ from torch.testing import assert_close
 from longattn_core import Sequence, mechanism
 from longattn_core.contracts import exact_rows
 from longattn_core.mechanisms.low_rank import LinformerTrace, LowRankReason, NystromTrace, SvdTrace
+from longattn_core.studies.reading import read
 from tests.sequences_for_tests import gaussian
 
 PROJECTIONS = ("mean", "gaussian", "fitted")
@@ -322,3 +323,24 @@ def test_names_badges_and_budgets():
     assert mechanism("low_rank").budgeted(64, 512).rank == 64
     assert mechanism("low_rank").budgeted(65536, 65536).rank == 4096
     assert mechanism("low_rank", rank=50).attend(gaussian(12)).looked(0, 3).count == 12
+
+
+def test_the_decomposition_is_kept_for_the_next_rank_of_the_same_sequence(monkeypatch):
+    counted, svd = [], torch.linalg.svd
+    monkeypatch.setattr(torch.linalg, "svd", lambda *given: counted.append(1) or svd(*given))
+    sequence = gaussian(20)
+    small, large = (mechanism("low_rank", rank=rank).attend(sequence) for rank in (3, 20))
+    assert len(counted) == sequence.h
+    assert_close(large.rows(), exact_rows(sequence), rtol=0, atol=1e-12)
+    mechanism("low_rank", rank=3).attend(gaussian(20, seed=1))
+    assert len(counted) == 2 * sequence.h
+    again = mechanism("low_rank", rank=3).attend(sequence)
+    assert_close(again.rows(), small.rows(), rtol=0, atol=0)
+
+
+def test_a_map_is_decomposed_up_to_a_thousand_tokens_only():
+    short, long = (read(mechanism("low_rank"), gaussian(n, heads=1, dtype=torch.float32)) for n in (40, 1025))
+    assert short.refusal is None
+    assert long.attended is None
+    assert "1,024 tokens" in long.refusal
+    assert read(mechanism("low_rank", variant="nystrom"), gaussian(1025, heads=1, causal=False)).refusal is None

@@ -15,6 +15,7 @@ from torch import Tensor
 from longattn_core import mechanism
 from longattn_core.contracts import Attended, Cost, Explanation, Mechanism, exact_rows
 from longattn_core.measures import cost, reach, sampling, spread
+from longattn_core.measures import fidelity as fidelity_module
 from longattn_core.measures.fidelity import fidelity, mean_of_visible, relative_error
 from longattn_core.measures.sampling import Unavailable, sample_queries
 from longattn_core.sequences.synthetic import synthetic
@@ -231,12 +232,28 @@ def test_fidelity_does_not_depend_on_the_size_of_the_blocks(monkeypatch):
     attended = windowed(with_sink(70), 5)
     whole = fidelity(attended)
     monkeypatch.setattr(sampling, "CELLS", 3 * 2 * 70)
-    parts = fidelity(attended)
+    # Sinks that are named are not those of the rule, and nothing is taken from what is kept.
+    parts = fidelity(attended, sinks=whole.sinks)
     for side in ("whole", "without_sinks"):
         for name in ("error", "control", "recall", "share", "overlap", "variation", "divergence"):
             torch.testing.assert_close(
                 getattr(getattr(parts, side), name), getattr(getattr(whole, side), name), **CLOSE
             )
+
+
+def test_the_exact_side_is_computed_once_for_all_mechanisms_and_left_as_it_is(monkeypatch):
+    sequence, asked = with_sink(70), []
+    monkeypatch.setattr(fidelity_module, "find_sinks", lambda *given: asked.append(1) or spread.find_sinks(*given))
+    first, second = windowed(sequence, 5), windowed(sequence, 9)
+    fidelity(first), fidelity(second), fidelity(first)
+    assert len(asked) == 1
+    for attended in (second, first):
+        assert_agreement(
+            fidelity(attended).without_sinks,
+            plain_agreement(attended, range(70), spread.find_sinks(sequence)),
+        )
+    fidelity(windowed(with_sink(70), 5))
+    assert len(asked) == 2, "another sequence has an exact side of its own"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -49,7 +49,7 @@ def shares_chart(
     inks, size = part_colours(theme), SIZES["tick"] * theme.zoom
     x = alt.X(
         "length:N", sort=order, title="tokens of the text", scale=alt.Scale(domain=order, paddingInner=0.16, paddingOuter=0.08),
-        axis=alt.Axis(labelAngle=0, ticks=False, labelOverlap=True),
+        axis=alt.Axis(labelAngle=0, ticks=False, labelOverlap="greedy", labelSeparation=6),
     )  # fmt: skip
     scale = alt.Scale(domain=[0, 1], nice=False)
     y = alt.Y(
