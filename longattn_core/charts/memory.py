@@ -157,7 +157,8 @@ def _bars(
     bars["lag"] = np.maximum(own - bars["from"], 0)
     bars["token"] = [str(tokens[at]).strip() for at in bars["from"]]
     tooltip = [
-        alt.Tooltip("token:N", title="word"), alt.Tooltip("from:Q", title="token", format="d"),
+        alt.Tooltip("token:N", title="word" if len(bars) == n else "first word of the bar"),
+        alt.Tooltip("from:Q", title="token", format="d"),
         alt.Tooltip("lag:Q", title="tokens before the segment", format="d"), alt.Tooltip("status:N", title="it is"),
         alt.Tooltip("mass:Q", title="exact attention", format=".2%"),
     ]  # fmt: skip

@@ -42,10 +42,15 @@ BARS = 256
 """More queries than this share a bar with their neighbours: the picture has few more dots across."""
 
 
+def queries_a_bar(count: int) -> int:
+    """How many neighbouring queries stand together in one bar of the ledger, where it has `count` of them."""
+    return -(-count // BARS)
+
+
 def _shared_bars(table: pd.DataFrame) -> pd.DataFrame:
     """The same columns with at most `BARS` queries: each bar the mean of its neighbours, named after the first of them."""
     places = np.sort(table["query"].unique())
-    together = -(-len(places) // BARS)
+    together = queries_a_bar(len(places))
     if together <= 1:
         return table
     bar = np.searchsorted(places, table["query"]) // together

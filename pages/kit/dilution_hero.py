@@ -192,7 +192,10 @@ def _names(needle: str, rest: str = "") -> dict[str, str]:
 def _key(here: Page, names: dict[str, str]) -> None:
     """What the three colours are, from the bottom of a bar to its top."""
     inks = part_colours(here.theme)
-    legend(here, [(inks[part], f"“{name.strip()}”" if part == "needle" else name, "") for part, name in names.items()])
+    legend(
+        here,
+        [(inks[part], f"“{name.strip() or '␣'}”" if part == "needle" else name, "") for part, name in names.items()],
+    )
 
 
 def _one(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from longattn_core.charts.window import PART_NAMES, ledger_chart, part_colours
+from longattn_core.charts.window import PART_NAMES, ledger_chart, part_colours, queries_a_bar
 from longattn_core.mechanisms.window import Window
 from longattn_core.studies.sparse_points import SettingPoint, measured
 from longattn_core.studies.study import Setting
@@ -92,8 +92,14 @@ def hero(here: Page, ledger: Kept) -> None:
         if n <= MOST
         else _("{count} queries of the text, {sample}.").format(count=MOST, sample=ledger.result.words["sample"])
     )
+    together = queries_a_bar(table["query"].nunique())
+    bar = (
+        _("One bar a query")
+        if together <= 1
+        else _("Each bar is the mean of {count} neighbouring queries").format(count=together)
+    )
     worse = "error_better" if found.error < found.control else "error_worse"
-    st.caption(f"{prose('window', 'ledger', sample=sampled)} {prose('window', worse, **ledger.numbers)}")
+    st.caption(f"{prose('window', 'ledger', bar=bar, sample=sampled)} {prose('window', worse, **ledger.numbers)}")
     if here.presenting:
         return
     if n > MOST_TOKENS:
