@@ -8,7 +8,7 @@ import pytest
 from longattn_core.charts.curves import curves_chart, spread
 from longattn_core.charts.groups import group_colours
 from longattn_core.charts.oklab import contrast, rgb
-from longattn_core.charts.styles import layered, specification
+from longattn_core.charts.styles import layered, selecting, specification
 from longattn_core.charts.theme import Theme
 from longattn_core.export.images import chart_to_svg
 
@@ -99,8 +99,15 @@ def test_layers_are_those_of_altair_and_a_selection_stands_above_them():
     theirs = alt.layer(base.mark_line(), base.mark_point()).properties(height=90).resolve_scale(color="independent")
     assert chart_to_svg(ours) == chart_to_svg(theirs)
     pick = alt.selection_point(name="pick", fields=["x"])
-    chosen = layered(base.mark_point().add_params(pick), base.mark_line()).to_dict()
-    assert [one["name"] for one in chosen["params"]] == ["pick"]
+    named = base.mark_point().properties(name="points")
+    chosen = layered(named, base.mark_line(), params=[selecting(pick, "points")]).to_dict()
+    lifted = alt.layer(named.add_params(pick), base.mark_line()).to_dict()
+    assert (
+        chosen["params"]
+        == lifted["params"]
+        == [{"name": "pick", "select": {"fields": ["x"], "type": "point"}, "views": ["points"]}]
+    )
+    assert chosen["layer"][0]["name"] == lifted["layer"][0]["name"]
 
 
 def test_a_page_draws_on_a_canvas_without_a_sentence_a_mark():

@@ -80,36 +80,43 @@ def curves_chart(
         alt.Scale(type="log", nice=False, padding=8) if log_x else alt.Scale(nice=False, zero=False, padding=8)
     )
     across = alt.X(
-        x, type="quantitative", title=x_title, scale=across_scale,
+        field=x, type="quantitative", title=x_title, scale=across_scale,
         axis=alt.Axis(
             format=_numbers(shown[x]) if log_x else ".6~g", values=x_ticks or alt.Undefined, tickCount=7, labelOverlap=True
         ),
     )  # fmt: skip
     scale_y = alt.Scale(type="log" if log_y else "linear", domain=list(low_high), nice=False, clamp=True)
     down = alt.Y(
-        y,
+        field=y,
         type="quantitative",
         title=y_title,
         scale=scale_y,
         axis=alt.Axis(format=y_format, tickCount=6, labelOverlap=True),
     )
-    colour = alt.Color(series, type="nominal", scale=alt.Scale(domain=names, range=[inks[name][0] for name in names]))
+    colour = alt.Color(
+        field=series, type="nominal", scale=alt.Scale(domain=names, range=[inks[name][0] for name in names])
+    )
     base = alt.Chart(shown)
     tooltip = _tooltip(shown, x, y, series, band, x_title, y_title)
     layers: list[Any] = [*_rules(rules, theme, scale_y, size), *_marked(marked, theme, size)]
     if band is not None:
         layers.append(
             base.mark_area(opacity=0.18).encode(
-                x=across, y=alt.Y(band[0], type="quantitative", scale=scale_y), y2=alt.Y2(band[1]), color=colour
+                x=across,
+                y=alt.Y(field=band[0], type="quantitative", scale=scale_y),
+                y2=alt.Y2(field=band[1]),
+                color=colour,
             )
         )
     line = base.mark_line(strokeWidth=2).encode(
-        x=across, y=down, color=colour, detail=alt.Detail(series), tooltip=tooltip
+        x=across, y=down, color=colour, detail=alt.Detail(field=series, type="nominal"), tooltip=tooltip
     )
     if dashed is not None:
         line = base.mark_line(strokeWidth=2).encode(
             x=across, y=down, color=colour, tooltip=tooltip,
-            strokeDash=alt.StrokeDash(dashed, type="nominal", scale=alt.Scale(domain=[False, True], range=[[1, 0], [5, 4]])),
+            strokeDash=alt.StrokeDash(
+                field=dashed, type="nominal", scale=alt.Scale(domain=[False, True], range=[[1, 0], [5, 4]])
+            ),
         )  # fmt: skip
     layers.append(line)
     if points and len(shown):
@@ -187,17 +194,17 @@ def _tooltip(
     shown: pd.DataFrame, x: str, y: str, series: str, band: tuple[str, str] | None, x_title: str, y_title: str
 ) -> list[alt.Tooltip]:
     found = [
-        alt.Tooltip(series, type="nominal", title="curve"),
-        alt.Tooltip(x, type="quantitative", title=x_title, format=".4~g"),
-        alt.Tooltip(y, type="quantitative", title=y_title, format=".3~g"),
+        alt.Tooltip(field=series, type="nominal", title="curve"),
+        alt.Tooltip(field=x, type="quantitative", title=x_title, format=".4~g"),
+        alt.Tooltip(field=y, type="quantitative", title=y_title, format=".3~g"),
     ]
     if band is not None:
         found += [
-            alt.Tooltip(band[0], type="quantitative", title="95 % from", format=".3~g"),
-            alt.Tooltip(band[1], type="quantitative", title="95 % to", format=".3~g"),
+            alt.Tooltip(field=band[0], type="quantitative", title="95 % from", format=".3~g"),
+            alt.Tooltip(field=band[1], type="quantitative", title="95 % to", format=".3~g"),
         ]
     if "count" in shown.columns:
-        found.append(alt.Tooltip("count", type="quantitative", title="seeds"))
+        found.append(alt.Tooltip("count:Q", title="seeds"))
     return found
 
 
@@ -205,7 +212,7 @@ def _rules(rules: Sequence[tuple[float, str]], theme: Theme, scale: alt.Scale, s
     layers = []
     for value, label in rules:
         one = alt.Chart(pd.DataFrame({"value": [value], "label": [label]}))
-        at = alt.Y("value", type="quantitative", scale=scale)
+        at = alt.Y("value:Q", scale=scale)
         layers.append(one.mark_rule(strokeDash=[6, 4], color=theme.muted).encode(y=at))
         layers.append(
             one.mark_text(align="right", dx=-4, dy=-7, color=theme.muted, fontSize=size).encode(
@@ -219,7 +226,7 @@ def _marked(marked: Sequence[tuple[float, str]], theme: Theme, size: float) -> l
     layers = []
     for value, label in marked:
         one = alt.Chart(pd.DataFrame({"at": [value], "label": [label]}))
-        at = alt.X("at", type="quantitative")
+        at = alt.X("at:Q")
         layers.append(one.mark_rule(strokeWidth=1.5, color=theme.mark).encode(x=at))
         layers.append(
             one.mark_text(align="left", dx=4, dy=8, color=theme.mark, fontSize=size).encode(
@@ -254,7 +261,7 @@ def _end_labels(
             dx=alt.ExprRef(f"{NARROW} ? -6 : 8"), dy=alt.ExprRef(f"{NARROW} ? -9 : 0"),
         )
         .encode(
-            x=fixed(alt.XValue, "width"), y=alt.Y("at", type="quantitative", scale=scale), text=alt.Text("label:N"),
+            x=fixed(alt.XValue, "width"), y=alt.Y("at:Q", scale=scale), text=alt.Text("label:N"),
             tooltip=alt.Tooltip("whole:N", title="curve"),
         )
         for name, value in zip(names, values, strict=True)

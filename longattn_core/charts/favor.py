@@ -101,19 +101,19 @@ def pairs_chart(result: Result, theme: Theme, *, what: What = "weights", height:
     y_title = f"{words[0]} by random features (logarithmic)"
     x_scale = alt.Scale(type="log", domain=list(made.x), nice=False, clamp=True)
     y_scale = alt.Scale(type="log", domain=list(made.y), nice=False, clamp=True)
-    x = alt.X("left", type="quantitative", title=x_title, scale=x_scale, axis=_axis(made.x, 11))
-    y = alt.Y("low", type="quantitative", title=y_title, scale=y_scale, axis=_axis(made.y, 7))
+    x = alt.X("left:Q", title=x_title, scale=x_scale, axis=_axis(made.x, 11))
+    y = alt.Y("low:Q", title=y_title, scale=y_scale, axis=_axis(made.y, 7))
     ramp = [hexadecimal(colour) for colour in theme.weights[70:240:10]]
     tooltip = [
-        alt.Tooltip("count", type="quantitative", title="pairs", format=","),
-        alt.Tooltip("left", type="quantitative", title=f"exact {words[0]}, from", format=".2~e"),
-        alt.Tooltip("low", type="quantitative", title="estimate, from", format=".2~e"),
+        alt.Tooltip("count:Q", title="pairs", format=","),
+        alt.Tooltip("left:Q", title=f"exact {words[0]}, from", format=".2~e"),
+        alt.Tooltip("low:Q", title="estimate, from", format=".2~e"),
     ]
-    shade = alt.Color("count", type="quantitative", scale=alt.Scale(type="log", range=ramp), legend=None)
+    shade = alt.Color("count:Q", scale=alt.Scale(type="log", range=ramp), legend=None)
     base = alt.Chart(tiles[~tiles["below"]])
     layers: list[Any] = [
         _control_band(made, theme, y_scale),
-        base.mark_rect().encode(x=x, x2=alt.X2("right"), y=y, y2=alt.Y2("high"), color=shade, tooltip=tooltip),
+        base.mark_rect().encode(x=x, x2=alt.X2("right:Q"), y=y, y2=alt.Y2("high:Q"), color=shade, tooltip=tooltip),
     ]
     if tiles["below"].any():
         layers += _below(tiles[tiles["below"]], theme, x, y, tooltip, made.negative)
@@ -187,8 +187,8 @@ def _control_band(made: Cloud, theme: Theme, scale: alt.Scale) -> alt.Chart:
         note(low=low, high=high)
         .mark_rect(color=theme.muted, opacity=0.15)
         .encode(
-            y=alt.Y("low", type="quantitative", scale=scale),
-            y2=alt.Y2("high"),
+            y=alt.Y("low:Q", scale=scale),
+            y2=alt.Y2("high:Q"),
             x=fixed(alt.XValue, 0),
             x2=fixed(alt.X2Value, "width"),
         )
@@ -201,7 +201,7 @@ def _control_line(made: Cloud, theme: Theme, scale: alt.Scale) -> list[alt.Chart
     chart = alt.Chart(
         pd.DataFrame({"middle": [made.control[1]], "text": ["mean of the visible values: every key alike"]})
     )
-    at = alt.Y("middle", type="quantitative", scale=scale)
+    at = alt.Y("middle:Q", scale=scale)
     words: dict[str, Any] = {"align": "left", "dx": 6, "dy": -9, "fontSize": SIZES["tick"] * theme.zoom}
     where: dict[str, Any] = {"y": at, "x": fixed(alt.XValue, 0), "text": alt.Text("text:N")}
     rim = chart.mark_text(stroke=theme.background, strokeWidth=4, opacity=alt.ExprRef(ROOM), **words)
@@ -222,7 +222,7 @@ def _diagonal(made: Cloud, theme: Theme, x_scale: alt.Scale, y_scale: alt.Scale)
     label = note(at=low, text="estimate = exact")
     words: dict[str, Any] = {"align": "left", "dx": 56, "dy": -6, "baseline": "bottom", "fontSize": size}
     words["opacity"] = alt.ExprRef(ROOM)
-    x, y = (alt.X("at", type="quantitative", scale=x_scale), alt.Y("at", type="quantitative", scale=y_scale))
+    x, y = (alt.X("at:Q", scale=x_scale), alt.Y("at:Q", scale=y_scale))
     where: dict[str, Any] = {"x": x, "y": y, "text": alt.Text("text:N")}
     return [
         line.mark_line(color=theme.text, strokeWidth=1.5).encode(x=x, y=y),
@@ -247,8 +247,8 @@ def _marks(strongest: pd.DataFrame, theme: Theme, x_scale: alt.Scale, y_scale: a
         alt.Tooltip("estimate:Q", title="estimate", format=".3~g"),
         alt.Tooltip("norm:Q", title="‖q+k‖²/√d", format=".3~g"),
     ]
-    x = alt.X("exact", type="quantitative", scale=x_scale)
-    y = alt.Y("estimate", type="quantitative", scale=y_scale)
+    x = alt.X("exact:Q", scale=x_scale)
+    y = alt.Y("estimate:Q", scale=y_scale)
     others, sinks = strongest[~strongest["sink"].astype(bool)], strongest[strongest["sink"].astype(bool)]
     layers = [
         alt.Chart(others).mark_point(
@@ -266,12 +266,12 @@ def _marks(strongest: pd.DataFrame, theme: Theme, x_scale: alt.Scale, y_scale: a
 def _below(
     tiles: pd.DataFrame, theme: Theme, x: alt.X, y: alt.Y, tooltip: list[alt.Tooltip], share: float
 ) -> list[alt.Chart]:
-    depth = alt.Opacity("count", type="quantitative", scale=alt.Scale(type="log", range=[0.35, 1]), legend=None)
+    depth = alt.Opacity("count:Q", scale=alt.Scale(type="log", range=[0.35, 1]), legend=None)
     label = note(text=f"below zero: {share:.0%} of the pairs")
     return [
         alt.Chart(tiles)
         .mark_rect(color=theme.lost)
-        .encode(x=x, x2=alt.X2("right"), y=y, y2=alt.Y2("high"), opacity=depth, tooltip=tooltip[:2]),
+        .encode(x=x, x2=alt.X2("right:Q"), y=y, y2=alt.Y2("high:Q"), opacity=depth, tooltip=tooltip[:2]),
         label.mark_text(
             align="left", dx=6, dy=-28, color=theme.lost, fontSize=SIZES["tick"] * theme.zoom
         ).encode(x=fixed(alt.XValue, 0), y=fixed(alt.YValue, "height"), text=alt.Text("text:N")),

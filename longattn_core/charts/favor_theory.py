@@ -109,16 +109,14 @@ def measured_curves(
 
 def _with_dots(chart: Any, measured: pd.DataFrame, theme: Theme, *, x: str, y: str) -> Any:
     base = alt.Chart(measured)
-    across, down = alt.X(x, type="quantitative"), alt.Y(y, type="quantitative")
+    across, down = alt.X(field=x, type="quantitative"), alt.Y(field=y, type="quantitative")
     tooltip = [
-        alt.Tooltip(x, type="quantitative", format=".3~g"),
-        alt.Tooltip(y, type="quantitative", title="Monte Carlo", format=".4~g"),
-        alt.Tooltip("low", type="quantitative", title="99.9 % from", format=".4~g"),
-        alt.Tooltip("high", type="quantitative", title="99.9 % to", format=".4~g"),
+        alt.Tooltip(field=x, type="quantitative", format=".3~g"),
+        alt.Tooltip(field=y, type="quantitative", title="Monte Carlo", format=".4~g"),
+        alt.Tooltip("low:Q", title="99.9 % from", format=".4~g"),
+        alt.Tooltip("high:Q", title="99.9 % to", format=".4~g"),
     ]  # fmt: skip
-    bars = base.mark_rule(color=theme.mark, strokeWidth=2).encode(
-        x=across, y=alt.Y("low", type="quantitative"), y2=alt.Y2("high")
-    )
+    bars = base.mark_rule(color=theme.mark, strokeWidth=2).encode(x=across, y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))
     dots = base.mark_point(color=theme.mark, filled=True, size=40, opacity=1).encode(x=across, y=down, tooltip=tooltip)
     # Into the chart's own layers: a layer of layers would lose the paddings and the clamped scale.
     chart.layer = [*chart.layer, bars, dots]

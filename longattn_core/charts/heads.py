@@ -14,7 +14,7 @@ from longattn_core.charts.cells import encode
 from longattn_core.charts.oklab import hexadecimal
 from longattn_core.charts.pixels import Pixels, data_uri, paint
 from longattn_core.charts.scales import Scale
-from longattn_core.charts.styles import layered
+from longattn_core.charts.styles import layered, selecting
 from longattn_core.charts.theme import FUTURE, NEVER, SIZES, Theme
 
 __all__ = [
@@ -218,7 +218,7 @@ def survey_chart(
     cells = (
         base.mark_rect(stroke=theme.border, strokeWidth=0.4)
         .encode(x=x, y=y, color=colour, tooltip=tooltip)
-        .add_params(pick)
+        .properties(name="cells")
     )
     frame = (
         base.transform_filter(alt.FieldEqualPredicate(field="name", equal=chosen))
@@ -237,8 +237,9 @@ def survey_chart(
     # Two colour scales stand in one picture: the cells' own, and the letters', which are colours already.
     rows = int(table["head"].max()) + 1
     return layered(
-        *drawn, height=min(height, 60 + 34 * rows), width="container", resolve={"scale": {"color": "independent"}}
-    )
+        *drawn, height=min(height, 60 + 34 * rows), width="container", resolve={"scale": {"color": "independent"}},
+        params=[selecting(pick, "cells")],
+    )  # fmt: skip
 
 
 LETTERS = {

@@ -12,7 +12,7 @@ import pandas as pd
 
 from longattn_core.charts.maps import visible
 from longattn_core.charts.oklab import hexadecimal, rgb
-from longattn_core.charts.styles import fixed, layered
+from longattn_core.charts.styles import fixed, layered, selecting
 from longattn_core.charts.theme import CURVE_HEIGHT, SIZES, Theme
 
 ROW = 34
@@ -147,7 +147,7 @@ def icicle_chart(
                 alt.Tooltip("of parent:Q", title="share of what arrives above", format=".2~%"),
             ],
         )
-        .add_params(select)
+        .properties(name="boxes")
     )  # fmt: skip
     texts = (
         base.transform_filter("datum.room >= 2")
@@ -175,7 +175,16 @@ def icicle_chart(
         .mark_text(align="left", baseline="alphabetic", fontSize=SIZES["label"] * theme.zoom, fontWeight=600)
         .encode(x=fixed(alt.XValue, 0), y=alt.Y("y:Q"), text=alt.Text("text:N"))
     )
-    return layered(boxes_drawn, texts, shares, head, height=height, width="container", data=table)
+    return layered(
+        boxes_drawn,
+        texts,
+        shares,
+        head,
+        height=height,
+        width="container",
+        data=table,
+        params=[selecting(select, "boxes")],
+    )
 
 
 def choices_chart(candidates: pd.DataFrame, theme: Theme, *, title: str) -> alt.LayerChart:

@@ -1,6 +1,8 @@
 """The theme as Altair and Plotly take it: the same fonts, grid and colours in every chart, and no legends."""
 
 import threading
+from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from longattn_core.charts.oklab import hexadecimal
@@ -66,17 +68,37 @@ def layered(*parts: Any, **properties: Any) -> "alt.LayerChart":
     """An `alt.LayerChart` of the parts, with its properties (height, width, resolve, data …) said at once.
 
     `alt.layer` gives the same picture, but copies every part to its leaves four times, and `properties` copies the
-    whole again: a quarter of the time in which a page has to answer a dial. It is left to where a selection must be
-    lifted out of its layer.
+    whole again: a quarter of the time in which a page has to answer a dial. A selection is no part's own here: say
+    `params=[selecting(select, "boxes")]` of the whole, and `name="boxes"` of the layer where it is made.
     """
-    import altair as alt
-
-    if any(part["params"] is not alt.Undefined for part in parts):
-        lifted: alt.LayerChart = alt.layer(*parts, **properties)  # type: ignore[assignment]
-        return lifted
-    chart = alt.LayerChart(**properties)
+    chart: alt.LayerChart = _layers()(**properties)
     chart.layer = list(parts)
     return chart
+
+
+def selecting(select: "alt.Parameter", layer: str) -> "alt.TopLevelSelectionParameter":
+    """A selection that is made in the layer of this name, as `layered` wants it."""
+    import altair as alt
+
+    return alt.TopLevelSelectionParameter(**select.param.to_dict(), views=[layer])  # type: ignore[union-attr]
+
+
+@cache
+def _layers() -> "type[alt.LayerChart]":
+    """The class of charts that `layered` makes. Altair is imported with the first of them, not with this file."""
+    import altair as alt
+
+    class Layers(alt.LayerChart):
+        """A layered chart whose shallow copy is one: Altair's makes the layers anew, and each of them twice."""
+
+        def copy(self, deep: bool | Iterable[Any] = True, ignore: list[str] | None = None) -> Any:
+            if deep is not False:
+                return super().copy(deep=deep, ignore=ignore)
+            twin = type(self)()
+            twin._kwds.update(self._kwds)
+            return twin
+
+    return Layers
 
 
 def themed(chart: Any, theme: Theme) -> Any:

@@ -61,7 +61,8 @@ def _shared_bars(table: pd.DataFrame) -> pd.DataFrame:
 def ledger_chart(ledger: pd.DataFrame, theme: Theme, *, query: int, token: str, height: int = 300) -> Layered:
     """Each query's weight as a stacked bar, seen parts below, lost ones above; the asked query is marked."""
     inks = part_colours(theme)
-    present = [name for name in inks if name in set(ledger["part"])]
+    there = set(ledger["part"].unique())
+    present = [name for name in inks if name in there]
     table = _shared_bars(ledger.assign(name=ledger["part"].map(PART_NAMES)))
     several = len(table) < len(ledger)
     table = table.assign(shown=[visible(str(t)) for t in table["token"]])
@@ -327,7 +328,7 @@ def swaps_chart(
     layers: list[Any] = [
         alt.Chart(table)
         .mark_rule(strokeWidth=2)
-        .encode(y=y, x=alt.X(ends[0], type="quantitative", scale=scale), x2=ends[1], color=colour),
+        .encode(y=y, x=alt.X(field=ends[0], type="quantitative", scale=scale), x2=ends[1], color=colour),
         *(
             alt.Chart(table[table["key"] == key])
             .mark_point(
