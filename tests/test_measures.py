@@ -331,6 +331,15 @@ def test_the_divergence_is_finite_where_exact_weights_underflow():
     assert float(divergence.min()) > 50
 
 
+def test_measuring_leaves_the_rows_as_they_are(monkeypatch):
+    sequence = synthetic("sink", n=60, d=8, dtype="float64").sequence()
+    attended = dense(sequence, exact_rows(sequence))
+    kept = attended.rows()
+    monkeypatch.setattr(attended, "rows", lambda queries: kept)
+    assert fidelity(attended).sinks == ((0,),)
+    assert torch.equal(kept, exact_rows(sequence))
+
+
 def test_what_is_added_to_the_values_counts_as_output():
     sequence = gaussian(20)
     moved = dense(sequence, exact_rows(sequence), offset=1.0)

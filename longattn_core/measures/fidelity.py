@@ -88,14 +88,17 @@ def fidelity(attended: Attended, *, queries: int | None = None, seed: int = 0, s
     negative: int | None = None
     exact = _exact(sequence, queries, seed, sinks)
     for block in exact.blocks:
-        given, seen = attended.rows(block.queries).double(), attended.seen(block.queries) & block.allowed
+        # A copy, for its sinks are taken out of it in place.
+        given = attended.rows(block.queries).to(torch.float64, copy=True)
+        seen = attended.seen(block.queries) & block.allowed
         output = attended.output[:, block.queries].double()
         if negative is None and float(given.min()) < NEGATIVE:
             negative = int(block.queries[(given < NEGATIVE).any(-1).any(0)][0])
-        whole.add(block.whole, given, seen, output)
+        logs = torch.special.xlogy(given, given)
+        whole.add(block.whole, given, logs, seen, output)
         if block.rest is not None:
-            given, output = _without(exact.sinks, given, output, exact.values)
-            rest.add(block.rest, given, seen, output)
+            given, logs, output = _without(exact.sinks, given, logs, output, exact.values)
+            rest.add(block.rest, given, logs, seen, output)
     reason = attended.mechanism.shares
     if reason is None and negative is not None:
         reason = f"The row of query {negative} holds a negative weight, so rows are no shares."
@@ -105,15 +108,21 @@ def fidelity(attended: Attended, *, queries: int | None = None, seed: int = 0, s
 
 
 def _without(
-    sinks: Sinks, given: Float[Tensor, "h r n"], output: Float[Tensor, "h r e"], values: Float[Tensor, "h n e"]
-) -> tuple[Float[Tensor, "h r n"], Float[Tensor, "h r e"]]:
-    """A mechanism's rows and output without what the sinks add."""
-    given, output = given.clone(), output.clone()
+    sinks: Sinks, given: Float[Tensor, "h r n"], logs: Float[Tensor, "h r n"], output: Float[Tensor, "h r e"],
+    values: Float[Tensor, "h n e"],
+) -> tuple[Float[Tensor, "h r n"], Float[Tensor, "h r n"], Float[Tensor, "h r e"]]:  # fmt: skip
+    """A mechanism's rows, their w·ln w, and its output without what the sinks add. The rows are changed in place."""
+    output = output.clone()
     for head, keys in enumerate(sinks):
         columns = list(keys)
         output[head] -= given[head][:, columns] @ values[head, columns]
         given[head][:, columns] = 0.0
-    return given, output
+        logs[head][:, columns] = 0.0
+    return given, logs, output
+
+
+LEAST = -1e250
+"""Stands for a logarithm of −∞: a product with any weight that is not 0 stays far below every sum of logarithms."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,7 +130,8 @@ class _Side:
     """Exact attention's part of a comparison for some queries, in float64: over all keys, or without the sinks.
 
     `share` are its rows over the open pairs, made shares again, and `log_share` their logarithm: the logarithm itself,
-    because a weight that underflows to 0 would make the divergence infinite.
+    because a weight that underflows to 0 would make the divergence infinite. Where a pair is not open it is `2·LEAST` in
+    place of −∞, because 0·(−∞) is no number.
     """
 
     exact: Float[Tensor, "h r n"]
@@ -141,7 +151,7 @@ class _Side:
         mass, reference = exact.sum(-1), exact @ values
         log_share = log_exact - mass.log()[..., None]
         return cls(
-            exact=exact, log_share=log_share, share=log_share.exp(), mass=mass, reference=reference,
+            exact=exact, log_share=log_share.clamp_min(2 * LEAST), share=log_share.exp(), mass=mass, reference=reference,
             control=(control - reference).square().sum(-1), open_pairs=open_pairs,
         )  # fmt: skip
 
@@ -211,27 +221,34 @@ class _Tally:
         self.sums: dict[str, Tensor] = {}
 
     def add(
-        self, side: _Side, given: Float[Tensor, "h r n"], seen: Bool[Tensor, "h r n"], output: Float[Tensor, "h r e"]
-    ) -> None:
-        """Count some rows of a mechanism: its weights, what it looked at, and what it put out."""
+        self, side: _Side, given: Float[Tensor, "h r n"], logs: Float[Tensor, "h r n"], seen: Bool[Tensor, "h r n"],
+        output: Float[Tensor, "h r e"],
+    ) -> None:  # fmt: skip
+        """Count some rows of a mechanism: its weights w, w·ln w, what it looked at, and what it put out."""
         self._sum("norm", side.reference.square().sum(-1))
         self._sum("error", (output - side.reference).square().sum(-1))
         self._sum("control", side.control)
         self._sum("mass", side.mass)
-        self._sum("found", (side.exact * seen).sum(-1))
-        self._sum("pairs", side.open_pairs.sum(-1).double().expand_as(side.mass))
-        self._sum("looked", (seen & side.open_pairs).sum(-1).double())
-        self._shares(side, given)
+        pairs, looked = side.open_pairs.sum(-1), (seen & side.open_pairs).sum(-1)
+        # A mechanism that looks at everything has found everything.
+        everything = bool((looked == pairs).all())
+        self._sum("found", side.mass if everything else (side.exact * seen).sum(-1))
+        self._sum("pairs", pairs.double().expand_as(side.mass))
+        self._sum("looked", looked.double())
+        self._shares(side, given, logs)
 
-    def _shares(self, side: _Side, given: Float[Tensor, "h r n"]) -> None:
-        mass, total = side.mass, given.sum(-1, keepdim=True)
+    def _shares(self, side: _Side, given: Float[Tensor, "h r n"], logs: Float[Tensor, "h r n"]) -> None:
+        mass, total = side.mass, given.sum(-1)
         # The first query of a causal map may see nothing but a sink: it has no mass to compare, and counts with none.
-        found = (total.squeeze(-1) > 0) & (mass > 0)
-        given = torch.where(total > 0, given / total, torch.zeros_like(given))
-        variation = torch.where(found, 0.5 * (side.share - given).abs().sum(-1), torch.ones_like(mass))
-        # 0·(−∞) where neither has weight is no number; it counts as 0, as a limit.
-        crossed = torch.where(given > 0, given * side.log_share, torch.zeros_like(given)).sum(-1)
-        divergence = (torch.special.xlogy(given, given).sum(-1) - crossed).clamp_min(0)
+        found = (total > 0) & (mass > 0)
+        scale = torch.where(total > 0, 1 / total, torch.zeros_like(total))
+        # Both rows add up to one, so half the sum of their distances is what their smaller parts leave of one.
+        overlap = torch.minimum(side.share, given * scale[..., None]).sum(-1)
+        variation = torch.where(found, (1 - overlap).clamp_min(0), torch.ones_like(mass))
+        # With w/T for weights of the sum T: Σ w/T·ln(w/T) = Σ w·ln w/T − ln T.
+        crossed = torch.einsum("hrn,hrn->hr", given, side.log_share)
+        crossed = torch.where(crossed < LEAST, -math.inf, crossed)
+        divergence = (scale * (logs.sum(-1) - crossed) - total.log()).clamp_min(0)
         self._sum("variation", mass * variation)
         self._sum("divergence", torch.where(found, mass * divergence, torch.zeros_like(mass)))
         self._sum("compared", torch.where(found, mass, torch.zeros_like(mass)))
