@@ -55,7 +55,7 @@ class Routed(Mechanism):
         },
     )  # fmt: skip
     weights: Literal["fitted", "random"] = dial(
-        "fitted", title="Router W", symbol="W_r", when={"variant": ("router",)},
+        "fitted", title="Router", symbol="W_r", when={"variant": ("router",)},
         help="Where the router's matrix comes from.",
         options={"fitted": "fitted to the path that serves each query best", "random": "drawn at random"},
     )  # fmt: skip
