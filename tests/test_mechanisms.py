@@ -189,7 +189,8 @@ def test_limit_is_exact_attention(setting, n):
 
 @every_setting
 def test_ladder_does_not_get_worse(setting):
-    n, seeds = 96, 20
+    # What is fitted varies less from seed to seed than what is drawn, and takes longer.
+    n, seeds = 96, 20 if setting.parameters == "random draw" else 8
     rungs = setting.ladder(n)
     assert len(rungs) >= 1
     sequences = [readable(rungs[0], n, heads=1, seed=seed) for seed in range(seeds)]
@@ -281,7 +282,8 @@ def test_explanations_say_what_the_map_says(setting):
     attended = setting.attend(sequence)
     rows, seen, exact = attended.rows(), attended.seen(), exact_rows(sequence)
     for query in range(0, 34, 3):
-        for key in range(34):
+        # A third of the keys, another third for the next query: every kind of pair, near and far, before and after.
+        for key in range(query // 3 % 3, 34, 3):
             said = attended.explain(1, query, key)
             assert said.seen == bool(seen[1, query, key])
             assert math.isclose(said.weight, float(rows[1, query, key]), rel_tol=1e-9, abs_tol=1e-12)

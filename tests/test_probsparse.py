@@ -42,7 +42,8 @@ def test_every_pair_is_explained_truly(setting, causal):
     sequence = gaussian(20, causal=causal, padding="holes", seed=2)
     attended = setting.attend(sequence)
     for query in range(20):
-        for key in range(20):
+        # A third of the keys, another third for the next query.
+        for key in range(query % 3, 20, 3):
             check_explanation(setting, sequence, attended, 1, query, key)
 
 

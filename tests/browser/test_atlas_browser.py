@@ -35,17 +35,35 @@ def view(page, name):
     at_rest(page)
 
 
+def buttons_and_arrow_keys_lead_through_the_steps(page):
+    steps = page.locator(".sp").first
+    now = steps.locator(".sp-now")
+    expect(now).to_contain_text(" of ")
+    began = now.inner_text()
+    at_the_end = steps.locator(".sp-forth").is_disabled()
+    button, key = (".sp-back", "ArrowRight") if at_the_end else (".sp-forth", "ArrowLeft")
+    steps.locator(button).click()
+    expect(now).not_to_have_text(began)
+    at_rest(page)
+    # Wherever the press has left the focus: a button at its end has gone out.
+    page.keyboard.press(key)
+    expect(now).to_have_text(began)
+    at_rest(page)
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_a_journey_through_the_page(room, name, tmp_path):
-    """Guess, look closer at each view, take a figure home, try something, and find all of it in the link again."""
+    """Guess, go through the steps, look closer, take a figure home, try something, and find all of it in the link again."""
     page = room(name, "?n=128")
     page.locator("[class*=st-key-predict] button").first.click()
     expect(page.get_by_role("button", name="Ask again").first).to_be_visible()
     at_rest(page)
-    for label in ("Measure", "Theory"):
+    for label in ("Step", "Measure", "Theory"):
         view(page, label)
         expect(page).to_have_url(re.compile(f"{name}.view={label.lower()}"))
         assert page.locator("[data-testid=stAlertContentError]").count() == 0
+        if label == ("Theory" if name == "relative" else "Step"):
+            buttons_and_arrow_keys_lead_through_the_steps(page)
     menu = page.get_by_role("button", name="⋯").first
     menu.click()
     with page.expect_download() as download:
@@ -82,25 +100,6 @@ def test_nothing_scrolls_sideways_and_pictures_are_kept(room, name):
         )
         assert page.evaluate(OVERFLOW) <= 0, (width, scheme)
         page.screenshot(path=ARTEFACTS / f"{name}-{width}-{scheme}.png")
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_buttons_and_arrow_keys_lead_through_the_steps(room, name):
-    page = room(name, "?n=128")
-    view(page, "Theory" if name == "relative" else "Step")
-    steps = page.locator(".sp").first
-    now = steps.locator(".sp-now")
-    expect(now).to_contain_text(" of ")
-    began = now.inner_text()
-    at_the_end = steps.locator(".sp-forth").is_disabled()
-    button, key = (".sp-back", "ArrowRight") if at_the_end else (".sp-forth", "ArrowLeft")
-    steps.locator(button).click()
-    expect(now).not_to_have_text(began)
-    at_rest(page)
-    # Wherever the press has left the focus: a button at its end has gone out.
-    page.keyboard.press(key)
-    expect(now).to_have_text(began)
-    at_rest(page)
 
 
 def test_a_deep_link_to_a_cold_server_opens_its_page(serve, open_page):
