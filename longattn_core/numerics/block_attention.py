@@ -50,11 +50,9 @@ def kernel_blocks(
 
 
 def flash_blocks(
-    q: Float[Tensor, "h b x d"],
-    k: Float[Tensor, "h b y d"],
-    v: Float[Tensor, "h b y e"],
-    bias: Float[Tensor, "h b x y"],
-) -> tuple[Float[Tensor, "h b x e"], Float[Tensor, "h b x"]]:
+    q: Float[Tensor, "h b x d"], k: Float[Tensor, "h b y d"], v: Float[Tensor, "h b y e"],
+    bias: Float[Tensor, "h b x y"] | None,
+) -> tuple[Float[Tensor, "h b x e"], Float[Tensor, "h b x"]]:  # fmt: skip
     """The kernel itself, where `kernel_allowed` and every query has a key; `bias` may be an expanded view. Output and lse."""
     output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         q, k, v, 0.0, False, attn_mask=bias, scale=1 / math.sqrt(q.shape[-1])
