@@ -12,6 +12,7 @@ from longattn_core import Sequence, mechanism
 from longattn_core.contracts import Attended, Reason, exact_rows
 from longattn_core.mechanisms.favor import FavorReason, FavorTrace
 from longattn_core.mechanisms.favor.deviation import relative_deviation
+from longattn_core.mechanisms.favor.fast import ROWS, Directions, gather_all, gather_past
 from longattn_core.mechanisms.favor.features import FeatureMap, draw_projection
 from longattn_core.mechanisms.favor.linear import Sums, ratio
 from tests.oracles.favor import features, oracle
@@ -238,6 +239,46 @@ def test_a_later_key_does_not_move_one_bit_of_the_past(kind, dtype):
         after = setting.attend(Sequence(q=q, k=k, v=v, causal=True, calibration=sequence.calibration)).output
         assert torch.equal(before[:, :later], after[:, :later]), (later, factor)
         assert not torch.equal(before[:, later:], after[:, later:])
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("kernel", ["softmax", "gaussian"])
+@pytest.mark.parametrize("kind", ["positive", "hyperbolic"])
+def test_the_fast_way_agrees_with_the_plain_one(kind, kernel, causal):
+    setting = mechanism("favor", variant=kind, kernel=kernel, features=24)
+    # More than two pieces of the fast way, and a last one that is not full.
+    sequence = gaussian(2 * ROWS + 77, heads=2, d=16, causal=causal, padding="holes")
+    plain, fast = setting.attend(sequence), setting.attend(sequence.to(dtype=torch.float32))
+    assert_close(fast.output.double(), plain.output, rtol=1e-4, atol=1e-5)
+    for found, expected in (
+        (fast.trace.log_normaliser, plain.trace.log_normaliser),
+        (fast.reference, plain.reference),
+    ):
+        assert_close(found.double(), expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_what_sinks_in_single_precision_is_left_to_the_plain_way(causal):
+    sequence = gaussian(150, heads=2, d=16, causal=causal).to(dtype=torch.float32)
+    q, k = sequence.q.clone(), sequence.k.clone()
+    if causal:
+        # The first keys are so long that their features all but vanish: whoever sees only them gathers next to nothing.
+        k[:, :100] *= 22
+    else:
+        # All keys on one side, and every fifth query of a head on the other: no feature is large for both.
+        aside = torch.ones(16) / 4
+        k = 0.1 * k + 60 * aside
+        q[0, ::5] = 0.1 * q[0, ::5] - 60 * aside
+    sequence = Sequence(q=q, k=k, v=sequence.v, causal=causal)
+    setting = mechanism("favor", features=24)
+    directions = Directions.of(setting.attend(sequence).trace.projection, both_ways=False, gaussian=False)
+    sunk = (gather_past if causal else gather_all)(directions, sequence.q, sequence.k, sequence.v).sunk
+    assert sunk.any() and not sunk.all()
+    plain = setting.attend(sequence.to(dtype=torch.float64))
+    fast = setting.attend(sequence)
+    assert bool(torch.isfinite(fast.output).all())
+    assert_close(fast.output.double(), plain.output, rtol=2e-3, atol=2e-4)
+    assert_close(fast.trace.log_normaliser.double(), plain.trace.log_normaliser, rtol=1e-5, atol=1e-3)
 
 
 def test_no_epsilon_swallows_the_signal():

@@ -138,6 +138,18 @@ def test_the_kernel_and_the_plain_form_agree(setting, causal, padding):
     assert_close(fast, plain, rtol=1e-5, atol=1e-5)  # float32: sums in another order
 
 
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "unmasked"])
+@pytest.mark.parametrize(("n", "width"), [(1, 3), (33, 1), (100, 7), (513, 128), (300, 1000), (641, 320)])
+def test_keys_read_where_they_stand_are_those_of_the_window(n, width, causal):
+    # Heads that are a part of others: their numbers stand apart in memory.
+    whole = gaussian(n, heads=3, d=8, e=8, causal=causal)
+    sequence = Sequence(q=whole.q[1:], k=whole.k[1:], v=whole.v[1:], causal=causal)
+    setting = Window(variant="sinks", width=width, sinks=2)
+    plain, fast = setting.attend(sequence), setting.attend(sequence.to(dtype=torch.float32))
+    assert kernel_allowed(*(getattr(sequence.to(dtype=torch.float32), name) for name in "qkv"))
+    assert_close(fast.output.double(), plain.output, rtol=1e-4, atol=1e-5)
+
+
 def test_the_kernel_gives_the_plain_output_and_logsumexp():
     source = torch.Generator().manual_seed(2)
     q, k, v = (torch.randn(2, 3, x, 8, generator=source) for x in (5, 700, 700))

@@ -44,8 +44,17 @@ def kernel_blocks(
 ) -> tuple[Float[Tensor, "h b x e"], Float[Tensor, "h b x"]]:
     """`attend_blocks` by torch's CPU flash kernel; only where `kernel_allowed`."""
     bias = torch.zeros(mask.shape, dtype=q.dtype).masked_fill_(~mask, -math.inf).expand(q.shape[0], -1, -1, -1)
+    output, lse = flash_blocks(q, k, v, bias)
+    # The kernel reports a logsumexp of 0 for a row with nothing to see, which a merge would take for a key of score 0.
+    return output, lse.masked_fill(~mask.any(-1), -math.inf)
+
+
+def flash_blocks(
+    q: Float[Tensor, "h b x d"], k: Float[Tensor, "h b y d"], v: Float[Tensor, "h b y e"],
+    bias: Float[Tensor, "h b x y"] | None,
+) -> tuple[Float[Tensor, "h b x e"], Float[Tensor, "h b x"]]:  # fmt: skip
+    """The kernel itself, where `kernel_allowed` and every query has a key; `bias` may be an expanded view. Output and lse."""
     output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         q, k, v, 0.0, False, attn_mask=bias, scale=1 / math.sqrt(q.shape[-1])
     )
-    # The kernel reports a logsumexp of 0 for a row with nothing to see, which a merge would take for a key of score 0.
-    return output, lse.masked_fill(~mask.any(-1), -math.inf)
+    return output, lse

@@ -12,13 +12,14 @@ from functools import partial
 from typing import ClassVar, Self
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from longattn_core.contracts import Attended, Cost, Family, Mechanism, Origin, Sequence, dial
+from longattn_core.mechanisms.favor.fast import Directions, gather_all, gather_past
 from longattn_core.mechanisms.favor.features import GENERALISED, UNBIASED, FeatureMap, Kernel, Kind, draw_projection
 from longattn_core.mechanisms.favor.learned import SAMPLE, fit_maps
-from longattn_core.mechanisms.favor.linear import CHUNK, ROWS, ratio, sums_over_all, sums_over_past
+from longattn_core.mechanisms.favor.linear import CHUNK, ROWS, Gathered, gather_plainly, mended
 from longattn_core.mechanisms.favor.map import FavorMap, FavorReason, FavorTrace
 from longattn_core.numerics.draws import normal
 
@@ -85,30 +86,39 @@ class Favor(Mechanism):
         """Cost: 2·n·m·d for features and 2·n·c·(e + 1) for sums per head; memory 1024·c, and never n × n."""
         feature_map, calibration = self._feature_map(sequence)
         tokens = slice(None) if sequence.padding is None else sequence.padding.nonzero().squeeze(-1)
-        gather = sums_over_past if sequence.causal else sums_over_all
-        outputs, references, normalisers, signs = [], [], [], []
-        for head in range(sequence.h):
-            queries, keys = (partial(feature_map.of, head=head, keys=side) for side in (False, True))
-            q, k, v = (x[head, tokens] for x in (sequence.q, sequence.k, sequence.v))
-            sums = gather(queries, keys, q, k, v)
-            weight = sums.total[:, -1].detach()
-            outputs.append(_in_place(ratio(sums, v), sequence, 0.0))
-            references.append(sums.reference)
-            normalisers.append(_in_place(weight.abs().log() + sums.scale, sequence, -math.inf))
-            signs.append(_in_place(weight < 0, sequence, False))
+        q, k, v = (x[:, tokens] for x in (sequence.q, sequence.k, sequence.v))
+        found = self._gathered(feature_map, q, k, v, causal=sequence.causal)
         return FavorMap(
             mechanism=self,
             sequence=sequence,
-            output=torch.stack(outputs),
+            output=_in_place(found.output, sequence, 0.0),
             trace=FavorTrace(
                 projection=feature_map.projection, maps=feature_map.maps, calibration=calibration,
-                log_normaliser=torch.stack(normalisers), negative=torch.stack(signs),
+                log_normaliser=_in_place(found.log_sum, sequence, -math.inf),
+                negative=_in_place(found.negative, sequence, False),
             ),
             cost=self._cost(sequence, feature_map),
             feature_map=feature_map,
             regularised=self.regularised,
-            reference=torch.stack(references),
+            reference=found.reference,
         )  # fmt: skip
+
+    def _gathered(
+        self, feature_map: FeatureMap, q: Float[Tensor, "h n d"], k: Float[Tensor, "h n d"], v: Float[Tensor, "h n e"], *,
+        causal: bool,
+    ) -> Gathered:  # fmt: skip
+        """What the queries gathered: fast where single precision and positive features allow it, else the plain way."""
+        positive = self.variant in ("positive", "hyperbolic")
+        tracked = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+        plain = partial(gather_plainly, feature_map, q, k, v, causal=causal)
+        if not positive or tracked or q.dtype != torch.float32:
+            return plain(range(len(q)))
+        directions = Directions.of(
+            feature_map.projection, both_ways=self.variant == "hyperbolic", gaussian=feature_map.kernel == "gaussian"
+        )
+        found = (gather_past if causal else gather_all)(directions, q, k, v)
+        heads = found.sunk.any(-1).nonzero().squeeze(-1).tolist()
+        return found if not heads else mended(found, plain(heads), heads)
 
     def _feature_map(self, sequence: Sequence) -> tuple[FeatureMap, str]:
         learned = self.variant == "hedgehog"
@@ -211,9 +221,9 @@ class Favor(Mechanism):
         return None
 
 
-def _in_place(x: Shaped[Tensor, "real *rest"], sequence: Sequence, fill: float | bool) -> Shaped[Tensor, "n *rest"]:
+def _in_place(x: Shaped[Tensor, "h real *rest"], sequence: Sequence, fill: float | bool) -> Shaped[Tensor, "h n *rest"]:
     """Put what was computed for the real tokens back among the padding, which gets `fill`."""
     if sequence.padding is None:
         return x
-    whole = x.new_full((sequence.n, *x.shape[1:]), fill)
-    return whole.index_copy(0, sequence.padding.nonzero().squeeze(-1), x)
+    whole = x.new_full((len(x), sequence.n, *x.shape[2:]), fill)
+    return whole.index_copy(1, sequence.padding.nonzero().squeeze(-1), x)

@@ -9,17 +9,18 @@ use it (halves of halves within a chunk, and a running state before it): the fut
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import pad
 
 from longattn_core.contracts import row_chunks
-from longattn_core.mechanisms.favor.features import Features
+from longattn_core.mechanisms.favor.features import FeatureMap, Features
 
 ROWS = 1024
 """How many tokens' features are held at once: few enough to stay in a processor's cache."""
@@ -41,6 +42,52 @@ class Sums:
     total: Float[Tensor, "n e1"]
     scale: Float[Tensor, "n"]
     reference: Float[Tensor, "s"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gathered:
+    """What the queries of all heads gathered.
+
+    `output [h n e]`; `log_sum [h n]`, the logarithm of each query's sum of weights by size, and `negative [h n]` where that
+    sum is below 0; `reference [h s]`, the largest exponent of each feature over all keys; `sunk [h n]`, the queries for
+    which the fast way was not exact enough.
+    """
+
+    output: Float[Tensor, "h n e"]
+    log_sum: Float[Tensor, "h n"]
+    negative: Bool[Tensor, "h n"]
+    reference: Float[Tensor, "h s"]
+    sunk: Bool[Tensor, "h n"]
+
+
+def gather_plainly(
+    feature_map: FeatureMap, q: Float[Tensor, "h n d"], k: Float[Tensor, "h n d"], v: Float[Tensor, "h n e"],
+    heads: Iterable[int], *, causal: bool,
+) -> Gathered:  # fmt: skip
+    """Some heads, one by one, for any features, dtype and size of the exponents."""
+    gather = sums_over_past if causal else sums_over_all
+    outputs, sums = [], []
+    for head in heads:
+        queries, keys = (partial(feature_map.of, head=head, keys=side) for side in (False, True))
+        found = gather(queries, keys, q[head], k[head], v[head])
+        outputs.append(ratio(found, v[head]))
+        sums.append(found)
+    weights = torch.stack([found.total[:, -1].detach() for found in sums])
+    scales, references = (torch.stack([getattr(found, name) for found in sums]) for name in ("scale", "reference"))
+    negative = weights < 0
+    return Gathered(
+        output=torch.stack(outputs), log_sum=weights.abs().log() + scales, negative=negative, reference=references,
+        sunk=torch.zeros_like(negative),
+    )  # fmt: skip
+
+
+def mended(fast: Gathered, plain: Gathered, heads: list[int]) -> Gathered:
+    """The fast way's results with those of the plain way, which has read the named heads, where single precision sank."""
+    for place, head in enumerate(heads):
+        sunk = fast.sunk[head]
+        fast.output[head, sunk] = plain.output[place, sunk]
+        fast.log_sum[head, sunk] = plain.log_sum[place, sunk]
+    return fast
 
 
 def sums_over_all(

@@ -106,8 +106,9 @@ class Fitted(Projection):
     def mixed(self, x: Float[Tensor, "h n w"]) -> Float[Tensor, "h k w"]:
         """P⁺ times the sample's exact attention over x, in float64. Cost h·s·n·(d + w)."""
         real = self.sequence.real
+        # One head after the other: all keys and values are held in float64.
         parts = [
-            solver @ attend_some(q, k[real].double(), head[real].double())[0]
+            solver @ attend_some(q[None], k[None, real].double(), head[None, real].double())[0][0]
             for solver, q, k, head in zip(self.solver, self.queries, self.sequence.k, x, strict=True)
         ]
         return torch.stack(parts)
@@ -206,7 +207,7 @@ def fitted_projections(sequence: Sequence, rank: int) -> tuple[Means, Fitted]:
     queries, keys = sequence.q[:, chosen].double(), means.mixed(sequence.k.double())
     solver = torch.stack([torch.linalg.pinv(softmax_over(q, k)) for q, k in zip(queries, keys, strict=True)])
     lse = [
-        attend_some(q, k, k.new_zeros(len(k), 1))[1]
+        attend_some(q[None], k[None], k.new_zeros(1, len(k), 1))[1][0]
         for q, k in zip(queries, sequence.k[:, tokens].double(), strict=True)
     ]
     return means, Fitted(queries=queries, lse=torch.stack(lse), solver=solver, sequence=sequence)
@@ -218,5 +219,5 @@ def linformer(
     """The output, and EK. Cost n·k·(d + e) a head above the projections; memory about 32 MB."""
     values = f.mixed(sequence.v)
     keys = e.mixed(sequence.k.to(values.dtype))
-    outputs = [read_through(q.to(k.dtype), k, v) for q, k, v in zip(sequence.q, keys, values, strict=True)]
-    return torch.stack(outputs).to(sequence.q.dtype) * sequence.real[:, None], keys
+    output = read_through(sequence.q.to(keys.dtype), keys, values).to(sequence.q.dtype)
+    return output if sequence.padding is None else output * sequence.real[:, None], keys

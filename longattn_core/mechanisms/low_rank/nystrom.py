@@ -1,7 +1,8 @@
 """Nyström attention: every query meets every key through a few landmarks.
 
 Source: Xiong et al. 2021, arXiv:2102.03902, equation 13. Ours: landmarks are means of *real* tokens, in groups as equal
-as whole tokens allow; the pseudo-inverse is a true one, head by head in float64, where the paper iterates six times.
+as whole tokens allow; the pseudo-inverse is a true one, head by head in float64, where the paper iterates six times, and
+what grows with n is in float64 too where that inverse would magnify the rounding.
 """
 
 from __future__ import annotations
@@ -79,24 +80,31 @@ def nystrom(sequence: Sequence, rank: int, cutoff: float) -> tuple[Float[Tensor,
     The pseudo-inverse takes singular values below `cutoff` times the largest for 0 (below rounding when it is 0).
     """
     groups = consecutive_groups(sequence, rank)
-    tokens = sequence.real
     outputs, queries, keys, inverses, sums = [], [], [], [], []
     for head in range(sequence.h):
-        q, k, v = (x[head].double() for x in (sequence.q, sequence.k, sequence.v))
-        landmark_q, landmark_k = groups.means(q), groups.means(k)
-        between = softmax_over(landmark_q, landmark_k)
-        inverse = torch.linalg.pinv(between, rtol=cutoff or None)
-        gathered, lse = attend_some(landmark_q, k[tokens], v[tokens])
-        outputs.append(read_through(q, landmark_k, inverse @ gathered))
+        q, k, v = (x[head : head + 1] for x in (sequence.q, sequence.k, sequence.v))
+        landmark_q, landmark_k = (groups.means(x[0].double())[None] for x in (q, k))
+        inverse = torch.linalg.pinv(softmax_over(landmark_q, landmark_k), rtol=cutoff or None)
+        # The inverse magnifies what is rounded on either side of it.
+        single = float(inverse.detach().abs().sum(-1).max()) < MAGNIFIED
+        wide = sequence.q.dtype if single else torch.float64
+        q, k, v = (x.to(wide) for x in (q, k, v))
+        gathered, lse = attend_some(landmark_q.to(wide), k[:, sequence.real], v[:, sequence.real])
+        values = (inverse @ gathered.double()).to(wide)
+        outputs.append(read_through(q, landmark_k.to(wide), values).to(sequence.q.dtype))
         queries.append(landmark_q)
         keys.append(landmark_k)
         inverses.append(inverse)
-        sums.append(lse)
+        sums.append(lse.double())
     trace = NystromTrace(
         groups=groups,
-        landmark_queries=torch.stack(queries),
-        landmark_keys=torch.stack(keys),
-        inverse=torch.stack(inverses),
-        lse=torch.stack(sums),
+        landmark_queries=torch.cat(queries),
+        landmark_keys=torch.cat(keys),
+        inverse=torch.cat(inverses),
+        lse=torch.cat(sums),
     )
-    return torch.stack(outputs).to(sequence.q.dtype) * sequence.real[:, None], trace
+    return torch.cat(outputs) * sequence.real[:, None], trace
+
+
+MAGNIFIED = 2e3
+"""The largest sum of a row of the inverse, by size, up to which the long sums need no more than the input's precision."""

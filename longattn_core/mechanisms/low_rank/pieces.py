@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from longattn_core.contracts import Sequence, edges, row_chunks
+from longattn_core.numerics.block_attention import flash_blocks, kernel_allowed
 from longattn_core.numerics.softmax import merge
 
 
@@ -41,13 +42,16 @@ def consecutive_groups(sequence: Sequence, count: int) -> Groups:
 
 
 def attend_some(
-    q: Float[Tensor, "r d"], k: Float[Tensor, "n d"], v: Float[Tensor, "n e"]
-) -> tuple[Float[Tensor, "r e"], Float[Tensor, "r"]]:
-    """Exact unmasked attention of r queries and the logsumexp of their scores. Cost r·n·(d + e); memory about 32 MB."""
-    output, lse = v.new_zeros(len(q), v.shape[-1]), v.new_full((len(q),), -math.inf)
-    for keys in row_chunks(len(k), len(q)):
-        scores = q @ k[keys].mT / math.sqrt(q.shape[-1])
-        output, lse = merge(output, lse, scores.softmax(-1) @ v[keys], scores.logsumexp(-1))
+    q: Float[Tensor, "h r d"], k: Float[Tensor, "h n d"], v: Float[Tensor, "h n e"]
+) -> tuple[Float[Tensor, "h r e"], Float[Tensor, "h r"]]:
+    """Exact unmasked attention of r queries and the logsumexp of their scores. Cost h·r·n·(d + e); memory about 32 MB."""
+    if kernel_allowed(q, k, v):
+        one, log = flash_blocks(q[:, None], k[:, None], v[:, None], None)
+        return one[:, 0], log[:, 0]
+    output, lse = v.new_zeros(*q.shape[:2], v.shape[-1]), v.new_full(q.shape[:2], -math.inf)
+    for keys in row_chunks(k.shape[1], len(q) * q.shape[1]):
+        scores = q @ k[:, keys].mT / math.sqrt(q.shape[-1])
+        output, lse = merge(output, lse, scores.softmax(-1) @ v[:, keys], scores.logsumexp(-1))
     return output, lse
 
 
@@ -57,7 +61,10 @@ def softmax_over(q: Float[Tensor, "*b r d"], k: Float[Tensor, "*b k d"]) -> Floa
 
 
 def read_through(
-    q: Float[Tensor, "n d"], keys: Float[Tensor, "k d"], values: Float[Tensor, "k e"]
-) -> Float[Tensor, "n e"]:
-    """softmax(q kᵀ/√d) times k values, queries in chunks. Cost n·k·(d + e); memory about 32 MB above the output."""
-    return torch.cat([softmax_over(q[rows], keys) @ values for rows in row_chunks(len(q), len(keys))])
+    q: Float[Tensor, "h n d"], keys: Float[Tensor, "h k d"], values: Float[Tensor, "h k e"]
+) -> Float[Tensor, "h n e"]:
+    """softmax(q kᵀ/√d) times k values, queries in chunks. Cost h·n·k·(d + e); memory about 32 MB above the output."""
+    if kernel_allowed(q, keys, values):
+        return flash_blocks(q[:, None], keys[:, None], values[:, None], None)[0][:, 0]
+    chunks = row_chunks(q.shape[1], len(q) * keys.shape[1])
+    return torch.cat([softmax_over(q[:, rows], keys) @ values for rows in chunks], 1)

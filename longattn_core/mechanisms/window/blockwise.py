@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 
 from longattn_core.contracts import STREAM_CELLS, Sequence, row_chunks
 from longattn_core.mechanisms.window.pattern import Pattern
-from longattn_core.numerics.block_attention import attend_blocks
+from longattn_core.numerics.block_attention import attend_blocks, flash_blocks, kernel_allowed
 from longattn_core.numerics.softmax import merge
 
 Part: TypeAlias = tuple[Float[Tensor, "h n e"], Float[Tensor, "h n"]]
@@ -46,6 +46,8 @@ def window_part(sequence: Sequence, pattern: Pattern) -> Part:
 
     With a dilation the tokens of each residue are put side by side, where the window has no gaps.
     """
+    if pattern.dilation == 1 and bool(pattern.real.all()) and kernel_allowed(sequence.q, sequence.k, sequence.v):
+        return _window_in_place(sequence, pattern)
     stride = min(pattern.dilation, sequence.n)
     q, k, v = (_by_residue(x, stride) for x in (sequence.q, sequence.k, sequence.v))
     real = _by_residue(pattern.real[None, :, None].to(torch.uint8), stride)[0, ..., 0].bool()
@@ -69,6 +71,46 @@ def window_part(sequence: Sequence, pattern: Pattern) -> Part:
         logs.append(unflatten(log, 1, (stride, -1)).flatten(2, 3))
     output, lse = torch.cat(outputs, 2)[:, :, :length], torch.cat(logs, 2)[:, :, :length]
     return output.transpose(1, 2).flatten(1, 2)[:, : sequence.n], lse.mT.flatten(1, 2)[:, : sequence.n]
+
+
+def _window_in_place(sequence: Sequence, pattern: Pattern) -> Part:
+    """The window without padding or dilation: keys are read where they stand, and all inner blocks share one small mask.
+
+    Cost: h·n·(size + back + ahead)·(d + e), with blocks of about half a window; nothing is copied but the result.
+    """
+    n, back, ahead = sequence.n, pattern.back, pattern.ahead
+    q, k, v = (x.contiguous() for x in (sequence.q, sequence.k, sequence.v))
+    size = max(32, min(256, 1 << ((back + ahead) // 2).bit_length()))
+    span = size + back + ahead
+    output, lse = torch.empty_like(v), v.new_empty(v.shape[:2])
+
+    def attended(first: int, last: int, queries: Tensor, keys: Tensor, values: Tensor, band: Tensor) -> None:
+        bias = torch.zeros(band.shape, dtype=q.dtype).masked_fill_(~band, -math.inf)
+        one, log = flash_blocks(queries, keys, values, bias.expand(*queries.shape[:2], -1, -1))
+        output[:, first:last], lse[:, first:last] = one.flatten(1, 2), log.flatten(1, 2)
+
+    # Whole blocks whose keys all lie inside the sequence, and the ends block by block.
+    inner = range(-(-back // size) * size, (n - ahead) // size * size, size)
+    ends = [range(n)] if not inner else [range(inner.start), range(inner[-1] + size, n)]
+    if inner:
+        keys, values = (
+            x.as_strided(
+                (len(x), len(inner), span, x.shape[-1]), (x.stride(0), size * x.stride(1), x.stride(1), 1),
+                x.storage_offset() + (inner.start - back) * x.stride(1),
+            )
+            for x in (k, v)
+        )  # fmt: skip
+        queries = unflatten(q[:, inner.start : inner[-1] + size], 1, (len(inner), size))
+        lag = torch.arange(size)[:, None] + back - torch.arange(span)
+        attended(inner.start, inner[-1] + size, queries, keys, values, (lag <= back) & (lag >= -ahead))
+    for end in ends:
+        for first in end[::size]:
+            last = min(first + size, end.stop)
+            low, high = max(0, first - back), min(n, last + ahead)
+            lag = torch.arange(first, last)[:, None] - torch.arange(low, high)
+            band = (lag <= back) & (lag >= -ahead)
+            attended(first, last, q[:, None, first:last], k[:, None, low:high], v[:, None, low:high], band)
+    return output, lse
 
 
 def _by_residue(x: Float[Tensor, "h n w"] | Tensor, stride: int) -> Tensor:

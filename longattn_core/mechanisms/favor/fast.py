@@ -1,0 +1,137 @@
+"""FAVOR+ with positive features in single precision, at the speed of the machine's matrix products.
+
+Source: Choromanski et al. 2020, arXiv:2009.14794, algorithm 1. Ours: features are written into buffers that stay in the
+processor's cache, and no ε is added. The plain way beside it is `linear`, which keeps a maximum for every feature. Here
+keys have one reference for all features:
+
+- without a mask it is the largest exponent so far, and the sums are rescaled when it rises;
+- under a causal mask it depends on the draw alone: ω·x − ‖x‖²/2 is never above ‖ω‖²/2, so nothing can overflow, and no
+  later key can move what an earlier query gets, not even in its last bit.
+
+The sums of weights are a product with a vector of their own: a column more would cost a matrix product a fifth.
+
+A query whose sum of weights has sunk towards the smallest float is named in `sunk`, and is left to the plain way.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from longattn_core.mechanisms.favor.linear import Gathered
+
+ROWS = 1024
+"""Tokens of one head whose features are held at once, without a mask."""
+CHUNK = 64
+"""Tokens of all heads that are compared pair by pair before their features join the state, under a causal mask."""
+HIGHEST = 40.0
+"""The largest exponent that a key's feature can have under a causal mask: sums of 65,536 of them stay far below overflow."""
+LOWEST = 1e-30
+"""A sum of weights below this may have lost terms that are as large as itself."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Directions:
+    """What a token's exponents are made of: (x/d^¼)·ω − `squares`·‖x/d^¼‖² − ½·ln c, for `c` columns ω."""
+
+    across: Float[Tensor, "d c"]
+    squares: float
+    highest: float
+
+    @classmethod
+    def of(cls, projection: Float[Tensor, "m d"], *, both_ways: bool, gaussian: bool) -> Directions:
+        """Of drawn directions; `both_ways` adds −ω for every ω (hyperbolic features)."""
+        d = projection.shape[-1]
+        turned = torch.cat((projection, -projection)) if both_ways else projection
+        return cls(
+            across=(turned * d**-0.25).mT.contiguous(), squares=(1.0 if gaussian else 0.5) / math.sqrt(d),
+            highest=float(projection.square().sum(-1).max()) / 2,
+        )  # fmt: skip
+
+    def offsets(self, x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n 1"]:
+        """What is added to every exponent of a token."""
+        squares: Tensor = torch.linalg.vecdot(x, x)
+        return squares.unsqueeze(-1).mul_(-self.squares).sub_(math.log(self.across.shape[-1]) / 2)
+
+
+def gather_all(
+    directions: Directions, q: Float[Tensor, "h n d"], k: Float[Tensor, "h n d"], v: Float[Tensor, "h n e"]
+) -> Gathered:
+    """Every query gathers every key. Cost n·c·(2·d + 2·(e + 1)) multiply-adds a head; memory 1024·c."""
+    h, n, _d = q.shape
+    across, e = directions.across, v.shape[-1]
+    output, weights, factors = torch.empty_like(v), v.new_empty(h, n), v.new_empty(h, n)
+    reference = v.new_full((h, across.shape[-1]), -math.inf)
+    tiles = [slice(start, min(start + ROWS, n)) for start in range(0, n, ROWS)]
+    features, values = v.new_empty(min(ROWS, n), across.shape[-1]), v.new_zeros(across.shape[-1], e)
+    for head in range(h):
+        count, highest = v.new_zeros(across.shape[-1]), -math.inf
+        values.zero_()
+        for rows in tiles:
+            here = features[: rows.stop - rows.start]
+            torch.addmm(directions.offsets(k[head, rows]), k[head, rows], across, out=here)
+            tops = here.amax(0)
+            torch.maximum(reference[head], tops, out=reference[head])
+            higher = max(highest, float(tops.max()))
+            if higher > highest > -math.inf:
+                # The sums so far have the factor of a lower reference.
+                values.mul_(math.exp(highest - higher))
+                count.mul_(math.exp(highest - higher))
+            highest = higher
+            here.sub_(highest).exp_()
+            values.addmm_(here.mT, v[head, rows])
+            count.add_(here.sum(0))
+        for rows in tiles:
+            here, own = features[: rows.stop - rows.start], q[head, rows]
+            tops = torch.mm(own, across, out=here).amax(-1, keepdim=True)
+            factors[head, rows] = directions.offsets(own).add_(tops).squeeze(-1).add_(highest)
+            torch.mv(here.sub_(tops).exp_(), count, out=weights[head, rows])
+            torch.mm(here, values, out=output[head, rows]).div_(weights[head, rows, None])
+    return _gathered(output, weights, factors, reference)
+
+
+def gather_past(
+    directions: Directions, q: Float[Tensor, "h n d"], k: Float[Tensor, "h n d"], v: Float[Tensor, "h n e"]
+) -> Gathered:
+    """Every query gathers the keys up to its own place. Cost as without a mask, and n·64·(c + e) within chunks."""
+    h, n, _d = q.shape
+    across, e = directions.across.expand(h, -1, -1), v.shape[-1]
+    output, weights, factors = torch.empty_like(v), v.new_empty(h, n), v.new_empty(h, n)
+    reference = v.new_full((h, across.shape[-1]), -math.inf)
+    lowered = max(0.0, directions.highest - HIGHEST)
+    values, count = v.new_zeros(h, across.shape[-1], e), v.new_zeros(h, across.shape[-1], 1)
+    earlier = v.new_ones(CHUNK, CHUNK).tril_()
+    for start in range(0, n, CHUNK):
+        rows, there = slice(start, start + CHUNK), min(CHUNK, n - start)
+        keys = torch.baddbmm(directions.offsets(k[:, rows]), k[:, rows], across)
+        torch.maximum(reference, keys.amax(1), out=reference)
+        keys.sub_(lowered).exp_()
+        queries = torch.bmm(q[:, rows], across)
+        tops = queries.amax(-1, keepdim=True)
+        queries.sub_(tops).exp_()
+        here = torch.bmm(queries, keys.mT).mul_(earlier[:there, :there])
+        weight = torch.bmm(queries, count).add_(here.sum(-1, keepdim=True))
+        weights[:, rows] = weight.squeeze(-1)
+        factors[:, rows] = directions.offsets(q[:, rows]).add_(tops).squeeze(-1).add_(lowered)
+        torch.div(torch.bmm(queries, values).baddbmm_(here, v[:, rows]), weight, out=output[:, rows])
+        values.baddbmm_(keys.mT, v[:, rows])
+        count.add_(keys.sum(1).unsqueeze(-1))
+    return _gathered(output, weights, factors, reference)
+
+
+def _gathered(
+    output: Float[Tensor, "h n e"], weights: Float[Tensor, "h n"], factors: Float[Tensor, "h n"],
+    reference: Float[Tensor, "h c"],
+) -> Gathered:  # fmt: skip
+    sunk = ~((weights > LOWEST) & (weights < math.inf))
+    return Gathered(
+        output=output,
+        log_sum=weights.log().add_(factors),
+        negative=torch.zeros_like(sunk),
+        reference=reference,
+        sunk=sunk,
+    )
