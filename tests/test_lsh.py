@@ -11,6 +11,7 @@ from longattn_core.contracts import Reason, exact_rows
 from longattn_core.mechanisms.lsh import LSHReason
 from longattn_core.mechanisms.lsh.hashing import collision_chance, draw_rotations, hash_vectors
 from longattn_core.numerics import sorted_lists
+from longattn_core.numerics.block_attention import kernel_allowed
 from tests.oracles.lsh import found_in_round, hashed, oracle
 from tests.sequences_for_tests import gaussian
 
@@ -419,3 +420,19 @@ def test_a_budget_is_not_exceeded(setting):
         seen = setting.budgeted(keys, 200).attend(sequence).seen()
         assert int(seen.sum(-1).max()) <= keys
     assert float(seen.sum()) >= 0.98 * 2 * 200 * 201 / 2
+
+
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "unmasked"])
+@pytest.mark.parametrize("dials", NARROW, ids=named)
+def test_the_kernel_and_the_plain_form_agree(dials, causal):
+    """Float32 without gradients goes through torch's kernel, with gradients through the plain form."""
+    sequence = gaussian(300, d=8, e=8, causal=causal, padding="holes", dtype=torch.float32)
+    learning = Sequence(
+        q=sequence.q.clone().requires_grad_(True), k=sequence.k, v=sequence.v, causal=causal, padding=sequence.padding,
+        calibration=sequence.calibration,
+    )  # fmt: skip
+    assert kernel_allowed(sequence.q, sequence.k, sequence.v)
+    assert not kernel_allowed(learning.q, learning.k, learning.v)
+    setting = mechanism("lsh", **dials)
+    fast, plain = setting.attend(sequence).output, setting.attend(learning).output.detach()
+    assert_close(fast, plain, rtol=1e-5, atol=1e-5)  # float32: sums in another order

@@ -20,8 +20,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from longattn_core.contracts import row_chunks
+from longattn_core.numerics.block_attention import kernel_allowed, kernel_blocks
 from longattn_core.numerics.maps import Entries
-from longattn_core.numerics.softmax import masked_softmax
+from longattn_core.numerics.softmax import masked_softmax, merge
 
 TILE_CELLS = 1 << 20
 """How many scores are held at once: a few buffers of this size stay near the processor."""
@@ -174,6 +175,9 @@ def attend_lists(
     Cost: about p·n·(w + block)·(d + e) a head; memory h·n·e and a few MB.
     """
     h, n, e = v.shape
+    if kernel_allowed(q, k, v):
+        output, none, computed = _by_kernel(q, k, v, lists, scale=scale, skip_self=skip_self)
+        return torch.where(none, torch.where(real[:, None], v, torch.zeros_like(v)), output), computed
     # The column of ones sums the weights in the same product; one more row takes what ragged blocks leave over.
     values = torch.cat([v, torch.ones_like(v[..., :1])], dim=-1).flatten(0, 1)
     sums = torch.zeros(h * n + 1, e + 1, dtype=v.dtype, device=v.device)
@@ -198,6 +202,29 @@ def attend_lists(
     return torch.where(none, torch.where(real[:, None], v, torch.zeros_like(v)), output), computed
 
 
+def _by_kernel(
+    q: Float[Tensor, "h n d"], k: Float[Tensor, "h n d"], v: Float[Tensor, "h n e"], lists: SortedLists, *, scale: float,
+    skip_self: bool,
+) -> tuple[Float[Tensor, "h n e"], Bool[Tensor, "h n 1"], int]:  # fmt: skip
+    """`attend_lists` by torch's kernel, tile by tile merged by their logsumexps: output, who found no key, scores computed."""
+    h, n, e = v.shape
+    output, lse = v.new_zeros(h * n + 1, e), v.new_full((h * n + 1,), -math.inf)
+    # The kernel divides by √d itself.
+    flat_q, flat_k, flat_v = (q * (scale * math.sqrt(q.shape[-1]))).flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
+    computed = 0
+    for tile in _tiles(lists, h, n):
+        computed += tile.mask.numel()
+        mask = tile.mask.logical_and_(tile.keys[:, None, :] != tile.queries[:, :, None]) if skip_self else tile.mask
+        queries, keys, values = (
+            _taken(x, rows)[None]
+            for x, rows in ((flat_q, tile.queries.clamp_max(h * n - 1)), (flat_k, tile.keys), (flat_v, tile.keys))
+        )
+        part, log = (x[0].flatten(0, 1) for x in kernel_blocks(queries, keys, values, mask[None]))
+        rows = tile.queries.flatten()
+        output[rows], lse[rows] = merge(output.index_select(0, rows), lse[rows], part, log)
+    return output[:-1].view(h, n, e), lse[:-1].view(h, n, 1).isneginf(), computed
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Tile:
     """Blocks of queries against tiles of keys: `queries [a b]`, `keys [a c]` (numbered head·n + token), `mask [a b c]`."""
@@ -214,7 +241,7 @@ def _tiles(lists: SortedLists, h: int, n: int) -> Iterator[_Tile]:
     for p, widest in enumerate(lists.widest):
         if widest == 0:
             continue
-        block = min(n, 256, max(64, 1 << (widest - 1).bit_length()))
+        block = min(n, 256, max(64, (1 << (widest - 1).bit_length()) // 2))
         first, stop = lists.first[:, p], lists.stop[:, p]
         some = stop > first
         ranked = torch.where(some, first + stop, 2 * n + 1).argsort(dim=-1, stable=True)
