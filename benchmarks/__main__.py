@@ -1,121 +1,263 @@
-"""Time and memory of every mechanism beside torch's exact attention, as one Markdown table.
+"""Every mechanism beside torch's exact attention and the library of its kind: one table, as Markdown and as JSON.
 
-Each length is timed in rounds: in every round each mechanism runs once, so that a slow moment of the machine hits all
-alike; the median of the rounds and its ratio to exact attention's are printed. Memory is the peak of a process of its
-own above what it held before. Before anything is timed, `rows @ v` must give the output: else the row says so.
+`python -m benchmarks` measures what settings.toml says; `--quick` in three minutes. Gates come first: ours is held
+against the independent oracle, a peer against its definition with its named bug; a cell that fails prints no speed.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import math
+import os
 import platform
-import subprocess
-import sys
-from collections.abc import Sequence as Collection
-from statistics import median
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 
-from benchmarks.memory import peak_megabytes as held_megabytes
-from longattn_core import Sequence
-from longattn_core.contracts import Mechanism
-from longattn_core.registry import mechanism, mechanisms
+from benchmarks import machine
+from benchmarks.cells import Cell, prepared
+from benchmarks.gates import Verdict, at_length, gate_ours, gate_peer
+from benchmarks.machine import Machine
+from benchmarks.memory import BEFORE, peak_of_a_call
+from benchmarks.peer_oracles import ORACLES
+from benchmarks.settings import PeerSetting, Plan, Row, plan
+from benchmarks.table import Line, as_json, markdown
+from benchmarks.timing import Time, extrapolated, interleaved, too_long
+from longattn_core.contracts import Attended, Cost
 
-HEADS, WIDTH = 8, 64
-LONGEST_QUADRATIC = 4096
+BEGUN = perf_counter()
+HERE = Path(__file__).parent
+REACHED_AT = 16384
+"""The length, with one thread, at which settings.toml says what must be reached."""
 
+THIRD = 1 / 3
+"""Of a peer's memory, which ours may not exceed where a ratio of times must be reached."""
 
-def heads(n: int, *, count: int = HEADS, dtype: torch.dtype = torch.float32) -> Sequence:
-    """Unit Gaussian heads under a causal mask."""
-    source = torch.Generator().manual_seed(n)
-    q, k, v = (torch.randn(count, n, WIDTH, generator=source, dtype=torch.float64).to(dtype) for _ in range(3))
-    return Sequence(q=q, k=k, v=v, causal=True)
-
-
-def wrong(setting: Mechanism) -> str | None:
-    """None when the implied weights give the output; else what is wrong, in place of a speed."""
-    small = heads(257, count=2, dtype=torch.float64)
-    if (refusal := setting.refuses(small)) is not None:
-        return refusal
-    attended = setting.attend(small)
-    implied = attended.rows() @ small.v + (0.0 if attended.offset is None else attended.offset)
-    error = float((implied - attended.output).abs().max())
-    return None if error < 1e-9 else f"red: rows @ v differ from the output by {error:.1g}"
+PACKAGES = (
+    "torch", "transformers", "performer-pytorch", "reformer-pytorch", "linformer", "nystrom-attention", "local-attention",
+    "routing-transformer",
+)  # fmt: skip
 
 
-def settings() -> list[Mechanism]:
-    """What the home page shows, at a budget of 64 keys or features."""
-    return [shown for kind in mechanisms().values() for shown in kind.showcase()]
+class Run:
+    """One run of a plan: the gates' verdicts, the times by cell, threads and length, and the lines made of them."""
+
+    def __init__(self, plan: Plan, *, whole: bool):
+        self.plan = plan
+        self.name = "RESULTS" if whole else "RESULTS-part"
+        self.lines: list[Line] = []
+        self.rates: dict[int, Machine] = {}
+        self.verdicts: dict[str, Verdict] = {}
+        self._known: dict[tuple[str, int], dict[int, float]] = {}
+
+    def over(self, share: float) -> bool:
+        """Whether that share of the minutes that the plan gives is spent."""
+        minutes = self.plan.minutes
+        return minutes is not None and perf_counter() - BEGUN > 60 * minutes * share
+
+    def gate(self) -> None:
+        """Hold every cell against its oracle."""
+        with torch.inference_mode():
+            for row in self.plan.rows:
+                self._judge(Cell(row.causal, row), gate_ours, row)
+                for peer in row.peers:
+                    self._judge(Cell(row.causal, row, peer), gate_peer, row, peer)
+
+    def _judge(self, cell: Cell, gate: Any, *arguments: Any) -> None:
+        if cell.name in self.verdicts:
+            return
+        verdict = gate(self.plan, *arguments)
+        self.verdicts[cell.name] = verdict
+        print(f"gate  {cell.name}: {verdict.fault or f'within {verdict.distance:.1g} of the oracle'}", flush=True)
+
+    def measure(self, n: int, threads: int) -> None:
+        """Time every open cell at n in interleaved rounds, measure memory (with one thread), and add the lines."""
+        torch.set_num_threads(threads)
+        costs: dict[str, Cost] = {}
+        faults: dict[str, str] = {}
+
+        def look(name: str, result: object) -> None:
+            if isinstance(result, Attended):
+                costs[name] = result.cost
+                if (fault := at_length(result)) is not None:
+                    faults[name] = fault
+
+        cells = {cell.name: cell for cell in self._cells()}
+        run = [name for name, cell in cells.items() if self._runs(cell, n, threads)]
+        calls = {name: (lambda cell=cells[name]: prepared(self.plan, cell, n)) for name in run}
+        times = interleaved(
+            {**machine.calls(), **calls}, rounds=self.plan.rounds, over=lambda: self.over(0.7), look=look
+        )
+        self.rates[threads] = Machine.of({name: times[name].seconds for name in (machine.PRODUCT, machine.COPY)})
+        for name, time in times.items():
+            if time.reason is None:
+                self._known.setdefault((name, threads), {})[n] = time.seconds
+        for name, cell in cells.items():
+            if name not in times:
+                times[name] = self._guessed(cell, n, threads)
+        memory = self._memory(cells, run, n) if threads == 1 and n > BEFORE else {}
+        self.lines += self._lines(n, threads, times, memory, costs, faults)
+
+    def _cells(self) -> Iterator[Cell]:
+        for causal in sorted({row.causal for row in self.plan.rows}):
+            yield Cell(causal)
+        for row in self.plan.rows:
+            yield Cell(row.causal, row)
+            yield from (Cell(row.causal, row, peer) for peer in row.peers)
+
+    def _runs(self, cell: Cell, n: int, threads: int) -> bool:
+        if cell.row is not None and self.verdicts[cell.name].fault is not None:
+            return False
+        if cell.peer is not None and (cell.peer.longest or n) < n:
+            return False
+        return not too_long(self._known.get((cell.name, threads), {}), n, self.plan.seconds_a_call)
+
+    def _guessed(self, cell: Cell, n: int, threads: int) -> Time:
+        seconds = extrapolated(self._known.get((cell.name, threads), {}), n)
+        if seconds is None:
+            return Time(reason="takes too long")
+        return Time(seconds=seconds, extrapolated=True)
+
+    def _memory(self, cells: dict[str, Cell], run: list[str], n: int) -> dict[str, float | str]:
+        """Megabytes above inputs and output, of each cell that has run and belongs to a row."""
+        output = 4 * self.plan.heads * n * self.plan.width / 2**20
+        found: dict[str, float | str] = {}
+        for name in run:
+            cell = cells[name]
+            if cell.row is None:
+                continue
+            if self.over(0.95):
+                found[name] = "no time was left"
+                continue
+            if cell.peer is not None and cell.peer.compiled:
+                found[name] = "not told from the compiler's"
+                continue
+            held = peak_of_a_call(prepared, (self.plan, cell), n, 4 * self.plan.seconds_a_call)
+            found[name] = held if isinstance(held, str) else max(0.0, held - output)
+        return found
+
+    def _lines(
+        self,
+        n: int,
+        threads: int,
+        times: dict[str, Time],
+        memory: dict[str, float | str],
+        costs: dict[str, Cost],
+        faults: dict[str, str],
+    ) -> Iterator[Line]:
+        judged = n == REACHED_AT and threads == 1
+        rates = self.rates[threads]
+        for row in self.plan.rows:
+            mine = Cell(row.causal, row)
+            ours, cost = times[mine.name], costs.get(mine.name)
+            line = Line(
+                n=n, threads=threads, mechanism=row.name, ours=ours, exact=times[Cell(row.causal).name],
+                limit=None if cost is None else rates.seconds(cost) / ours.seconds,
+                multiply_rate=None if cost is None else cost.multiply_adds / rates.multiply_adds / ours.seconds,
+                megabytes=memory.get(mine.name), least=dict(row.least) if judged else {},
+                fault=self.verdicts[mine.name].fault or faults.get(mine.name),
+            )  # fmt: skip
+            if not row.peers:
+                yield line
+            for number, peer in enumerate(row.peers):
+                yield self._beside(line, row, peer, times, memory, judged=judged, first=number == 0)
+
+    def _beside(
+        self, line: Line, row: Row, peer: PeerSetting, times: dict[str, Time], memory: dict[str, float | str],
+        *, judged: bool, first: bool,
+    ) -> Line:  # fmt: skip
+        name = Cell(row.causal, row, peer).name
+        least = dict(line.least) if first else {}
+        if judged and peer.least is not None:
+            least["peer"] = peer.least
+            if not peer.compiled:
+                least["memory"] = THIRD
+        return replace(
+            line, peer=peer.name, peer_time=times[name], peer_megabytes=memory.get(name), least=least,
+            peer_fault=self.verdicts[name].fault,
+        )  # fmt: skip
+
+    def written(self) -> str:
+        """Write RESULTS.md and RESULTS.json beside this file (RESULTS-part, if not all was asked for), and give the Markdown."""
+        plan = self.plan
+        versions = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+        heading = (
+            f"# Benchmark\n\n{plan.heads} heads, d = {plan.width}, float32, unit Gaussian inputs, {platform.machine()}, "
+            f"{os.cpu_count()} cores. {versions}."
+        )
+        text = markdown(self.lines, heading, [*self._notes()])
+        facts = {
+            "machine": {"architecture": platform.machine(), "cores": os.cpu_count()},
+            "versions": {name: _version(name) for name in PACKAGES},
+            "heads": plan.heads, "width": plan.width, "rounds": plan.rounds,
+            "rates": {threads: vars(rates) for threads, rates in self.rates.items()},
+            "gates": {name: vars(verdict) for name, verdict in self.verdicts.items()},
+        }  # fmt: skip
+        (HERE / f"{self.name}.md").write_text(text, encoding="utf-8")
+        (HERE / f"{self.name}.json").write_text(as_json(self.lines, facts), encoding="utf-8")
+        return text
+
+    def _notes(self) -> Iterator[str]:
+        yield "~: extrapolated from the two longest lengths that were measured."
+        yield (
+            f"Times are medians of {self.plan.rounds} interleaved rounds after one that warms up; memory is the peak of a "
+            "process of its own above inputs and output, with one thread."
+        )
+        for threads, rates in self.rates.items():
+            if math.isnan(rates.multiply_adds + rates.bytes):
+                continue
+            yield (
+                f"{threads} thread(s): {rates.multiply_adds / 1e9:.1f} billion multiply-adds and {rates.bytes / 1e9:.1f} GB a "
+                "second. The share of the limit is the time that the counted multiply-adds or bytes would take at these "
+                "rates, the longer of the two, over the time that was measured."
+            )
+        bugs = {
+            peer.name: (oracle.bug, self.verdicts[Cell(row.causal, row, peer).name].bug_moves)
+            for row in self.plan.rows
+            for peer in row.peers
+            if (oracle := ORACLES[peer.name]).bug is not None
+        }
+        for name, (bug, moves) in bugs.items():
+            size = "" if moves is None else f" (moves an output by up to {moves:.2g})"
+            yield f"{name} is held against its definition with its own bug: {bug}{size}."
 
 
-def timed(n: int, chosen: Collection[Mechanism], rounds: int) -> dict[str, float]:
-    """Median seconds of torch's own attention ("sdpa") and of each setting, in interleaved rounds."""
-    sequence = heads(n)
-    spent: dict[str, list[float]] = {}
-    with torch.inference_mode():
-        for turn in range(rounds + 1):
-            for name, setting in (("sdpa", None), *((s.label, s) for s in chosen)):
-                begun = perf_counter()
-                if setting is None:
-                    scaled_dot_product_attention(sequence.q, sequence.k, sequence.v, is_causal=True)
-                else:
-                    setting.attend(sequence)
-                if turn:  # the first round warms up
-                    spent.setdefault(name, []).append(perf_counter() - begun)
-    return {name: median(times) for name, times in spent.items()}
-
-
-def peak_megabytes(setting: Mechanism, n: int) -> float:
-    """The most that a process of its own held above what it held before it attended."""
-    argument = json.dumps({"key": setting.key, "dials": setting.model_dump(mode="json"), "n": n})
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--peak", argument], check=True, capture_output=True, text=True
-    )
-    return float(done.stdout)
-
-
-def _peak(argument: str) -> None:
-    content = json.loads(argument)
-    setting, sequence = mechanism(content["key"], **content["dials"]), heads(content["n"])
-    before = held_megabytes()
-    with torch.inference_mode():
-        setting.attend(sequence)
-    print(held_megabytes() - before)
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def main() -> None:
-    """Print the table."""
+    """Run the gates, time, measure memory, write and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lengths", type=int, nargs="+", default=[512, 2048, 8192])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    parser.add_argument("--quick", action="store_true", help="one length and one thread, in three minutes")
+    parser.add_argument("--only", help="only the rows whose name holds this")
+    parser.add_argument("--lengths", type=int, nargs="+", help="instead of those of settings.toml")
+    parser.add_argument("--threads", type=int, nargs="+", help="instead of those of settings.toml")
+    parser.add_argument("--rounds", type=int, help="instead of those of settings.toml")
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    if given.peak:
-        _peak(given.peak)
-        return
-    print(
-        f"{HEADS} heads, d = {WIDTH}, float32, causal, {given.threads} thread(s), {platform.machine()}, "
-        f"torch {torch.__version__}\n"
+    chosen = plan(quick=given.quick, only=given.only)
+    chosen = replace(
+        chosen,
+        lengths=tuple(given.lengths or chosen.lengths),
+        threads=tuple(given.threads or chosen.threads),
+        rounds=given.rounds or chosen.rounds,
     )
-    print("| n | mechanism | ms | exact (torch) / this | peak MB above inputs |\n|---|---|---|---|---|")
-    for n in given.lengths:
-        budgeted = [setting.budgeted(min(64, n), n) for setting in settings()]
-        budgeted = [setting for setting in budgeted if n <= LONGEST_QUADRATIC or not setting.quadratic]
-        faults = {setting.label: fault for setting in budgeted if (fault := wrong(setting)) is not None}
-        sound = [s for s in budgeted if s.label not in faults and s.refuses(heads(n, count=1)) is None]
-        medians = timed(n, sound, given.rounds)
-        print(f"| {n:,} | exact (torch) | {medians['sdpa'] * 1e3:.1f} | 1.00 | |")
-        for setting in sound:
-            ratio = medians["sdpa"] / medians[setting.label]
-            spent, held = medians[setting.label] * 1e3, peak_megabytes(setting, n)
-            print(f"| {n:,} | {setting.label} | {spent:.1f} | {ratio:.2f} | {held:.0f} |")
-        for label, fault in faults.items():
-            print(f"| {n:,} | {label} | – | – | {fault} |")
+    run = Run(chosen, whole=chosen == plan(quick=False))
+    run.gate()
+    for threads in chosen.threads:
+        for n in sorted(chosen.lengths):
+            print(f"n = {n:,}, {threads} thread(s)", flush=True)
+            run.measure(n, threads)
+            text = run.written()
+    print(text)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,224 @@
+"""What each peer computes, from the plain definition in float64 plus exactly its own bug.
+
+A peer is gated against this before it is timed: so the table compares two programs that do what is said of them. `bug`
+switches the named bug off: then this is the definition without it, and the difference is what the bug moves. What a
+peer has drawn or fitted (`drawn`) is an input. All functions take and give [h n d] in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longattn_core import Sequence
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerOracle:
+    """`compute(sequence, drawn, arguments, bug)`; `bug` in words (None: it has none here); `dtype` it can be run in;
+    `tolerance` of the largest absolute difference.
+    """
+
+    compute: Callable[[Sequence, Mapping[str, Any], Mapping[str, Any], bool], Tensor]
+    bug: str | None
+    dtype: torch.dtype = torch.float64
+    tolerance: float = 1e-9
+
+
+def scores_of(q: Tensor, k: Tensor) -> Tensor:
+    """q kᵀ/√d."""
+    return q @ k.mT / math.sqrt(q.shape[-1])
+
+
+def places(n: int) -> tuple[Tensor, Tensor]:
+    """Queries down, keys across."""
+    return torch.arange(n)[:, None], torch.arange(n)[None, :]
+
+
+def softmax_of(sequence: Sequence, allowed: Tensor) -> Tensor:
+    """Softmax attention over the allowed pairs `[n n]`."""
+    return scores_of(sequence.q, sequence.k).masked_fill(~allowed, -math.inf).softmax(-1) @ sequence.v
+
+
+def performer(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, Any], bug: bool) -> Tensor:
+    """Positive features; its bug: 1e-4 on every feature, after a maximum that ignores |x|²/2 has been taken off."""
+    omega = drawn["projection"].double()
+    root = sequence.d**-0.25
+    features = []
+    for x, over in ((sequence.q, (-1,)), (sequence.k, (-1, -2))):
+        along = root * x @ omega.mT
+        exponent = along - (root * x).square().sum(-1, keepdim=True) / 2
+        top = (along if bug else exponent).amax(over, keepdim=True)
+        features.append(((exponent - top).exp() + (1e-4 if bug else 0.0)) / math.sqrt(len(omega)))
+    f, g = features
+    weights = f @ g.mT
+    weight_of_none = 0.0
+    if sequence.causal:
+        weights = weights.tril()
+        weight_of_none = 1e-6 * f.sum(-1, keepdim=True) if bug else 0.0
+    return weights @ sequence.v / (weights.sum(-1, keepdim=True) + weight_of_none)
+
+
+def _hashed(x: Tensor, rotations: Tensor, bucket: int) -> Tensor:
+    """Tokens `[chunks bucket]` of one head in the order of (bucket, position), round after round."""
+    orders = []
+    for number in range(rotations.shape[1]):
+        along = x @ rotations[:, number]
+        buckets = torch.cat([along, -along], dim=-1).argmax(-1)
+        orders.append((buckets * len(x) + torch.arange(len(x))).argsort())
+    return torch.cat(orders).view(-1, bucket)
+
+
+def _in_chunks(
+    sequence: Sequence, keys: Tensor, rotations: Tensor, bucket: int, scale: float, itself: float, wraps: bool
+) -> Tensor:
+    """Own chunk and the one before, rounds joined by their sums of exponentials; `wraps` lets the first chunk of a round
+    look back into the round before it.
+    """
+    h, n, _ = sequence.q.shape
+    output = torch.empty_like(sequence.v)
+    for head in range(h):
+        chunks = _hashed(sequence.q[head], rotations[head], bucket)
+        a_round = n // bucket
+        found = torch.empty(len(chunks) // a_round, n, sequence.e, dtype=torch.float64)
+        sums = torch.empty(len(chunks) // a_round, n, dtype=torch.float64)
+        for number, tokens in enumerate(chunks):
+            before = number - 1 if wraps or number % a_round else number + a_round - 1
+            near = torch.cat([tokens, chunks[before]])
+            scores = sequence.q[head, tokens] @ keys[head, near].mT * scale
+            if sequence.causal:
+                scores = scores.masked_fill(tokens[:, None] < near, torch.finfo(torch.float64).min)
+            scores = scores.masked_fill(tokens[:, None] == near, itself)
+            found[number // a_round, tokens] = scores.softmax(-1) @ sequence.v[head, near]
+            sums[number // a_round, tokens] = scores.logsumexp(-1)
+        output[head] = (sums.softmax(0)[..., None] * found).sum(0)
+    return output
+
+
+def reformer(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, Any], bug: bool) -> Tensor:
+    """Shared queries and keys of length 1; its bug: a look-back that wraps across rounds."""
+    keys = sequence.q / sequence.q.norm(dim=-1, keepdim=True)
+    scale = 1 / math.sqrt(sequence.d)
+    return _in_chunks(sequence, keys, drawn["rotations"].double(), arguments["bucket"], scale, -5e4, bug)
+
+
+def hf_reformer(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, Any], bug: bool) -> Tensor:
+    """As above; its bugs: scores without the factor 1/√d, and the look-back that wraps across rounds."""
+    keys = sequence.q / (sequence.q.square().mean(-1, keepdim=True) + 1e-6).sqrt() / math.sqrt(sequence.d)
+    scale = 1.0 if bug else 1 / math.sqrt(sequence.d)
+    return _in_chunks(sequence, keys, drawn["rotations"].double(), arguments["bucket"], scale, -1e5, bug)
+
+
+def linformer(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, Any], bug: bool) -> Tensor:
+    """Keys and values mixed by E and F; how they are drawn (norms shrink to a third) is an input."""
+    e, f = drawn["e"].double(), drawn["f"].double()
+    return scores_of(sequence.q, e.mT @ sequence.k).softmax(-1) @ (f.mT @ sequence.v)
+
+
+def _nystrom(sequence: Sequence, landmarks: int, start: Callable[[Tensor], Tensor], bug: bool) -> Tensor:
+    q, k = (x.unflatten(1, (landmarks, -1)).mean(2) for x in (sequence.q, sequence.k))
+    between = scores_of(q, k).softmax(-1)
+    if not bug:
+        inverse = torch.linalg.pinv(between)
+    else:
+        inverse, one = start(between), torch.eye(landmarks, dtype=torch.float64)
+        for _ in range(6):
+            near = between @ inverse
+            inverse = inverse @ (13 * one - near @ (15 * one - near @ (7 * one - near))) / 4
+    return scores_of(sequence.q, k).softmax(-1) @ inverse @ (scores_of(q, sequence.k).softmax(-1) @ sequence.v)
+
+
+def nystrom(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, Any], bug: bool) -> Tensor:
+    """Means as landmarks; its bug: six steps towards the pseudo-inverse, begun at the largest sums of the whole batch."""
+    return _nystrom(sequence, arguments["landmarks"], lambda a: a.mT / (a.sum(-1).max() * a.sum(-2).max()), bug)
+
+
+def hf_nystrom(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, Any], bug: bool) -> Tensor:
+    """The same six steps, begun at the largest column sum of the whole batch."""
+    return _nystrom(sequence, arguments["landmarks"], lambda a: a.mT / a.sum(-2).max(), bug)
+
+
+def local(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, Any], bug: bool) -> Tensor:
+    """`window` tokens to each side (back only, when causal) beside the query's own."""
+    query, key = places(sequence.n)
+    lag = query - key
+    return softmax_of(
+        sequence, (lag <= arguments["window"]) & (lag >= (0 if sequence.causal else -arguments["window"]))
+    )
+
+
+def flex(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, Any], bug: bool) -> Tensor:
+    """The query's own token and the `window` − 1 before it."""
+    query, key = places(sequence.n)
+    return softmax_of(sequence, (query >= key) & (query - key < arguments["window"]))
+
+
+def routing(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, Any], bug: bool) -> Tensor:
+    """Attention inside clusters; its bug: a cluster takes the `window` tokens nearest to it, so that a token may be in none.
+
+    A token in several gets their mean, over their count + 1e-5; a causal cluster also holds a key of its own.
+    """
+    h, n, _ = sequence.q.shape
+    means, size = drawn["means"].double(), min(arguments["window"], n)
+    output = torch.zeros_like(sequence.v)
+    for head in range(h):
+        near = [torch.nn.functional.normalize(x[head], dim=-1) @ means[head].mT for x in (sequence.q, sequence.k)]
+        count = torch.full((n, 1), 1e-5 if bug else 0.0, dtype=torch.float64)
+        for cluster in range(len(means[head])):
+            if bug:
+                queries, keys = (x[:, cluster].topk(size).indices for x in near)
+            else:
+                queries, keys = ((x.argmax(-1) == cluster).nonzero()[:, 0] for x in near)
+            scores, values = scores_of(sequence.q[head, queries], sequence.k[head, keys]), sequence.v[head, keys]
+            if sequence.causal:
+                scores = scores.masked_fill(queries[:, None] < keys, -math.inf)
+                own = scores_of(sequence.q[head, queries], drawn["memory_keys"][head, cluster].double())
+                scores = torch.cat([own, scores], dim=-1)
+                values = torch.cat([drawn["memory_values"][head, cluster].double(), values])
+            output[head].index_add_(0, queries, scores.softmax(-1) @ values)
+            count[queries] += 1
+        output[head] /= count
+    return output
+
+
+def longformer(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, Any], bug: bool) -> Tensor:
+    """A window half on each side, and the first tokens, which see and are seen by all."""
+    query, key = places(sequence.n)
+    first = arguments["global_tokens"]
+    return softmax_of(sequence, ((query - key).abs() <= arguments["window"] // 2) | (query < first) | (key < first))
+
+
+def bigbird(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, Any], bug: bool) -> Tensor:
+    """Three blocks, the first and the last; its bug: outside of training every random block is the first one, once more."""
+    query, key = (x // arguments["block"] for x in places(sequence.n))
+    last = sequence.n // arguments["block"] - 1
+    edge = (query == 0) | (query == last)
+    near = edge | ((query - key).abs() <= 1) | (key == 0) | (key == last)
+    times = torch.where((key == 0) & ~edge & bug, 1 + arguments["random_blocks"], 1).double()
+    scores = scores_of(sequence.q, sequence.k) + times.log()
+    return scores.masked_fill(~near, -math.inf).softmax(-1) @ sequence.v
+
+
+STEPS = "six steps towards the pseudo-inverse do not reach it"
+ORACLES: Mapping[str, PeerOracle] = {
+    "performer_pytorch": PeerOracle(
+        compute=performer, bug="ε = 1e-4 on every feature, after a maximum that ignores |x|²/2"
+    ),
+    "reformer_pytorch": PeerOracle(compute=reformer, bug="the look-back wraps across rounds"),
+    "linformer": PeerOracle(compute=linformer, bug=None),
+    "nystrom_attention": PeerOracle(compute=nystrom, bug=STEPS),
+    "local_attention": PeerOracle(compute=local, bug=None),
+    # Compiled for the CPU it takes no float64.
+    "flex_attention": PeerOracle(compute=flex, bug=None, dtype=torch.float32, tolerance=1e-5),
+    "routing_transformer": PeerOracle(compute=routing, bug="clusters of one size leave tokens in none"),
+    "hf_reformer": PeerOracle(compute=hf_reformer, bug="no factor 1/√d; the look-back wraps across rounds"),
+    "hf_nystromformer": PeerOracle(compute=hf_nystrom, bug=STEPS),
+    # Its softmax is in float32 whatever the input.
+    "hf_longformer": PeerOracle(compute=longformer, bug=None, tolerance=1e-5),
+    "hf_bigbird": PeerOracle(compute=bigbird, bug="outside of training every random block is the first one"),
+}

@@ -1,0 +1,291 @@
+"""The benchmark's own rules: what is extrapolated, what prints no speed, and what stands in its settings. No peer is needed."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from benchmarks import gates
+from benchmarks.cells import Cell, prepared
+from benchmarks.gates import Verdict, at_length, gate_ours, gate_peer
+from benchmarks.machine import Machine
+from benchmarks.memory import peak_of_a_call
+from benchmarks.peer_oracles import ORACLES
+from benchmarks.peers import PEERS, Peer
+from benchmarks.settings import PeerSetting, Row, filled, plan
+from benchmarks.table import COLUMNS, Line, as_json, markdown
+from benchmarks.timing import Time, extrapolated, interleaved, too_long
+from longattn_core import MECHANISMS
+from longattn_core.contracts import Cost
+from longattn_core.mechanisms.window import Window
+
+FULL = plan(quick=False)
+ROW = Row(name="a window", mechanism="window", dials={"width": 8}, causal=True, least={})
+
+
+# --------------------------------------------------------------------------------------------------------- settings
+
+
+def test_every_mechanism_has_a_row_that_can_be_built_at_every_length():
+    assert {row.mechanism for row in FULL.rows} == set(MECHANISMS)
+    for row in FULL.rows:
+        for n in FULL.lengths:
+            setting = row.ours(n)
+            assert setting.key == row.mechanism
+            assert setting.refuses(FULL.sequence(16, causal=row.causal, heads=1)) is None, row.name
+
+
+def test_every_peer_is_named_and_has_an_oracle():
+    named = {peer.name for row in FULL.rows for peer in row.peers}
+    assert named == set(PEERS) == set(ORACLES)
+    assert len({row.name for row in FULL.rows}) == len(FULL.rows)
+
+
+def test_the_lengths_and_threads_that_are_promised():
+    assert FULL.lengths[0] == 512 and FULL.lengths[-1] == 65536 and 16384 in FULL.lengths
+    assert FULL.threads == (1, 2) and (FULL.heads, FULL.width) == (8, 64)
+    quick = plan(quick=True)
+    assert quick.minutes is not None and quick.minutes < 3 and len(quick.lengths) == len(quick.threads) == 1
+    assert FULL.minutes is None and quick.rows == FULL.rows
+
+
+def test_a_share_of_the_length_is_worked_out():
+    assert filled({"a": "n/64", "b": 3, "c": "mean"}, 512) == {"a": 8, "b": 3, "c": "mean"}
+    assert filled({"a": "n/64"}, 5) == {"a": 1}
+
+
+def test_a_name_that_no_row_holds_is_said():
+    assert [row.name for row in plan(quick=False, only="nyström").rows] == ["Nyström"]
+    with pytest.raises(ValueError, match=r"No row's name holds 'zzz'"):
+        plan(quick=False, only="zzz")
+
+
+def test_all_cells_of_one_length_read_the_same_heads():
+    one, other = FULL.sequence(64, causal=True), FULL.sequence(64, causal=False)
+    assert torch.equal(one.k, other.k) and one.q.dtype == torch.float32 and one.q.shape == (8, 64, 64)
+    assert not torch.equal(one.q, one.k)
+
+
+# ------------------------------------------------------------------------------------------------------------ times
+
+
+def test_exact_attention_is_extrapolated_by_the_power_of_its_last_two_lengths():
+    assert extrapolated({1024: 0.9, 4096: 2.0, 16384: 32.0}, 65536) == pytest.approx(512.0)
+    assert extrapolated({4096: 2.0, 1024: 1.0}, 16384) == pytest.approx(4.0)
+    assert extrapolated({1024: 1.0}, 4096) is None
+
+
+def test_what_is_expected_to_take_too_long_is_not_run():
+    assert not too_long({}, 65536, 1.0)
+    assert too_long({4096: 1.0, 16384: 16.0}, 65536, 100.0) and not too_long({4096: 1.0, 16384: 16.0}, 65536, 300.0)
+    assert too_long({16384: 3.0}, 65536, 10.0) and not too_long({16384: 2.0}, 65536, 10.0)
+
+
+def test_every_round_runs_every_cell_once_and_the_warm_up_is_looked_at():
+    order, looked = [], []
+
+    def cell(name):
+        return lambda: lambda: order.append(name)
+
+    times = interleaved(
+        {"a": cell("a"), "b": cell("b")}, rounds=2, over=lambda: False, look=lambda name, result: looked.append(name)
+    )
+    assert order == ["a", "b"] * 3 and looked == ["a", "b"]
+    assert all(time.reason is None and time.seconds >= 0 for time in times.values())
+
+
+def test_a_cell_that_fails_says_so_and_the_others_are_timed():
+    def broken():
+        raise TypeError("no such kernel")
+
+    times = interleaved({"broken": lambda: broken, "sound": lambda: lambda: None}, rounds=1, over=lambda: False)
+    assert times["broken"].reason == "does not run: TypeError: no such kernel" and math.isnan(times["broken"].seconds)
+    assert times["sound"].reason is None
+
+
+def test_when_the_time_is_over_nothing_is_begun():
+    begun = []
+    times = interleaved({"a": lambda: lambda: begun.append(1)}, rounds=3, over=lambda: True)
+    assert begun == [] and times["a"].reason == "no time was left" and math.isnan(times["a"].seconds)
+
+
+def test_the_limit_is_the_slower_of_multiplying_and_moving():
+    rates = Machine(multiply_adds=100.0, bytes=10.0)
+    assert rates.seconds(Cost(multiply_adds=200, bytes_moved=10, bytes_peak=1)) == pytest.approx(2.0)
+    assert rates.seconds(Cost(multiply_adds=200, bytes_moved=50, bytes_peak=1)) == pytest.approx(5.0)
+
+
+def _holding(megabytes, n):
+    return lambda: torch.ones(megabytes << 18)
+
+
+def test_memory_is_that_of_the_call_alone():
+    held = [peak_of_a_call(_holding, (megabytes,), 1024, 120.0) for megabytes in (16, 200)]
+    assert all(isinstance(found, float) for found in held), held
+    # The first call holds as much, so that what it leaves behind may be used again.
+    assert held[0] < 40 and held[1] < 240
+
+
+# ------------------------------------------------------------------------------------------------------------ gates
+
+
+def test_our_gate_opens_for_a_right_output_and_not_for_a_wrong_one(monkeypatch):
+    quick = plan(quick=True)
+    with torch.inference_mode():
+        assert gate_ours(quick, ROW).fault is None
+        right = Window._attend
+
+        def wrong(self, sequence):
+            attended = right(self, sequence)
+            attended.output[0, 3, 0] += 1e-6
+            return attended
+
+        monkeypatch.setattr(Window, "_attend", wrong)
+        verdict = gate_ours(quick, ROW)
+    assert verdict.fault is not None and verdict.fault.startswith("red: differs from the oracle by 1e-06")
+
+
+def test_our_gate_reads_the_precision_that_is_timed(monkeypatch):
+    right = Window._attend
+
+    def wrong(self, sequence):
+        attended = right(self, sequence)
+        if sequence.q.dtype == torch.float32:
+            attended.output.mul_(1.01)
+        return attended
+
+    monkeypatch.setattr(Window, "_attend", wrong)
+    with torch.inference_mode():
+        verdict = gate_ours(plan(quick=True), ROW)
+    assert verdict.fault is not None and "in float32" in verdict.fault
+
+
+def test_at_the_length_that_is_timed_rows_times_values_are_asked_for():
+    with torch.inference_mode():
+        attended = ROW.ours(600).attend(FULL.sequence(600, causal=True))
+        assert at_length(attended) is None
+        attended.output[0, 599] += 0.1
+        fault = at_length(attended)
+    assert fault is not None and "n = 600" in fault
+
+
+def test_a_peers_gate_compares_with_its_definition(monkeypatch):
+    """A stand-in for a peer: right, wrong, not installed, broken."""
+    sliding = PeerSetting(name="local_attention", arguments={"window": 16})
+
+    def given(change):
+        def build(sequence, *, window):
+            fine = sequence.to(dtype=torch.float64)
+            right = ORACLES["local_attention"].compute(fine, {}, {"window": window}, True)
+            return Peer(attend=lambda: change(right), output=lambda x: x)
+
+        return {"local_attention": build}
+
+    def missing(right):
+        raise ModuleNotFoundError("No module named 'local_attention'")
+
+    def broken(right):
+        raise RuntimeError("shapes\nand more")
+
+    faults = []
+    for change in (lambda x: x, lambda x: x + 1e-6, lambda x: x * math.nan, missing, broken):
+        monkeypatch.setattr(gates, "PEERS", given(change))
+        faults.append(gate_peer(FULL, ROW, sliding).fault)
+    assert faults == [
+        None, "red: differs from the oracle by 1e-06", "red: differs from the oracle by nan",
+        "not installed: No module named 'local_attention'", "does not run: RuntimeError: shapes",
+    ]  # fmt: skip
+
+
+def test_a_peers_oracle_differs_by_its_bug():
+    """Where a bug is named the definition with it is another one than that without it."""
+    sequence = FULL.sequence(64, causal=False, heads=2, dtype=torch.float64)
+    source = torch.Generator().manual_seed(0)
+
+    def drawn(*shape):
+        return torch.randn(shape, generator=source, dtype=torch.float64)
+
+    given = {
+        "performer_pytorch": ({"projection": drawn(32, 64)}, {"features": 32}),
+        "reformer_pytorch": ({"rotations": drawn(2, 64, 2, 2)}, {"bucket": 16, "rounds": 2}),
+        "hf_reformer": ({"rotations": drawn(2, 64, 2, 2)}, {"bucket": 16, "rounds": 2}),
+        "nystrom_attention": ({}, {"landmarks": 16}),
+        "hf_nystromformer": ({}, {"landmarks": 16}),
+        "routing_transformer": ({"means": drawn(2, 4, 64)}, {"clusters": 4, "window": 16}),
+        "hf_bigbird": ({}, {"block": 8, "random_blocks": 3}),
+    }
+    assert set(given) == {name for name, oracle in ORACLES.items() if oracle.bug is not None}
+    for name, (draw, arguments) in given.items():
+        with_it, without = (ORACLES[name].compute(sequence, draw, arguments, bug) for bug in (True, False))
+        assert with_it.shape == sequence.v.shape and bool(torch.isfinite(with_it).all())
+        assert float((with_it - without).abs().max()) > 1e-3, name
+
+
+# ------------------------------------------------------------------------------------------------------------ table
+
+
+def line(**changes):
+    given = {
+        "n": 16384, "threads": 1, "mechanism": "FAVOR+", "ours": Time(seconds=0.5), "exact": Time(seconds=10.0), "limit": 0.4,
+        "multiply_rate": 0.4, "megabytes": 12.0, "peer": "performer_pytorch", "peer_time": Time(seconds=2.0),
+        "peer_megabytes": 120.0, "least": {"exact": 20, "peer": 5, "memory": 1 / 3},
+    }  # fmt: skip
+    return Line(**{**given, **changes})
+
+
+def cells_of(*lines):
+    text = markdown(lines, "# Benchmark", ["a note"])
+    rows = [row for row in text.splitlines() if row.startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_the_table_has_its_columns_and_ratios():
+    head, rule, row = cells_of(line())
+    assert tuple(head) == COLUMNS and len(rule) == len(row) == len(COLUMNS)
+    assert row == [
+        "16,384", "1", "FAVOR+", "500.0", "20.00", "40%", "12", "performer_pytorch", "2,000.0", "4.00", "120",
+        "exact/ours ≥ 20 ✓; **peer/ours ≥ 5: 4**; MB/peer's ≤ 0.33 ✓",
+    ]  # fmt: skip
+
+
+def test_a_red_cell_prints_no_speed():
+    verdict = Verdict(fault="red: differs from the oracle by 0.1")
+    *_, row = cells_of(line(fault=verdict.fault))
+    assert row[COLUMNS.index("ms")] == verdict.fault
+    for column in ("exact / ours", "share of the limit", "MB", "peer / ours"):
+        assert row[COLUMNS.index(column)] == "–", column
+    assert "500" not in " ".join(row)
+    *_, row = cells_of(line(peer_fault=verdict.fault))
+    assert row[COLUMNS.index("peer ms")] == verdict.fault and row[COLUMNS.index("ms")] == "500.0"
+    assert row[COLUMNS.index("peer / ours")] == row[COLUMNS.index("peer MB")] == "–"
+
+
+def test_what_was_extrapolated_is_marked():
+    *_, row = cells_of(line(exact=Time(seconds=10.0, extrapolated=True)))
+    assert row[COLUMNS.index("exact / ours")] == "~20.00" and row[COLUMNS.index("peer / ours")] == "4.00"
+
+
+def test_a_line_without_a_peer_has_no_peers_numbers():
+    *_, row = cells_of(line(peer=None, peer_time=None, peer_megabytes=None, least={}))
+    assert row[-5:] == ["–", "–", "–", "–", "–"]
+
+
+def test_the_json_holds_the_same_lines_without_numbers_that_are_none():
+    content = json.loads(as_json([line(), line(fault="red")], {"heads": 8}))
+    good, red = content["lines"]
+    assert content["heads"] == 8 and good["exact_over_ours"] == 20.0 and good["peer_over_ours"] == 4.0
+    assert good["memory_over_peer"] == pytest.approx(0.1)
+    assert (
+        good["reached"]["peer"] == {"found": 4.0, "asked": 5, "reached": False} and good["reached"]["exact"]["reached"]
+    )
+    assert red["ours"]["seconds"] is None and red["exact_over_ours"] is None and red["fault"] == "red"
+
+
+def test_a_cell_is_prepared_with_its_own_inputs():
+    exact, ours = Cell(True), Cell(True, ROW)
+    quick = plan(quick=True)
+    with torch.inference_mode():
+        assert prepared(quick, exact, 32)().shape == (1, 8, 32, 64)
+        assert prepared(quick, ours, 32)().output.shape == (8, 32, 64)
+    assert exact.name != Cell(False).name and ours.name == "a window"
