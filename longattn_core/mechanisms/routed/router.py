@@ -142,7 +142,7 @@ def attend_router(
 ) -> Attended:
     """Every path over the whole sequence, then their mixture. Cost: the paths', the fit's (linear in n), and n·p·(d + e)."""
     attended = tuple(path.attend(sequence) for path in paths.values())
-    h, n, d, e, p = sequence.h, sequence.n, sequence.d, sequence.e, len(paths)
+    h, d, p = sequence.h, sequence.d, len(paths)
     sample = errors = None
     cost = Cost(multiply_adds=0, bytes_moved=0, bytes_peak=0)
     if fitted:
