@@ -144,14 +144,14 @@ def draw_times(here: Page, known: Result, n: int, name: str) -> None:
     if "times" not in known.tables:
         return
     times = known.tables["times"]
-    table = times.assign(milliseconds=1000 * times["estimate"])
+    table = going_on(times).assign(milliseconds=lambda t: 1000 * t["estimate"])
     table.attrs["units"] = {**times.attrs["units"], "milliseconds": "ms"}
     measured = times.loc[~times["dashed"], "n"]
     figure(
         here, name, known,
         cost_chart(
             table, known.tables["crossings"], here.theme, what="milliseconds", n=n, ticks=TICKS, y_title=AXES["milliseconds"],
-            y_format="~g",
+            y_format=",~r",
         ),
         table=table, caption=_("Milliseconds against n, one head of width 64, {threads} thread(s); dashed: by formula.").format(
             threads=known.provenance.threads
@@ -161,6 +161,14 @@ def draw_times(here: Page, known: Result, n: int, name: str) -> None:
         ),
     )  # fmt: skip
     names_on_a_phone(here, times, "estimate", name)
+
+
+def going_on(times: pd.DataFrame) -> pd.DataFrame:
+    """The last measured point of each curve a second time, as the first of its dashed part: a line without a gap."""
+    unmeasured = set(times.loc[times["dashed"] & times["estimate"].notna(), "label"])
+    measured = times[~times["dashed"] & times["label"].isin(unmeasured)].sort_values("n")
+    last = measured.groupby("label", sort=False).tail(1).assign(dashed=True)
+    return pd.concat([times, last], ignore_index=True)
 
 
 def names_on_a_phone(here: Page, table: pd.DataFrame, what: str, name: str) -> None:

@@ -92,17 +92,19 @@ def _clock(here: Page, costs: Costs, known: Result) -> None:
     said = timed(known, costs.n)
     apart = clock_against_count(table["by count"], table["by clock"])
     st.markdown(prose("cost", f"differ_{apart}", n=costs.n, count=len(said.cheaper), readable=said.readable))
+    shown = table.assign(**{"by clock": [np.nan if np.isnan(n) else float(f"{n:.2g}") for n in table["by clock"]]})
     st.dataframe(
-        table, hide_index=True, width="stretch", key="cost times",
+        shown, hide_index=True, width="stretch", height=38 + 35 * len(shown), key="cost times", placeholder="–",
         column_config={
-            "mechanism": _("mechanism"),
-            "by count": st.column_config.NumberColumn(_("pays from, multiply-adds (tokens)"), format="localized"),
-            "by bytes": st.column_config.NumberColumn(_("pays from, bytes moved (tokens)"), format="localized"),
-            "by clock": st.column_config.NumberColumn(_("pays from, by the clock (tokens)"), format="%.0f"),
-            "share": st.column_config.NumberColumn(_("share of this machine's limit"), format="percent"),
-            "longest": st.column_config.NumberColumn(_("at n (tokens)"), format="localized"),
-            "milliseconds": st.column_config.NumberColumn(_("milliseconds there"), format="%.1f"),
+            "mechanism": _("pays from so many tokens on:"),
+            "by count": st.column_config.NumberColumn(_("by multiply-adds"), format="localized", width=120),
+            "by bytes": st.column_config.NumberColumn(_("by bytes moved"), format="localized", width=120),
+            "by clock": st.column_config.NumberColumn(_("by the clock"), format="localized", width=110),
+            "milliseconds": st.column_config.NumberColumn(_("milliseconds"), format="%.1f", width=110),
+            "longest": st.column_config.NumberColumn(_("at n (tokens)"), format="localized", width=110),
+            "share": st.column_config.NumberColumn(_("share of the limit"), format="percent", width=130),
         },
+        column_order=("mechanism", "by count", "by bytes", "by clock", "longest", "milliseconds", "share"),
     )  # fmt: skip
 
 
@@ -144,7 +146,7 @@ def _table(here: Page, costs: Costs) -> None:
     })  # fmt: skip
     mask = _("under the causal mask") if here.causal else _("without a mask")
     st.dataframe(
-        shown, hide_index=True, width="stretch", height=38 + 35 * len(shown), key="cost table",
+        shown, hide_index=True, width="stretch", height=38 + 35 * len(shown), key="cost table", placeholder="–",
         column_config={
             "mechanism": _("mechanism"), "time": st.column_config.TextColumn(_("operations, textbook"), width=170),
             "exponent": st.column_config.NumberColumn(_("fitted: n to the"), format="%.2f", width=100),

@@ -27,9 +27,11 @@ from longattn_core.studies.sweep import Point, Row, Sweep, known_row
 
 WIDTH = 64
 """Channels of the one head that is measured, as in the language model."""
-RUNS = 3
-"""Runs whose median is kept: the first, which warms up, is rarely that."""
-LONGEST_RUN = 0.4
+RUNS, MOST_RUNS = 3, 9
+"""Runs whose median is kept: at least three, so that the first, which warms up, is rarely that; more while they are short."""
+SHORT = 0.05
+"""Seconds up to which runs are added."""
+LONGEST_RUN = 0.5
 """Seconds that one run may be expected to take; longer ones are not measured."""
 ALL_RUNS = 40.0
 """Seconds for all runs of one sweep together; what is left then is not measured."""
@@ -90,12 +92,14 @@ class CostTimes(Sweep):
         cost = self._cost(point)
         if cost is None:
             return row
-        expected = self._expected(point, cost)
-        if expected is not None and (expected > LONGEST_RUN or self._spent() > ALL_RUNS):
-            return row | {"estimate": expected}
+        before = self._before(point, cost)
+        # What was slow once for another's sake shall not end the curve: the best rate so far decides.
+        if before and (min(before) > LONGEST_RUN or self._spent() > ALL_RUNS):
+            return row | {"estimate": before[-1]}
         mechanism, sequence = shown.budgeted(min(point.keys, point.n), point.n), _heads(point.n, point.causal)
-        begun, times = perf_counter(), []
-        for _turn in range(RUNS):
+        begun = perf_counter()
+        times: list[float] = []
+        while len(times) < RUNS or (len(times) < MOST_RUNS and perf_counter() - begun < SHORT):
             start = perf_counter()
             mechanism.attend(sequence)
             times.append(perf_counter() - start)
@@ -124,14 +128,15 @@ class CostTimes(Sweep):
         found = counted(showcased()[point.label], point.keys, point.n, shape).cost
         return found if isinstance(found, Cost) else None
 
-    def _expected(self, point: TimePoint, cost: Cost) -> float | None:
-        """Seconds by the rate of half the length; None at the shortest, which is always measured."""
-        half = point.model_copy(update={"n": point.n // 2})
-        before = known_row(self, half)
-        if before is None or not np.isfinite(before["estimate"]):
-            return None
-        its = self._cost(half)
-        return None if its is None else float(before["estimate"]) * cost.multiply_adds / its.multiply_adds
+    def _before(self, point: TimePoint, cost: Cost) -> list[float]:
+        """Seconds to expect from the rate of each shorter length that was measured, by the formula; the longest is the last."""
+        found = []
+        for n in (n for n in LENGTHS if n < point.n):
+            shorter = point.model_copy(update={"n": n})
+            row, its = known_row(self, shorter), self._cost(shorter)
+            if row is not None and its is not None and np.isfinite(row["seconds"]):
+                found.append(float(row["seconds"]) * cost.multiply_adds / its.multiply_adds)
+        return found
 
     def _spent(self) -> float:
         return float(sum(row.get("spent", 0.0) for p in self.points() if (row := known_row(self, p)) is not None))
