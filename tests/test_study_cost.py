@@ -21,6 +21,8 @@ from longattn_core.studies.cost import CostCurves, CostTimes, SparseLimits, curv
 from longattn_core.studies.cost.curves import LENGTHS, MEMORY, QUANTITIES, Shape, crossing, showcased, whole_map_ends
 from longattn_core.studies.cost.paying import clock_against_count, crossing_between, value_at
 from longattn_core.studies.once import Once
+from pages.kit.cost_hero import going_on
+from pages.kit.cost_views import large
 
 SHOWN = showcased()
 BY_CONTENT = ("lsh", "routed", "probsparse")
@@ -320,7 +322,8 @@ class Clock:
 
     def __init__(self, monkeypatch, seconds):
         self.now, self.runs = 0.0, []
-        monkeypatch.setattr(timing, "perf_counter", lambda: self.now)
+        for name in ("perf_counter", "thread_time"):
+            monkeypatch.setattr(timing, name, lambda: self.now)
         monkeypatch.setattr(timing, "_machine", lambda: {"label": "", "products": 1e9, "bandwidth": 1e9, "spent": 0.0})
         monkeypatch.setattr(timing, "_heads", lambda n, causal: unit(2).prefix(1) if n else None)
         clock = self
@@ -479,3 +482,18 @@ def test_multiples_are_sorted_and_kept_on_the_axis():
 
 def test_lengths_double():
     assert doublings(65536) == LENGTHS
+
+
+def test_a_line_goes_on_without_a_gap():
+    times = pd.DataFrame({
+        "label": ["a", "a", "a", "b"], "n": [64, 128, 256, 64], "estimate": [1.0, 2.0, 4.0, 1.0], "dashed": [False, False, True, False],
+    })  # fmt: skip
+    added = going_on(times).iloc[len(times) :]
+    assert added[["label", "n", "dashed"]].to_numpy().tolist() == [["a", 128, True]]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(999, "999"), (16_800_000, "16.8 million"), (2.75e11, "275 billion"), (3e12, "3 trillion")]
+)
+def test_large_counts_are_said_in_words(value, said):
+    assert large(value) == said

@@ -71,7 +71,7 @@ def _recall(here: Page, costs: Costs, limits: Result) -> None:
     chart = curves_chart(
         shown, here.theme, x="keys", y="share", series="series", x_title=_("keys a query may look at, k (logarithmic)"),
         y_title=_("share of the weight that they hold"), log_x=True, y_domain=(0.0, 1.0), y_format=".0%", dashed="dashed",
-        marked=[(float(k), f"k = {k:,}")],
+        marked=[(float(k), f"k = {k:,}")] if k < costs.n else [],
     )  # fmt: skip
     figure(
         here, "limits", limits, chart, table=table,

@@ -142,30 +142,34 @@ def _table(here: Page, costs: Costs) -> None:
         "multiply_adds": complexity["multiply_adds"], "bytes_moved": complexity["bytes_moved"],
         "bytes_held": complexity["bytes_held"], "ends": complexity["memory ends"],
         "causal": [_reads(refusal, leaks) for refusal, leaks in complexity[["refusal", "leaks"]].itertuples(index=False)],
-        "idea": complexity["idea"],
+        "family": complexity["family"], "idea": complexity["idea"],
     })  # fmt: skip
-    mask = _("under the causal mask") if here.causal else _("without a mask")
     st.dataframe(
         shown, hide_index=True, width="stretch", height=38 + 35 * len(shown), key="cost table", placeholder="–",
         column_config={
-            "mechanism": _("mechanism"), "time": st.column_config.TextColumn(_("operations, textbook"), width=170),
+            "mechanism": _("mechanism"), "family": st.column_config.TextColumn(_("how it chooses"), width=120),
+            "causal": st.column_config.TextColumn(_("causal?") if here.causal else _("unmasked?"), width=90),
+            "time": st.column_config.TextColumn(_("operations, textbook"), width=190),
             "exponent": st.column_config.NumberColumn(_("fitted: n to the"), format="%.2f", width=100),
             "memory": st.column_config.NumberColumn(_("memory: n to the"), format="%.2f", width=110),
             "pays": st.column_config.NumberColumn(_("pays from (tokens)"), format="localized", width=120),
-            "multiply_adds": st.column_config.NumberColumn(_("multiply-adds now"), format="compact", width=120),
-            "bytes_moved": st.column_config.NumberColumn(_("bytes moved"), format="compact", width=100),
-            "bytes_held": st.column_config.NumberColumn(_("bytes held"), format="compact", width=100),
             "ends": st.column_config.NumberColumn(_("16 GB end at (tokens)"), format="compact", width=130),
-            "causal": st.column_config.TextColumn(_("can be read {mask}").format(mask=mask), width=220),
-            "idea": st.column_config.TextColumn(_("what it looks at"), width=420),
+            "multiply_adds": st.column_config.NumberColumn(_("multiply-adds now"), format="compact", width=120),
+            "bytes_moved": st.column_config.NumberColumn(_("bytes moved now"), format="compact", width=120),
+            "bytes_held": st.column_config.NumberColumn(_("bytes held now"), format="compact", width=110),
+            "idea": st.column_config.TextColumn(_("what it does"), width=420),
         },
+        column_order=(
+            "mechanism", "family", "causal", "time", "exponent", "memory", "pays", "ends", "multiply_adds", "bytes_moved",
+            "bytes_held", "idea",
+        ),
     )  # fmt: skip
     st.caption(prose("cost", "table"))
 
 
 def _reads(refusal: str, leaks: str) -> str:
     if refusal:
-        return refusal
+        return _("no: ") + refusal
     return _("yes, but it leaks: ") + leaks if leaks else _("yes")
 
 

@@ -169,11 +169,10 @@ def _summary(
     known = [point for point in points if isinstance(point.cost, Cost) and point.n in LENGTHS]
     held = {point.n: _values(point, shape)["bytes_held"] for point in known}
     return {
-        "key": shown.key, "label": label, "idea": type(shown).idea, "textbook": type(shown).complexity,
+        "key": shown.key, "label": label, "family": shown.family, "idea": type(shown).idea, "textbook": type(shown).complexity,
         "exponent": _power({point.n: _values(point, shape)["multiply_adds"] for point in known}),
         "memory exponent": _power(held), **_values(here, shape), "memory ends": _ends(held), "pays from": pays,
-        "refusal": next((point.cost.reason for point in points if isinstance(point.cost, Unavailable)), ""),
-        "leaks": shown.leaks or "",
+        "refusal": "" if isinstance(here.cost, Cost) else here.cost.reason, "leaks": shown.leaks or "",
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from statistics import median
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import ClassVar
 
 import numpy as np
@@ -54,11 +54,12 @@ def gaussian(causal: bool = True) -> SyntheticSource:
 
 
 class CostTimes(Sweep):
-    """Seconds of every showcased mechanism at one budget, one head of width 64, on unit Gaussian queries, keys and values.
+    """Seconds of every showcased mechanism at one budget: one head of width 64, unit Gaussian queries, keys and values.
 
-    Table `times`: `seconds` (NaN where it was not measured) and `estimate`, which goes on from the last measured length by the
-    mechanism's own formula, `dashed` where it does; `floor`, the least that the machine's rates allow, and `share` = floor ÷
-    seconds. `crossings` as in `CostCurves`; `machine` holds the rates. The shortest lengths come first.
+    Processor time where the process has one thread, as the server has, else time on the wall. Table `times`: `seconds` (NaN
+    where it was not measured) and `estimate`, which goes on from the last measured length by the mechanism's own formula,
+    `dashed` where it does; `floor`, the least that the machine's rates allow, and `share` = floor ÷ seconds. `crossings` as in
+    `CostCurves`; `machine` holds the rates. The shortest lengths come first.
     """
 
     key: ClassVar[str] = "cost_times"
@@ -100,9 +101,7 @@ class CostTimes(Sweep):
         begun = perf_counter()
         times: list[float] = []
         while len(times) < RUNS or (len(times) < MOST_RUNS and perf_counter() - begun < SHORT):
-            start = perf_counter()
-            mechanism.attend(sequence)
-            times.append(perf_counter() - start)
+            times.append(_timed(lambda: mechanism.attend(sequence)))
         seconds = median(times)
         machine = known_row(self, self._point("", 0)) or _machine()
         floor = max(cost.multiply_adds / machine["products"], cost.bytes_moved / machine["bandwidth"])
@@ -179,6 +178,8 @@ def _machine() -> Row:
 
 
 def _timed(act: Callable[[], object]) -> float:
-    begun = perf_counter()
+    """Seconds of processor time where one thread does all the work, so that others do not count; else by the wall."""
+    clock = thread_time if torch.get_num_threads() == 1 else perf_counter
+    begun = clock()
     act()
-    return perf_counter() - begun
+    return clock() - begun
