@@ -486,7 +486,8 @@ def test_lengths_double():
 
 def test_a_line_goes_on_without_a_gap():
     times = pd.DataFrame({
-        "label": ["a", "a", "a", "b"], "n": [64, 128, 256, 64], "estimate": [1.0, 2.0, 4.0, 1.0], "dashed": [False, False, True, False],
+        "label": ["a", "a", "a", "b"], "n": [64, 128, 256, 64],
+        "estimate": [1.0, 2.0, 4.0, 1.0], "dashed": [False, False, True, False],
     })  # fmt: skip
     added = going_on(times).iloc[len(times) :]
     assert added[["label", "n", "dashed"]].to_numpy().tolist() == [["a", 128, True]]

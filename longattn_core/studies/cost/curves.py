@@ -13,7 +13,6 @@ from pydantic import Field
 
 from longattn_core.contracts import Cost, Mechanism, Sequence
 from longattn_core.measures.cost import CostPoint, counted_at, hollow
-from longattn_core.measures.sampling import Unavailable
 from longattn_core.registry import mechanism, mechanisms
 from longattn_core.studies.once import Once
 from longattn_core.studies.study import Progress, Result, Study
