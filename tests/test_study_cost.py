@@ -254,6 +254,7 @@ def crossings(**at):
         ({"a": (9, 9, 9), "b": (9, 9, 1)}, {"a": np.nan, "b": 200.0}, "later"),
         ({"a": (9, 9, 9), "b": (9, 9, 9)}, {"a": np.nan, "b": np.nan}, "never"),
         ({"a": (4, 4, 4)}, {"a": np.nan}, "never"),
+        ({"a": (9, 9, 9)}, {"a": 100.0}, "never"),
     ],
 )
 def test_the_sentence_goes_with_the_numbers(others, at, kind):
