@@ -243,14 +243,14 @@ def _blocks(lists: SortedLists, h: int, n: int) -> Iterator[tuple[int, Tensor, T
         yield p, queries, torch.where(held, first.flatten()[safe], n), torch.where(held, stop.flatten()[safe], 0)
 
 
-def scores_computed(lists: SortedLists, h: int, n: int) -> int:
-    """How many scores `attend_lists` would compute. Cost: a sort a list."""
-    total = 0
-    for _p, queries, low, high in _blocks(lists, h, n):
+def scores_computed(lists: SortedLists, h: int, n: int) -> list[int]:
+    """How many scores `attend_lists` would compute for each list. Cost: a sort a list."""
+    counts = [0] * lists.order.shape[1]
+    for p, queries, low, high in _blocks(lists, h, n):
         block = queries.shape[1]
         width = (high.amax(1) - low.amin(1)).clamp_min(0)
-        total += int(((width + block - 1) // block).sum()) * block**2
-    return total
+        counts[p] = int(((width + block - 1) // block).sum()) * block**2
+    return counts
 
 
 def _taken(x: Float[Tensor, "N d"], rows: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:

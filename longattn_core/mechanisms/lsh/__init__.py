@@ -137,21 +137,26 @@ class LSH(Mechanism):
             first=lists.first,
             stop=lists.stop,
         )
+        cost = self._cost(sequence, lists.order.shape[1], computed)
         return LSHMap(
-            mechanism=self, sequence=sequence, output=output, trace=trace, cost=self._cost(sequence, lists, computed),
-            keys=keys, lists=lists, shared=shared, hashing=self.hashing, width=self.width,
-            chunk=self.chunk if self.order_by == "chunks" else 0,
+            mechanism=self, sequence=sequence, output=output, trace=trace, cost=cost, keys=keys,
+            lists=lists, shared=shared, hashing=self.hashing, width=self.width, chunk=self.chunk if self.order_by == "chunks" else 0,
         )  # fmt: skip
 
     def counted(self, sequence: Sequence) -> Cost:
-        """Tokens thrown into buckets blindly, as unit Gaussian heads would fall, and the blocks that cover their stretches."""
-        shape = (sequence.h, self.rounds, sequence.n)
+        """Tokens thrown into buckets blindly, as unit Gaussian heads would fall, and the blocks that cover their stretches.
+
+        One round stands for all of them, which are alike.
+        """
+        shape = (sequence.h, 1, sequence.n)
         mine, its = (
             torch.randint(self.buckets, shape, generator=generator(self.seed, f"blind buckets of {side}"))
             for side in ("queries", "keys")
         )
         lists = self._lists(sequence, bucketed(mine, mine if self.sharing == "shared" else its, sequence.real))
-        return self._cost(sequence, lists, scores_computed(lists, sequence.h, sequence.n))
+        *a_round, local, sinks = scores_computed(lists, sequence.h, sequence.n)
+        computed = self.rounds * sum(a_round) + local + sinks
+        return self._cost(sequence, self.rounds * len(a_round) + 2, computed)
 
     def _lists(self, sequence: Sequence, placed: Bucketed) -> SortedLists:
         """The stretches of every round, and behind them the local window and the sinks."""
@@ -162,14 +167,14 @@ class LSH(Mechanism):
             lists = placed.stretches(self.width, causal=sequence.causal, skip_self=shared)
         return lists.joined(by_place(real, self.sinks, self.local, causal=sequence.causal))
 
-    def _cost(self, sequence: Sequence, lists: SortedLists, computed: int) -> Cost:
-        """Hashing, sorting (counted as moves), and the scores that the blocks really computed."""
+    def _cost(self, sequence: Sequence, p: int, computed: int) -> Cost:
+        """Hashing, sorting (counted as moves), and the scores that the blocks of the p lists computed."""
         h, n, d, e = sequence.h, sequence.n, sequence.d, sequence.e
-        size, p = sequence.q.element_size(), lists.order.shape[1]
+        size = sequence.q.element_size()
         hashed = h * n * (1 if self.sharing == "shared" else 2)
         columns = self.buckets // 2 if self.hashing == "cross_polytope" else (self.buckets - 1).bit_length()
         sort = h * self.rounds * n * 8 * max(1, n.bit_length())
-        tiles = computed * (2 + len(lists.widest)) + p * h * n * (2 * d + 2 * e)
+        tiles = computed * (2 + p) + p * h * n * (2 * d + 2 * e)
         return Cost(
             multiply_adds=hashed * self.rounds * d * columns + computed * (d + e),
             bytes_moved=hashed * 8 * (d + self.rounds) + sort + size * tiles,

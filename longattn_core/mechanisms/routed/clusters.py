@@ -179,7 +179,7 @@ def counted_clusters(sequence: Sequence, *, clusters: int, width: int, seed: int
     )
     lists = _lists(sequence, bucketed(mine, its, sequence.real), width, ground.start)
     products = PASSES * h * vectors * count
-    return _cost(sequence, vectors, count, products, scores_computed(lists, h, n))
+    return _cost(sequence, vectors, count, products, sum(scores_computed(lists, h, n)))
 
 
 def _lists(sequence: Sequence, placed: Bucketed, width: int, start: int) -> SortedLists:

@@ -110,7 +110,8 @@ class CostCurves(Study):
                 return False
             return shape.of(mine, what, n) < shape.of(its, what, n)
 
-        return crossing(cheaper, [point.n for point in points if isinstance(point.cost, Cost)])
+        # Between the same lengths whatever the sequence's own is: so what was counted for one text serves all.
+        return crossing(cheaper, [point.n for point in points if isinstance(point.cost, Cost) and point.n in LENGTHS])
 
 
 def showcased() -> dict[str, Mechanism]:
