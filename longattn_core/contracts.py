@@ -551,6 +551,14 @@ class Mechanism(BaseModel, ABC):
         """The sentence why this setting cannot read this sequence, or None."""
         return None
 
+    def counted(self, sequence: Sequence) -> Cost:
+        """What reading a sequence of this shape costs, by formula and without reading it; contents are not looked at.
+
+        Where the cost hangs on the contents it is that of evenly filled buckets or clusters. A mechanism that brings no
+        formula of its own attends, and gives what it counted.
+        """
+        return self.attend(sequence).cost
+
     def limit(self, n: int) -> Self | None:
         """The setting of this variant that equals exact attention on n tokens, or None (see `no_limit`)."""
         return None

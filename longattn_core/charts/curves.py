@@ -59,13 +59,15 @@ def curves_chart(
     labels: bool = True,
     height: int | None = None,
     marked: Sequence[tuple[float, str]] = (),
+    crowded: bool = False,
 ) -> alt.LayerChart:
     """A line a series over `x`, with the interval `band` around it and its name at its right end.
 
     `keys` gives a series a mechanism's colour and symbol; `colours` a colour of its own; others take spare hues.
     `dashed` names a boolean column: where it is true the line is dashed (a formula outside of its range, a
     recorded value). `rules` are horizontal dashed lines with labels, the controls. `marked` are vertical ones, the
-    setting at hand. Rows whose `y` is no number are left out; on a logarithmic axis those that are not positive too.
+    setting at hand. Where names would cover so many curves on a phone (`crowded`), a touch names them there. Rows
+    whose `y` is no number are left out; on a logarithmic axis those that are not positive too.
     """
     shown = _drawable(table, x, y, log_x=log_x, log_y=log_y)
     names = list(dict.fromkeys(shown[series].astype(str)))
@@ -125,7 +127,7 @@ def curves_chart(
         # A point that nobody sees makes the line easy to hit with a finger.
         layers.append(base.mark_point(size=160, opacity=0.001).encode(x=across, y=down, color=colour, tooltip=tooltip))
     if labels:
-        layers += _end_labels(shown, x, y, series, names, inks, low_high, tall, log_y, theme, scale_y)
+        layers += _end_labels(shown, x, y, series, names, inks, low_high, tall, log_y, theme, scale_y, crowded)
     # Said at once: resolve_scale and properties each copy the whole chart.
     chart = layered(
         *layers, resolve={"scale": {"shape": "independent"}}, height=tall,
@@ -238,7 +240,7 @@ def _marked(marked: Sequence[tuple[float, str]], theme: Theme, size: float) -> l
 
 def _end_labels(
     shown: pd.DataFrame, x: str, y: str, series: str, names: Sequence[str], inks: Mapping[str, tuple[str, str]],
-    domain: tuple[float, float], height: int, log: bool, theme: Theme, scale: alt.Scale,
+    domain: tuple[float, float], height: int, log: bool, theme: Theme, scale: alt.Scale, crowded: bool,
 ) -> list[alt.Chart]:  # fmt: skip
     """Each series' name at the height of its last point, pushed apart where two would cover one another."""
     ends = []
@@ -259,6 +261,7 @@ def _end_labels(
         .mark_text(
             align=alt.ExprRef(f"{NARROW} ? 'right' : 'left'"), baseline="middle", fontSize=size, color=inks[name][0],
             dx=alt.ExprRef(f"{NARROW} ? -6 : 8"), dy=alt.ExprRef(f"{NARROW} ? -9 : 0"),
+            opacity=alt.ExprRef(f"{NARROW} ? 0 : 1") if crowded else alt.Undefined,
         )
         .encode(
             x=fixed(alt.XValue, "width"), y=alt.Y("at:Q", scale=scale), text=alt.Text("label:N"),

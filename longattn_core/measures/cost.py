@@ -1,6 +1,7 @@
-"""What a mechanism costs as the sequence grows: counted on real prefixes, beside the formula of exact attention.
+"""What a mechanism costs as the sequence grows: counted on real prefixes, or by its own formula at lengths that nobody read.
 
-Source: ours. A mechanism counts its own cost for the input that it reads (`Attended.cost`); nothing is extrapolated.
+Source: ours. A mechanism counts its own cost for the input that it reads (`Attended.cost`) and knows it by formula for any
+shape (`Mechanism.counted`); nothing is extrapolated.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ import math
 from collections.abc import Sequence as Collection
 from dataclasses import dataclass
 
+import torch
+
 from longattn_core.contracts import Cost, Mechanism, Sequence
 from longattn_core.measures.sampling import Unavailable
 from longattn_core.numerics.softmax import exact_cost
 
-__all__ = ["CostPoint", "cost_curve", "doublings", "exact_cost", "growth", "key_value_bytes", "pays_from"]
+__all__ = [
+    "CostPoint", "cost_curve", "counted_at", "doublings", "exact_cost", "growth", "hollow", "key_value_bytes", "pays_from",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,19 @@ def cost_curve(mechanism: Mechanism, sequence: Sequence, lengths: Collection[int
         cost = mechanism.attend(prefix).cost if refusal is None else Unavailable(reason=refusal)
         points.append(CostPoint(n=n, cost=cost))
     return tuple(points)
+
+
+def hollow(n: int, *, d: int, e: int, causal: bool) -> Sequence:
+    """A sequence of one head that has a shape and no content, for `Mechanism.counted`. Memory n bytes a channel, for a moment."""
+    zero = torch.zeros(1, 1, 1)
+    q, v = (zero.expand(1, n, width) for width in (d, e))
+    return Sequence(q=q, k=q, v=v, causal=causal, origin="a shape without content")
+
+
+def counted_at(mechanism: Mechanism, shape: Sequence) -> CostPoint:
+    """The cost of a sequence of this shape by the mechanism's own formula, or why it cannot read one."""
+    refusal = mechanism.refuses(shape)
+    return CostPoint(n=shape.n, cost=mechanism.counted(shape) if refusal is None else Unavailable(reason=refusal))
 
 
 def doublings(longest: int, *, start: int = 64) -> tuple[int, ...]:

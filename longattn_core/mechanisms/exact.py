@@ -116,6 +116,10 @@ class Exact(Mechanism):
             return ones * (0.1 * math.log(ratio) + 1) ** 2
         return ones
 
+    def counted(self, sequence: Sequence) -> Cost:
+        """Every pair that the mask allows."""
+        return _cost(sequence)
+
     def limit(self, n: int) -> Self | None:
         """The plain score, or a temperature of 1; the other remedies never are exact attention."""
         return {

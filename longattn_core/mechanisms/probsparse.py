@@ -179,17 +179,38 @@ class ProbSparse(Mechanism):
             if len(active):
                 at = (torch.full_like(active, head), active)
                 output = output.index_put(at, _active_output(sequence, head, active))
-        return ProbSparseMap(mechanism=self, sequence=sequence, output=output, trace=trace, cost=_cost(sequence, trace))
+        pairs, samples = int((trace.active * trace.visible).sum()), trace.sample.shape[1]
+        looked = int((trace.sample >= 0).sum()) if samples else int(trace.visible.sum())
+        cost = _cost(sequence, pairs, sequence.h * looked, samples)
+        return ProbSparseMap(mechanism=self, sequence=sequence, output=output, trace=trace, cost=cost)
+
+    def counted(self, sequence: Sequence) -> Cost:
+        """Of so many queries up to each, so many attend: if any may be the one, that is `kept` pairs a query."""
+        visible = self._visible(sequence)
+        wanted = torch.where(sequence.real, self._wanted(visible), 0) if self.measure == "sampled" else visible
+        samples = int(wanted.max()) if self.measure == "sampled" else 0
+        pairs, h = int(self._kept(visible, sequence.real).sum()), sequence.h
+        return _cost(sequence, h * pairs, h * int(wanted.sum()), samples)
+
+    def _visible(self, sequence: Sequence) -> Int[Tensor, "n"]:
+        place = sequence.real.cumsum(0)
+        return torch.where(sequence.real, place if sequence.causal else place[-1], 0)
+
+    def _kept(self, visible: Int[Tensor, "n"], real: Bool[Tensor, "n"]) -> Int[Tensor, "n"]:
+        """How many of the queries that each is compared with attend."""
+        kept = _times_log(self.factor, visible).floor().clamp_min(1) if self.queries == 0 else self.queries
+        return torch.where(real, torch.as_tensor(kept, device=real.device).minimum(visible), 0).to(torch.int64)
+
+    def _wanted(self, visible: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
+        """How many keys each query's spread is estimated on."""
+        return _times_log(self.samples, visible).ceil().clamp_min(1).to(torch.int64)
 
     def _choose(self, sequence: Sequence) -> ProbSparseTrace:
-        real = sequence.real
-        place = real.cumsum(0)
-        visible = torch.where(real, place if sequence.causal else place[-1], 0)
+        real, visible = sequence.real, self._visible(sequence)
         sample = self._sample(visible, real)
         measure = _sampled_measure(sequence, sample) if self.measure == "sampled" else _exact_measure(sequence)
         measure = measure.masked_fill(~real, -math.inf)
-        kept = _times_log(self.factor, visible).floor().clamp_min(1) if self.queries == 0 else self.queries
-        kept = torch.where(real, torch.as_tensor(kept, device=real.device).minimum(visible), 0).to(torch.int64)
+        kept = self._kept(visible, real)
         rank = 1 + (_earlier_at_least(measure) if sequence.causal else _better(measure))
         rank = torch.where(real, rank, 0)
         return ProbSparseTrace(
@@ -203,7 +224,7 @@ class ProbSparse(Mechanism):
         """
         if self.measure == "exact":
             return torch.empty(len(real), 0, dtype=torch.int64, device=real.device)
-        wanted = _times_log(self.samples, visible).ceil().clamp_min(1)
+        wanted = self._wanted(visible)
         tokens = real.nonzero().squeeze(-1)
         columns = []
         for column in range(int(wanted.max())):
@@ -311,14 +332,12 @@ def _gather_into(out: Tensor, index: Tensor, cells: Tensor, reduce: Reduce) -> N
     out.scatter_reduce_(-2, index.expand_as(cells), cells, "sum" if reduce == "mean" else "amax")
 
 
-def _cost(sequence: Sequence, trace: ProbSparseTrace) -> Cost:
+def _cost(sequence: Sequence, pairs: int, measured: int, samples: int) -> Cost:
+    """`pairs` seen by active queries and `measured` scores of all heads; `samples` a query at most, 0 for all keys."""
     h, n, d, e = sequence.h, sequence.n, sequence.d, sequence.e
-    size = sequence.q.element_size()
-    pairs = int((trace.active * trace.visible).sum())
-    exact = trace.sample.shape[1] == 0
-    measured = h * (int(trace.visible.sum()) if exact else int((trace.sample >= 0).sum()))
+    size, exact = sequence.q.element_size(), samples == 0
     return Cost(
         multiply_adds=measured * d + pairs * (d + e) + h * n * e,
         bytes_moved=size * (h * n * (2 * d + 3 * e) + measured * (1 if exact else d) + 2 * pairs),
-        bytes_peak=size * (2 * h * n * e + 2 * min(STREAM_CELLS, h * n * (n if exact else d * trace.sample.shape[1]))),
+        bytes_peak=size * (2 * h * n * e + 2 * min(STREAM_CELLS, h * n * (n if exact else d * samples))),
     )

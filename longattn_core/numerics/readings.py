@@ -160,9 +160,7 @@ class Reading(ABC):
         """Read tile after tile. Cost: (d + e) for each query and item; memory about 40 MB a buffer, some six at once."""
         sequence = self.sequence
         first, stop = self.tiles()
-        tall, count = int((stop - first).max()), len(self.shared(sequence.n - 1))
-        cells = tall * (self.widest + count) + (tall + self.widest) * (sequence.d + sequence.e)
-        step = max(1, STREAM_CELLS // (sequence.h * cells))
+        step, cells = self._steps(first, stop)
         pairs = 0
 
         def tiles() -> Iterator[tuple[Tensor, ...]]:
@@ -175,8 +173,28 @@ class Reading(ABC):
         output, parts, mass = laid_out(tiles(), sequence.n)
         return Read(
             output=output, parts=parts if split else None, mass=mass,
-            cost=self._cost(pairs, min(step, len(first)) * sequence.h * cells, parts.numel()),
+            cost=self._cost(pairs, cells, parts.numel()),
         )  # fmt: skip
+
+    def counted(self, split: bool = False) -> Cost:
+        """What `read` would cost: the lists of the tiles are made, and nothing is weighed."""
+        sequence, pairs = self.sequence, 0
+        first, stop = self.tiles()
+        step, cells = self._steps(first, stop)
+        for start in range(0, len(first), step):
+            low, high = first[start : start + step], stop[start : start + step]
+            listed = (self.listed(low, high) >= 0).sum(-1)
+            pairs += int((high - low) @ (listed + len(self.shared(int(high[-1]) - 1))))
+        kept = (len(self.groups) + 1) * sequence.h * sequence.n * sequence.e if split else 0
+        return self._cost(pairs, cells, kept)
+
+    def _steps(self, first: Int[Tensor, "t"], stop: Int[Tensor, "t"]) -> tuple[int, int]:
+        """How many tiles are read at once, and how many numbers a buffer of them holds."""
+        sequence = self.sequence
+        tall, count = int((stop - first).max()), len(self.shared(sequence.n - 1))
+        cells = tall * (self.widest + count) + (tall + self.widest) * (sequence.d + sequence.e)
+        step = max(1, STREAM_CELLS // (sequence.h * cells))
+        return step, min(step, len(first)) * sequence.h * cells
 
     def _tile(self, first: Int[Tensor, "b"], stop: Int[Tensor, "b"], split: bool) -> tuple[tuple[Tensor, ...], int]:
         """Output, parts and masses of the queries of some tiles, and how many scores were asked for."""

@@ -237,19 +237,8 @@ class _Tile:
 def _tiles(lists: SortedLists, h: int, n: int) -> Iterator[_Tile]:
     """The tiles that cover every stretch, list by list; pairs that an earlier list holds are masked out."""
     device = lists.order.device
-    offset = torch.arange(h, device=device)[:, None] * n
-    for p, widest in enumerate(lists.widest):
-        if widest == 0:
-            continue
-        block = min(n, 256, max(64, (1 << (widest - 1).bit_length()) // 2))
-        first, stop = lists.first[:, p], lists.stop[:, p]
-        some = stop > first
-        ranked = torch.where(some, first + stop, 2 * n + 1).argsort(dim=-1, stable=True)
-        queries = _in_blocks(torch.where(some.gather(1, ranked), ranked + offset, h * n), block, h * n)
-        held = queries < h * n
-        safe = queries.clamp_max(h * n - 1)
-        low = torch.where(held, first.flatten()[safe], n)
-        high = torch.where(held, stop.flatten()[safe], 0)
+    for p, queries, low, high in _blocks(lists, h, n):
+        block, safe = queries.shape[1], queries.clamp_max(h * n - 1)
         start, end = low.amin(1), high.amax(1)
         owner = torch.arange(h, device=device).repeat_interleave(len(queries) // h)
         for step in range(math.ceil(int((end - start).max()) / block)):
@@ -263,6 +252,32 @@ def _tiles(lists: SortedLists, h: int, n: int) -> Iterator[_Tile]:
                     if lists.widest[earlier]:
                         mask &= ~lists.holds(earlier, safe[chosen] % n, keys[:, None], owner[chosen])
                 yield _Tile(queries=queries[chosen], keys=keys + owner[chosen, None] * n, mask=mask)
+
+
+def _blocks(lists: SortedLists, h: int, n: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    """List by list its queries in blocks `[a b]` (h·n: none), in the order of their stretches, and where each one's lies."""
+    offset = torch.arange(h, device=lists.order.device)[:, None] * n
+    for p, widest in enumerate(lists.widest):
+        if widest == 0:
+            continue
+        block = min(n, 256, max(64, (1 << (widest - 1).bit_length()) // 2))
+        first, stop = lists.first[:, p], lists.stop[:, p]
+        some = stop > first
+        ranked = torch.where(some, first + stop, 2 * n + 1).argsort(dim=-1, stable=True)
+        queries = _in_blocks(torch.where(some.gather(1, ranked), ranked + offset, h * n), block, h * n)
+        held = queries < h * n
+        safe = queries.clamp_max(h * n - 1)
+        yield p, queries, torch.where(held, first.flatten()[safe], n), torch.where(held, stop.flatten()[safe], 0)
+
+
+def scores_computed(lists: SortedLists, h: int, n: int) -> list[int]:
+    """How many scores `attend_lists` would compute for each list. Cost: a sort a list."""
+    counts = [0] * lists.order.shape[1]
+    for p, queries, low, high in _blocks(lists, h, n):
+        block = queries.shape[1]
+        width = (high.amax(1) - low.amin(1)).clamp_min(0)
+        counts[p] = int(((width + block - 1) // block).sum()) * block**2
+    return counts
 
 
 def _taken(x: Float[Tensor, "N d"], rows: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:

@@ -77,3 +77,8 @@ class Sweep(Study):
         table = pd.DataFrame.from_records(rows)
         table.attrs["units"] = self.units
         return Result(study=self, tables={"points": table, **self._tables(table)}, words=self._words(table))
+
+
+def known_row(study: Sweep, point: Point) -> Row | None:
+    """The row of a point if it is measured already: for a point whose measuring hangs on what an earlier one took."""
+    return _rows.known(study._label(point))

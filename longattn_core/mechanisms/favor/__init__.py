@@ -120,6 +120,12 @@ class Favor(Mechanism):
         heads = found.sunk.any(-1).nonzero().squeeze(-1).tolist()
         return found if not heads else mended(found, plain(heads), heads)
 
+    def counted(self, sequence: Sequence) -> Cost:
+        """Features and sums; learned features are fitted first, so that variant attends."""
+        if self.variant == "hedgehog":
+            return super().counted(sequence)
+        return self._cost(sequence, self._feature_map(sequence)[0])
+
     def _feature_map(self, sequence: Sequence) -> tuple[FeatureMap, str]:
         learned = self.variant == "hedgehog"
         projection = draw_projection(

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, Self
 
 import torch
 
-from longattn_core.contracts import Attended, Family, Mechanism, Origin, Sequence, dial
+from longattn_core.contracts import Attended, Cost, Family, Mechanism, Origin, Sequence, dial
 from longattn_core.mechanisms.hierarchical.dyadic import CoarseReading, DyadicReading, dyadic_levels
 from longattn_core.mechanisms.hierarchical.mapped import HierarchicalMap, HierarchicalTrace
 from longattn_core.mechanisms.hierarchical.nested import NestedReading, build_levels, fanned
@@ -84,6 +84,12 @@ class Hierarchical(Mechanism):
         return HierarchicalMap(
             mechanism=self, sequence=sequence, output=read.output, trace=trace, cost=read.cost, reading=reading
         )
+
+    def counted(self, sequence: Sequence) -> Cost:
+        """The tokens and groups on the tiles' lists; coarse queries are laid out otherwise, and that variant attends."""
+        if self.variant == "h1d":
+            return super().counted(sequence)
+        return self._reading(sequence)[0].counted(split=self.variant in NESTED)
 
     def _reading(self, sequence: Sequence) -> tuple[Reading, tuple[str, ...]]:
         if self.variant in {"near_far", "h1d"}:

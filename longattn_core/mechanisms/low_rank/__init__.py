@@ -94,6 +94,10 @@ class LowRank(Mechanism):
             trace=LinformerTrace(keys=e, values=f, tokens=tokens, sampled=sampled), mixed_keys=keys,
         )  # fmt: skip
 
+    def counted(self, sequence: Sequence) -> Cost:
+        """Every variant's steps depend on n, k, d and e alone."""
+        return self._cost(sequence)
+
     @property
     def cubic(self) -> bool:
         """The SVD of the whole map."""

@@ -27,13 +27,16 @@ from longattn_core.mechanisms.lsh.hashing import (
     hash_vectors,
 )
 from longattn_core.mechanisms.lsh.views import LSHMap, LSHReason, LSHTrace
+from longattn_core.numerics.draws import generator
 from longattn_core.numerics.sorted_lists import (
     TILE_CELLS,
+    Bucketed,
     SortedLists,
     attend_lists,
     bucketed,
     by_bucket,
     by_place,
+    scores_computed,
 )
 
 __all__ = ["LSH", "LSHMap", "LSHReason", "LSHTrace"]
@@ -113,12 +116,8 @@ class LSH(Mechanism):
         mine = hash_vectors(sequence.q, centres.queries, rotations, self.hashing)
         its = mine if shared else hash_vectors(sequence.k, centres.keys, rotations, self.hashing)
         placed = bucketed(mine, its, real)
-        if self.order_by == "chunks":
-            lists = chunk_stretches(placed, self.chunk, real, causal=sequence.causal, skip_self=shared)
-        else:
-            lists = placed.stretches(self.width, causal=sequence.causal, skip_self=shared)
-        names = tuple(f"round {p % self.rounds + 1}" for p in range(lists.order.shape[1]))
-        lists = lists.joined(by_place(real, self.sinks, self.local, causal=sequence.causal))
+        lists = self._lists(sequence, placed)
+        names = tuple(f"round {p % self.rounds + 1}" for p in range(lists.order.shape[1] - 2))
         keys = normalize(sequence.q, dim=-1) if shared else sequence.k
         output, computed = attend_lists(
             sequence.q, keys, sequence.v, lists, real=real, scale=1 / math.sqrt(sequence.d), skip_self=shared
@@ -138,20 +137,45 @@ class LSH(Mechanism):
             first=lists.first,
             stop=lists.stop,
         )
+        cost = self._cost(sequence, lists.order.shape[1], computed)
         return LSHMap(
-            mechanism=self, sequence=sequence, output=output, trace=trace, cost=self._cost(sequence, lists, computed),
-            keys=keys, lists=lists, shared=shared, hashing=self.hashing, width=self.width,
+            mechanism=self, sequence=sequence, output=output, trace=trace, cost=cost, keys=keys,
+            lists=lists, shared=shared, hashing=self.hashing, width=self.width,
             chunk=self.chunk if self.order_by == "chunks" else 0,
         )  # fmt: skip
 
-    def _cost(self, sequence: Sequence, lists: SortedLists, computed: int) -> Cost:
-        """Hashing, sorting (counted as moves), and the scores that the blocks really computed."""
+    def counted(self, sequence: Sequence) -> Cost:
+        """Tokens thrown into buckets blindly, as unit Gaussian heads would fall, and the blocks that cover their stretches.
+
+        One round stands for all of them, which are alike.
+        """
+        shape = (sequence.h, 1, sequence.n)
+        mine, its = (
+            torch.randint(self.buckets, shape, generator=generator(self.seed, f"blind buckets of {side}"))
+            for side in ("queries", "keys")
+        )
+        lists = self._lists(sequence, bucketed(mine, mine if self.sharing == "shared" else its, sequence.real))
+        *a_round, local, sinks = scores_computed(lists, sequence.h, sequence.n)
+        computed = self.rounds * sum(a_round) + local + sinks
+        return self._cost(sequence, self.rounds * len(a_round) + 2, computed)
+
+    def _lists(self, sequence: Sequence, placed: Bucketed) -> SortedLists:
+        """The stretches of every round, and behind them the local window and the sinks."""
+        shared, real = self.sharing == "shared", sequence.real
+        if self.order_by == "chunks":
+            lists = chunk_stretches(placed, self.chunk, real, causal=sequence.causal, skip_self=shared)
+        else:
+            lists = placed.stretches(self.width, causal=sequence.causal, skip_self=shared)
+        return lists.joined(by_place(real, self.sinks, self.local, causal=sequence.causal))
+
+    def _cost(self, sequence: Sequence, p: int, computed: int) -> Cost:
+        """Hashing, sorting (counted as moves), and the scores that the blocks of the p lists computed."""
         h, n, d, e = sequence.h, sequence.n, sequence.d, sequence.e
-        size, p = sequence.q.element_size(), lists.order.shape[1]
+        size = sequence.q.element_size()
         hashed = h * n * (1 if self.sharing == "shared" else 2)
         columns = self.buckets // 2 if self.hashing == "cross_polytope" else (self.buckets - 1).bit_length()
         sort = h * self.rounds * n * 8 * max(1, n.bit_length())
-        tiles = computed * (2 + len(lists.widest)) + p * h * n * (2 * d + 2 * e)
+        tiles = computed * (2 + p) + p * h * n * (2 * d + 2 * e)
         return Cost(
             multiply_adds=hashed * self.rounds * d * columns + computed * (d + e),
             bytes_moved=hashed * 8 * (d + self.rounds) + sort + size * tiles,

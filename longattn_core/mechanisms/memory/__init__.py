@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
 
-from longattn_core.contracts import Attended, Family, Mechanism, Origin, Sequence, dial
-from longattn_core.mechanisms.memory.cache import attend_cache
+from longattn_core.contracts import Attended, Cost, Family, Mechanism, Origin, Sequence, dial
+from longattn_core.mechanisms.memory.cache import attend_cache, cache_cost
 from longattn_core.mechanisms.memory.compressed import attend_compressed
 from longattn_core.mechanisms.memory.delta import attend_delta
 from longattn_core.mechanisms.memory.fading import attend_fading
+from longattn_core.mechanisms.memory.segments import Layout
 from longattn_core.mechanisms.memory.slots import attend_slots
 
 LONGEST = 1 << 17
@@ -110,6 +111,12 @@ class Memory(Mechanism):
             case fading:
                 by_head = self.decays == "by head"
                 return attend_fading(self, sequence, fading=fading, half_life=self.half_life, by_head=by_head)
+
+    def counted(self, sequence: Sequence) -> Cost:
+        """A cache's pairs by formula; the other memories attend."""
+        if self.variant != "cache":
+            return super().counted(sequence)
+        return cache_cost(sequence, Layout.of(sequence.n, self.segment, self.memory))
 
     def refuses(self, sequence: Sequence) -> str | None:
         """A state that fades or corrects itself has a direction; without a mask there is none."""

@@ -126,6 +126,10 @@ class Relative(Mechanism):
             scheme=_NAMES[self.variant], cost=_cost(encoding),
         )  # fmt: skip
 
+    def counted(self, sequence: Sequence) -> Cost:
+        """Every pair, and what the scheme adds; tables are made, which costs n·d, and no pair is weighed."""
+        return _cost(self._scheme(sequence)[0])
+
     def trace(self, sequence: Sequence) -> RelativeTrace:
         """What the scheme adds at each distance, without attending. Cost n·d. Raises: Refused, as `attend` does."""
         if (sentence := self.refuses(sequence)) is not None:

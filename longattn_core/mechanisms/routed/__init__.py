@@ -11,10 +11,10 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from longattn_core.contracts import Attended, Family, Mechanism, Origin, Sequence, dial
+from longattn_core.contracts import Attended, Cost, Family, Mechanism, Origin, Sequence, dial
 from longattn_core.mechanisms.routed.capsules import attend_capsules
-from longattn_core.mechanisms.routed.clusters import attend_clusters
-from longattn_core.mechanisms.routed.router import attend_router
+from longattn_core.mechanisms.routed.clusters import attend_clusters, counted_clusters
+from longattn_core.mechanisms.routed.router import attend_router, counted_router
 from longattn_core.registry import mechanism
 
 Path = Literal["local", "strided", "clusters", "exact"]
@@ -105,6 +105,14 @@ class Routed(Mechanism):
         return attend_router(
             self, sequence, paths=self._built(sequence.n), top_k=self.top_k, fitted=self.weights == "fitted"
         )
+
+    def counted(self, sequence: Sequence) -> Cost:
+        """The paths' formulas and the fit; clusters filled blindly. Capsules attend."""
+        if self.variant == "clusters":
+            return counted_clusters(sequence, clusters=self.clusters, width=self.width, seed=self.seed)
+        if self.variant == "capsules":
+            return super().counted(sequence)
+        return counted_router(sequence, paths=self._built(sequence.n), fitted=self.weights == "fitted")
 
     def _built(self, n: int) -> dict[str, Mechanism]:
         """Each path as a mechanism of its own, for n tokens."""

@@ -19,6 +19,7 @@ from torch import Tensor
 from longattn_core.contracts import Attended, Cost, Explanation, Mechanism, Reason, Sequence
 from longattn_core.mechanisms.routed.fitting import (
     FIT_TOKENS,
+    PASSES,
     evenly,
     ground_of,
     mean_of,
@@ -26,14 +27,17 @@ from longattn_core.mechanisms.routed.fitting import (
     spherical_means,
     unit,
 )
+from longattn_core.numerics.draws import generator
 from longattn_core.numerics.maps import Entries, SparseMap
 from longattn_core.numerics.sorted_lists import (
     TILE_CELLS,
+    Bucketed,
     SortedLists,
     attend_lists,
     bucketed,
     by_place,
     entries_of_lists,
+    scores_computed,
 )
 
 
@@ -140,12 +144,7 @@ def attend_clusters(mechanism: Mechanism, sequence: Sequence, *, clusters: int, 
     mine = nearest_cluster(sequence.q, of_queries, found.directions)
     its = nearest_cluster(sequence.k, of_keys, found.directions)
     placed = bucketed(mine[:, None], its[:, None], real)
-    lists = placed.stretches(width, causal=sequence.causal, skip_self=False)
-    if ground.start:
-        early = torch.arange(n, device=real.device) < ground.start
-        recent = by_place(real, 0, width, causal=True)
-        lists = replace(lists, stop=torch.where(early, lists.first, lists.stop))
-        lists = lists.joined(replace(recent, stop=torch.where(early, recent.stop, recent.first)))
+    lists = _lists(sequence, placed, width, ground.start)
     scale = 1 / math.sqrt(sequence.d)
     output, computed = attend_lists(sequence.q, sequence.k, sequence.v, lists, real=real, scale=scale)
     count = found.directions.shape[1]
@@ -162,16 +161,47 @@ def attend_clusters(mechanism: Mechanism, sequence: Sequence, *, clusters: int, 
         calibration=ground.name,
         start=ground.start,
     )
-    h, d, e, size = sequence.h, sequence.d, sequence.e, sequence.q.element_size()
-    products = found.products + 2 * h * n * count
-    cost = Cost(
-        multiply_adds=products * d + computed * (d + e),
-        bytes_moved=8 * (products + products * d // count) + size * (3 * computed + 2 * h * n * (d + e)),
-        bytes_peak=8 * (vectors.numel() + vectors.shape[1] * count + 20 * h * n)
-        + size * (2 * h * n * (d + e) + 4 * TILE_CELLS),
-    )
+    cost = _cost(sequence, vectors.shape[1], count, found.products, computed)
     return ClusterMap(
         mechanism=mechanism, sequence=sequence, output=output, trace=trace, cost=cost, lists=lists, width=width
+    )
+
+
+def counted_clusters(sequence: Sequence, *, clusters: int, width: int, seed: int) -> Cost:
+    """The cost of `attend_clusters` with tokens thrown into clusters blindly and a fit that takes all its passes."""
+    h, n = sequence.h, sequence.n
+    ground = ground_of(sequence)
+    vectors = 2 * min(int(ground.sequence.real.sum()), FIT_TOKENS)
+    count = min(clusters or max(1, round(math.sqrt(n))), vectors)
+    mine, its = (
+        torch.randint(count, (h, 1, n), generator=generator(seed, f"blind clusters of {side}"))
+        for side in ("queries", "keys")
+    )
+    lists = _lists(sequence, bucketed(mine, its, sequence.real), width, ground.start)
+    products = PASSES * h * vectors * count
+    return _cost(sequence, vectors, count, products, sum(scores_computed(lists, h, n)))
+
+
+def _lists(sequence: Sequence, placed: Bucketed, width: int, start: int) -> SortedLists:
+    """The keys of each query's cluster; for those before `start`, which may not use the fit, the last keys."""
+    real = sequence.real
+    lists = placed.stretches(width, causal=sequence.causal, skip_self=False)
+    if not start:
+        return lists
+    early = torch.arange(sequence.n, device=real.device) < start
+    recent = by_place(real, 0, width, causal=True)
+    lists = replace(lists, stop=torch.where(early, lists.first, lists.stop))
+    return lists.joined(replace(recent, stop=torch.where(early, recent.stop, recent.first)))
+
+
+def _cost(sequence: Sequence, vectors: int, count: int, fitted: int, computed: int) -> Cost:
+    """`fitted` cosines in the fit of `vectors` vectors a head, one for each token and cluster, and `computed` scores."""
+    h, n, d, e, size = sequence.h, sequence.n, sequence.d, sequence.e, sequence.q.element_size()
+    products = fitted + 2 * h * n * count
+    return Cost(
+        multiply_adds=products * d + computed * (d + e),
+        bytes_moved=8 * (products + products * d // count) + size * (3 * computed + 2 * h * n * (d + e)),
+        bytes_peak=8 * (h * vectors * d + vectors * count + 20 * h * n) + size * (2 * h * n * (d + e) + 4 * TILE_CELLS),
     )
 
 

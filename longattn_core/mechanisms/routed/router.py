@@ -142,7 +142,7 @@ def attend_router(
 ) -> Attended:
     """Every path over the whole sequence, then their mixture. Cost: the paths', the fit's (linear in n), and n·p·(d + e)."""
     attended = tuple(path.attend(sequence) for path in paths.values())
-    h, n, d, e, p = sequence.h, sequence.n, sequence.d, sequence.e, len(paths)
+    h, d, p = sequence.h, sequence.d, len(paths)
     sample = errors = None
     cost = Cost(multiply_adds=0, bytes_moved=0, bytes_peak=0)
     if fitted:
@@ -164,12 +164,7 @@ def attend_router(
     for path, one in enumerate(attended):
         output = output + one.output * shares[..., path, None]
         cost += one.cost
-    size = sequence.q.element_size()
-    cost += Cost(
-        multiply_adds=h * n * p * (d + e),
-        bytes_moved=size * h * n * (d + p * (2 + 2 * e)),
-        bytes_peak=size * h * n * p * (e + 4) + max(one.cost.bytes_peak for one in attended),
-    )
+    cost += _mixing(sequence, p, max(one.cost.bytes_peak for one in attended))
     real = sequence.real
     counted = shares.detach()[:, real]
     load = counted.mean(1)
@@ -180,6 +175,27 @@ def attend_router(
     )  # fmt: skip
     kind = SparseRouterMap if all(isinstance(one, SparseMap) for one in attended) else RouterMap
     return kind(mechanism=mechanism, sequence=sequence, output=output, trace=trace, cost=cost)
+
+
+def counted_router(sequence: Sequence, *, paths: dict[str, Mechanism], fitted: bool) -> Cost:
+    """The cost of `attend_router`, each path's by its own formula."""
+    found = [path.counted(sequence) for path in paths.values()]
+    cost = _mixing(sequence, len(paths), max(one.bytes_peak for one in found))
+    if fitted:
+        ground = ground_of(sequence).sequence
+        found += [] if ground is sequence else [path.counted(ground) for path in paths.values()]
+        cost += _fit_cost(ground, min(SAMPLE, int(ground.real.sum())), len(paths))
+    return sum(found, start=cost)
+
+
+def _mixing(sequence: Sequence, p: int, peak: int) -> Cost:
+    """The router's logits and the mixture of p outputs; `peak` bytes are held by the path that holds most."""
+    h, n, d, e, size = sequence.h, sequence.n, sequence.d, sequence.e, sequence.q.element_size()
+    return Cost(
+        multiply_adds=h * n * p * (d + e),
+        bytes_moved=size * h * n * (d + p * (2 + 2 * e)),
+        bytes_peak=size * h * n * p * (e + 4) + peak,
+    )
 
 
 def _shares(sequence: Sequence, weights: Float[Tensor, "h d p"], start: int, top_k: int) -> Float[Tensor, "h n p"]:

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, Self
 
 import torch
 
-from longattn_core.contracts import Attended, Family, Mechanism, Sequence, dial
+from longattn_core.contracts import Attended, Cost, Family, Mechanism, Sequence, dial
 from longattn_core.mechanisms.segmented.integration import (
     IntegratedReading,
     SegmentReading,
@@ -96,6 +96,10 @@ class Segmented(Mechanism):
             mechanism=self, sequence=sequence, output=read.output, trace=trace, cost=read.cost, reading=reading,
             integrated=self.variant == "second",
         )  # fmt: skip
+
+    def counted(self, sequence: Sequence) -> Cost:
+        """The keys and summaries on the segments' lists."""
+        return self._reading(sequence, self.starts(sequence, shifted=self.variant == "shifted")).counted()
 
     def starts(self, sequence: Sequence, *, shifted: bool) -> torch.Tensor:
         """The first token of each segment; shifted, the first segment holds only half a width."""

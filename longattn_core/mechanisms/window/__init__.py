@@ -11,6 +11,8 @@ window and chosen blocks share one softmax (NSA joins three by gates).
 from typing import ClassVar, Literal, Self
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from longattn_core.contracts import Attended, Cost, Family, Mechanism, Origin, Sequence, dial
 from longattn_core.mechanisms.window.blockwise import pairs_seen, pattern_output, peak_cells
@@ -97,22 +99,21 @@ class Window(Mechanism):
         trace = WindowTrace(
             columns=pattern.columns, full=pattern.full, random=pattern.random, means=means, chosen=chosen
         )
-        pairs = pairs_seen(pattern, sequence.h, chosen)
-        scored = 0 if means is None else sequence.h * sequence.n * pattern.blocks * sequence.d
-        size, wide = sequence.q.element_size(), sequence.d + sequence.e
         return WindowMap(
             mechanism=self,
             sequence=sequence,
             output=pattern_output(sequence, pattern, chosen),
             trace=trace,
-            cost=Cost(
-                multiply_adds=pairs * wide + scored,
-                bytes_moved=size * (2 * sequence.h * sequence.n * wide + 2 * pairs + 2 * scored // sequence.d),
-                bytes_peak=size * peak_cells(sequence, pattern),
-            ),
+            cost=_cost(sequence, pattern, chosen),
             pattern=pattern,
             width=self.width,
             sinks=self.variant == "sinks",
+        )
+
+    def counted(self, sequence: Sequence) -> Cost:
+        """The pattern's pairs; which blocks a query chooses hangs on its content, so that variant attends."""
+        return (
+            super().counted(sequence) if self.variant == "selected" else _cost(sequence, self._pattern(sequence), None)
         )
 
     def _pattern(self, sequence: Sequence) -> Pattern:
@@ -192,3 +193,15 @@ class Window(Mechanism):
     def parameters(self) -> Origin:
         """Only BigBird's blocks are drawn."""
         return "random draw" if self.variant == "bigbird" else "none"
+
+
+def _cost(sequence: Sequence, pattern: Pattern, chosen: Int[Tensor, "h n m"] | None) -> Cost:
+    """The pairs of all parts, and for chosen blocks a score with every block's mean."""
+    pairs = pairs_seen(pattern, sequence.h, chosen)
+    scored = 0 if chosen is None else sequence.h * sequence.n * pattern.blocks * sequence.d
+    size, wide = sequence.q.element_size(), sequence.d + sequence.e
+    return Cost(
+        multiply_adds=pairs * wide + scored,
+        bytes_moved=size * (2 * sequence.h * sequence.n * wide + 2 * pairs + 2 * scored // sequence.d),
+        bytes_peak=size * peak_cells(sequence, pattern),
+    )

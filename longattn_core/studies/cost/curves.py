@@ -1,0 +1,213 @@
+"""The cost of every mechanism at one budget of keys or features, by its own formula, from 64 to 65,536 tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from longattn_core.contracts import Cost, Mechanism, Sequence
+from longattn_core.measures.cost import CostPoint, counted_at, hollow
+from longattn_core.registry import mechanism, mechanisms
+from longattn_core.studies.once import Once
+from longattn_core.studies.study import Progress, Result, Study
+
+Quantity = Literal["multiply_adds", "bytes_moved", "bytes_held"]
+QUANTITIES: tuple[Quantity, ...] = ("multiply_adds", "bytes_moved", "bytes_held")
+"""`bytes_held` is the peak with queries, keys, values and output, which every mechanism holds alike."""
+
+LENGTHS = tuple(1 << power for power in range(6, 17))
+"""64 … 65,536 tokens."""
+
+FINE = 256
+OCTAVES = 3
+"""Doublings of n over which an exponent is fitted: over one alone, rounding to whole blocks would show."""
+
+NUMBER_BYTES = 4
+"""Costs are counted in float32."""
+MEMORY = 16 * 2**30
+"""The memory whose end is asked for: 16 GB."""
+WHOLE = "n × n, held whole"
+STEEP = 1.5
+"""Powers of n from here on are quadratic rather than linear."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What a cost depends on besides n: the widths of keys and values, and the mask. One head."""
+
+    d: int
+    e: int
+    causal: bool
+
+    def of(self, cost: Cost, what: Quantity, n: int) -> float:
+        """One quantity of a cost at n tokens."""
+        if what == "bytes_held":
+            return float(cost.bytes_peak + NUMBER_BYTES * n * 2 * (self.d + self.e))
+        return float(getattr(cost, what))
+
+
+_counted: Once[CostPoint] = Once(size=8192)
+
+
+class CostCurves(Study):
+    """One head of the source's widths and mask; every showcased mechanism with about `keys` keys or features a query.
+
+    Tables: `points`, a row a mechanism and length (NaN with the reason in `refusal` where it cannot read it); `crossings`, for
+    each approximating mechanism that can read the shape, and each quantity, the least n from which on it needs less than exact
+    attention (NaN: at no length here); `complexity`, a row a mechanism. `arrays["n"]` is the length of the source's own
+    sequence, which is among the lengths; `d` and `e` its widths.
+    """
+
+    key: ClassVar[str] = "cost"
+    keys: int = Field(64, ge=1, le=65536)
+
+    def _run(self, progress: Progress) -> Result:
+        sequence = self.sequence()
+        shape = Shape(d=sequence.d, e=sequence.e, causal=sequence.causal)
+        lengths = sorted({*LENGTHS, sequence.n})
+        records, crossings, summaries = [], [], []
+        found = showcased()
+        exact = mechanism("exact")
+        for index, (label, shown) in enumerate(found.items()):
+            progress(index / len(found), label)
+            points = [counted(shown, self.keys, n, shape) for n in lengths]
+            records += [_record(shown, label, point, shape) for point in points]
+            crossed: dict[Quantity, float] = {}
+            readable = any(isinstance(point.cost, Cost) for point in points)
+            if readable and shown.approximates and shown.key != "exact":
+                crossed = {what: self._crossing(shown, exact, points, what, shape) for what in QUANTITIES}
+                crossings += [
+                    {"key": shown.key, "label": label, "quantity": what, "n": n} for what, n in crossed.items()
+                ]
+            summaries.append(_summary(shown, label, points, crossed.get("multiply_adds", np.nan), sequence.n, shape))
+        tables = {
+            "points": pd.DataFrame.from_records(records),
+            "crossings": pd.DataFrame.from_records(crossings),
+            "complexity": pd.DataFrame.from_records(summaries),
+        }
+        counted_units = {"multiply_adds": "multiply-adds", "bytes_moved": "bytes", "bytes_held": "bytes"}
+        tables["points"].attrs["units"] = {"n": "tokens", **counted_units}
+        tables["crossings"].attrs["units"] = {"n": "tokens"}
+        tables["complexity"].attrs["units"] = {
+            **counted_units, "exponent": "power of n", "memory exponent": "power of n", "pays from": "tokens",
+            "memory ends": "tokens",
+        }  # fmt: skip
+        arrays = {"n": np.array(sequence.n), "d": np.array(sequence.d), "e": np.array(sequence.e)}
+        return Result(study=self, arrays=arrays, tables=tables)
+
+    def _crossing(
+        self, shown: Mechanism, exact: Mechanism, points: list[CostPoint], what: Quantity, shape: Shape
+    ) -> float:
+        def cheaper(n: int) -> bool:
+            mine, its = counted(shown, self.keys, n, shape).cost, counted(exact, self.keys, n, shape).cost
+            if not (isinstance(mine, Cost) and isinstance(its, Cost)):
+                return False
+            return shape.of(mine, what, n) < shape.of(its, what, n)
+
+        # Between the same lengths whatever the sequence's own is: so what was counted for one text serves all.
+        return crossing(cheaper, [point.n for point in points if isinstance(point.cost, Cost) and point.n in LENGTHS])
+
+
+def showcased() -> dict[str, Mechanism]:
+    """The settings that stand beside one another, by their labels; exact attention is the first."""
+    return {shown.label: shown for kind in mechanisms().values() for shown in kind.showcase()}
+
+
+def counted(shown: Mechanism, keys: int, n: int, shape: Shape) -> CostPoint:
+    """The cost of n tokens at this budget, kept for all who ask."""
+    setting = shown.budgeted(min(keys, n), n)
+    name = f"{setting.key} {setting.model_dump_json()} {n} {shape}"
+    return _counted.get(name, lambda: counted_at(setting, _hollow(n, shape)))
+
+
+@lru_cache(maxsize=32)
+def _hollow(n: int, shape: Shape) -> Sequence:
+    return hollow(n, d=shape.d, e=shape.e, causal=shape.causal)
+
+
+def crossing(cheaper: Callable[[int], bool], lengths: list[int]) -> float:
+    """The least n from which on `cheaper` holds at every one of the lengths, found by halving between two of them.
+
+    Exact below 2·`FINE` tokens, beyond to one part in `FINE`: where buckets are filled at random nothing finer has a meaning.
+    NaN when it does not hold at the longest; the shortest length when it holds at all of them.
+    """
+    last = next((index for index in reversed(range(len(lengths))) if not cheaper(lengths[index])), None)
+    if last is None:
+        return float(lengths[0]) if lengths else np.nan
+    if last == len(lengths) - 1:
+        return np.nan
+    low, high = lengths[last], lengths[last + 1]
+    while high - low > max(1, low // FINE):
+        middle = (low + high) // 2
+        low, high = (low, middle) if cheaper(middle) else (middle, high)
+    return float(high)
+
+
+def _record(shown: Mechanism, label: str, point: CostPoint, shape: Shape) -> dict[str, object]:
+    cost = point.cost
+    return {
+        "key": shown.key, "label": label, "approximates": shown.approximates, "n": point.n, **_values(point, shape),
+        "refusal": "" if isinstance(cost, Cost) else cost.reason,
+    }  # fmt: skip
+
+
+def _values(point: CostPoint, shape: Shape) -> dict[str, float]:
+    cost = point.cost
+    return {what: shape.of(cost, what, point.n) if isinstance(cost, Cost) else np.nan for what in QUANTITIES}
+
+
+def _summary(
+    shown: Mechanism, label: str, points: list[CostPoint], pays: float, n: int, shape: Shape
+) -> dict[str, object]:
+    here = next(point for point in points if point.n == n)
+    known = [point for point in points if isinstance(point.cost, Cost) and point.n in LENGTHS]
+    held = {point.n: _values(point, shape)["bytes_held"] for point in known}
+    return {
+        "key": shown.key, "label": label, "family": shown.family, "idea": type(shown).idea, "textbook": type(shown).complexity,
+        "exponent": _power({point.n: _values(point, shape)["multiply_adds"] for point in known}),
+        "memory exponent": _power(held), **_values(here, shape), "memory ends": _ends(held), "pays from": pays,
+        "refusal": "" if isinstance(here.cost, Cost) else here.cost.reason, "leaks": shown.leaks or "",
+    }  # fmt: skip
+
+
+def _power(values: Mapping[int, float]) -> float:
+    """The power of n by which values grow over the last `OCTAVES` doublings; NaN for fewer than two lengths."""
+    if len(values) < 2:
+        return np.nan
+    lengths = sorted(values)
+    low, high = lengths[max(0, len(lengths) - 1 - OCTAVES)], lengths[-1]
+    return float(np.log(values[high] / values[low]) / np.log(high / low))
+
+
+def _ends(held: Mapping[int, float]) -> float:
+    """The length at which the bytes held reach `MEMORY`, beyond the longest length by its last growth; NaN if none is known.
+
+    What grows at most about linearly goes on along a line, what grows faster by its power.
+    """
+    if len(held) < 2:
+        return np.nan
+    before, last = sorted(held)[-2:]
+    power = _power(held)
+    if power > STEEP:
+        return float(last * (MEMORY / held[last]) ** (1 / power))
+    return float(last + (MEMORY - held[last]) * (last - before) / (held[last] - held[before]))
+
+
+def whole_map(lengths: Collection[int], shape: Shape) -> pd.DataFrame:
+    """What exact attention holds where all n × n scores of one head are held at once, as it was first written."""
+    held = [NUMBER_BYTES * float(n * n + 2 * n * (shape.d + shape.e)) for n in lengths]
+    table = pd.DataFrame({"n": list(lengths), "bytes_held": held, "label": WHOLE, "key": "exact"})
+    table.attrs["units"] = {"n": "tokens", "bytes_held": "bytes"}
+    return table
+
+
+def whole_map_ends(shape: Shape) -> int:
+    """The longest n whose n × n map and inputs fit into `MEMORY`: n² + 2n(d + e) = MEMORY / 4."""
+    half = shape.d + shape.e
+    return int(np.sqrt(half**2 + MEMORY / NUMBER_BYTES) - half)

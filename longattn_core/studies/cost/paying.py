@@ -1,0 +1,95 @@
+"""Who pays, from where on, and who is cheaper at today's length: the numbers of the sentence, and which sentence it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+Kind = Literal["most", "few", "later", "never", "waiting"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paying:
+    """`cheaper` are those below exact attention at n tokens, the cheapest first, with `shares` of its cost; `first` and `last`
+    the earliest and the latest crossing among the lengths; `never` those that cross at none of them.
+
+    `kind`: "most" when more than half of those that can read n tokens are cheaper there, "few" when some are, "later" when
+    none is but one will be, "never" when none ever is, "waiting" while exact attention has no number yet.
+    """
+
+    kind: Kind
+    n: int
+    readable: int
+    cheaper: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
+    first: tuple[str, float] | None = None
+    last: tuple[str, float] | None = None
+    never: tuple[str, ...] = ()
+
+
+def paying(points: pd.DataFrame, crossings: pd.DataFrame, what: str, n: int) -> Paying:
+    """Read a column `what` of points (`label`, `key`, `approximates`, `n`) and the crossings of that quantity.
+
+    Where n is no measured length, a line through its neighbours on logarithmic scales stands for it.
+    """
+    labels = points.loc[points["approximates"] & (points["key"] != "exact"), "label"].unique()
+    exact = value_at(points[points["key"] == "exact"], what, n)
+    if not np.isfinite(exact):
+        return Paying(kind="waiting", n=n, readable=0)
+    costs = {label: value_at(points[points["label"] == label], what, n) for label in labels}
+    shares = {label: cost / exact for label, cost in costs.items() if np.isfinite(cost)}
+    cheap = sorted((share, label) for label, share in shares.items() if share < 1)
+    crossed = crossings[crossings["n"].notna()].sort_values("n")
+    ends = [(str(row["label"]), float(row["n"])) for _index, row in crossed.iterrows()]
+    if not cheap:
+        kind: Kind = "later" if any(at > n for _label, at in ends) else "never"
+    else:
+        kind = "most" if 2 * len(cheap) > len(shares) else "few"
+    return Paying(
+        kind=kind, n=n, readable=len(shares), cheaper=tuple(label for _share, label in cheap),
+        shares=tuple(share for share, _label in cheap), first=ends[0] if ends else None, last=ends[-1] if ends else None,
+        never=tuple(crossings.loc[crossings["n"].isna(), "label"]),
+    )  # fmt: skip
+
+
+def value_at(rows: pd.DataFrame, what: str, n: int) -> float:
+    """The quantity at n tokens, on a straight line between measured lengths on logarithmic scales; NaN outside of them."""
+    known = rows[rows[what] > 0].sort_values("n")
+    if known.empty or not known["n"].iloc[0] <= n <= known["n"].iloc[-1]:
+        return np.nan
+    return float(np.exp(np.interp(np.log(n), np.log(known["n"]), np.log(known[what]))))
+
+
+def crossing_between(rows: pd.DataFrame, exact: pd.DataFrame, what: str) -> float:
+    """Where a measured curve falls below exact attention's for good, on straight lines on logarithmic scales.
+
+    NaN when it lies above at the longest length that both have; the shortest when it lies below at all of them.
+    """
+    both = rows.merge(exact, on="n", suffixes=("", " exact")).sort_values("n")
+    both = both[(both[what] > 0) & (both[f"{what} exact"] > 0)]
+    if both.empty:
+        return np.nan
+    x = np.log(both["n"].to_numpy(dtype=float))
+    gap = np.log(both[what].to_numpy(dtype=float)) - np.log(both[f"{what} exact"].to_numpy(dtype=float))
+    above = np.flatnonzero(gap >= 0)
+    if len(above) == 0:
+        return float(np.exp(x[0]))
+    last = int(above[-1])
+    if last == len(x) - 1:
+        return np.nan
+    return float(np.exp(x[last] + (x[last + 1] - x[last]) * gap[last] / (gap[last] - gap[last + 1])))
+
+
+def clock_against_count(by_count: pd.Series, by_clock: pd.Series) -> Literal["later", "sooner", "apart"]:
+    """Whether mechanisms begin to pay later by the clock than by counting, sooner, or now this and now that.
+
+    One direction is named when more than twice as many go there as in the other; what never pays by one of them is left out.
+    """
+    both = pd.DataFrame({"count": by_count.to_numpy(), "clock": by_clock.to_numpy()}).dropna()
+    later, sooner = int((both["clock"] > both["count"]).sum()), int((both["clock"] < both["count"]).sum())
+    if later > 2 * sooner:
+        return "later"
+    return "sooner" if sooner > 2 * later else "apart"
