@@ -16,10 +16,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from longattn_core.contracts import STREAM_CELLS, Attended, Looked, Reduce
+from longattn_core.numerics.pair_scores import pair_scores
 from longattn_core.numerics.softmax import masked_softmax
 
 BLOCK_ROWS = 4096
 """How many rows of a factor a view holds at once."""
+
+DENSE_SHARE = 4
+"""A listed key costs about as much as this many keys of a plain row of scores."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,19 +85,21 @@ class SparseMap(Attended):
     ) -> Float[Tensor, "g H W"]:
         device, dtype = self.output.device, self.output.dtype
         height, width = len(rows) - 1, len(columns) - 1
-        row_edges = torch.tensor(rows[1:-1], device=device)
-        column_edges = torch.tensor(columns[1:-1], device=device)
+        row_cell, column_cell = cell_of(rows, self.sequence.n, device), cell_of(columns, self.sequence.n, device)
         flat = torch.zeros(len(heads), height * width, dtype=dtype, device=device)
         step = max(1, STREAM_CELLS // (4 * len(heads) * self._slots))
         for start in range(rows[0], rows[-1], step):
             queries = torch.arange(start, min(start + step, rows[-1]), device=device)
             entries = self._entries(queries, heads)
-            inside = (entries.keys >= columns[0]) & (entries.keys < columns[-1])
-            cell = torch.bucketize(queries, row_edges, right=True)[:, None] * width
-            cell = (cell + torch.bucketize(entries.keys, column_edges, right=True)).flatten(1)
-            weights = torch.where(inside, entries.weights, torch.zeros_like(entries.weights)).flatten(1)
-            # Weights are not negative and an unseen pair is zero, so zero is a safe start for the largest too.
-            flat.scatter_reduce_(1, cell, weights, "sum" if reduce == "mean" else "amax")
+            column = column_cell.index_select(0, entries.keys.clamp_min(0).flatten()).view_as(entries.keys)
+            weights = entries.weights
+            if columns[0] > 0 or columns[-1] < self.sequence.n:
+                inside = column >= 0
+                weights, column = weights * inside, column * inside
+            cell = (row_cell[queries, None] * width + column).flatten(1)
+            # An empty slot weighs nothing wherever it falls. Weights are not negative and an unseen pair is zero, so zero is
+            # a safe start for the largest too.
+            flat.scatter_reduce_(1, cell, weights.flatten(1), "sum" if reduce == "mean" else "amax")
         out = flat.view(len(heads), height, width)
         if reduce == "mean":
             tall, wide = torch.tensor(rows, device=device).diff(), torch.tensor(columns, device=device).diff()
@@ -101,19 +107,24 @@ class SparseMap(Attended):
         return out
 
 
+def cell_of(cell_edges: list[int], n: int, device: torch.device) -> Int[Tensor, "n"]:
+    """The cell that each token stands in, −1 outside of all. Looked up for each pair, it costs a tenth of a search."""
+    cells = torch.full((n,), -1, dtype=torch.int64, device=device)
+    widths = torch.tensor(cell_edges, device=device).diff()
+    cells[cell_edges[0] : cell_edges[-1]] = torch.arange(len(widths), device=device).repeat_interleave(widths)
+    return cells
+
+
 def entries_of_scores(
     sequence_q: Float[Tensor, "g r d"], sequence_k: Float[Tensor, "g n d"], keys: Int[Tensor, "g r c"], scale: float
 ) -> Entries:
-    """Softmax over the listed keys (−1 for none). Cost and memory: g·r·c·d gathered, or g·r·n scores where that is less."""
-    heads, n, width = sequence_k.shape
-    listed = keys.clamp_min(0)
-    if keys.shape[-1] * width > n:
-        scores = (sequence_q @ sequence_k.mT).gather(2, listed) * scale
+    """Softmax over the listed keys (−1 for none). Cost g·r·c·d, or g·r·n·d where nearly every key is listed."""
+    n, listed = sequence_k.shape[1], keys.clamp_min(0)
+    if DENSE_SHARE * keys.shape[-1] > n:
+        scores = (sequence_q @ sequence_k.mT).gather(2, listed)
     else:
-        index = listed.flatten(1)[..., None].expand(heads, -1, width)
-        gathered = sequence_k.gather(1, index).view(*keys.shape, width)
-        scores = (gathered @ sequence_q[..., None]).squeeze(-1) * scale
-    return Entries(keys=keys, weights=masked_softmax(scores, keys >= 0))
+        scores = pair_scores(sequence_q, sequence_k, listed)
+    return Entries(keys=keys, weights=masked_softmax(scores * scale, keys >= 0))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
