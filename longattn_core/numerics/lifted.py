@@ -154,9 +154,7 @@ class LiftedMap(Attended):
         index = place.flatten().expand(len(band), -1)
         band.view(len(band), -1).scatter_reduce_(1, index, parts, operation)
 
-    def _places(
-        self, columns: list[int], operation: Literal["sum", "amax"], heads: Int[Tensor, "g"]
-    ) -> _Places:
+    def _places(self, columns: list[int], operation: Literal["sum", "amax"], heads: Int[Tensor, "g"]) -> _Places:
         """Where each item's weight goes, from the shares of its tokens in each cell of columns."""
         device, bases = self.output.device, self.reading.bases
         keys = torch.arange(columns[0], columns[-1], device=device)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -83,16 +84,27 @@ class SparseMap(Attended):
     def _pooled(
         self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
     ) -> Float[Tensor, "g H W"]:
-        device, dtype = self.output.device, self.output.dtype
-        height, width = len(rows) - 1, len(columns) - 1
+        cells = self._cells(rows, columns, reduce, heads)
+        return cells / areas(rows, columns, cells) if reduce == "mean" else cells
+
+    def _cells(
+        self,
+        rows: list[int],
+        columns: list[int],
+        reduce: Reduce,
+        heads: Int[Tensor, "g"],
+        shares: Float[Tensor, "g n"] | None = None,
+    ) -> Float[Tensor, "g H W"]:
+        """The sum of each cell's weights, or the largest; each row first times its share, if any are given. Cost: the lists'."""
+        device, width = self.output.device, len(columns) - 1
         row_cell, column_cell = cell_of(rows, self.sequence.n, device), cell_of(columns, self.sequence.n, device)
-        flat = torch.zeros(len(heads), height * width, dtype=dtype, device=device)
+        flat = self.output.new_zeros(len(heads), (len(rows) - 1) * width)
         step = max(1, STREAM_CELLS // (4 * len(heads) * self._slots))
         for start in range(rows[0], rows[-1], step):
             queries = torch.arange(start, min(start + step, rows[-1]), device=device)
             entries = self._entries(queries, heads)
             column = column_cell.index_select(0, entries.keys.clamp_min(0).flatten()).view_as(entries.keys)
-            weights = entries.weights
+            weights = entries.weights if shares is None else entries.weights * shares[:, queries, None]
             if columns[0] > 0 or columns[-1] < self.sequence.n:
                 inside = column >= 0
                 weights, column = weights * inside, column * inside
@@ -100,11 +112,13 @@ class SparseMap(Attended):
             # An empty slot weighs nothing wherever it falls. Weights are not negative and an unseen pair is zero, so zero is
             # a safe start for the largest too.
             flat.scatter_reduce_(1, cell, weights.flatten(1), "sum" if reduce == "mean" else "amax")
-        out = flat.view(len(heads), height, width)
-        if reduce == "mean":
-            tall, wide = torch.tensor(rows, device=device).diff(), torch.tensor(columns, device=device).diff()
-            out = out / (tall[:, None] * wide[None, :]).to(dtype)
-        return out
+        return flat.view(len(heads), -1, width)
+
+
+def areas(rows: list[int], columns: list[int], like: Tensor) -> Float[Tensor, "H W"]:
+    """How many pairs each cell joins."""
+    tall, wide = (torch.tensor(x, dtype=like.dtype, device=like.device).diff() for x in (rows, columns))
+    return tall[:, None] * wide
 
 
 def cell_of(cell_edges: list[int], n: int, device: torch.device) -> Int[Tensor, "n"]:
@@ -157,51 +171,82 @@ class FactoredMap(Attended):
     ) -> Float[Tensor, "g H W"]:
         if reduce == "max":
             return super()._pooled(rows, columns, reduce, heads)
-        device = self.output.device
-        tops, sides = torch.tensor(rows, device=device), torch.tensor(columns, device=device)
-        out = _block_sums(self._left, tops, heads) @ _block_sums(self._right, sides, heads).mT
-        if self.sequence.causal:
-            out = self._cut_at_diagonal(out, tops, sides, heads)
-        return (out / (tops.diff()[:, None] * sides.diff()[None, :])).to(self.output.dtype)
+        if not self.sequence.causal:
+            left, right = (_block_sums(*x, heads) for x in ((self._left, rows), (self._right, columns)))
+            sums = left @ right.mT
+            return (sums / areas(rows, columns, sums)).to(self.output.dtype)
+        sums = self._sums_of_the_past(rows, columns, heads)
+        return (sums / areas(rows, columns, sums)).to(self.output.dtype)
 
-    def _cut_at_diagonal(
-        self,
-        sums: Float[Tensor, "g H W"],
-        tops: Int[Tensor, "H1"],
-        sides: Int[Tensor, "W1"],
-        heads: Int[Tensor, "g"],
-    ) -> Float[Tensor, "g H W"]:
-        """Drop what lies in the future: whole cells are zero, and cells that the diagonal crosses are summed by pairs."""
-        first, last = tops[:-1, None], tops[1:, None] - 1
-        future = sides[None, :-1] > last
-        crossed = ~future & (sides[None, 1:] - 1 > first)
-        sums = sums.masked_fill(future, 0.0)
-        for row in crossed.any(1).nonzero().squeeze(-1).tolist():
-            cells = crossed[row].nonzero().squeeze(-1)
-            edges = sides[int(cells[0]) : int(cells[-1]) + 2]
-            queries = torch.arange(int(tops[row]), int(tops[row + 1]), device=sums.device)
-            keys = torch.arange(int(edges[0]), int(edges[-1]), device=sums.device)
-            block = self._left(queries, heads) @ self._right(keys, heads).mT
-            block = block.masked_fill(keys[None, :] > queries[:, None], 0.0).sum(1)
-            cell = torch.repeat_interleave(cells, edges.diff())
-            sums[:, row, cells] = torch.zeros_like(sums[:, row]).index_add(1, cell, block)[:, cells]
+    def _sums_of_the_past(self, rows: list[int], columns: list[int], heads: Int[Tensor, "g"]) -> Float[Tensor, "g H W"]:
+        """Products of block sums where a cell lies in the past; cells that the diagonal crosses are summed by pairs.
+
+        Some thousand rows at a time, and where rows and columns are cut alike each factor is made only once.
+        """
+        device, alike = heads.device, rows == columns
+        tops, sides = torch.tensor(rows, device=device), torch.tensor(columns, device=device)
+        future = sides[None, :-1] >= tops[1:, None]
+        crossed = ~future & (sides[None, 1:] - 1 > tops[:-1, None])
+        above, aside, pairs = [], [], []
+        for begin, end in _bands(rows):
+            queries = torch.arange(rows[begin], rows[end], device=device)
+            left = self._left(queries, heads)
+            above.append(_sums_within(left, [x - rows[begin] for x in rows[begin : end + 1]]))
+            some = crossed[begin:end].any(0).nonzero().squeeze(-1)
+            low, high = (begin, end) if alike else (int(some[0]), int(some[-1]) + 1) if len(some) else (0, 0)
+            keys = torch.arange(columns[low], columns[high], device=device)
+            right = self._right(keys, heads) if len(keys) else left[:, :0]
+            if alike:
+                aside.append(_sums_within(right, [x - columns[low] for x in columns[low : high + 1]]))
+            for row in range(begin, end):
+                cells = crossed[row].nonzero().squeeze(-1)
+                if not len(cells):
+                    continue
+                edges = columns[int(cells[0]) : int(cells[-1]) + 2]
+                part = right[:, edges[0] - columns[low] : edges[-1] - columns[low]]
+                block = left[:, rows[row] - rows[begin] : rows[row + 1] - rows[begin]] @ part.mT
+                later = (
+                    torch.arange(edges[0], edges[-1], device=device)
+                    > queries[rows[row] - rows[begin] :, None][: block.shape[1]]
+                )
+                inside = block.masked_fill_(later, 0.0).sum(1, keepdim=True)
+                pairs.append((row, cells, _sums_within(inside.mT, [x - edges[0] for x in edges]).mT))
+        right_sums = torch.cat(aside, dim=1) if alike else _block_sums(self._right, columns, heads)
+        sums = (torch.cat(above, dim=1) @ right_sums.mT).masked_fill(future, 0.0)
+        for row, cells, inside in pairs:
+            sums[:, row, cells] = inside[:, 0]
         return sums
+
+
+def _bands(cell_edges: list[int]) -> Iterator[tuple[int, int]]:
+    """Runs of cells of about `BLOCK_ROWS` tokens."""
+    begin = 0
+    for end in range(1, len(cell_edges)):
+        if end == len(cell_edges) - 1 or cell_edges[end + 1] - cell_edges[begin] > BLOCK_ROWS:
+            yield begin, end
+            begin = end
+
+
+def _sums_within(x: Float[Tensor, "g r m"], bounds: list[int]) -> Float[Tensor, "g B m"]:
+    """Sums over consecutive runs of rows; bounds begin at 0 and end at r."""
+    return torch.stack([x[:, low:high].sum(1) for low, high in pairwise(bounds)], dim=1)
 
 
 def _block_sums(
     factor: Callable[[Int[Tensor, "r"], Int[Tensor, "g"]], Float[Tensor, "g r m"]],
-    block_edges: Int[Tensor, "B1"],
+    block_edges: list[int],
     heads: Int[Tensor, "g"],
 ) -> Float[Tensor, "g B m"]:
     """Sums of a factor's rows over consecutive blocks of tokens, some thousand rows at a time."""
     sums = None
-    first, last = int(block_edges[0]), int(block_edges[-1])
+    first, last = block_edges[0], block_edges[-1]
+    inner = torch.tensor(block_edges[1:-1], device=heads.device)
     for start in range(first, last, BLOCK_ROWS):
         tokens = torch.arange(start, min(start + BLOCK_ROWS, last), device=heads.device)
         part = factor(tokens, heads)
         if sums is None:
             sums = part.new_zeros(len(heads), len(block_edges) - 1, part.shape[-1])
-        sums.index_add_(1, torch.bucketize(tokens, block_edges[1:-1], right=True), part)
+        sums.index_add_(1, torch.bucketize(tokens, inner, right=True), part)
     assert sums is not None
     return sums
 
