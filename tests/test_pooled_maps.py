@@ -5,9 +5,12 @@ import torch
 from torch.testing import assert_close
 
 from longattn_core import MECHANISMS
-from longattn_core.contracts import edges
+from longattn_core.contracts import edges, exact_rows, row_chunks
 from longattn_core.numerics.pair_scores import plain_scores, sampled_scores
+from longattn_core.studies.maps import Maps
+from longattn_core.studies.study import Setting
 from tests.sequences_for_tests import gaussian
+from tests.test_studies import needle
 
 TOKENS = 330
 WINDOWS = (
@@ -57,3 +60,56 @@ def test_sampled_scores_are_those_of_gathered_keys():
     assert_close(sampled_scores(q, k, keys), plain_scores(q, k, keys), rtol=1e-13, atol=1e-14)
     assert_close(plain_scores(q, k, keys)[1, 20, 4], q[1, 20] @ k[1, keys[1, 20, 4]], rtol=1e-13, atol=1e-14)
     assert sampled_scores(q, k, keys[..., :0]).shape == (2, 37, 0)
+
+
+def test_exact_maps_tell_how_far_they_are(monkeypatch):
+    """The exact map needs no output; it is streamed in pieces, and whoever waits can call it off between two of them."""
+    source, told = needle(n=300, d=8), []
+    monkeypatch.setattr("longattn_core.studies.maps.row_chunks", lambda size, width: row_chunks(size, width, 300 * 64))
+    result = Maps(source=source, setting=Setting(key="window"), reduce="mean", cells=50).run(
+        lambda share, words: told.append((share, words))
+    )
+    shares = [share for share, words in told if words == "exact attention"]
+    assert len(shares) == 1 + 5 and shares == sorted(shares)
+    sequence = result.study.sequence()
+    expected = cell_means(exact_rows(sequence, None, 0), edges(0, 300, 50), edges(0, 300, 50))[0]
+    found = torch.from_numpy(result.arrays["exact"].copy()).nan_to_num()
+    assert_close(found, expected.float(), rtol=1e-5, atol=1e-8)
+
+
+def test_largest_weights_of_a_sample_are_called_so(monkeypatch):
+    """Where all rows are too much the same sample is read of both maps, and the words say so; never for maps by lists."""
+    monkeypatch.setattr("longattn_core.studies.maps.MOST_LARGEST", 300 * 100)
+    source = needle(n=300, d=8)
+    sampled = Maps(source=source, setting=Setting(key="favor"), cells=50).run()
+    assert "sample of its rows: 100 of the window's 300" in sampled.words["sample"]
+    rows = exact_rows(sampled.study.sequence(), None, 0)[0]
+    tops = edges(0, 300, 50)
+    expected = torch.stack([rows[[low, low + 3], :][:, low : low + 6].amax() for low in tops[:-1]])
+    found = torch.from_numpy(sampled.arrays["exact"].copy()).diagonal()
+    assert_close(found, expected.float(), rtol=1e-5, atol=1e-8)
+    assert "sample" not in Maps(source=source, setting=Setting(key="window"), cells=50).run().words
+    assert "sample" not in Maps(source=source, setting=Setting(key="favor"), cells=50, reduce="mean").run().words
+
+
+def test_a_window_has_its_exact_map_at_any_length(monkeypatch):
+    """What is too much as a whole is refused in a sentence, and drawn where it is zoomed into."""
+    monkeypatch.setattr("longattn_core.studies.maps.MOST_EXACT", 300 * 200)
+    setting = Setting(key="window")
+    whole = Maps(source=needle(n=300, d=8), setting=setting).run()
+    assert "exact" not in whole.arrays and whole.words["exact refusal"].endswith("Zoom in to see it.")
+    part = Maps(source=needle(n=300, d=8), setting=setting, queries=(150, 250), keys=(0, 300)).run()
+    rows = exact_rows(part.study.sequence(), slice(150, 250), 0)[0]
+    assert_close(torch.from_numpy(part.arrays["exact"].copy()).nan_to_num(), rows.float(), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("key", ["favor", "low_rank", "window", "memory"])
+def test_bands_one_under_another_are_the_map(key):
+    sequence = gaussian(200, causal=key != "low_rank")
+    setting = MECHANISMS[key]() if key != "low_rank" else MECHANISMS[key].model_validate({"variant": "nystrom"})
+    attended = setting.attend(sequence)
+    for reduce in ("mean", "max"):
+        found = list(attended.pooled_bands((20, 190), (0, 200), (30, 40), reduce, 1))
+        assert found[-1][0] == 1.0
+        whole = attended.pooled((20, 190), (0, 200), (30, 40), reduce, 1)[0]
+        assert_close(torch.cat([band for _, band in found]), whole, rtol=1e-9, atol=1e-13)

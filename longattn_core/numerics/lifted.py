@@ -37,6 +37,11 @@ class LiftedMap(Attended):
 
     reading: Reading
 
+    @property
+    def lists_keys(self) -> bool:
+        """Lists of items stand for the rows where no key is read at two levels."""
+        return self.reading.disjoint
+
     def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
         reading, out = self.reading, self.output.new_zeros(len(heads), len(queries), self.sequence.n)
         step = max(1, STREAM_CELLS // (len(heads) * reading.bases[-1]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import STREAM_CELLS, Attended, Looked, Reduce
+from longattn_core.contracts import STREAM_CELLS, Attended, Looked, Reduce, bands
 from longattn_core.numerics.pair_scores import pair_scores
 from longattn_core.numerics.softmax import masked_softmax
 
@@ -58,6 +58,11 @@ class SparseMap(Attended):
     @abstractmethod
     def _entries(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Entries:
         """The keys that were looked at and their weights, for the chosen queries and heads."""
+
+    @property
+    def lists_keys(self) -> bool:
+        """A row's weights are a short list."""
+        return True
 
     @property
     def _slots(self) -> int:
@@ -188,7 +193,7 @@ class FactoredMap(Attended):
         future = sides[None, :-1] >= tops[1:, None]
         crossed = ~future & (sides[None, 1:] - 1 > tops[:-1, None])
         above, aside, pairs = [], [], []
-        for begin, end in _bands(rows):
+        for begin, end in bands(rows, BLOCK_ROWS):
             queries = torch.arange(rows[begin], rows[end], device=device)
             left = self._left(queries, heads)
             above.append(_sums_within(left, [x - rows[begin] for x in rows[begin : end + 1]]))
@@ -216,15 +221,6 @@ class FactoredMap(Attended):
         for row, cells, inside in pairs:
             sums[:, row, cells] = inside[:, 0]
         return sums
-
-
-def _bands(cell_edges: list[int]) -> Iterator[tuple[int, int]]:
-    """Runs of cells of about `BLOCK_ROWS` tokens."""
-    begin = 0
-    for end in range(1, len(cell_edges)):
-        if end == len(cell_edges) - 1 or cell_edges[end + 1] - cell_edges[begin] > BLOCK_ROWS:
-            yield begin, end
-            begin = end
 
 
 def _sums_within(x: Float[Tensor, "g r m"], bounds: list[int]) -> Float[Tensor, "g B m"]:
