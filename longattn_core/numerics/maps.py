@@ -177,8 +177,7 @@ class FactoredMap(Attended):
         if reduce == "max":
             return super()._pooled(rows, columns, reduce, heads)
         if not self.sequence.causal:
-            left, right = (_block_sums(*x, heads) for x in ((self._left, rows), (self._right, columns)))
-            sums = left @ right.mT
+            sums = _block_sums(self._left, rows, heads) @ _block_sums(self._right, columns, heads).mT
             return (sums / areas(rows, columns, sums)).to(self.output.dtype)
         sums = self._sums_of_the_past(rows, columns, heads)
         return (sums / areas(rows, columns, sums)).to(self.output.dtype)
