@@ -28,6 +28,9 @@ Reduce: TypeAlias = Literal["mean", "max"]
 STREAM_CELLS = 1 << 22
 """How many weights a view holds at once when it streams rows (32 MB in float64)."""
 
+BAND_CELLS = 1 << 24
+"""How many weights lie between two words of progress: a quarter of a second of exact attention."""
+
 
 class Refused(ValueError):  # noqa: N818  (it is an answer, not a fault)
     """A mechanism cannot read this sequence; the message is the sentence that a person reads."""
@@ -433,6 +436,29 @@ class Attended(ABC):
             raise ValueError(f"reduce must be 'mean' or 'max', found {reduce!r}")
         return self._pooled(spans[0], spans[1], reduce, resolve(heads, self.sequence.h, "heads", self.output.device))
 
+    @property
+    def lists_keys(self) -> bool:
+        """Whether the largest weights of a map are found without all n of a row: else `pooled` streams rows for them."""
+        return False
+
+    def pooled_bands(
+        self,
+        queries: tuple[int, int],
+        keys: tuple[int, int],
+        shape: tuple[int, int],
+        reduce: Reduce,
+        head: int,
+    ) -> Iterator[tuple[float, Float[Tensor, "H W"]]]:
+        """`pooled` of one head in bands of rows from the top, each with the share of the window that is done by then.
+
+        For maps that stream rows: whoever waits can be told how far it is, and can call it off. Cost: that of `pooled`.
+        """
+        tops, sides = edges(*queries, shape[0]), edges(*keys, shape[1])
+        one = resolve(head, self.sequence.h, "heads", self.output.device)
+        for begin, end in bands(tops, max(1, BAND_CELLS // self.sequence.n)):
+            share = (tops[end] - tops[0]) / (tops[-1] - tops[0])
+            yield share, self._pooled(tops[begin : end + 1], sides, reduce, one)[0]
+
     def looked(self, head: int, query: int) -> Looked:
         """How many keys (or features, or summaries) this query looked at: the real count, not the dial."""
         _inside(head, self.sequence.h, "head")
@@ -648,6 +674,15 @@ def edges(start: int, stop: int, cells: int) -> list[int]:
     """Edges of at most `cells` cells, as equal as whole tokens allow, that cover [start, stop)."""
     count = min(cells, stop - start)
     return [start + (stop - start) * i // count for i in range(count + 1)]
+
+
+def bands(cell_edges: list[int], tokens: int) -> Iterator[tuple[int, int]]:
+    """Runs [begin, end) of cells that hold at most `tokens` tokens together; a larger cell is a run alone."""
+    begin, last = 0, len(cell_edges) - 1
+    for end in range(1, last + 1):
+        if end == last or cell_edges[end + 1] - cell_edges[begin] > tokens:
+            yield begin, end
+            begin = end
 
 
 def exact_rows(sequence: Sequence, queries: Index = None, heads: Index = None) -> Float[Tensor, "g r n"]:

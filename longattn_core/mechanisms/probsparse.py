@@ -64,6 +64,11 @@ class ProbSparseMap(Attended):
 
     trace: ProbSparseTrace
 
+    @property
+    def lists_keys(self) -> bool:
+        """Lazy rows are equal shares, and the active ones are few."""
+        return True
+
     def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
         sequence, trace = self.sequence, self.trace
         rows = sequence.allowed(queries) * self._share(queries)

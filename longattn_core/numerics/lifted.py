@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import STREAM_CELLS, Attended, Index, Looked, Reduce, row_chunks
+from longattn_core.contracts import STREAM_CELLS, Attended, Index, Looked, Reduce
+from longattn_core.numerics.maps import cell_of
 from longattn_core.numerics.readings import Reading
 
 
@@ -35,6 +36,11 @@ class LiftedMap(Attended):
     """A map given by a reading; the subclass explains it. Views cost the items read, and n to share a row out."""
 
     reading: Reading
+
+    @property
+    def lists_keys(self) -> bool:
+        """Lists of items stand for the rows where no key is read at two levels."""
+        return self.reading.disjoint
 
     def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
         reading, out = self.reading, self.output.new_zeros(len(heads), len(queries), self.sequence.n)
@@ -105,47 +111,108 @@ class LiftedMap(Attended):
     def _pooled(
         self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
     ) -> Float[Tensor, "g H W"]:
-        """Pool the rows of a cell while they are still lists of items, then share the items out: H·P + n·C, not n²."""
+        """Join the rows of a cell within each tile, whose rows read one list, then share the items out.
+
+        Cost: the scores, and one step for each item of a tile; memory H·(W + the groups that reach into several cells).
+        """
         if reduce == "max" and not self.reading.disjoint:
             return super()._pooled(rows, columns, reduce, heads)
-        device, items = self.output.device, self.reading.bases[-1]
         operation: Literal["sum", "amax"] = "sum" if reduce == "mean" else "amax"
-        pair_item, pair_cell, pair_share = self._pairs(columns, operation, heads)
-        edges, width = torch.tensor(rows, device=device), len(columns) - 1
-        bands, tall = [], max(1, 4 * STREAM_CELLS // (len(heads) * items))
-        for top in range(0, len(rows) - 1, tall):
-            bottom = min(top + tall, len(rows) - 1)
-            band = self.output.new_zeros(len(heads), (bottom - top) * items)
-            queries = torch.arange(rows[top], rows[bottom], device=device)
-            for part in row_chunks(len(queries), len(heads) * self.reading.row_items):
-                some = queries[part]
-                entries = self.reading.entries(some, heads)
-                cell = torch.bucketize(some, edges[1:-1], right=True) - top
-                index = (cell[:, None] * items + entries.keys.clamp_min(0)).flatten(1)
-                # Weights are not negative, so zero is a safe start for the largest too.
-                band.scatter_reduce_(1, index, entries.weights.flatten(1).detach(), operation)
-            spread = band.view(len(heads), bottom - top, items)[..., pair_item] * pair_share[:, None, :]
-            out = self.output.new_zeros(len(heads), bottom - top, width)
-            bands.append(out.scatter_reduce_(2, pair_cell.expand_as(spread), spread, operation))
-        out = torch.cat(bands, dim=1)
+        device, height, width = self.output.device, len(rows) - 1, len(columns) - 1
+        places = self._places(columns, operation, heads)
+        row_cell = cell_of(rows, self.sequence.n, device)
+        # Weights are not negative, so zero is a safe start for the largest too.
+        band = self.output.new_zeros(len(heads), height, width + places.several)
+        for tiles in self.reading.weights_by_tile(rows[0], rows[-1], heads):
+            queries, tile = tiles.queries, torch.arange(len(tiles.queries), device=device)
+            # A tile's last queries may be none: they weigh nothing, in whichever cell.
+            cell = row_cell[torch.where(queries >= 0, queries, queries.amax(1, keepdim=True))]
+            pairs, pair = torch.unique_consecutive((tile[:, None] * height + cell).flatten(), return_inverse=True)
+            joined = _joined(tiles.near, pair, len(pairs), operation)
+            self._share_out(band, joined, tiles.listed[pairs // height], pairs % height, places, operation)
+            if len(tiles.shared):
+                low, among = int(cell[0, 0]), torch.arange(int(cell[0, 0]), int(cell[-1, -1]) + 1, device=device)
+                joined = _joined(tiles.far, cell.flatten() - low, len(among), operation)
+                self._share_out(band, joined, tiles.shared.expand(len(among), -1), among, places, operation)
+        out = band[..., :width]
+        if places.several:
+            spread = band[..., width:][..., places.item] * places.share[:, None, :]
+            out = out.scatter_reduce(2, places.cell.expand_as(spread), spread, operation)
         if reduce == "mean":
-            out = out / (edges.diff()[:, None] * torch.tensor(columns, device=device).diff()).to(out.dtype)
+            tall, wide = (torch.tensor(x, device=device).diff() for x in (rows, columns))
+            out = out / (tall[:, None] * wide).to(out.dtype)
         return out
 
-    def _pairs(
-        self, columns: list[int], operation: Literal["sum", "amax"], heads: Int[Tensor, "g"]
-    ) -> tuple[Int[Tensor, "p"], Int[Tensor, "p"], Float[Tensor, "g p"]]:
-        """Each item with each cell of columns that it reaches into, and the sum or the largest of its shares there."""
+    def _share_out(
+        self,
+        band: Float[Tensor, "g H S"],
+        weights: Float[Tensor, "g p C"],
+        items: Int[Tensor, "p C"],
+        cells: Int[Tensor, "p"],
+        places: _Places,
+        operation: Literal["sum", "amax"],
+    ) -> None:
+        """Add what rows of cells gave to their items to the places of the items."""
+        listed = items.clamp_min(0).flatten()
+        place = cells[:, None] * band.shape[2] + places.of.index_select(0, listed).view_as(items)
+        parts = weights.flatten(1) * places.factor.index_select(1, listed)
+        index = place.flatten().expand(len(band), -1)
+        band.view(len(band), -1).scatter_reduce_(1, index, parts, operation)
+
+    def _places(self, columns: list[int], operation: Literal["sum", "amax"], heads: Int[Tensor, "g"]) -> _Places:
+        """Where each item's weight goes, from the shares of its tokens in each cell of columns."""
         device, bases = self.output.device, self.reading.bases
         keys = torch.arange(columns[0], columns[-1], device=device)
-        cell = torch.bucketize(keys, torch.tensor(columns[1:-1], device=device), right=True)
-        items, cells, shares = [keys], [cell], [self.output.new_ones(len(heads), len(keys))]
+        cell = cell_of(columns, self.sequence.n, device)[keys]
+        of = torch.zeros(bases[-1], dtype=torch.int64, device=device)
+        factor = self.output.new_zeros(len(heads), bases[-1])
+        of[keys], factor[:, keys] = cell, 1.0
+        items, cells, shares, several = [keys[:0]], [keys[:0]], [factor[:, :0]], 0
         for base, groups in zip(bases[1:-1], self.reading.groups, strict=True):
             both = torch.stack([groups.of[keys], cell])
             pairs, pair = torch.unique_consecutive(both, dim=1, return_inverse=True)
             share = groups.share[heads][:, keys].detach()
             part = self.output.new_zeros(len(heads), pairs.shape[1])
-            items.append(base + pairs[0])
-            cells.append(pairs[1])
-            shares.append(part.scatter_reduce_(1, pair.expand_as(share), share, operation))
-        return torch.cat(items), torch.cat(cells), torch.cat(shares, dim=1)
+            part.scatter_reduce_(1, pair.expand_as(share), share, operation)
+            found, which, count = torch.unique_consecutive(pairs[0], return_inverse=True, return_counts=True)
+            alone = (count == 1)[which]
+            of[base + pairs[0][alone]], factor[:, base + pairs[0][alone]] = pairs[1][alone], part[:, alone]
+            # A group that reaches into several cells keeps a place of its own until all rows are joined.
+            many = count > 1
+            own = many.long().cumsum(0) - 1 + several
+            of[base + found[many]], factor[:, base + found[many]] = len(columns) - 1 + own[many], 1.0
+            items.append(own[which][~alone])
+            cells.append(pairs[1][~alone])
+            shares.append(part[:, ~alone])
+            several += int(many.sum())
+        return _Places(
+            of=of, factor=factor, several=several, item=torch.cat(items), cell=torch.cat(cells),
+            share=torch.cat(shares, dim=1),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Places:
+    """Where an item's weight goes: `of [P]`, its cell of columns, or a place behind them all for one of the `several` groups
+    that reach into more cells than one; `factor [g P]`, what of its weight goes there. For those groups, each with each cell
+    that it reaches into: `item, cell [p]` and `share [g p]`.
+    """
+
+    of: Int[Tensor, "P"]
+    factor: Float[Tensor, "g P"]
+    several: int
+    item: Int[Tensor, "p"]
+    cell: Int[Tensor, "p"]
+    share: Float[Tensor, "g p"]
+
+
+def _joined(
+    weights: Float[Tensor, "g b T C"], row: Int[Tensor, "r"], count: int, operation: Literal["sum", "amax"]
+) -> Float[Tensor, "g p C"]:
+    """Rows of all tiles, those of one number added up, or the larger kept."""
+    x = weights.detach().flatten(1, 2)
+    if operation == "sum":
+        # A product with zeros and ones: adding row after row costs a call each.
+        return (torch.arange(count, device=row.device)[:, None] == row).to(x.dtype) @ x
+    out = x.new_zeros(len(x), count, x.shape[2])
+    return out.scatter_reduce_(1, row[:, None].expand_as(x), x, operation)

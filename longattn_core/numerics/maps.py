@@ -10,16 +10,21 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import STREAM_CELLS, Attended, Looked, Reduce
+from longattn_core.contracts import STREAM_CELLS, Attended, Looked, Reduce, bands
+from longattn_core.numerics.pair_scores import pair_scores
 from longattn_core.numerics.softmax import masked_softmax
 
 BLOCK_ROWS = 4096
 """How many rows of a factor a view holds at once."""
+
+DENSE_SHARE = 4
+"""A listed key costs about as much as this many keys of a plain row of scores."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,6 +60,11 @@ class SparseMap(Attended):
         """The keys that were looked at and their weights, for the chosen queries and heads."""
 
     @property
+    def lists_keys(self) -> bool:
+        """A row's weights are a short list."""
+        return True
+
+    @property
     def _slots(self) -> int:
         """About how many slots a row of entries has: sets how many rows are streamed at once."""
         return int(self.sequence.n**0.5) + 64
@@ -79,41 +89,61 @@ class SparseMap(Attended):
     def _pooled(
         self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
     ) -> Float[Tensor, "g H W"]:
-        device, dtype = self.output.device, self.output.dtype
-        height, width = len(rows) - 1, len(columns) - 1
-        row_edges = torch.tensor(rows[1:-1], device=device)
-        column_edges = torch.tensor(columns[1:-1], device=device)
-        flat = torch.zeros(len(heads), height * width, dtype=dtype, device=device)
+        cells = self._cells(rows, columns, reduce, heads)
+        return cells / areas(rows, columns, cells) if reduce == "mean" else cells
+
+    def _cells(
+        self,
+        rows: list[int],
+        columns: list[int],
+        reduce: Reduce,
+        heads: Int[Tensor, "g"],
+        shares: Float[Tensor, "g n"] | None = None,
+    ) -> Float[Tensor, "g H W"]:
+        """The sum of each cell's weights, or the largest; each row first times its share, if any are given. Cost: the lists'."""
+        device, width = self.output.device, len(columns) - 1
+        row_cell, column_cell = cell_of(rows, self.sequence.n, device), cell_of(columns, self.sequence.n, device)
+        flat = self.output.new_zeros(len(heads), (len(rows) - 1) * width)
         step = max(1, STREAM_CELLS // (4 * len(heads) * self._slots))
         for start in range(rows[0], rows[-1], step):
             queries = torch.arange(start, min(start + step, rows[-1]), device=device)
             entries = self._entries(queries, heads)
-            inside = (entries.keys >= columns[0]) & (entries.keys < columns[-1])
-            cell = torch.bucketize(queries, row_edges, right=True)[:, None] * width
-            cell = (cell + torch.bucketize(entries.keys, column_edges, right=True)).flatten(1)
-            weights = torch.where(inside, entries.weights, torch.zeros_like(entries.weights)).flatten(1)
-            # Weights are not negative and an unseen pair is zero, so zero is a safe start for the largest too.
-            flat.scatter_reduce_(1, cell, weights, "sum" if reduce == "mean" else "amax")
-        out = flat.view(len(heads), height, width)
-        if reduce == "mean":
-            tall, wide = torch.tensor(rows, device=device).diff(), torch.tensor(columns, device=device).diff()
-            out = out / (tall[:, None] * wide[None, :]).to(dtype)
-        return out
+            column = column_cell.index_select(0, entries.keys.clamp_min(0).flatten()).view_as(entries.keys)
+            weights = entries.weights if shares is None else entries.weights * shares[:, queries, None]
+            if columns[0] > 0 or columns[-1] < self.sequence.n:
+                inside = column >= 0
+                weights, column = weights * inside, column * inside
+            cell = (row_cell[queries, None] * width + column).flatten(1)
+            # An empty slot weighs nothing wherever it falls. Weights are not negative and an unseen pair is zero, so zero is
+            # a safe start for the largest too.
+            flat.scatter_reduce_(1, cell, weights.flatten(1), "sum" if reduce == "mean" else "amax")
+        return flat.view(len(heads), -1, width)
+
+
+def areas(rows: list[int], columns: list[int], like: Tensor) -> Float[Tensor, "H W"]:
+    """How many pairs each cell joins."""
+    tall, wide = (torch.tensor(x, dtype=like.dtype, device=like.device).diff() for x in (rows, columns))
+    return tall[:, None] * wide
+
+
+def cell_of(cell_edges: list[int], n: int, device: torch.device) -> Int[Tensor, "n"]:
+    """The cell that each token stands in, −1 outside of all. Looked up for each pair, it costs a tenth of a search."""
+    cells = torch.full((n,), -1, dtype=torch.int64, device=device)
+    widths = torch.tensor(cell_edges, device=device).diff()
+    cells[cell_edges[0] : cell_edges[-1]] = torch.arange(len(widths), device=device).repeat_interleave(widths)
+    return cells
 
 
 def entries_of_scores(
     sequence_q: Float[Tensor, "g r d"], sequence_k: Float[Tensor, "g n d"], keys: Int[Tensor, "g r c"], scale: float
 ) -> Entries:
-    """Softmax over the listed keys (−1 for none). Cost and memory: g·r·c·d gathered, or g·r·n scores where that is less."""
-    heads, n, width = sequence_k.shape
-    listed = keys.clamp_min(0)
-    if keys.shape[-1] * width > n:
-        scores = (sequence_q @ sequence_k.mT).gather(2, listed) * scale
+    """Softmax over the listed keys (−1 for none). Cost g·r·c·d, or g·r·n·d where nearly every key is listed."""
+    n, listed = sequence_k.shape[1], keys.clamp_min(0)
+    if DENSE_SHARE * keys.shape[-1] > n:
+        scores = (sequence_q @ sequence_k.mT).gather(2, listed)
     else:
-        index = listed.flatten(1)[..., None].expand(heads, -1, width)
-        gathered = sequence_k.gather(1, index).view(*keys.shape, width)
-        scores = (gathered @ sequence_q[..., None]).squeeze(-1) * scale
-    return Entries(keys=keys, weights=masked_softmax(scores, keys >= 0))
+        scores = pair_scores(sequence_q, sequence_k, listed)
+    return Entries(keys=keys, weights=masked_softmax(scores * scale, keys >= 0))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -146,51 +176,72 @@ class FactoredMap(Attended):
     ) -> Float[Tensor, "g H W"]:
         if reduce == "max":
             return super()._pooled(rows, columns, reduce, heads)
-        device = self.output.device
-        tops, sides = torch.tensor(rows, device=device), torch.tensor(columns, device=device)
-        out = _block_sums(self._left, tops, heads) @ _block_sums(self._right, sides, heads).mT
-        if self.sequence.causal:
-            out = self._cut_at_diagonal(out, tops, sides, heads)
-        return (out / (tops.diff()[:, None] * sides.diff()[None, :])).to(self.output.dtype)
+        if not self.sequence.causal:
+            sums = _block_sums(self._left, rows, heads) @ _block_sums(self._right, columns, heads).mT
+            return (sums / areas(rows, columns, sums)).to(self.output.dtype)
+        sums = self._sums_of_the_past(rows, columns, heads)
+        return (sums / areas(rows, columns, sums)).to(self.output.dtype)
 
-    def _cut_at_diagonal(
-        self,
-        sums: Float[Tensor, "g H W"],
-        tops: Int[Tensor, "H1"],
-        sides: Int[Tensor, "W1"],
-        heads: Int[Tensor, "g"],
-    ) -> Float[Tensor, "g H W"]:
-        """Drop what lies in the future: whole cells are zero, and cells that the diagonal crosses are summed by pairs."""
-        first, last = tops[:-1, None], tops[1:, None] - 1
-        future = sides[None, :-1] > last
-        crossed = ~future & (sides[None, 1:] - 1 > first)
-        sums = sums.masked_fill(future, 0.0)
-        for row in crossed.any(1).nonzero().squeeze(-1).tolist():
-            cells = crossed[row].nonzero().squeeze(-1)
-            edges = sides[int(cells[0]) : int(cells[-1]) + 2]
-            queries = torch.arange(int(tops[row]), int(tops[row + 1]), device=sums.device)
-            keys = torch.arange(int(edges[0]), int(edges[-1]), device=sums.device)
-            block = self._left(queries, heads) @ self._right(keys, heads).mT
-            block = block.masked_fill(keys[None, :] > queries[:, None], 0.0).sum(1)
-            cell = torch.repeat_interleave(cells, edges.diff())
-            sums[:, row, cells] = torch.zeros_like(sums[:, row]).index_add(1, cell, block)[:, cells]
+    def _sums_of_the_past(self, rows: list[int], columns: list[int], heads: Int[Tensor, "g"]) -> Float[Tensor, "g H W"]:
+        """Products of block sums where a cell lies in the past; cells that the diagonal crosses are summed by pairs.
+
+        Some thousand rows at a time, and where rows and columns are cut alike each factor is made only once.
+        """
+        device, alike = heads.device, rows == columns
+        tops, sides = torch.tensor(rows, device=device), torch.tensor(columns, device=device)
+        future = sides[None, :-1] >= tops[1:, None]
+        crossed = ~future & (sides[None, 1:] - 1 > tops[:-1, None])
+        above, aside, pairs = [], [], []
+        for begin, end in bands(rows, BLOCK_ROWS):
+            queries = torch.arange(rows[begin], rows[end], device=device)
+            left = self._left(queries, heads)
+            above.append(_sums_within(left, [x - rows[begin] for x in rows[begin : end + 1]]))
+            some = crossed[begin:end].any(0).nonzero().squeeze(-1)
+            low, high = (begin, end) if alike else (int(some[0]), int(some[-1]) + 1) if len(some) else (0, 0)
+            keys = torch.arange(columns[low], columns[high], device=device)
+            right = self._right(keys, heads) if len(keys) else left[:, :0]
+            if alike:
+                aside.append(_sums_within(right, [x - columns[low] for x in columns[low : high + 1]]))
+            for row in range(begin, end):
+                cells = crossed[row].nonzero().squeeze(-1)
+                if not len(cells):
+                    continue
+                edges = columns[int(cells[0]) : int(cells[-1]) + 2]
+                part = right[:, edges[0] - columns[low] : edges[-1] - columns[low]]
+                block = left[:, rows[row] - rows[begin] : rows[row + 1] - rows[begin]] @ part.mT
+                later = (
+                    torch.arange(edges[0], edges[-1], device=device)
+                    > queries[rows[row] - rows[begin] :, None][: block.shape[1]]
+                )
+                inside = block.masked_fill_(later, 0.0).sum(1, keepdim=True)
+                pairs.append((row, cells, _sums_within(inside.mT, [x - edges[0] for x in edges]).mT))
+        right_sums = torch.cat(aside, dim=1) if alike else _block_sums(self._right, columns, heads)
+        sums = (torch.cat(above, dim=1) @ right_sums.mT).masked_fill(future, 0.0)
+        for row, cells, inside in pairs:
+            sums[:, row, cells] = inside[:, 0]
         return sums
+
+
+def _sums_within(x: Float[Tensor, "g r m"], bounds: list[int]) -> Float[Tensor, "g B m"]:
+    """Sums over consecutive runs of rows; bounds begin at 0 and end at r."""
+    return torch.stack([x[:, low:high].sum(1) for low, high in pairwise(bounds)], dim=1)
 
 
 def _block_sums(
     factor: Callable[[Int[Tensor, "r"], Int[Tensor, "g"]], Float[Tensor, "g r m"]],
-    block_edges: Int[Tensor, "B1"],
+    block_edges: list[int],
     heads: Int[Tensor, "g"],
 ) -> Float[Tensor, "g B m"]:
     """Sums of a factor's rows over consecutive blocks of tokens, some thousand rows at a time."""
     sums = None
-    first, last = int(block_edges[0]), int(block_edges[-1])
+    first, last = block_edges[0], block_edges[-1]
+    inner = torch.tensor(block_edges[1:-1], device=heads.device)
     for start in range(first, last, BLOCK_ROWS):
         tokens = torch.arange(start, min(start + BLOCK_ROWS, last), device=heads.device)
         part = factor(tokens, heads)
         if sums is None:
             sums = part.new_zeros(len(heads), len(block_edges) - 1, part.shape[-1])
-        sums.index_add_(1, torch.bucketize(tokens, block_edges[1:-1], right=True), part)
+        sums.index_add_(1, torch.bucketize(tokens, inner, right=True), part)
     assert sums is not None
     return sums
 

@@ -27,6 +27,23 @@ from longattn_core.numerics.softmax import masked_softmax
 TILE = 128
 """At most this many queries share one gathered list."""
 
+NEAR_CELLS = 1 << 19
+"""How many weights a pooled map holds at once: a few such buffers stay near the processor."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TileWeights:
+    """The weights of some tiles' queries: on the items of each tile's own list, and on those that all tiles share.
+
+    A query is −1 behind a tile's end, a listed item −1 behind a list's; what is not read weighs nothing.
+    """
+
+    queries: Int[Tensor, "b T"]
+    listed: Int[Tensor, "b C"]
+    near: Float[Tensor, "g b T C"]
+    shared: Int[Tensor, "S"]
+    far: Float[Tensor, "g b T S"]
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Read:
@@ -265,6 +282,20 @@ class Reading(ABC):
             self._run(q, k, queries[part], first[tile[part]], stop[tile[part]]) for part in row_chunks(len(queries), cells)
         ])  # fmt: skip
 
+    def weights_by_tile(self, low: int, high: int, heads: Int[Tensor, "g"]) -> Iterator[TileWeights]:
+        """The weights of queries low … high − 1, some tiles at a time. Cost: the scores; memory some buffers of 2 MB a head."""
+        first, stop = self.tiles()
+        first, stop = first.clamp_min(low), stop.clamp_max(high)
+        first, stop = first[first < stop], stop[first < stop]
+        tall, every = int((stop - first).max()), self.widest + len(self.shared(high - 1))
+        q, k = self.queries[heads], self.keys[heads]
+        for part in row_chunks(len(first), len(heads) * tall * every, NEAR_CELLS):
+            queries = spans(first[part], stop[part])
+            listed, shared = self.listed(first[part], stop[part]), self.shared(int(stop[part][-1]) - 1)
+            read = self.visible(queries, listed, shared)
+            near, far = self.join(*self.scores(q, k, queries, listed, shared), *read, listed, shared)
+            yield TileWeights(queries=queries, listed=listed, near=near, shared=shared, far=far)
+
     def _run(
         self,
         q: Float[Tensor, "g m d"],
@@ -281,11 +312,14 @@ class Reading(ABC):
         listed, shared = self.listed(first[begin], stop[begin]), self.shared(int(queries.max()))
         near_read, far_read = self.visible(laid, listed, shared)
         near, far = self.join(*self.scores(q, k, laid, listed, shared), near_read, far_read, listed, shared)
-        items = torch.cat([listed[run], shared.expand(len(queries), -1)], dim=1)
-        read = torch.cat([near_read[run, place], far_read[run, place]], dim=1)
+        items = torch.cat([listed.index_select(0, run), shared.expand(len(queries), -1)], dim=1)
+        at = run * laid.shape[1] + place
+
+        def picked(x: Tensor, y: Tensor) -> Tensor:
+            return torch.cat([part.flatten(-3, -2).index_select(-2, at) for part in (x, y)], dim=-1)
+
         return Entries(
-            keys=torch.where(read, items, -1).expand(len(q), -1, -1),
-            weights=torch.cat([near[:, run, place], far[:, run, place]], dim=-1),
+            keys=torch.where(picked(near_read, far_read), items, -1).expand(len(q), -1, -1), weights=picked(near, far)
         )
 
 

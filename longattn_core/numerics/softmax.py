@@ -15,6 +15,8 @@ from longattn_core.contracts import Cost, Sequence, row_chunks
 def masked_softmax(scores: Float[Tensor, "*b c"], mask: Bool[Tensor, "*b c"]) -> Float[Tensor, "*b c"]:
     """Softmax over the last axis where `mask` is True; a row with nothing to see is zero, and its gradient too."""
     some = mask.any(-1, keepdim=True)
+    if bool(some.all()):
+        return scores.masked_fill(~mask, -math.inf).softmax(-1)
     # A row of -inf only would be nan in value and gradient: give it finite scores first, then zero.
     safe = torch.where(some, scores.masked_fill(~mask, -math.inf), torch.zeros_like(scores))
     return torch.where(some & mask, safe.softmax(-1), torch.zeros_like(scores))

@@ -25,6 +25,8 @@ from pages.kit.page import Page
 from pages.kit.words import _, escaped
 
 CELLS = 512
+QUICK = 4096
+"""Tokens up to which the maps are there before a bar of progress could be read."""
 
 
 def maps_panel(here: Page, default: str = "lsh") -> None:
@@ -67,8 +69,14 @@ def maps_card(here: Page, mechanism: Mechanism) -> None:
         cells=CELLS,
         reduce=reduce,
     )
+    place = st.empty()
+
+    def show(share: float, words: str) -> None:
+        place.progress(min(share, 1.0), text=_("Computing the maps: {part} …").format(part=_(words)))
+
     with st.spinner(_("Computing the maps …")):
-        result = run(study)
+        result = run(study, show if n > QUICK else None)
+    place.empty()
     if refusal := result.words.get("mechanism refusal"):
         st.info(refusal, icon=":material/block:")
         return
@@ -81,8 +89,9 @@ def _draw(
     tokens = [str(token) for token in result.arrays["tokens"]]
     titles = {"exact": _("Exact attention"), "mechanism": mechanism.label, "difference": _("Mechanism − exact")}
     titles = {name: title for name, title in titles.items() if name in result.arrays}
-    if refusal := result.words.get("exact refusal"):
-        st.caption(refusal)
+    for said in ("exact refusal", "sample"):
+        if said in result.words:
+            st.caption(result.words[said])
     _one_map_on_a_phone(titles)
     asked = None
     for place, name in zip(st.columns(len(titles), gap="medium"), titles, strict=True):

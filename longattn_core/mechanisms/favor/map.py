@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -126,20 +127,25 @@ class FavorMap(FactoredMap):
     def _pooled(
         self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
     ) -> Float[Tensor, "g H W"]:
-        if self.sequence.causal and self._largest_exponent(heads) > SAFE:
+        if reduce == "mean" and self.sequence.causal and max(self._largest_exponent(h) for h in heads.tolist()) > SAFE:
             return Attended._pooled(self, rows, columns, reduce, heads)
         return super()._pooled(rows, columns, reduce, heads)
 
-    def _largest_exponent(self, heads: Int[Tensor, "g"]) -> float:
-        """How far the left factor reaches when the future's keys outweigh the past's."""
-        real = self.sequence.real.nonzero().squeeze(-1)
-        largest = -math.inf
-        for head in heads.tolist():
-            sums = self.trace.log_normaliser[head].double()
+    @cached_property
+    def _reaches(self) -> dict[int, float]:
+        return {}
+
+    def _largest_exponent(self, head: int) -> float:
+        """How far the left factor reaches when the future's keys outweigh the past's; found once a head and kept."""
+        kept = self._reaches
+        if head not in kept:
+            real = self.sequence.real.nonzero().squeeze(-1)
+            sums, largest = self.trace.log_normaliser[head].double(), -math.inf
             for chunk in row_chunks(len(real), self.feature_map.columns):
                 exponent = self._features(head, real[chunk], keys=False).exponent + self.reference[head].double()
                 largest = max(largest, float((exponent - sums[real[chunk], None]).max()))
-        return largest
+            kept[head] = largest
+        return kept[head]
 
     def _looked(self, head: int, query: int) -> Looked:
         real = bool(self.sequence.real[query])

@@ -14,10 +14,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import Explanation, Reason
+from longattn_core.contracts import Explanation, Reason, Reduce
 from longattn_core.mechanisms.lsh.hashing import Hashing, collision_chance
 from longattn_core.numerics.maps import Entries, SparseMap
-from longattn_core.numerics.sorted_lists import SortedLists, entries_of_lists
+from longattn_core.numerics.pooled_lists import pooled_lists
+from longattn_core.numerics.sorted_lists import GATHER_PRICE, SortedLists, entries_of_lists
 
 Facts = dict[str, float | int | str | bool]
 
@@ -84,6 +85,21 @@ class LSHMap(SparseMap):
         return entries_of_lists(
             self.sequence.q, self.keys, self.lists, queries, heads,
             real=self.sequence.real, scale=1 / math.sqrt(self.sequence.d), skip_self=self.shared,
+        )  # fmt: skip
+
+    def _cells(
+        self,
+        rows: list[int],
+        columns: list[int],
+        reduce: Reduce,
+        heads: Int[Tensor, "g"],
+        shares: Float[Tensor, "g n"] | None = None,
+    ) -> Float[Tensor, "g H W"]:
+        if GATHER_PRICE * sum(self.lists.widest) >= self.sequence.n:
+            return super()._cells(rows, columns, reduce, heads, shares)
+        return pooled_lists(
+            self.sequence.q, self.keys, self.lists, rows, columns, reduce, heads,
+            real=self.sequence.real, scale=1 / math.sqrt(self.sequence.d), skip_self=self.shared, shares=shares,
         )  # fmt: skip
 
     def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:

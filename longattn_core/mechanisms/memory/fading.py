@@ -34,6 +34,9 @@ CHANNEL_CHUNK = 16
 CHANNEL_BLOCK = 64
 """Views walk back in longer steps: only queries that stand in a block need its pairs."""
 
+STEADY = 40.0
+"""The largest sum of logarithms of gates over a block that single precision holds when it is split in two."""
+
 GATE_TEMPERATURE = 16.0
 """The gates are sigmoids to the power 1/16, which keeps them near 1 (gated linear attention, section 4.4)."""
 
@@ -112,8 +115,9 @@ class FadingMap(StateMap):
 
     def _reading(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r d"]:
         # A padded query's normaliser may be zero; its reading is zero whatever that is.
-        scale: Tensor = torch.where(self.sequence.real, self.trace.normaliser, math.inf)[heads][:, queries, None]
-        return feature(self.sequence.q[heads[:, None], queries]) / scale
+        scale: Tensor = self.trace.normaliser[heads[:, None], queries]
+        scale = scale.masked_fill(~self.sequence.real[queries], math.inf)
+        return feature(self.sequence.q[heads[:, None], queries]) / scale[..., None]
 
     def _writes(self, block: Block, heads: Int[Tensor, "g"]) -> tuple[Float[Tensor, "g b d"], Float[Tensor, "g b c"]]:
         """φ of the block's keys, zero for padding, and the sums of its gates' logarithms."""
@@ -127,7 +131,14 @@ class FadingMap(StateMap):
         keys, written = self._writes(block, heads)
         past = torch.arange(block.start, block.stop, device=queries.device) <= queries[:, None]
         asked = written[:, queries - block.start]
-        return pair_weights(reading, keys, asked, written, past), reading * asked.exp()
+        left = reading * asked.exp()
+        fades = written.amax(1, keepdim=True) - written.amin(1, keepdim=True)
+        if written.shape[-1] > 1 and float(fades.max()) < STEADY:
+            # A state that fades little over a block needs no pairs: either side takes its part of the exponent.
+            middle = written.amin(1, keepdim=True) + fades / 2
+            products = (reading * (asked - middle).exp()) @ (keys * (middle - written).exp()).mT
+            return products.masked_fill(~past, 0.0), left
+        return pair_weights(reading, keys, asked, written, past), left
 
     def _through(
         self, reading: Float[Tensor, "g r d"], block: Block, heads: Int[Tensor, "g"]

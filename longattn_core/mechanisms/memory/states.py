@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from longattn_core.contracts import Attended, Looked, Reduce
+from longattn_core.numerics.maps import cell_of
 
 SNAPSHOTS = 64
 """How many states a trace keeps at most, evenly spread over the chunks' ends."""
@@ -105,33 +106,37 @@ class StateMap(Attended):
     def _sums(
         self, tops: Int[Tensor, "H1"], sides: Int[Tensor, "W1"], heads: Int[Tensor, "g"]
     ) -> Float[Tensor, "g H W"]:
+        """One reading for each cell of queries, carried back; a block is passed by what it makes of each channel alone."""
         first, last, causal = int(tops[0]), int(tops[-1]), self.sequence.causal
         out = self.output.new_zeros(len(heads), len(tops) - 1, len(sides) - 1)
-        queries = torch.arange(first, last, device=tops.device)
+        queries, cells = (
+            torch.arange(first, last, device=tops.device),
+            cell_of(tops.tolist(), last, tops.device)[first:],
+        )
         reading = out.new_zeros(len(heads), len(tops) - 1, self.sequence.d)
+        channels = torch.eye(self.sequence.d, dtype=out.dtype, device=out.device).expand(len(heads), -1, -1)
+        column = cell_of(sides.tolist(), self.sequence.n, sides.device)
         if not causal:
-            cells = torch.bucketize(queries, tops[1:-1], right=True)
             reading = reading.index_add(1, cells, self._reading(queries, heads))
         for block in self._blocks(last if causal else self.sequence.n):
-            weights, reading = self._through(reading, block, heads)
-            self._add(out, weights, block, sides)
+            if block.stop <= int(sides[0]):
+                break
             within = queries[max(block.start - first, 0) : max(block.stop - first, 0)]
+            member, left = _cells_of(column[block.start : block.stop], out.dtype)
+            right = left + member.shape[1]
+            # Cells whose queries all stand in this block or before it carry nothing yet.
+            low = int(cells[within[-1] - first]) if causal and len(within) else 0
+            weights, passed = self._through(channels, block, heads)
+            out[:, low:, left:right] += reading[:, low:] @ (weights @ member)
+            reading[:, low:] = reading[:, low:] @ passed
             if causal and len(within):
-                weights, left = self._inside(self._reading(within, heads), within, block, heads)
-                cells = torch.bucketize(within, tops[1:-1], right=True)
-                reading = reading.index_add(1, cells, left)
-                self._add(
-                    out, weights.new_zeros(*out.shape[:2], weights.shape[2]).index_add(1, cells, weights), block, sides
-                )
+                weights, rest = self._inside(self._reading(within, heads), within, block, heads)
+                own = cells[within - first]
+                begin, end = int(own[0]), int(own[-1]) + 1
+                joined = (torch.arange(begin, end, device=own.device)[:, None] == own).to(out.dtype)
+                reading[:, begin:end] += joined @ rest
+                out[:, begin:end, left:right] += joined @ (weights @ member)
         return out
-
-    def _add(
-        self, out: Float[Tensor, "g H W"], weights: Float[Tensor, "g H b"], block: Block, sides: Int[Tensor, "W1"]
-    ) -> None:
-        """Add the weights on a block's tokens to the cells that the tokens stand in."""
-        tokens = torch.arange(block.start, block.stop, device=sides.device)
-        inside = (tokens >= sides[0]) & (tokens < sides[-1])
-        out.index_add_(2, torch.bucketize(tokens, sides[1:-1], right=True), weights * inside)
 
     def _largest(
         self, tops: Int[Tensor, "H1"], sides: Int[Tensor, "W1"], heads: Int[Tensor, "g"]
@@ -155,3 +160,12 @@ class StateMap(Attended):
             rows = torch.bucketize(queries, tops[1:-1], right=True)
             out = out.scatter_reduce(1, rows[:, None].expand_as(best), best, "amax")
         return out
+
+
+def _cells_of(column: Int[Tensor, "b"], dtype: torch.dtype) -> tuple[Float[Tensor, "b c"], int]:
+    """Which of the cells from the first on each token of a block stands in, as zeros and ones, and that first cell."""
+    inside = column[column >= 0]
+    if not len(inside):
+        return torch.zeros(len(column), 0, dtype=dtype, device=column.device), 0
+    cells = torch.arange(int(inside[0]), int(inside[-1]) + 1, device=column.device)
+    return (column[:, None] == cells).to(dtype), int(inside[0])

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import Attended, Cost, Explanation, Mechanism, Reason, Sequence
+from longattn_core.contracts import Attended, Cost, Explanation, Mechanism, Reason, Reduce, Sequence
 from longattn_core.mechanisms.routed.fitting import (
     FIT_TOKENS,
     PASSES,
@@ -29,7 +29,9 @@ from longattn_core.mechanisms.routed.fitting import (
 )
 from longattn_core.numerics.draws import generator
 from longattn_core.numerics.maps import Entries, SparseMap
+from longattn_core.numerics.pooled_lists import pooled_lists
 from longattn_core.numerics.sorted_lists import (
+    GATHER_PRICE,
     TILE_CELLS,
     Bucketed,
     SortedLists,
@@ -89,6 +91,21 @@ class ClusterMap(SparseMap):
         return entries_of_lists(
             sequence.q, sequence.k, self.lists, queries, heads, real=sequence.real, scale=1 / math.sqrt(sequence.d)
         )
+
+    def _cells(
+        self,
+        rows: list[int],
+        columns: list[int],
+        reduce: Reduce,
+        heads: Int[Tensor, "g"],
+        shares: Float[Tensor, "g n"] | None = None,
+    ) -> Float[Tensor, "g H W"]:
+        if GATHER_PRICE * sum(self.lists.widest) >= self.sequence.n:
+            return super()._cells(rows, columns, reduce, heads, shares)
+        return pooled_lists(
+            self.sequence.q, self.sequence.k, self.lists, rows, columns, reduce, heads,
+            real=self.sequence.real, scale=1 / math.sqrt(self.sequence.d), shares=shares,
+        )  # fmt: skip
 
     def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
         trace = self.trace

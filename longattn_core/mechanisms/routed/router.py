@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import Attended, Cost, Explanation, Mechanism, Sequence, exact_rows
+from longattn_core.contracts import Attended, Cost, Explanation, Mechanism, Reduce, Sequence, exact_rows
 from longattn_core.mechanisms.routed.fitting import Ground, evenly, ground_of, logistic_regression
 from longattn_core.numerics.draws import normal
 from longattn_core.numerics.maps import Entries, SparseMap
@@ -124,6 +124,22 @@ class SparseRouterMap(RouterMap, SparseMap):
             keys.append(torch.where(shares[..., p, None] > 0, entries.keys, -1))
             weights.append(entries.weights * shares[..., p, None])
         return _joined(torch.cat(keys, dim=-1), torch.cat(weights, dim=-1))
+
+    def _cells(
+        self,
+        rows: list[int],
+        columns: list[int],
+        reduce: Reduce,
+        heads: Int[Tensor, "g"],
+        shares: Float[Tensor, "g n"] | None = None,
+    ) -> Float[Tensor, "g H W"]:
+        """Sums path by path; the largest needs the pairs that several paths carry joined first."""
+        if reduce == "max":
+            return super()._cells(rows, columns, reduce, heads, shares)
+        mine = self.trace.probabilities[heads].to(self.output.dtype)
+        mine = mine if shares is None else mine * shares[..., None]
+        parts = [a._cells(rows, columns, reduce, heads, mine[..., p]) for p, a in enumerate(self._sparse())]
+        return torch.stack(parts).sum(0)
 
 
 def _joined(keys: Int[Tensor, "g r c"], weights: Float[Tensor, "g r c"]) -> Entries:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from longattn_core.contracts import Cost, row_chunks
 from longattn_core.numerics.maps import Entries
-from longattn_core.numerics.readings import Reading, cut_tiles, laid_out, spans
+from longattn_core.numerics.readings import Reading, TileWeights, cut_tiles, laid_out, spans
 from longattn_core.numerics.softmax import masked_softmax
 
 
@@ -213,6 +213,16 @@ class IntegratedReading(SegmentReading):
             keys=torch.cat([listed.keys[..., 1:], torch.where(read, items, -1).expand(len(heads), -1, -1)], dim=-1),
             weights=torch.cat([listed.weights[..., 1:], shares * listed.weights[..., :1]], dim=-1),
         )
+
+    def weights_by_tile(self, low: int, high: int, heads: Int[Tensor, "g"]) -> Iterator[TileWeights]:
+        """The tokens on each tile's list; the summaries as what all share, each with its part of the integrated one."""
+        summaries = self.sequence.n + torch.arange(self.groups[0].count, device=self.starts.device)
+        for tiles in super().weights_by_tile(low, high, heads):
+            parts = self.integration(tiles.listed[:, 0] - self.sequence.n, heads)[:, :, None, :]
+            yield replace(
+                tiles, listed=tiles.listed[:, 1:], near=tiles.near[..., 1:],
+                shared=summaries, far=tiles.near[..., :1] * parts,
+            )  # fmt: skip
 
     def _cost(self, pairs: int, cells: int, kept: int) -> Cost:
         """The second attention on top, computed over all pairs of summaries."""

@@ -1,0 +1,115 @@
+"""Pooled maps by structure against streamed rows: odd windows, cells that begin in mid-block, more cells than tokens, padding."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from longattn_core import MECHANISMS
+from longattn_core.contracts import edges, exact_rows, row_chunks
+from longattn_core.numerics.pair_scores import plain_scores, sampled_scores
+from longattn_core.studies.maps import Maps
+from longattn_core.studies.study import Setting
+from tests.sequences_for_tests import gaussian
+from tests.test_studies import needle
+
+TOKENS = 330
+WINDOWS = (
+    ((0, 330), (0, 330), (7, 11)),
+    ((33, 301), (17, 290), (9, 31)),
+    ((250, 330), (100, 263), (80, 400)),
+    ((128, 131), (0, 129), (50, 2)),
+)
+
+SETTINGS = [
+    setting for kind in MECHANISMS.values() for setting in kind.variants() if not kind.quadratic and not setting.cubic
+]
+
+
+@pytest.mark.parametrize("padding", ["none", "holes"])
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "unmasked"])
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: f"{s.key} {s.label}")
+def test_a_mean_map_by_structure_is_that_of_streamed_rows(setting, causal, padding):
+    sequence = gaussian(TOKENS, causal=causal, padding=padding)
+    if setting.refuses(sequence) is not None:
+        assert setting.refuses(gaussian(TOKENS, causal=not causal, padding=padding)) is None
+        return
+    attended = setting.attend(sequence)
+    for queries, keys, shape in WINDOWS:
+        pooled = attended.pooled(queries, keys, shape)
+        rows = attended.rows(torch.arange(*queries))[..., keys[0] : keys[1]]
+        expected = cell_means(rows, edges(*queries, shape[0]), edges(*keys, shape[1]))
+        assert_close(pooled, expected, rtol=1e-9, atol=1e-13)
+
+
+def cell_means(rows, tops, sides):
+    """The mean of each cell of rows that are all held, by the definition: two matrices that average."""
+    return averages(tops, rows) @ rows @ averages(sides, rows).mT
+
+
+def averages(bounds, like):
+    """One row a cell, 1/size at its tokens."""
+    tokens = torch.arange(bounds[0], bounds[-1])
+    low, high = torch.tensor(bounds[:-1])[:, None], torch.tensor(bounds[1:])[:, None]
+    return ((tokens >= low) & (tokens < high)).to(like.dtype) / (high - low)
+
+
+def test_sampled_scores_are_those_of_gathered_keys():
+    source = torch.Generator().manual_seed(1)
+    q, k = (torch.randn(2, count, 5, generator=source, dtype=torch.float64) for count in (37, 50))
+    keys = torch.randint(0, 50, (2, 37, 9), generator=source)
+    assert_close(sampled_scores(q, k, keys), plain_scores(q, k, keys), rtol=1e-13, atol=1e-14)
+    assert_close(plain_scores(q, k, keys)[1, 20, 4], q[1, 20] @ k[1, keys[1, 20, 4]], rtol=1e-13, atol=1e-14)
+    assert sampled_scores(q, k, keys[..., :0]).shape == (2, 37, 0)
+
+
+def test_exact_maps_tell_how_far_they_are(monkeypatch):
+    """The exact map needs no output; it is streamed in pieces, and whoever waits can call it off between two of them."""
+    source, told = needle(n=300, d=8), []
+    monkeypatch.setattr("longattn_core.studies.maps.row_chunks", lambda size, width: row_chunks(size, width, 300 * 64))
+    result = Maps(source=source, setting=Setting(key="window"), reduce="mean", cells=50).run(
+        lambda share, words: told.append((share, words))
+    )
+    shares = [share for share, words in told if words == "exact attention"]
+    assert len(shares) == 1 + 5 and shares == sorted(shares)
+    sequence = result.study.sequence()
+    expected = cell_means(exact_rows(sequence, None, 0), edges(0, 300, 50), edges(0, 300, 50))[0]
+    found = torch.from_numpy(result.arrays["exact"].copy()).nan_to_num()
+    assert_close(found, expected.float(), rtol=1e-5, atol=1e-8)
+
+
+def test_largest_weights_of_a_sample_are_called_so(monkeypatch):
+    """Where all rows are too much the same sample is read of both maps, and the words say so; never for maps by lists."""
+    monkeypatch.setattr("longattn_core.studies.maps.MOST_LARGEST", 300 * 100)
+    source = needle(n=300, d=8)
+    sampled = Maps(source=source, setting=Setting(key="favor"), cells=50).run()
+    assert "sample of its rows: 100 of the window's 300" in sampled.words["sample"]
+    rows = exact_rows(sampled.study.sequence(), None, 0)[0]
+    tops = edges(0, 300, 50)
+    expected = torch.stack([rows[[low, low + 3], :][:, low : low + 6].amax() for low in tops[:-1]])
+    found = torch.from_numpy(sampled.arrays["exact"].copy()).diagonal()
+    assert_close(found, expected.float(), rtol=1e-5, atol=1e-8)
+    assert "sample" not in Maps(source=source, setting=Setting(key="window"), cells=50).run().words
+    assert "sample" not in Maps(source=source, setting=Setting(key="favor"), cells=50, reduce="mean").run().words
+
+
+def test_a_window_has_its_exact_map_at_any_length(monkeypatch):
+    """What is too much as a whole is refused in a sentence, and drawn where it is zoomed into."""
+    monkeypatch.setattr("longattn_core.studies.maps.MOST_EXACT", 300 * 200)
+    setting = Setting(key="window")
+    whole = Maps(source=needle(n=300, d=8), setting=setting).run()
+    assert "exact" not in whole.arrays and whole.words["exact refusal"].endswith("Zoom in to see it.")
+    part = Maps(source=needle(n=300, d=8), setting=setting, queries=(150, 250), keys=(0, 300)).run()
+    rows = exact_rows(part.study.sequence(), slice(150, 250), 0)[0]
+    assert_close(torch.from_numpy(part.arrays["exact"].copy()).nan_to_num(), rows.float(), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("key", ["favor", "low_rank", "window", "memory"])
+def test_bands_one_under_another_are_the_map(key):
+    sequence = gaussian(200, causal=key != "low_rank")
+    setting = MECHANISMS[key]() if key != "low_rank" else MECHANISMS[key].model_validate({"variant": "nystrom"})
+    attended = setting.attend(sequence)
+    for reduce in ("mean", "max"):
+        found = list(attended.pooled_bands((20, 190), (0, 200), (30, 40), reduce, 1))
+        assert found[-1][0] == 1.0
+        whole = attended.pooled((20, 190), (0, 200), (30, 40), reduce, 1)[0]
+        assert_close(torch.cat([band for _, band in found]), whole, rtol=1e-9, atol=1e-13)
