@@ -140,7 +140,8 @@ class LSH(Mechanism):
         cost = self._cost(sequence, lists.order.shape[1], computed)
         return LSHMap(
             mechanism=self, sequence=sequence, output=output, trace=trace, cost=cost, keys=keys,
-            lists=lists, shared=shared, hashing=self.hashing, width=self.width, chunk=self.chunk if self.order_by == "chunks" else 0,
+            lists=lists, shared=shared, hashing=self.hashing, width=self.width,
+            chunk=self.chunk if self.order_by == "chunks" else 0,
         )  # fmt: skip
 
     def counted(self, sequence: Sequence) -> Cost:
