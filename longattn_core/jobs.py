@@ -58,7 +58,7 @@ class Job:
             raise Cancelled
 
     def _work(self) -> None:
-        _step_back()
+        step_back()
         try:
             with _places:
                 self._progress(0.0, "")
@@ -75,7 +75,8 @@ class Job:
             self.ended.set()
 
 
-def _step_back() -> None:
+def step_back() -> None:
+    """Let the threads that answer visitors go before this one."""
     if sys.platform == "linux":
         # On Linux the priority is a thread's own, as long as it is named by its number.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)

@@ -10,7 +10,7 @@ import streamlit as st
 
 from longattn_core.charts.cost import cost_chart
 from longattn_core.studies.cost import CostCurves, CostTimes, Paying, paying
-from longattn_core.studies.cost.curves import LENGTHS, Quantity
+from longattn_core.studies.cost.curves import BUDGETS, LENGTHS, Quantity
 from longattn_core.studies.cost.timing import gaussian
 from longattn_core.studies.study import Result
 from pages.kit import state
@@ -23,7 +23,6 @@ from pages.kit.words import _, prose
 
 Counted = Quantity | Literal["time"]
 
-BUDGETS = (16, 32, 64, 128, 256, 512, 1024)
 TICKS = LENGTHS[::2]
 NAMES: dict[str, str] = {
     "multiply_adds": _("multiply-adds"), "bytes_moved": _("bytes moved"), "bytes_held": _("bytes held at once"),

@@ -24,7 +24,11 @@ QUANTITIES: tuple[Quantity, ...] = ("multiply_adds", "bytes_moved", "bytes_held"
 LENGTHS = tuple(1 << power for power in range(6, 17))
 """64 … 65,536 tokens."""
 
+BUDGETS = (16, 32, 64, 128, 256, 512, 1024)
+"""Keys or features a query between which a visitor chooses."""
+
 FINE = 256
+"""A crossing beyond twice this is found to one part in so many."""
 OCTAVES = 3
 """Doublings of n over which an exponent is fitted: over one alone, rounding to whole blocks would show."""
 
