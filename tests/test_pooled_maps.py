@@ -1,5 +1,7 @@
 """Pooled maps by structure against streamed rows: odd windows, cells that begin in mid-block, more cells than tokens, padding."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -7,6 +9,8 @@ from torch.testing import assert_close
 from longattn_core import MECHANISMS
 from longattn_core.contracts import edges, exact_rows, row_chunks
 from longattn_core.numerics.pair_scores import plain_scores, sampled_scores
+from longattn_core.numerics.pooled_lists import pooled_lists
+from longattn_core.numerics.sorted_lists import bucketed, by_place, entries_of_lists
 from longattn_core.studies.maps import Maps
 from longattn_core.studies.study import Setting
 from tests.sequences_for_tests import gaussian
@@ -113,3 +117,34 @@ def test_bands_one_under_another_are_the_map(key):
         assert found[-1][0] == 1.0
         whole = attended.pooled((20, 190), (0, 200), (30, 40), reduce, 1)[0]
         assert_close(torch.cat([band for _, band in found]), whole, rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("reduce", ["mean", "max"])
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "unmasked"])
+def test_lists_pooled_in_their_own_order_are_the_rows_pooled(causal, reduce):
+    """Pairs that several lists hold count once, a query that finds nothing counts itself, and shares weigh rows."""
+    sequence = gaussian(TOKENS, causal=causal, padding="holes")
+    source = torch.Generator().manual_seed(5)
+    mine, its = (torch.randint(0, 9, (2, 3, TOKENS), generator=source) for _ in range(2))
+    lists = bucketed(mine, its, sequence.real).stretches(5, causal=causal, skip_self=True)
+    lists = lists.joined(by_place(sequence.real, 1, 3, causal=causal))
+    given = {"real": sequence.real, "scale": 0.4, "skip_self": True}
+    heads, shares = torch.tensor([1, 0]), torch.rand(2, TOKENS, generator=source, dtype=torch.float64)
+    found = entries_of_lists(sequence.q, sequence.k, lists, torch.arange(TOKENS), heads, **given)
+    rows = torch.zeros(2, TOKENS, TOKENS, dtype=torch.float64).scatter_add(2, found.keys.clamp_min(0), found.weights)
+    rows = rows * shares[..., None]
+    for queries, keys, shape in WINDOWS:
+        tops, sides = edges(*queries, shape[0]), edges(*keys, shape[1])
+        pooled = pooled_lists(sequence.q, sequence.k, lists, tops, sides, reduce, heads, shares=shares, **given)
+        part = rows[:, queries[0] : queries[1], keys[0] : keys[1]]
+        if reduce == "mean":
+            tall, wide = torch.tensor(tops).diff(), torch.tensor(sides).diff()
+            expected = cell_means(part, tops, sides) * (tall[:, None] * wide)
+        else:
+            cells = [
+                part[:, top - tops[0] : bottom - tops[0], left - sides[0] : right - sides[0]].amax((1, 2))
+                for top, bottom in pairwise(tops)
+                for left, right in pairwise(sides)
+            ]
+            expected = torch.stack(cells, dim=1).view_as(pooled)
+        assert_close(pooled, expected, rtol=1e-9, atol=1e-13)
