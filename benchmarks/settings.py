@@ -87,6 +87,9 @@ def plan(*, quick: bool, only: str | None = None) -> Plan:
     """The plan of settings.toml. `only` keeps the rows whose name holds it. Raises: ValueError when none does."""
     content = tomllib.loads(FILE.read_text(encoding="utf-8"))
     rows = tuple(_row(entry) for entry in content["row"])
+    some = content["quick"].pop("rows")
+    if quick:
+        rows = tuple(row for row in rows if row.name in some)
     if only is not None:
         rows = tuple(row for row in rows if only.lower() in row.name.lower())
         if not rows:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tomllib
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from benchmarks.machine import Machine
 from benchmarks.memory import peak_of_a_call
 from benchmarks.peer_oracles import ORACLES
 from benchmarks.peers import PEERS, Peer
-from benchmarks.settings import PeerSetting, Row, filled, plan
+from benchmarks.settings import FILE, PeerSetting, Row, filled, plan
 from benchmarks.table import COLUMNS, Line, as_json, markdown
 from benchmarks.timing import Time, extrapolated, interleaved, too_long
 from longattn_core import MECHANISMS
@@ -47,7 +48,10 @@ def test_the_lengths_and_threads_that_are_promised():
     assert FULL.threads == (1, 2) and (FULL.heads, FULL.width) == (8, 64)
     quick = plan(quick=True)
     assert quick.minutes is not None and quick.minutes < 3 and len(quick.lengths) == len(quick.threads) == 1
-    assert FULL.minutes is None and quick.rows == FULL.rows
+    assert FULL.minutes is None
+    assert {row.mechanism for row in quick.rows} == set(MECHANISMS)
+    asked = tomllib.loads(FILE.read_text(encoding="utf-8"))["quick"]["rows"]
+    assert {row.name for row in quick.rows} == set(asked) < {row.name for row in FULL.rows}
 
 
 def test_a_share_of_the_length_is_worked_out():
