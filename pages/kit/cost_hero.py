@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
 
 from longattn_core.charts.cost import cost_chart
+from longattn_core.jobs import step_back
 from longattn_core.studies.cost import CostCurves, CostTimes, Paying, paying
 from longattn_core.studies.cost.curves import BUDGETS, LENGTHS, Quantity
 from longattn_core.studies.cost.timing import gaussian
@@ -104,6 +107,7 @@ def hero(here: Page) -> Costs:
         )  # fmt: skip
     with st.spinner(_("Counting …")):
         result = run(CostCurves(source=here.source, keys=keys))
+    _count_ahead(here.causal)
     n, times = int(result.arrays["n"]), CostTimes(source=gaussian(here.causal), keys=keys, causal=here.causal)
     points, crossings = result.tables["points"], _of(result.tables["crossings"], what)
     by_count = paying(points, _of(result.tables["crossings"], "multiply_adds"), "multiply_adds", n)
@@ -129,6 +133,21 @@ def hero(here: Page) -> Costs:
     names_on_a_phone(here, drawn, what, "cost")
     st.caption(prose("cost", f"hero_{what}"))
     return costs
+
+
+@cache
+def _count_ahead(causal: bool) -> None:
+    """Count every mechanism's cost at the other budgets too, so that the dial answers at once.
+
+    Behind the first visit of the page and never in its way; a second or two each, once a server.
+    """
+
+    def count() -> None:
+        step_back()
+        for keys in BUDGETS:
+            CostCurves(source=gaussian(causal), keys=keys).run()
+
+    threading.Thread(target=count, daemon=True, name="count ahead").start()
 
 
 def timed(known: Result, n: int) -> Paying:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import sys
-import threading
 
 TURN = 0.001
 """Seconds after which a thread that computes in Python lets another one go on: a page need not wait long for a sweep."""
@@ -36,16 +35,3 @@ def warm_up() -> None:
             run(study)
     gc.collect()
     gc.freeze()
-    threading.Thread(target=_count_ahead, daemon=True, name="count ahead").start()
-
-
-def _count_ahead() -> None:
-    """Count every mechanism's cost at every budget, for heads as wide as the model's: a second or two each, once a server."""
-    from longattn_core.jobs import step_back
-    from longattn_core.studies.cost import CostCurves
-    from longattn_core.studies.cost.curves import BUDGETS
-    from longattn_core.studies.cost.timing import gaussian
-
-    step_back()
-    for keys in BUDGETS:
-        CostCurves(source=gaussian(), keys=keys).run()
