@@ -145,9 +145,11 @@ def _count_ahead(causal: bool) -> None:
     def count() -> None:
         step_back()
         for keys in BUDGETS:
-            CostCurves(source=gaussian(causal), keys=keys).run()
+            # Python waits for this thread at its end, which a thread that is deep in torch would not survive.
+            if threading.main_thread().is_alive():
+                CostCurves(source=gaussian(causal), keys=keys).run()
 
-    threading.Thread(target=count, daemon=True, name="count ahead").start()
+    threading.Thread(target=count, name="count ahead").start()
 
 
 def timed(known: Result, n: int) -> Paying:
