@@ -6,17 +6,58 @@ scores until the sum over all lists is known. The plain way, row by row, is `Spa
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from longattn_core.contracts import Reduce, row_chunks
-from longattn_core.numerics.maps import cell_of
+from longattn_core.numerics.maps import Entries, SparseMap, cell_of
 from longattn_core.numerics.pair_scores import pair_scores
-from longattn_core.numerics.sorted_lists import SortedLists
+from longattn_core.numerics.sorted_lists import GATHER_PRICE, SortedLists, entries_of_lists
 
 POOLED_SLOTS = 1 << 22
 """How many pairs are held at once: their scores and cells, some 100 MB with what is made of them on the way."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ListedMap(SparseMap):
+    """A softmax over the union of each query's stretches of `lists`."""
+
+    lists: SortedLists
+
+    @property
+    def _read(self) -> Float[Tensor, "h n d"]:
+        """The keys that the scores are made of."""
+        return self.sequence.k
+
+    @property
+    def _skips_self(self) -> bool:
+        return False
+
+    def _entries(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Entries:
+        return entries_of_lists(
+            self.sequence.q, self._read, self.lists, queries, heads,
+            real=self.sequence.real, scale=1 / math.sqrt(self.sequence.d), skip_self=self._skips_self,
+        )  # fmt: skip
+
+    def _cells(
+        self,
+        rows: list[int],
+        columns: list[int],
+        reduce: Reduce,
+        heads: Int[Tensor, "g"],
+        shares: Float[Tensor, "g n"] | None = None,
+    ) -> Float[Tensor, "g H W"]:
+        # Stretches nearly as long as the sequence are read as whole rows.
+        if GATHER_PRICE * sum(self.lists.widest) >= self.sequence.n:
+            return super()._cells(rows, columns, reduce, heads, shares)
+        return pooled_lists(
+            self.sequence.q, self._read, self.lists, rows, columns, reduce, heads,
+            real=self.sequence.real, scale=1 / math.sqrt(self.sequence.d), skip_self=self._skips_self, shares=shares,
+        )  # fmt: skip
 
 
 def pooled_lists(

@@ -14,11 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import Explanation, Reason, Reduce
+from longattn_core.contracts import Explanation, Reason
 from longattn_core.mechanisms.lsh.hashing import Hashing, collision_chance
-from longattn_core.numerics.maps import Entries, SparseMap
-from longattn_core.numerics.pooled_lists import pooled_lists
-from longattn_core.numerics.sorted_lists import GATHER_PRICE, SortedLists, entries_of_lists
+from longattn_core.numerics.pooled_lists import ListedMap
 
 Facts = dict[str, float | int | str | bool]
 
@@ -63,7 +61,7 @@ class LSHTrace:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class LSHMap(SparseMap):
+class LSHMap(ListedMap):
     """A softmax over the keys that any round, the local window or the sinks let the query see.
 
     `keys [h n d]` are those the scores were made of (the queries' directions when they are shared); `chunk` is 0 when a
@@ -71,7 +69,6 @@ class LSHMap(SparseMap):
     """
 
     keys: Float[Tensor, "h n d"]
-    lists: SortedLists
     shared: bool
     hashing: Hashing
     width: int
@@ -81,26 +78,13 @@ class LSHMap(SparseMap):
     def _slots(self) -> int:
         return min(self.sequence.n, sum(self.lists.widest)) + 1
 
-    def _entries(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Entries:
-        return entries_of_lists(
-            self.sequence.q, self.keys, self.lists, queries, heads,
-            real=self.sequence.real, scale=1 / math.sqrt(self.sequence.d), skip_self=self.shared,
-        )  # fmt: skip
+    @property
+    def _read(self) -> Float[Tensor, "h n d"]:
+        return self.keys
 
-    def _cells(
-        self,
-        rows: list[int],
-        columns: list[int],
-        reduce: Reduce,
-        heads: Int[Tensor, "g"],
-        shares: Float[Tensor, "g n"] | None = None,
-    ) -> Float[Tensor, "g H W"]:
-        if GATHER_PRICE * sum(self.lists.widest) >= self.sequence.n:
-            return super()._cells(rows, columns, reduce, heads, shares)
-        return pooled_lists(
-            self.sequence.q, self.keys, self.lists, rows, columns, reduce, heads,
-            real=self.sequence.real, scale=1 / math.sqrt(self.sequence.d), skip_self=self.shared, shares=shares,
-        )  # fmt: skip
+    @property
+    def _skips_self(self) -> bool:
+        return self.shared
 
     def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
         facts = self._facts(head, query, key)

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import Attended, Cost, Explanation, Mechanism, Reason, Reduce, Sequence
+from longattn_core.contracts import Attended, Cost, Explanation, Mechanism, Reason, Sequence
 from longattn_core.mechanisms.routed.fitting import (
     FIT_TOKENS,
     PASSES,
@@ -28,17 +28,14 @@ from longattn_core.mechanisms.routed.fitting import (
     unit,
 )
 from longattn_core.numerics.draws import generator
-from longattn_core.numerics.maps import Entries, SparseMap
-from longattn_core.numerics.pooled_lists import pooled_lists
+from longattn_core.numerics.pooled_lists import ListedMap
 from longattn_core.numerics.sorted_lists import (
-    GATHER_PRICE,
     TILE_CELLS,
     Bucketed,
     SortedLists,
     attend_lists,
     bucketed,
     by_place,
-    entries_of_lists,
     scores_computed,
 )
 
@@ -76,36 +73,14 @@ class ClusterTrace:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ClusterMap(SparseMap):
+class ClusterMap(ListedMap):
     """A softmax over the nearest keys of each query's cluster."""
 
-    lists: SortedLists
     width: int
 
     @property
     def _slots(self) -> int:
         return max(self.lists.widest) + 1
-
-    def _entries(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Entries:
-        sequence = self.sequence
-        return entries_of_lists(
-            sequence.q, sequence.k, self.lists, queries, heads, real=sequence.real, scale=1 / math.sqrt(sequence.d)
-        )
-
-    def _cells(
-        self,
-        rows: list[int],
-        columns: list[int],
-        reduce: Reduce,
-        heads: Int[Tensor, "g"],
-        shares: Float[Tensor, "g n"] | None = None,
-    ) -> Float[Tensor, "g H W"]:
-        if GATHER_PRICE * sum(self.lists.widest) >= self.sequence.n:
-            return super()._cells(rows, columns, reduce, heads, shares)
-        return pooled_lists(
-            self.sequence.q, self.sequence.k, self.lists, rows, columns, reduce, heads,
-            real=self.sequence.real, scale=1 / math.sqrt(self.sequence.d), shares=shares,
-        )  # fmt: skip
 
     def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
         trace = self.trace
