@@ -40,8 +40,10 @@ def test_a_logarithmic_axis_leaves_out_what_it_cannot_show():
 
 def test_every_series_is_named_at_its_end_in_its_colour():
     spec = drawn(keys={"favor": "favor"}).to_dict()
-    texts = [layer for layer in spec["layer"] if layer["mark"]["type"] == "text"]
-    labels = {spec["datasets"][layer["data"]["name"]][0]["label"]: layer["mark"]["color"] for layer in texts}
+    (text,) = [layer for layer in spec["layer"] if layer["mark"]["type"] == "text"]
+    colour = text["encoding"]["color"]
+    inks = dict(zip(colour["scale"]["domain"], colour["scale"]["range"], strict=True))
+    labels = {row["its label"]: inks[row[colour["field"]]] for row in spec["datasets"][text["data"]["name"]]}
     assert set(labels) == {"favor", "trig"}
     assert labels["favor"] == THEME.style("favor").colour
     assert labels["trig"] != labels["favor"]

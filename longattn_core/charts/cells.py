@@ -147,19 +147,21 @@ def encode(values: Numbers, scale: Scale, *, future: npt.NDArray[np.bool_] | Non
     x = np.asarray(values, dtype=np.float64)
     if np.isinf(x).any():
         raise ValueError(f"weights must be numbers or NaN (never looked at), found {int(np.isinf(x).sum())} infinite")
-    seen = ~np.isnan(x)
-    known = np.where(seen, x, 0.0)
-    steps = np.round(scale.position(known) * FINEST).astype(np.int64)
-    codes, fine = steps >> 8, steps & 255
-    if scale.kind != "difference":
+    unseen = np.isnan(x)
+    known = np.where(unseen, 0.0, x) if unseen.any() else x
+    steps = np.rint(scale.position(known) * FINEST).astype(np.int32)
+    codes, fine = (steps >> 8).astype(np.uint8), steps.astype(np.uint8)
+    negative = known < 0
+    if scale.kind != "difference" and negative.any():
         # Rounding noise around zero is "found nothing": only what the scale can tell from zero is called negative.
-        size = np.where(known < 0, np.round(scale.position(-known) * 255), 0).astype(np.int64)
-        codes, fine = np.where(size > 0, BELOW, codes), np.where(size > 0, size, fine)
-    codes = np.where(seen, codes, NEVER)
+        size = np.rint(scale.position(-known[negative]) * 255).astype(np.uint8)
+        codes[negative] = np.where(size > 0, BELOW, codes[negative])
+        fine[negative] = np.where(size > 0, size, fine[negative])
+    codes[unseen] = NEVER
     if future is not None:
-        codes = np.where(future & (~seen | (known == 0)), FUTURE, codes)
-    fine = np.where(codes >= FUTURE, 0, fine)
-    return Encoded(codes=codes.astype(np.uint8), fine=fine.astype(np.uint8))
+        codes[future & (known == 0)] = FUTURE
+    fine[codes >= FUTURE] = 0
+    return Encoded(codes=codes, fine=fine)
 
 
 def check_tokens(tokens: Sequence[str] | None, count: int, name: str) -> None:

@@ -127,7 +127,7 @@ def curves_chart(
         # A point that nobody sees makes the line easy to hit with a finger.
         layers.append(base.mark_point(size=160, opacity=0.001).encode(x=across, y=down, color=colour, tooltip=tooltip))
     if labels:
-        layers += _end_labels(shown, x, y, series, names, inks, low_high, tall, log_y, theme, scale_y, crowded)
+        layers.append(_end_labels(shown, x, y, series, names, colour, low_high, tall, log_y, theme, scale_y, crowded))
     # Said at once: resolve_scale and properties each copy the whole chart.
     chart = layered(
         *layers, resolve={"scale": {"shape": "independent"}}, height=tall,
@@ -142,6 +142,9 @@ def _numbers(values: pd.Series) -> str:
 
 
 def _drawable(table: pd.DataFrame, x: str, y: str, *, log_x: bool, log_y: bool) -> pd.DataFrame:
+    # Without its units, of which pandas makes a deep copy at every step.
+    table = table.copy(deep=False)
+    table.attrs = {}
     keep = np.isfinite(table[x].astype(float)) & np.isfinite(table[y].astype(float))
     if log_x:
         keep &= table[x].astype(float) > 0
@@ -211,37 +214,32 @@ def _tooltip(
 
 
 def _rules(rules: Sequence[tuple[float, str]], theme: Theme, scale: alt.Scale, size: float) -> list[alt.Chart]:
-    layers = []
-    for value, label in rules:
-        one = alt.Chart(pd.DataFrame({"value": [value], "label": [label]}))
-        at = alt.Y("value:Q", scale=scale)
-        layers.append(one.mark_rule(strokeDash=[6, 4], color=theme.muted).encode(y=at))
-        layers.append(
-            one.mark_text(align="right", dx=-4, dy=-7, color=theme.muted, fontSize=size).encode(
-                y=at, text=alt.Text("label:N"), x=fixed(alt.XValue, "width")
-            )
-        )
-    return layers
+    if not rules:
+        return []
+    every = alt.Chart(pd.DataFrame(list(rules), columns=["value", "label"]))
+    at = alt.Y("value:Q", scale=scale)
+    text = every.mark_text(align="right", dx=-4, dy=-7, color=theme.muted, fontSize=size)
+    return [
+        every.mark_rule(strokeDash=[6, 4], color=theme.muted).encode(y=at),
+        text.encode(y=at, text=alt.Text("label:N"), x=fixed(alt.XValue, "width")),
+    ]
 
 
 def _marked(marked: Sequence[tuple[float, str]], theme: Theme, size: float) -> list[alt.Chart]:
-    layers = []
-    for value, label in marked:
-        one = alt.Chart(pd.DataFrame({"at": [value], "label": [label]}))
-        at = alt.X("at:Q")
-        layers.append(one.mark_rule(strokeWidth=1.5, color=theme.mark).encode(x=at))
-        layers.append(
-            one.mark_text(align="left", dx=4, dy=8, color=theme.mark, fontSize=size).encode(
-                x=at, y=fixed(alt.YValue, 0), text=alt.Text("label:N")
-            )
-        )
-    return layers
+    if not marked:
+        return []
+    every, at = alt.Chart(pd.DataFrame(list(marked), columns=["at", "label"])), alt.X("at:Q")
+    text = every.mark_text(align="left", dx=4, dy=8, color=theme.mark, fontSize=size)
+    return [
+        every.mark_rule(strokeWidth=1.5, color=theme.mark).encode(x=at),
+        text.encode(x=at, y=fixed(alt.YValue, 0), text=alt.Text("label:N")),
+    ]
 
 
 def _end_labels(
-    shown: pd.DataFrame, x: str, y: str, series: str, names: Sequence[str], inks: Mapping[str, tuple[str, str]],
+    shown: pd.DataFrame, x: str, y: str, series: str, names: Sequence[str], colour: alt.Color,
     domain: tuple[float, float], height: int, log: bool, theme: Theme, scale: alt.Scale, crowded: bool,
-) -> list[alt.Chart]:  # fmt: skip
+) -> alt.Chart:  # fmt: skip
     """Each series' name at the height of its last point, pushed apart where two would cover one another."""
     ends = []
     for name in names:
@@ -256,19 +254,21 @@ def _end_labels(
     places = spread([room * (1 - min(max(share, 0.0), 1.0)) for share in shares], LINE_GAP * theme.zoom, room)
     values = [low + span * (1 - place / room) for place in places]
     size = SIZES["tick"] * theme.zoom
-    return [
-        alt.Chart(pd.DataFrame({"label": [_cut(name)], "whole": [name], "at": [math.exp(value) if log else value]}))
+    heights = [math.exp(value) if log else value for value in values]
+    # One layer for all names: each would cost as much as a curve.
+    drawn: alt.Chart = (
+        alt.Chart(pd.DataFrame({"its end": heights, "its label": [_cut(name) for name in names], series: list(names)}))
         .mark_text(
-            align=alt.ExprRef(f"{NARROW} ? 'right' : 'left'"), baseline="middle", fontSize=size, color=inks[name][0],
+            align=alt.ExprRef(f"{NARROW} ? 'right' : 'left'"), baseline="middle", fontSize=size,
             dx=alt.ExprRef(f"{NARROW} ? -6 : 8"), dy=alt.ExprRef(f"{NARROW} ? -9 : 0"),
             opacity=alt.ExprRef(f"{NARROW} ? 0 : 1") if crowded else alt.Undefined,
         )
         .encode(
-            x=fixed(alt.XValue, "width"), y=alt.Y("at:Q", scale=scale), text=alt.Text("label:N"),
-            tooltip=alt.Tooltip("whole:N", title="curve"),
+            x=fixed(alt.XValue, "width"), y=alt.Y("its end:Q", scale=scale), text=alt.Text("its label:N"), color=colour,
+            tooltip=alt.Tooltip(field=series, type="nominal", title="curve"),
         )
-        for name, value in zip(names, values, strict=True)
-    ]  # fmt: skip
+    )  # fmt: skip
+    return drawn
 
 
 def spread(places: Sequence[float], gap: float, height: float) -> list[float]:

@@ -3,6 +3,7 @@
 import base64
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,8 +42,14 @@ def paint(cells: Encoded, *, theme: Theme, kind: Kind, factor: tuple[int, int] =
     if kind != "difference":
         below = cells.codes == BELOW
         colours[below] = theme.negatives[cells.fine[below]]
-    pixels = colours.repeat(factor[0], axis=0).repeat(factor[1], axis=1)
-    future = (cells.codes == FUTURE).repeat(factor[0], axis=0).repeat(factor[1], axis=1)
-    rows, columns = np.indices(future.shape, sparse=True)
-    pixels[future & ((rows + columns) % 12 < 2)] = rgb(theme.hatch)
+    pixels = _enlarged(colours, factor)
+    hidden = cells.codes == FUTURE
+    if hidden.any():
+        future = _enlarged(hidden, factor)
+        rows, columns = np.arange(future.shape[0])[:, None], np.arange(future.shape[1])
+        pixels[future & ((rows + columns) % 12 < 2)] = rgb(theme.hatch)
     return np.ascontiguousarray(pixels)
+
+
+def _enlarged(x: npt.NDArray[Any], factor: tuple[int, int]) -> npt.NDArray[Any]:
+    return x if factor == (1, 1) else x.repeat(factor[0], axis=0).repeat(factor[1], axis=1)

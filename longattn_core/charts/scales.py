@@ -41,11 +41,19 @@ class Scale:
         x = np.asarray(values, dtype=np.float64)
         if self.kind == "linear":
             return np.asarray(np.clip(x / self.top, 0.0, 1.0))
+        # In place: a map has a quarter of a million numbers, and a page waits for it at every move of a dial.
         if self.kind == "difference":
-            share = np.log1p(np.abs(x) / DIFFERENCE_FLOOR) / np.log1p(self.top / DIFFERENCE_FLOOR)
-            return np.asarray(0.5 + 0.5 * np.sign(x) * np.clip(share, 0.0, 1.0))
-        decades = np.log10(self.top / WEIGHT_FLOOR)
-        return np.asarray(np.clip(np.log10(np.maximum(x, WEIGHT_FLOOR) / WEIGHT_FLOOR) / decades, 0.0, 1.0))
+            share = np.abs(x, out=np.empty_like(x))
+            share /= DIFFERENCE_FLOOR
+            np.log1p(share, out=share)
+            share *= 0.5 / np.log1p(self.top / DIFFERENCE_FLOOR)
+            np.minimum(share, 0.5, out=share)
+            return np.asarray(np.add(np.copysign(share, x, out=share), 0.5, out=share))
+        share = np.maximum(x, WEIGHT_FLOOR, out=np.empty_like(x))
+        share /= WEIGHT_FLOOR
+        np.log10(share, out=share)
+        share /= np.log10(self.top / WEIGHT_FLOOR)
+        return np.asarray(np.minimum(share, 1.0, out=share))
 
     def value(self, positions: Numbers) -> Floats:
         """The values at positions 0 to 1: the inverse of `position` between the two ends."""

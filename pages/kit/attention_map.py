@@ -6,7 +6,7 @@ browser; a click and a wish for finer rows come back to Python.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from gettext import gettext as _
+from functools import cache, lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +15,7 @@ import streamlit as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from longattn_core.charts.cells import (
+    Encoded,
     Reduce,
     Window,
     cell_edges,
@@ -25,6 +26,7 @@ from longattn_core.charts.cells import (
 from longattn_core.charts.scales import Kind, Scale
 from longattn_core.charts.theme import BELOW, FUTURE, NEVER, Theme
 from pages.kit.browser import component_source, pack, scale_head, scale_words
+from pages.kit.words import _
 
 MOST_CELLS: Final = 1024
 """The longest side of a map in cells: beyond it the message outgrows what a screen can show."""
@@ -133,11 +135,11 @@ def attention_map(
     check_tokens(tokens_rows, full[0], "tokens_rows")
     check_tokens(tokens_cols, full[1], "tokens_cols")
     measure = Scale(kind=scale, top=top)
-    future = future_cells(window, x.shape) if causal else None
-    cells = encode(x, measure, future=future)
-    present = {name for name, code in (("never", NEVER), ("future", FUTURE)) if bool((cells.codes == code).any())}
+    cells = _encoded(values, x, measure, window if causal else None)
+    found = set(np.flatnonzero(np.bincount(cells.codes.ravel(), minlength=256)).tolist())
+    present = {name for name, code in (("never", NEVER), ("future", FUTURE)) if code in found}
     if scale != "difference":
-        present |= {"below"} if bool((cells.codes == BELOW).any()) else set()
+        present |= {"below"} if BELOW in found else set()
         present |= {"paper"} if "never" in present else set()
     same = tokens_cols is tokens_rows or (tokens_rows is not None and tokens_cols == tokens_rows)
     head = {
@@ -159,7 +161,7 @@ def attention_map(
         "strips": strips,
         "bar": bar,
         "theme": theme.variables(),
-        "words": _words() | scale_words(measure) | _axes(axes) | dict(words or {}),
+        "words": _words() | scale_words(scale) | _axes(axes) | dict(words or {}),
         "alt": alt
         or describe(x, title=title, full=full, window=window, scale=measure, tokens=tokens_rows, keys=tokens_cols),
     }
@@ -174,6 +176,33 @@ def attention_map(
     return MapResult(
         clicked=checked_pair(result.get("clicked"), full=full), view=checked_view(result.get("view"), full=full)
     )
+
+
+class _Same:
+    """An array that nobody can write, as the key of a store: the same one has the same cells."""
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self.array = array
+
+    def __hash__(self) -> int:
+        return id(self.array)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.array is self.array
+
+
+def _encoded(values: npt.ArrayLike, x: npt.NDArray[np.float64], measure: Scale, window: Window | None) -> Encoded:
+    """The cells of a map, its future hatched where a window is given. A study's arrays are kept with their cells: most
+    maps of a page stay as they are while one dial moves."""
+    if isinstance(values, np.ndarray) and not values.flags.writeable:
+        return _kept(_Same(values), measure, window)
+    return encode(x, measure, future=None if window is None else future_cells(window, x.shape))
+
+
+@lru_cache(maxsize=24)
+def _kept(values: _Same, measure: Scale, window: Window | None) -> Encoded:
+    x = values.array
+    return encode(x, measure, future=None if window is None else future_cells(window, x.shape))
 
 
 def view_of(key: str, *, full: tuple[int, int]) -> Window | None:
@@ -302,6 +331,7 @@ def _nothing() -> None:
     """Streamlit returns a state or a trigger only where a callback stands for it."""
 
 
+@cache
 def _words() -> dict[str, str]:
     return {
         "role": _("attention map"),

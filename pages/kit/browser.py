@@ -4,12 +4,12 @@ import json
 import struct
 from collections.abc import Mapping
 from functools import cache
-from gettext import gettext as _
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from longattn_core.charts.scales import DIFFERENCE_FLOOR, WEIGHT_FLOOR, Scale
+from longattn_core.charts.scales import DIFFERENCE_FLOOR, WEIGHT_FLOOR, Kind, Scale
+from pages.kit.words import _
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "components"
 
@@ -33,7 +33,7 @@ def pack(head: Mapping[str, Any], planes: Mapping[str, bytes]) -> bytes:
     sizes = [[name, len(plane)] for name, plane in planes.items()]
     known = json.dumps({**head, "planes": sizes})
     signature = blake2b(known.encode() + body, digest_size=12).hexdigest()
-    text = json.dumps({**head, "planes": sizes, "signature": signature}).encode()
+    text = f'{known[:-1]}, "signature": "{signature}"}}'.encode()
     return struct.pack("<I", len(text)) + text + body
 
 
@@ -48,14 +48,15 @@ def fingerprint(tokens: tuple[str, ...]) -> str:
     return blake2b("\0".join(tokens).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-def scale_words(scale: Scale) -> dict[str, str]:
-    """The words beside a colour bar, and those that stand in place of a number."""
+@cache
+def scale_words(kind: Kind) -> dict[str, str]:
+    """The words beside a colour bar of this kind, and those that stand in place of a number."""
     return {
         "scale": {
             "log": _("weight"),
             "linear": _("weight"),
             "difference": _("mechanism \N{MINUS SIGN} exact"),
-        }[scale.kind],
+        }[kind],
         "key_never": _("never looked at"),
         "key_paper": _("looked, found nothing"),
         "key_future": _("the future"),

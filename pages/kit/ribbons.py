@@ -6,7 +6,6 @@ another word; a click on a ribbon asks why.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from gettext import gettext as _
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -18,6 +17,7 @@ from longattn_core.charts.cells import Encoded, RibbonRow, encode
 from longattn_core.charts.scales import Scale, weight_scale
 from longattn_core.charts.theme import BELOW, FUTURE, NEVER, RIBBON_HEIGHT, Theme
 from pages.kit.browser import component_source, fingerprint, pack, scale_head, scale_words
+from pages.kit.words import _
 
 __all__ = ["RibbonCell", "RibbonRow", "RibbonsResult", "ribbons"]
 
@@ -122,7 +122,7 @@ def ribbons(
         "text_height": int(text_height * theme.zoom),
         "height": RIBBON_HEIGHT,
         "theme": theme.variables(),
-        "words": _words() | scale_words(measure),
+        "words": _words() | scale_words(measure.kind),
         "alt": alt or describe(rows, tokens=tokens, query=query, marked=marked),
     }
     planes = {

@@ -116,7 +116,7 @@ def token_text(
         "kinds": kinds,
         "caption": caption,
         "theme": theme.variables(),
-        "words": _words() | scale_words(measure),
+        "words": _words() | scale_words(measure.kind),
         "alt": alt or caption,
     }
 
