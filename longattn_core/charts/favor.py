@@ -150,9 +150,10 @@ def _domains(
     if len(found) == 0:
         return x, x
     low, high = np.quantile(found, (0.001, 0.999))
+    # At quarters of a decade, so that the axis stands still while the estimates move a little.
     return x, (
-        min(x[0], max(float(low) - margin, x[0] - beyond)),
-        max(x[1], min(float(high) + margin, x[1] + beyond)),
+        min(x[0], max(math.floor(4 * (float(low) - margin)) / 4, x[0] - beyond)),
+        max(x[1], min(math.ceil(4 * (float(high) + margin)) / 4, x[1] + beyond)),
     )
 
 

@@ -15,6 +15,7 @@ from longattn_core.studies.study import Result
 from pages.kit.figure import figure_menu
 from pages.kit.maps_panel import maps_card
 from pages.kit.page import Page
+from pages.kit.vega import vega
 
 __all__ = ["exported", "figure", "legend", "maps_card"]
 
@@ -53,7 +54,7 @@ def figure(
             chart.update_layout(template=plotly_template(here.theme))
             st.plotly_chart(chart, key=f"plot {name}", theme=None, config=_BARE, alt=alt, height=height or "content")
         else:
-            st.vega_lite_chart(specification(chart, here.theme), key=f"plot {name}", theme=None, alt=alt)
+            vega(specification(chart, here.theme), key=f"plot {name}", words=alt)
         figure_menu(
             name, result, chart=lambda: exported(here, chart), table=lambda: table, caption=caption, shown=shown
         )

@@ -18,6 +18,7 @@ from longattn_core.studies.study import Result
 from pages.kit.compute import run
 from pages.kit.figure import figure_menu
 from pages.kit.page import Page
+from pages.kit.vega import vega
 from pages.kit.words import _, escaped, prose
 
 
@@ -28,7 +29,7 @@ def frontier_panel(here: Page) -> None:
     bar.empty()
     rungs = result.tables["rungs"]
     st.markdown(_sentence(rungs))
-    st.vega_lite_chart(dict(_drawn(result, here.theme)), key="frontier", theme=None, alt=_sentence(rungs))
+    vega(_drawn(result, here.theme), key="frontier", words=_sentence(rungs))
     st.caption(prose("side_by_side", "frontier"))
     st.caption(_left_out(result))
     for label, refusal in result.words.items():

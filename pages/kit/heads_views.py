@@ -25,6 +25,7 @@ from pages.kit.lesson import formula
 from pages.kit.page import Page
 from pages.kit.stepper import stepper
 from pages.kit.sweeps import sweep_card
+from pages.kit.vega import vega
 from pages.kit.words import _, escaped, prose
 
 PICTURES = {"survey": _("What each head does"), "map": _("One map"), "likeness": _("Heads that share keys")}
@@ -97,9 +98,9 @@ def _survey(here: Page) -> None:
             title=_("layer") if text else _("one layer: the heads of this sequence"),
         )  # fmt: skip
         counts = ", ".join(f"{role} {count}" for role, count in counted(heads).items())
-        event = st.vega_lite_chart(
-            specification(chart, here.theme), key="survey", theme=None, on_select="rerun", selection_mode="head",
-            alt=_("{heads} heads: {counts}.").format(heads=len(heads), counts=counts),
+        event = vega(
+            specification(chart, here.theme), key="survey", on_select="rerun", selection_mode="head",
+            words=_("{heads} heads: {counts}.").format(heads=len(heads), counts=counts),
         )  # fmt: skip
         _picked(here, event)
         letters = " · ".join(f"**{LETTERS.get(role, '–')}** {role} ({count})" for role, count in counted(heads).items())

@@ -23,6 +23,7 @@ from pages.kit.lesson import predict
 from pages.kit.maps_panel import answer as why_answer
 from pages.kit.page import Page
 from pages.kit.token_text import token_text
+from pages.kit.vega import vega
 from pages.kit.words import _, data, escaped, prose, quoted
 
 _QUERY, _FOCUS = "hierarchical.query", "hierarchical.focus"
@@ -114,12 +115,12 @@ def _icicles(here: Page, mechanism: Hierarchical, descent: Result, found: Findin
     def clicked() -> None:
         _go(st.session_state.get(mark), nodes, focus)
 
-    alt = _(
+    words = _(
         "Icicles of the attention of token {query}, exact above, {title} below. {target} gets {exact:.0%} and {given:.0%}."
     )
-    st.vega_lite_chart(
-        specification(chart, here.theme), key=mark, theme=None, on_select=clicked, selection_mode=SELECTED,
-        alt=alt.format(
+    vega(
+        specification(chart, here.theme), key=mark, on_select=clicked, selection_mode=SELECTED,
+        words=words.format(
             query=int(descent.arrays["query"]), title=mechanism.label, target=found.target, exact=found.exact, given=found.given
         ),
     )  # fmt: skip

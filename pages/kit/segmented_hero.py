@@ -22,6 +22,7 @@ from pages.kit.figure import figure_menu
 from pages.kit.lesson import predict
 from pages.kit.page import Page
 from pages.kit.token_text import token_text
+from pages.kit.vega import vega
 from pages.kit.words import _, escaped, prose
 
 NAME = "segmented"
@@ -64,7 +65,7 @@ def hero(here: Page, result: Result, mechanism: Segmented, numbers: dict[str, An
     segment = arrays["segment"]
     edges = arrays["boundaries"]
     strip = cuts_strip(cuts, here.theme, n=len(segment), counted=counted, boundaries=edges)
-    st.vega_lite_chart(specification(strip, here.theme), key="cuts strip", theme=None, alt=_alt(result, counted))
+    vega(specification(strip, here.theme), key="cuts strip", words=_alt(result, counted))
     token_text(
         _spaced(result), key="segmented text", theme=here.theme, groups=segment,
         group_colours=_tints(here.theme, len(edges) - 1), cuts=bars,

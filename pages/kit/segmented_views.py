@@ -37,6 +37,7 @@ from pages.kit.segmented_hero import COUNTED_SAID, NAME, counted_choice
 from pages.kit.stepper import stepper
 from pages.kit.sweeps import sweep_card
 from pages.kit.token_text import token_text
+from pages.kit.vega import vega
 from pages.kit.words import _, escaped, prose, quoted
 
 FRAMES = {
@@ -114,7 +115,7 @@ def _patterns(here: Page, mechanism: Segmented) -> None:
             chosen = f"**{label}**" if name == mechanism.variant else label
             st.markdown(chosen)
             chart = pattern_chart(cells, here.theme, n=n, causal=here.causal, height=PATTERN)
-            st.vega_lite_chart(specification(chart, here.theme), key=f"pattern {name}", theme=None, alt=label)
+            vega(specification(chart, here.theme), key=f"pattern {name}", words=label)
     st.caption(prose(NAME, "patterns"))
 
 

@@ -14,6 +14,7 @@ from pages.kit.compute import run
 from pages.kit.figure import figure_menu
 from pages.kit.page import Page
 from pages.kit.stepper import stepper
+from pages.kit.vega import vega
 from pages.kit.window_hero import Kept
 from pages.kit.words import _, prose
 
@@ -67,10 +68,10 @@ def step(here: Page, ledger: Kept) -> None:
 def small_map(here: Page, name: str, idea: str, seen: np.ndarray, *, size: int) -> None:
     """One pattern's map, as large as it is asked for: a square must not be stretched to its column."""
     drawn = specification(_picture(here, name, idea, seen, size), here.theme)
-    st.vega_lite_chart(
+    vega(
         # The title stands above the square and not inside its height.
-        {**drawn, "autosize": "pad"}, theme=None, width="content", key=f"picture {name}",
-        alt=_("A map of the pairs that the pattern “{name}” looks at: {idea}.").format(name=name, idea=idea),
+        {**drawn, "autosize": "pad"}, width="content", key=f"picture {name}",
+        words=_("A map of the pairs that the pattern “{name}” looks at: {idea}.").format(name=name, idea=idea),
     )  # fmt: skip
 
 
