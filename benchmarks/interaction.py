@@ -12,61 +12,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import socket
 import statistics
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-ROOT = Path(__file__).parents[1]
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-)
+from benchmarks.browser import CHROMIUM, FLAGS, ROOT, TIMED, machine, served, settled
+
 BUDGET = {512: 300.0, 4096: 1500.0}
-"""Milliseconds that a move may take at the median."""
+"""Milliseconds that a move of one page may take at the median."""
+AIM = {512: 200.0, 4096: 600.0}
+"""Milliseconds for the median over all pages."""
 
 FLOOR = "one slider alone"
 SETTINGS = {"heads": "&heads.mask=padding", "hierarchical": "&m.hierarchical.levels=1"}
 """Where a page shows no dial to begin with, or shows it at its end."""
 
 SLIDERS = "[data-testid=stMain] [data-testid=stSlider]"
-
-TIMED = """
-() => new Promise(done => {
-  const app = document.querySelector('[data-test-script-state]');
-  const began = performance.now();
-  let ran = false;
-  const look = () => {
-    const state = app.getAttribute('data-test-script-state');
-    if (state !== 'notRunning') ran = true;
-    else if (ran) {
-      watch.disconnect();
-      requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() - began)));
-    }
-  };
-  const watch = new MutationObserver(look);
-  watch.observe(app, { attributes: true, attributeFilter: ['data-test-script-state'] });
-  const still = () => {
-    // A move that changes nothing on the server ends here, and is not counted.
-    const waited = performance.now() - began;
-    if ((!ran && waited > 4000) || waited > 60000) { watch.disconnect(); done(null); }
-    else setTimeout(still, 200);
-  };
-  still();
-})
-"""
 
 
 def main() -> None:
@@ -78,33 +41,13 @@ def main() -> None:
     parser.add_argument("--lengths", nargs="*", type=int, default=[512, 4096])
     parser.add_argument("--moves", type=int, default=3)
     parser.add_argument("--json", type=Path, default=None, help="also write the measurements here")
-    parser.add_argument("--chromium", default=os.environ.get("LONGATTN_CHROMIUM", "/usr/bin/chromium"))
+    parser.add_argument("--chromium", default=CHROMIUM)
     given = parser.parse_args()
     pages = given.pages or [path.stem for path in sorted((ROOT / "pages").glob("[a-z]*.py"))]
     rows = [measured(page, n, given.moves, given.chromium) for n in given.lengths for page in [FLOOR, *pages]]
     sys.stdout.write(table(rows))
     if given.json is not None:
         given.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1), encoding="utf-8")
-
-
-def served(script: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """A warm server of its own on 127.0.0.1."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        sys.executable, "-m", "streamlit", "run", str(script), f"--server.port={port}", "--server.address=127.0.0.1",
-        "--server.headless=true", "--browser.gatherUsageStats=false", "--server.fileWatcherType=none",
-    ]  # fmt: skip
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    for _attempt in range(240):
-        try:
-            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=2):
-                return process, address
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
-    raise RuntimeError("the server did not answer within two minutes")
 
 
 def measured(page: str, n: int, moves: int, chromium: str) -> dict[str, object]:
@@ -148,24 +91,10 @@ def moved(view: Page, moves: int) -> list[float]:
     return times[1:]
 
 
-def settled(view: Page) -> None:
-    """Wait until the script has run, and for the second behind it in which a page may go on by itself."""
-    view.wait_for_selector("[data-testid=stMain] h1")
-    view.wait_for_selector("[data-test-script-state=notRunning]", state="attached")
-    view.wait_for_timeout(1000)
-    view.wait_for_selector("[data-test-script-state=notRunning]", state="attached")
-
-
 def first_dial(view: Page) -> str:
     """The label of the first slider of the page's own, or nothing."""
     sliders = view.locator(SLIDERS)
     return sliders.first.inner_text().splitlines()[0] if sliders.count() else ""
-
-
-def machine() -> str:
-    """What it was measured on."""
-    cores = os.cpu_count()
-    return f"{platform.system()} {platform.machine()}, {cores} cores, Python {platform.python_version()}"
 
 
 def table(rows: list[dict[str, object]]) -> str:
@@ -177,6 +106,14 @@ def table(rows: list[dict[str, object]]) -> str:
     for row in rows:
         figures = ["–" if row[name] is None else f"{row[name]:.0f}" for name in ("median_ms", "worst_ms", "budget_ms")]
         lines.append(f"| {row['page']} | {row['n']:,} | {row['dial'] or '–'} | {' | '.join(figures)} |")
+    for n, aim in AIM.items():
+        medians = [
+            float(str(row["median_ms"]))
+            for row in rows
+            if row["n"] == n and row["page"] != FLOOR and row["median_ms"] is not None
+        ]
+        if medians:
+            lines.append(f"| **median over pages** | {n:,} | | {statistics.median(medians):.0f} | | {aim:.0f} |")
     return "\n".join(lines) + "\n"
 
 
