@@ -31,7 +31,7 @@ def legend(here: Page, entries: Sequence[tuple[str, str, str]], title: str = "")
         "margin-right:6px;vertical-align:-1px"
     )
     spans = [
-        f'<span style="margin-right:18px"><i style="{patch};background:{colour}"></i>{escape(name)} <b>{escape(said)}</b></span>'
+        f'<span style="display:inline-block;margin-right:18px"><i style="{patch};background:{colour}"></i>{escape(name)} <b>{escape(said)}</b></span>'
         for colour, name, said in entries
     ]
     line = f"font-size:{here.theme.size('label'):g}px;line-height:1.7;color:{here.theme.text}"
