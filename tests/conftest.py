@@ -10,6 +10,8 @@ import tests.shapes  # noqa: F401  (the hook finds the checker by this name)
 
 install_import_hook("longattn_core", "tests.shapes.checked")
 
+from functools import cache
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -25,3 +27,13 @@ def _global_draws_stay_untouched():
     before = torch.random.get_rng_state()
     yield
     assert torch.equal(before, torch.random.get_rng_state()), "something drew from torch's global generator"
+
+
+@pytest.fixture(scope="session")
+def _components_sought_once():
+    """Streamlit's AppTest reads every installed package's metadata for each page it opens: here once, as a server does."""
+    from streamlit.components.v2 import manifest_scanner
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest_scanner, "scan_component_manifests", cache(manifest_scanner.scan_component_manifests))
+        yield

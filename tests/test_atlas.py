@@ -13,9 +13,11 @@ from streamlit.testing.v1 import AppTest
 from longattn_core import MECHANISMS, jobs
 from longattn_core.sequences import library
 from longattn_core.sequences.synthetic import KINDS
+from pages.kit import cost_hero
 from pages.kit.lesson import VIEWS, lessons
 from pages.kit.words import sections
 
+pytestmark = pytest.mark.usefixtures("_components_sought_once")
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path.stem for path in (ROOT / "pages").glob("[a-z]*.py") if path.stem != "side_by_side")
 SMALL = {"source": "synthetic", "kind": "gaussian", "syn.gaussian.n": "48", "syn.gaussian.d": "16"}
@@ -24,7 +26,8 @@ WIDGETS = ("select_slider", "slider", "toggle", "selectbox", "number_input", "bu
 
 @pytest.fixture(autouse=True)
 def _no_long_work(request, monkeypatch):
-    """Background work ends before its first point, but in the tests that are about it."""
+    """Background work ends before its first point, but in the tests that are about it; no cost is counted ahead."""
+    monkeypatch.setattr(cost_hero, "_count_ahead", lambda _causal: None)
     if "sweep" not in request.node.name:
         monkeypatch.setattr(jobs, "PATIENCE", -1.0)
 

@@ -44,7 +44,7 @@ def cost_curve(mechanism: Mechanism, sequence: Sequence, lengths: Collection[int
 
 
 def hollow(n: int, *, d: int, e: int, causal: bool) -> Sequence:
-    """A sequence of one head that has a shape and no content, for `Mechanism.counted`. Memory n bytes a channel, for a moment."""
+    """A sequence of one head that has a shape and no content, for `Mechanism.counted`. Memory n positions."""
     zero = torch.zeros(1, 1, 1)
     q, v = (zero.expand(1, n, width) for width in (d, e))
     return Sequence(q=q, k=q, v=v, causal=causal, origin="a shape without content")
