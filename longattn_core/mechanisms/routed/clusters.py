@@ -28,16 +28,9 @@ from longattn_core.mechanisms.routed.fitting import (
     unit,
 )
 from longattn_core.numerics.draws import generator
+from longattn_core.numerics.list_attention import TILE_CELLS, attend_lists, scores_computed
 from longattn_core.numerics.pooled_lists import ListedMap
-from longattn_core.numerics.sorted_lists import (
-    TILE_CELLS,
-    Bucketed,
-    SortedLists,
-    attend_lists,
-    bucketed,
-    by_place,
-    scores_computed,
-)
+from longattn_core.numerics.sorted_lists import Bucketed, SortedLists, bucketed, by_place
 
 
 class ClusterReason(StrEnum):
@@ -171,7 +164,7 @@ def counted_clusters(sequence: Sequence, *, clusters: int, width: int, seed: int
     )
     lists = _lists(sequence, bucketed(mine, its, sequence.real), width, ground.start)
     products = PASSES * h * vectors * count
-    return _cost(sequence, vectors, count, products, sum(scores_computed(lists, h, n)))
+    return _cost(sequence, vectors, count, products, sum(scores_computed(lists)))
 
 
 def _lists(sequence: Sequence, placed: Bucketed, width: int, start: int) -> SortedLists:
