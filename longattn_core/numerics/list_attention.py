@@ -23,8 +23,8 @@ from longattn_core.numerics.block_attention import flash_blocks, kernel_allowed
 from longattn_core.numerics.softmax import merge
 from longattn_core.numerics.sorted_lists import SortedLists
 
-TILE_CELLS = 1 << 18
-"""How many scores are held at once: 1 MB, and as much again for the keys and values that they are made of."""
+TILE_CELLS = 1 << 19
+"""How many scores are held at once: 2 MB, and a few times as much for what they are made of and what masks them."""
 
 GRAIN = 16
 """A tile has a multiple of so many keys, so that many tiles have the same shape and are made together."""
@@ -100,8 +100,9 @@ def _by_kernel(
     computed = 0
     for head in range(h):
         keys = normalize(k[head], dim=-1) if directions else k[head]
+        biases = _Biases(lists, head, skip_self=skip_self)
         for tile in _tiles(lists, head):
-            bias = tile.bias(lists, skip_self=skip_self)
+            bias = biases.of(tile)
             computed += bias.numel()
             blind = bias.amax(-1) == -math.inf
             part, log = flash_blocks(
@@ -146,35 +147,56 @@ class _Tile:
             mask &= (rank < first) | (rank >= stop)
         return mask
 
-    def bias(self, lists: SortedLists, *, skip_self: bool) -> Float[Tensor, "a b c"]:
-        """`mask` as what is added to float32 scores, 0 or −∞, and without the own key when that is to be skipped.
-
-        Comparisons are slow and sums are not: half a stretch's length less the distance from its middle is positive inside.
-        Four times both are whole numbers, at least 2 away from 0, and 2·2¹²⁷ is infinite.
-        """
-        found = self._depth(lists, self.p, self.slots).clamp_max_(0.0)
-        for p in self.earlier:
-            found -= self._depth(lists, p, lists.rank[self.head, p][self.keys]).clamp_min_(0.0)
-        if skip_self:
-            n = lists.order.shape[-1]
-            safe = self.queries.clamp_max(n - 1)
-            column = lists.rank[self.head, self.p][safe] - self.slots[:, :1]
-            inside = (column >= 0) & (column < found.shape[-1])
-            start = torch.arange(safe.numel()).view_as(safe) * found.shape[-1]
-            found.view(-1).index_fill_(0, (start + column)[inside], -2.0)
-        return found.mul_(2.0**127)
-
-    def _depth(self, lists: SortedLists, p: int, places: Int[Tensor, "a c"]) -> Float[Tensor, "a b c"]:
-        first, stop = self._stretch(lists, p)
-        depth = torch.sub((4 * places).float()[:, None, :], (2 * (first + stop - 1)).float())
-        return torch.sub((2 * (stop - first)).float(), depth.abs_(), out=depth)
-
     def _stretch(self, lists: SortedLists, p: int) -> tuple[Int[Tensor, "a b 1"], Int[Tensor, "a b 1"]]:
         """Where each query's stretch of list p begins and ends; none for no query."""
-        n = lists.order.shape[-1]
-        safe = self.queries.clamp_max(n - 1)
+        safe = self.queries.clamp_max(lists.order.shape[-1] - 1)
         first, stop = lists.first[self.head, p][safe], lists.stop[self.head, p][safe]
-        return first[..., None], torch.where(self.queries < n, stop, first)[..., None]
+        return first[..., None], torch.where(self.queries < lists.order.shape[-1], stop, first)[..., None]
+
+
+class _Biases:
+    """`_Tile.mask` as what the kernel adds to its scores, 0 or −∞, and without the own key when that is to be skipped.
+
+    Comparisons are slow and sums are not: half a stretch's length less the distance from its middle is positive inside.
+    Four times both are whole numbers, at least 2 away from 0, and 2·2¹²⁷ is infinite.
+    """
+
+    def __init__(self, lists: SortedLists, head: int, *, skip_self: bool) -> None:
+        first, stop = lists.first[head], lists.stop[head]
+        # Behind the last query stands none, which nothing lies inside of.
+        self._middle = pad((2 * (first + stop - 1)).float(), (0, 1))
+        self._half = pad((2 * (stop - first)).float(), (0, 1), value=-2.0)
+        self._rank, self._place = lists.rank[head], _four(lists.rank[head])
+        self._skip_self = skip_self
+
+    def of(self, tile: _Tile) -> Float[Tensor, "a b c"]:
+        """The tile's bias."""
+        lists = slice(tile.p + 1)
+        middles, halves = (x[lists].index_select(1, tile.queries.flatten()) for x in (self._middle, self._half))
+        places = torch.cat([self._place[: tile.p].index_select(1, tile.keys.flatten()), _four(tile.slots).view(1, -1)])
+        found = None
+        for p in (tile.p, *tile.earlier):
+            depth = places[p].view_as(tile.keys)[:, None, :] - middles[p].view_as(tile.queries)[..., None]
+            depth.abs_()
+            half = halves[p].view_as(tile.queries)[..., None]
+            if found is None:
+                found = torch.sub(half, depth, out=depth)
+            else:
+                # What an earlier list holds counts as what lies outside.
+                torch.minimum(found, depth.sub_(half), out=found)
+        assert found is not None
+        if self._skip_self:
+            n = len(self._rank[0])
+            column = self._rank[tile.p].index_select(0, tile.queries.flatten().clamp_max(n - 1)).view_as(tile.queries)
+            column -= tile.slots[:, :1]
+            inside = (column >= 0) & (column < found.shape[-1])
+            column += torch.arange(0, found.numel(), found.shape[-1]).view_as(column)
+            found.view(-1).index_fill_(0, column[inside], -2.0)
+        return found.clamp_max_(0.0).mul_(2.0**127)
+
+
+def _four(places: Int[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    return (4 * places).float()
 
 
 def _tiles(lists: SortedLists, head: int) -> Iterator[_Tile]:
@@ -187,13 +209,14 @@ def _tiles(lists: SortedLists, head: int) -> Iterator[_Tile]:
         for step in range(math.ceil(int((end - start).amax()) / LONGEST)):
             begin = start + step * LONGEST
             lengths = _whole(end - begin)
-            for length in lengths.unique().tolist():
+            for length in sorted(set(lengths.tolist()) - {0}):
                 alike = (lengths == length).nonzero().squeeze(-1)
-                for part in row_chunks(len(alike) if length else 0, length * queries.shape[1], TILE_CELLS):
+                for part in row_chunks(len(alike), length * queries.shape[1], TILE_CELLS):
                     chosen = alike[part]
                     slots = begin[chosen, None] + torch.arange(length, device=order.device)
+                    keys = order.index_select(0, slots.flatten().clamp_max(n - 1)).view_as(slots)
                     yield _Tile(
-                        head=head, p=p, queries=queries[chosen], keys=order[slots.clamp_max(n - 1)], slots=slots,
+                        head=head, p=p, queries=queries[chosen], keys=keys, slots=slots,
                         earlier=earlier, first=not earlier and step == 0,
                     )  # fmt: skip
         earlier = (*earlier, p)

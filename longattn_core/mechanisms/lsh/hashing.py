@@ -82,7 +82,7 @@ class _Coarse:
         self, x: Float[Tensor, "s d"], rounds: int, hashing: Hashing
     ) -> tuple[Int[Tensor, "s r"], Bool[Tensor, "s"]]:
         """Each vector's buckets, and whether double precision must find the same in every round."""
-        projected = (x @ self.table).unflatten(1, (rounds, -1))
+        projected = (x @ self.table).view(len(x), rounds, -1)
         off = x.norm(dim=-1, keepdim=True) * (rounding(x.shape[1]) * self.longest) + FAINT
         if hashing == "hyperplane":
             return _buckets(projected, hashing), (projected.abs().amin(-1) > off).all(-1)
