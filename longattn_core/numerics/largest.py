@@ -45,7 +45,7 @@ def largest(
     place = (value.view(torch.int32) & ((1 << bits) - 1)).clamp_max_(columns - 1).long()
     second = products.scatter_(-1, place[..., None], 0.0).amax(-1)
     # Infinities have become NaN, and of those none is sure: a comparison with NaN is false.
-    return place, value, value - second > doubt + value * 2.0 ** (bits - 22)
+    return place, value, value - second > doubt + value * 2.0 ** (bits - 22) + FAINT
 
 
 def nearest_direction(
