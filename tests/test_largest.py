@@ -92,6 +92,15 @@ def test_the_nearest_direction_is_that_of_double_precision(gap):
     assert torch.equal(found, (unit(shifted[0], middle) @ directions.T).argmax(-1))
 
 
+def test_what_the_bound_leaves_in_doubt_is_computed_again():
+    """Rounding hardly ever reaches its bound, so it is asked for here and not waited for."""
+    directions, asked = torch.eye(256, dtype=torch.float64)[:2], []
+    fine = torch.tensor([[1.0, 1 - 1e-5], [1.0, 1 - 1e-3]], dtype=torch.float64) / 2**0.5 @ directions
+    nearest_direction(fine.float(), lambda rows: asked.extend(rows.tolist()) or fine[rows], directions)
+    assert 1e-5 < 2 * rounding(256) < 1e-4
+    assert asked == [0]
+
+
 def test_few_are_computed_again():
     """Of unit Gaussian vectors: otherwise the two precisions together would cost more than double alone."""
     directions = torch.nn.functional.normalize(random(128, 64), dim=-1)

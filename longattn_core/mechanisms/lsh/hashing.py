@@ -86,10 +86,10 @@ class _Coarse:
         off = x.norm(dim=-1, keepdim=True) * (rounding(x.shape[1]) * self.longest) + FAINT
         if hashing == "hyperplane":
             return _buckets(projected, hashing), (projected.abs().amin(-1) > off).all(-1)
-        axis, length, sure = largest(projected.abs(), 2 * off)
+        axis, _, sure = largest(projected.abs(), 2 * off)
         behind = projected.gather(-1, axis[..., None]).squeeze(-1) < 0
-        # One axis alone has no second, but its sign may be in doubt.
-        return axis + projected.shape[-1] * behind, (sure & (length > off)).all(-1)
+        # What leads by so much, a single axis over nothing too, stands on its side of 0 without doubt.
+        return axis + projected.shape[-1] * behind, sure.all(-1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
