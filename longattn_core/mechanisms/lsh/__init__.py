@@ -94,7 +94,7 @@ class LSH(Mechanism):
         return self
 
     def _attend(self, sequence: Sequence) -> Attended:
-        """Cost: two hashes a round, one sort, and n·(w + a block) scores a round and head; memory n·(r + d + e)."""
+        """Cost: two hashes a round, one sort, and n·(w + a block) scores a round and head; memory h·n·r and n·(d + e)."""
         shared, real = self.sharing == "shared", sequence.real
         rotations = draw_rotations(self.seed, self.hashing, self.rounds, sequence.d, self.buckets)
         centres = centres_of(sequence, centred=self.centred, shared=shared)
@@ -165,7 +165,9 @@ class LSH(Mechanism):
         return Cost(
             multiply_adds=hashed * self.rounds * d * columns + computed * (d + e),
             bytes_moved=hashed * 8 * (d + self.rounds) + sort + size * tiles,
-            bytes_peak=8 * (6 * p * h * n + 3 * PRODUCT_CELLS + n * d) + size * (2 * h * n * (d + e) + 4 * TILE_CELLS),
+            bytes_peak=8 * (4 * p + 7 * self.rounds) * h * n
+            + 12 * PRODUCT_CELLS
+            + size * (n * (d + e) + 8 * TILE_CELLS),
         )
 
     def limit(self, n: int) -> Self | None:

@@ -29,6 +29,7 @@ from longattn_core.mechanisms.routed.fitting import (
     unit,
 )
 from longattn_core.numerics.draws import generator
+from longattn_core.numerics.largest import PRODUCT_CELLS
 from longattn_core.numerics.list_attention import TILE_CELLS, attend_lists, scores_computed
 from longattn_core.numerics.pooled_lists import ListedMap
 from longattn_core.numerics.sorted_lists import Bucketed, SortedLists, bucketed, by_place
@@ -186,7 +187,7 @@ def _cost(sequence: Sequence, vectors: int, count: int, fitted: int, computed: i
     return Cost(
         multiply_adds=products * d + computed * (d + e),
         bytes_moved=8 * (products + products * d // count) + size * (3 * computed + 2 * h * n * (d + e)),
-        bytes_peak=8 * (h * vectors * d + vectors * count + 20 * h * n) + size * (2 * h * n * (d + e) + 4 * TILE_CELLS),
+        bytes_peak=12 * (vectors * d + PRODUCT_CELLS) + 8 * 14 * h * n + size * (n * (d + e) + 8 * TILE_CELLS),
     )
 
 
