@@ -51,10 +51,13 @@ def kernel_blocks(
 
 def flash_blocks(
     q: Float[Tensor, "h b x d"], k: Float[Tensor, "h b y d"], v: Float[Tensor, "h b y e"],
-    bias: Float[Tensor, "h b x y"] | None,
+    bias: Float[Tensor, "h b x y"] | None, *, scale: float | None = None,
 ) -> tuple[Float[Tensor, "h b x e"], Float[Tensor, "h b x"]]:  # fmt: skip
-    """The kernel itself, where `kernel_allowed` and every query has a key; `bias` may be an expanded view. Output and lse."""
+    """The kernel itself, where `kernel_allowed` and every query has a key; `bias` may be an expanded view. Output and lse.
+
+    `scale` is 1/√d unless it is given. Of a query whose bias is −∞ everywhere the output is 0 and the lse means nothing.
+    """
     output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        q, k, v, 0.0, False, attn_mask=bias, scale=1 / math.sqrt(q.shape[-1])
+        q, k, v, 0.0, False, attn_mask=bias, scale=1 / math.sqrt(q.shape[-1]) if scale is None else scale
     )
     return output, lse

@@ -1,18 +1,16 @@
-"""Attention over stretches of sorted lists of keys: the arithmetic that hashing and clustering share.
+"""Stretches of sorted lists of keys, by which hashing and clustering say who looks at whom.
 
 A list holds all keys in an order of its own (by bucket and position, say) and each query looks at one stretch of it,
 [first, stop). A pair that lies in the stretches of several lists counts in the first of them only, so that the lists are
 disjoint and their sums of exponentials add up to the softmax over the union, exactly.
 
-Source: the running maximum of FlashAttention (Dao et al. 2022, arXiv:2205.14135, section 3.1); sorting by bucket and
-position is Reformer's (Kitaev et al. 2020, arXiv:2001.04451, section 2). Our deviation: stretches in place of fixed
-chunks, and pairs found twice are left out instead of being corrected for by a logarithm of their count.
+Source: sorting by bucket and position is Reformer's (Kitaev et al. 2020, arXiv:2001.04451, section 2). Our
+deviation: stretches in place of fixed chunks, and pairs found twice are left out instead of being corrected for by a
+logarithm of their count.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -20,12 +18,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from longattn_core.contracts import row_chunks
-from longattn_core.numerics.block_attention import kernel_allowed, kernel_blocks
 from longattn_core.numerics.maps import Entries
-from longattn_core.numerics.softmax import masked_softmax, merge
-
-TILE_CELLS = 1 << 20
-"""How many scores are held at once: a few buffers of this size stay near the processor."""
+from longattn_core.numerics.softmax import masked_softmax
 
 VIEW_CELLS = 1 << 22
 """How many numbers of gathered keys a view holds at once."""
@@ -111,17 +105,18 @@ class Bucketed:
 def bucketed(
     query_buckets: Int[Tensor, "h p n"], key_buckets: Int[Tensor, "h p n"], real: Bool[Tensor, "n"]
 ) -> Bucketed:
-    """Sort keys by (bucket, position), padding last. Cost p·n·ln n a head."""
+    """Sort keys by (bucket, position), padding last; quicker when both are the same tensor. Cost p·n·ln n a head."""
     n = real.shape[0]
     position = torch.arange(n, device=real.device)
     # Padding goes behind every bucket that a query may ask for, not only behind those that hold a key.
     last = int(torch.maximum(query_buckets.max(), key_buckets.max())) + 1
     placed, order = _sortable(key_buckets, real, last).sort(dim=-1)
-    own = query_buckets * n
-    start = torch.searchsorted(placed, own)
-    before = torch.searchsorted(placed, own + position)
-    through = torch.searchsorted(placed, own + position, right=True)
-    end = torch.searchsorted(placed, own + n)
+    begins = torch.arange(last + 1, device=real.device) * n
+    borders = torch.searchsorted(placed, begins.expand(*placed.shape[:2], -1).contiguous())
+    start, end = borders.gather(-1, query_buckets), borders.gather(-1, query_buckets + 1)
+    same = query_buckets is key_buckets
+    before = inverse(order) if same else torch.searchsorted(placed, query_buckets * n + position)
+    through = before + (query_buckets == key_buckets)
     # A padded query stands nowhere.
     start, before, through, end = (torch.where(real, place, 0) for place in (start, before, through, end))
     return Bucketed(order=order, start=start, before=before, through=through, end=end)
@@ -153,141 +148,6 @@ def inverse(order: Int[Tensor, "h p n"]) -> Int[Tensor, "h p n"]:
     """The place of each number in a permutation."""
     places = torch.arange(order.shape[-1], device=order.device).expand_as(order)
     return torch.empty_like(order).scatter(-1, order, places)
-
-
-# ----------------------------------------------------------------------------------------------------------- output
-
-
-def attend_lists(
-    q: Float[Tensor, "h n d"],
-    k: Float[Tensor, "h n d"],
-    v: Float[Tensor, "h n e"],
-    lists: SortedLists,
-    *,
-    real: Bool[Tensor, "n"],
-    scale: float,
-    skip_self: bool = False,
-) -> tuple[Float[Tensor, "h n e"], int]:
-    """Softmax attention over the union of each query's stretches, and how many scores were computed.
-
-    Queries are taken in blocks, sorted by where their stretches lie, so that a block's stretches overlap and a few tiles of
-    keys cover them. A real query that finds no key gives its own value; a padded one gives zero. Gradients flow to q, k, v.
-    Cost: about p·n·(w + block)·(d + e) a head; memory h·n·e and a few MB.
-    """
-    h, n, e = v.shape
-    if kernel_allowed(q, k, v):
-        output, none, computed = _by_kernel(q, k, v, lists, scale=scale, skip_self=skip_self)
-        return torch.where(none, torch.where(real[:, None], v, torch.zeros_like(v)), output), computed
-    # The column of ones sums the weights in the same product; one more row takes what ragged blocks leave over.
-    values = torch.cat([v, torch.ones_like(v[..., :1])], dim=-1).flatten(0, 1)
-    sums = torch.zeros(h * n + 1, e + 1, dtype=v.dtype, device=v.device)
-    ceiling = torch.full((h * n + 1,), torch.finfo(v.dtype).min, dtype=v.dtype, device=v.device)
-    flat_q, flat_k = q.flatten(0, 1) * scale, k.flatten(0, 1)
-    computed = 0
-    for tile in _tiles(lists, h, n):
-        computed += tile.mask.numel()
-        mask = tile.mask & (tile.keys[:, None, :] != tile.queries[:, :, None]) if skip_self else tile.mask
-        scores = _taken(flat_q, tile.queries.clamp_max(h * n - 1)) @ _taken(flat_k, tile.keys).mT
-        scores = scores.masked_fill(~mask, -math.inf)
-        # Any ceiling gives the same quotient, so it is held constant for the gradient.
-        old = ceiling[tile.queries]
-        new = torch.maximum(old, scores.detach().amax(-1))
-        weights = (scores - new[..., None]).exp()
-        ceiling[tile.queries] = new
-        before = _taken(sums, tile.queries) * (old - new).exp()[..., None]
-        sums[tile.queries] = before + weights @ _taken(values, tile.keys)
-    total = sums[:-1, -1:].view(h, n, 1)
-    none = total == 0
-    output = sums[:-1, :-1].view(h, n, e) / torch.where(none, torch.ones_like(total), total)
-    return torch.where(none, torch.where(real[:, None], v, torch.zeros_like(v)), output), computed
-
-
-def _by_kernel(
-    q: Float[Tensor, "h n d"], k: Float[Tensor, "h n d"], v: Float[Tensor, "h n e"], lists: SortedLists, *, scale: float,
-    skip_self: bool,
-) -> tuple[Float[Tensor, "h n e"], Bool[Tensor, "h n 1"], int]:  # fmt: skip
-    """`attend_lists` by torch's kernel, tile by tile merged by their logsumexps: output, who found no key, scores computed."""
-    h, n, e = v.shape
-    output, lse = v.new_zeros(h * n + 1, e), v.new_full((h * n + 1,), -math.inf)
-    # The kernel divides by √d itself.
-    flat_q, flat_k, flat_v = (q * (scale * math.sqrt(q.shape[-1]))).flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
-    computed = 0
-    for tile in _tiles(lists, h, n):
-        computed += tile.mask.numel()
-        mask = tile.mask.logical_and_(tile.keys[:, None, :] != tile.queries[:, :, None]) if skip_self else tile.mask
-        queries, keys, values = (
-            _taken(x, rows)[None]
-            for x, rows in ((flat_q, tile.queries.clamp_max(h * n - 1)), (flat_k, tile.keys), (flat_v, tile.keys))
-        )
-        part, log = (x[0].flatten(0, 1) for x in kernel_blocks(queries, keys, values, mask[None]))
-        rows = tile.queries.flatten()
-        output[rows], lse[rows] = merge(output.index_select(0, rows), lse[rows], part, log)
-    return output[:-1].view(h, n, e), lse[:-1].view(h, n, 1).isneginf(), computed
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Tile:
-    """Blocks of queries against tiles of keys: `queries [a b]`, `keys [a c]` (numbered head·n + token), `mask [a b c]`."""
-
-    queries: Int[Tensor, "a b"]
-    keys: Int[Tensor, "a c"]
-    mask: Bool[Tensor, "a b c"]
-
-
-def _tiles(lists: SortedLists, h: int, n: int) -> Iterator[_Tile]:
-    """The tiles that cover every stretch, list by list; pairs that an earlier list holds are masked out."""
-    device = lists.order.device
-    for p, queries, low, high in _blocks(lists, h, n):
-        block, safe = queries.shape[1], queries.clamp_max(h * n - 1)
-        start, end = low.amin(1), high.amax(1)
-        owner = torch.arange(h, device=device).repeat_interleave(len(queries) // h)
-        for step in range(math.ceil(int((end - start).max()) / block)):
-            active = (start + step * block < end).nonzero().squeeze(-1)
-            for part in row_chunks(len(active), block * block, TILE_CELLS):
-                chosen = active[part]
-                slots = start[chosen, None] + step * block + torch.arange(block, device=device)
-                mask = (slots[:, None, :] >= low[chosen][..., None]) & (slots[:, None, :] < high[chosen][..., None])
-                keys = lists.order[owner[chosen, None], p, slots.clamp_max(n - 1)]
-                for earlier in range(p):
-                    if lists.widest[earlier]:
-                        mask &= ~lists.holds(earlier, safe[chosen] % n, keys[:, None], owner[chosen])
-                yield _Tile(queries=queries[chosen], keys=keys + owner[chosen, None] * n, mask=mask)
-
-
-def _blocks(lists: SortedLists, h: int, n: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-    """List by list its queries in blocks `[a b]` (h·n: none), in the order of their stretches, and where each one's lies."""
-    offset = torch.arange(h, device=lists.order.device)[:, None] * n
-    for p, widest in enumerate(lists.widest):
-        if widest == 0:
-            continue
-        block = min(n, 256, max(64, (1 << (widest - 1).bit_length()) // 2))
-        first, stop = lists.first[:, p], lists.stop[:, p]
-        some = stop > first
-        ranked = torch.where(some, first + stop, 2 * n + 1).argsort(dim=-1, stable=True)
-        queries = _in_blocks(torch.where(some.gather(1, ranked), ranked + offset, h * n), block, h * n)
-        held = queries < h * n
-        safe = queries.clamp_max(h * n - 1)
-        yield p, queries, torch.where(held, first.flatten()[safe], n), torch.where(held, stop.flatten()[safe], 0)
-
-
-def scores_computed(lists: SortedLists, h: int, n: int) -> list[int]:
-    """How many scores `attend_lists` would compute for each list. Cost: a sort a list."""
-    counts = [0] * lists.order.shape[1]
-    for p, queries, low, high in _blocks(lists, h, n):
-        block = queries.shape[1]
-        width = (high.amax(1) - low.amin(1)).clamp_min(0)
-        counts[p] = int(((width + block - 1) // block).sum()) * block**2
-    return counts
-
-
-def _taken(x: Float[Tensor, "N d"], rows: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
-    """`x[rows]`, several times as fast for rows of some width."""
-    return x.index_select(0, rows.flatten()).view(*rows.shape, x.shape[-1])
-
-
-def _in_blocks(x: Int[Tensor, "h n"], block: int, fill: int) -> Int[Tensor, "a b"]:
-    short = -x.shape[1] % block
-    return torch.nn.functional.pad(x, (0, short), value=fill).view(-1, block)
 
 
 # ------------------------------------------------------------------------------------------------------------- views
@@ -328,6 +188,11 @@ def entries_of_lists(
         parts.append((torch.cat([keys, itself[..., None]], dim=-1), weights))
     keys, weights = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
     return Entries(keys=keys, weights=weights)
+
+
+def _taken(x: Float[Tensor, "N d"], rows: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
+    """`x[rows]`, several times as fast for rows of some width."""
+    return x.index_select(0, rows.flatten()).view(*rows.shape, x.shape[-1])
 
 
 def _every_key(lists: SortedLists, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"], n: int) -> Int[Tensor, "g r n"]:

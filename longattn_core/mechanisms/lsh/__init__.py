@@ -15,29 +15,14 @@ import torch
 from jaxtyping import Int
 from pydantic import model_validator
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from longattn_core.contracts import Attended, Cost, Family, Mechanism, Origin, Sequence, dial
-from longattn_core.mechanisms.lsh.hashing import (
-    HASH_CELLS,
-    Hashing,
-    centres_of,
-    chunk_stretches,
-    draw_rotations,
-    hash_vectors,
-)
+from longattn_core.mechanisms.lsh.hashing import Hashing, centres_of, chunk_stretches, draw_rotations, hash_vectors
 from longattn_core.mechanisms.lsh.views import LSHMap, LSHReason, LSHTrace
 from longattn_core.numerics.draws import generator
-from longattn_core.numerics.sorted_lists import (
-    TILE_CELLS,
-    Bucketed,
-    SortedLists,
-    attend_lists,
-    bucketed,
-    by_bucket,
-    by_place,
-    scores_computed,
-)
+from longattn_core.numerics.largest import PRODUCT_CELLS
+from longattn_core.numerics.list_attention import TILE_CELLS, attend_lists, scores_computed
+from longattn_core.numerics.sorted_lists import Bucketed, SortedLists, bucketed, by_bucket, by_place
 
 __all__ = ["LSH", "LSHMap", "LSHReason", "LSHTrace"]
 
@@ -109,7 +94,7 @@ class LSH(Mechanism):
         return self
 
     def _attend(self, sequence: Sequence) -> Attended:
-        """Cost: two hashes a round, one sort, and n·(w + a block) scores a round and head; memory n·(r + d + e)."""
+        """Cost: two hashes a round, one sort, and n·(w + a block) scores a round and head; memory h·n·r and n·(d + e)."""
         shared, real = self.sharing == "shared", sequence.real
         rotations = draw_rotations(self.seed, self.hashing, self.rounds, sequence.d, self.buckets)
         centres = centres_of(sequence, centred=self.centred, shared=shared)
@@ -118,15 +103,16 @@ class LSH(Mechanism):
         placed = bucketed(mine, its, real)
         lists = self._lists(sequence, placed)
         names = tuple(f"round {p % self.rounds + 1}" for p in range(lists.order.shape[1] - 2))
-        keys = normalize(sequence.q, dim=-1) if shared else sequence.k
         output, computed = attend_lists(
-            sequence.q, keys, sequence.v, lists, real=real, scale=1 / math.sqrt(sequence.d), skip_self=shared
-        )
+            sequence.q, sequence.q if shared else sequence.k, sequence.v, lists, real=real,
+            scale=1 / math.sqrt(sequence.d), skip_self=shared, directions=shared,
+        )  # fmt: skip
+        buckets = torch.where(real, mine, -1)
         trace = LSHTrace(
             rotations=rotations,
-            buckets=torch.where(real, mine, -1),
-            key_buckets=torch.where(real, its, -1),
-            order=by_bucket(mine, real),
+            buckets=buckets,
+            key_buckets=buckets if shared else torch.where(real, its, -1),
+            order=placed.order if shared else by_bucket(mine, real),
             key_order=placed.order,
             place=placed.before,
             sizes=_sizes(its[..., real], self.buckets),
@@ -139,7 +125,7 @@ class LSH(Mechanism):
         )
         cost = self._cost(sequence, lists.order.shape[1], computed)
         return LSHMap(
-            mechanism=self, sequence=sequence, output=output, trace=trace, cost=cost, keys=keys,
+            mechanism=self, sequence=sequence, output=output, trace=trace, cost=cost,
             lists=lists, shared=shared, hashing=self.hashing, width=self.width,
             chunk=self.chunk if self.order_by == "chunks" else 0,
         )  # fmt: skip
@@ -155,7 +141,7 @@ class LSH(Mechanism):
             for side in ("queries", "keys")
         )
         lists = self._lists(sequence, bucketed(mine, mine if self.sharing == "shared" else its, sequence.real))
-        *a_round, local, sinks = scores_computed(lists, sequence.h, sequence.n)
+        *a_round, local, sinks = scores_computed(lists)
         computed = self.rounds * sum(a_round) + local + sinks
         return self._cost(sequence, self.rounds * len(a_round) + 2, computed)
 
@@ -179,7 +165,9 @@ class LSH(Mechanism):
         return Cost(
             multiply_adds=hashed * self.rounds * d * columns + computed * (d + e),
             bytes_moved=hashed * 8 * (d + self.rounds) + sort + size * tiles,
-            bytes_peak=8 * (6 * p * h * n + 3 * HASH_CELLS + n * d) + size * (2 * h * n * (d + e) + 4 * TILE_CELLS),
+            bytes_peak=8 * (4 * p + 7 * self.rounds) * h * n
+            + 12 * PRODUCT_CELLS
+            + size * (n * (d + e) + 8 * TILE_CELLS),
         )
 
     def limit(self, n: int) -> Self | None:

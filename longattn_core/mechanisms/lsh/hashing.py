@@ -17,12 +17,10 @@ from torch import Tensor
 
 from longattn_core.contracts import Sequence, row_chunks
 from longattn_core.numerics.draws import generator
+from longattn_core.numerics.largest import FAINT, PRODUCT_CELLS, largest, rounding
 from longattn_core.numerics.sorted_lists import Bucketed, SortedLists, inverse
 
 Hashing = Literal["cross_polytope", "hyperplane"]
-
-HASH_CELLS = 1 << 20
-"""How many projections are held at once while hashing (8 MB)."""
 
 
 def draw_rotations(seed: int, hashing: Hashing, rounds: int, d: int, buckets: int) -> Float[Tensor, "r d half"]:
@@ -39,26 +37,59 @@ def hash_vectors(
 ) -> Int[Tensor, "h r n"]:
     """The bucket of each vector in each round. Cost r·n·d·b/2 a head.
 
-    Hashed on the CPU in float64, head by head: a rounding error must not send a token elsewhere on another device, in
-    another dtype or in another batch.
+    Hashed on the CPU as in float64, head by head: a rounding error must not send a token elsewhere on another device, in
+    another dtype or in another batch. Vectors of less than double precision are projected in float32, and those of them
+    once more in float64 whose bucket that leaves in doubt.
     """
     rounds, d, columns = rotations.shape
     if columns == 0:
         return torch.zeros(x.shape[0], rounds, x.shape[1], dtype=torch.int64, device=x.device)
     flat = rotations.permute(1, 0, 2).reshape(d, -1)
-    bits = 1 << torch.arange(columns)
+    coarse = None if x.dtype == torch.float64 else _Coarse(table=flat.float(), longest=float(flat.norm(dim=0).max()))
     out = torch.empty(x.shape[0], rounds, x.shape[1], dtype=torch.int64)
-    for head, vectors in enumerate(x.detach().to("cpu", torch.float64)):
-        moved = vectors if centre is None else vectors - centre[head]
-        for rows in row_chunks(len(moved), flat.shape[1], HASH_CELLS):
-            projected = (moved[rows] @ flat).unflatten(1, (rounds, columns))
-            if hashing == "cross_polytope":
-                (high, axis), (low, opposite) = projected.max(-1), projected.min(-1)
-                found = torch.where(high >= -low, axis, opposite + columns)
-            else:
-                found = ((projected > 0) * bits).sum(-1)
+    for head, vectors in enumerate(x.detach().cpu()):
+        middle = None if centre is None else centre[head].expand(len(vectors), -1)
+        for rows in row_chunks(len(vectors), flat.shape[1], PRODUCT_CELLS):
+            moved = vectors[rows] if middle is None else vectors[rows].double() - middle[rows]
+            if coarse is None:
+                out[head, :, rows] = _buckets((moved @ flat).unflatten(1, (rounds, columns)), hashing).mT
+                continue
+            found, sure = coarse.buckets(moved.float(), rounds, hashing)
+            unsure = (~sure).nonzero().squeeze(-1)
+            if len(unsure):
+                again = (moved[unsure].double() @ flat).unflatten(1, (rounds, columns))
+                found[unsure] = _buckets(again, hashing)
             out[head, :, rows] = found.mT
     return out.to(x.device)
+
+
+def _buckets(projected: Float[Tensor, "s r c"], hashing: Hashing) -> Int[Tensor, "s r"]:
+    columns = projected.shape[-1]
+    if hashing == "hyperplane":
+        return ((projected > 0) * (1 << torch.arange(columns))).sum(-1)
+    (high, axis), (low, opposite) = projected.max(-1), projected.min(-1)
+    return torch.where(high >= -low, axis, opposite + columns)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Coarse:
+    """The rotations in float32, all rounds side by side `[d r·c]`, and the length of their longest column."""
+
+    table: Float[Tensor, "d rc"]
+    longest: float
+
+    def buckets(
+        self, x: Float[Tensor, "s d"], rounds: int, hashing: Hashing
+    ) -> tuple[Int[Tensor, "s r"], Bool[Tensor, "s"]]:
+        """Each vector's buckets, and whether double precision must find the same in every round."""
+        projected = (x @ self.table).view(len(x), rounds, -1)
+        off = x.norm(dim=-1, keepdim=True) * (rounding(x.shape[1]) * self.longest) + FAINT
+        if hashing == "hyperplane":
+            return _buckets(projected, hashing), (projected.abs().amin(-1) > off).all(-1)
+        axis, _, sure = largest(projected.abs(), 2 * off)
+        behind = projected.gather(-1, axis[..., None]).squeeze(-1) < 0
+        # What leads by so much, a single axis over nothing too, stands on its side of 0 without doubt.
+        return axis + projected.shape[-1] * behind, sure.all(-1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

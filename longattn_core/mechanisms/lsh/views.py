@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from longattn_core.contracts import Explanation, Reason
 from longattn_core.mechanisms.lsh.hashing import Hashing, collision_chance
@@ -64,15 +66,18 @@ class LSHTrace:
 class LSHMap(ListedMap):
     """A softmax over the keys that any round, the local window or the sinks let the query see.
 
-    `keys [h n d]` are those the scores were made of (the queries' directions when they are shared); `chunk` is 0 when a
-    query looks along its bucket and not at chunks.
+    `chunk` is 0 when a query looks along its bucket and not at chunks.
     """
 
-    keys: Float[Tensor, "h n d"]
     shared: bool
     hashing: Hashing
     width: int
     chunk: int
+
+    @cached_property
+    def keys(self) -> Float[Tensor, "h n d"]:
+        """What the scores were made of: the model's own keys, or the queries' directions when they are shared."""
+        return normalize(self.sequence.q, dim=-1) if self.shared else self.sequence.k
 
     @property
     def _slots(self) -> int:

@@ -9,6 +9,7 @@ paper trains them to share clusters, but a trained model's lie in cones apart an
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -28,16 +29,10 @@ from longattn_core.mechanisms.routed.fitting import (
     unit,
 )
 from longattn_core.numerics.draws import generator
+from longattn_core.numerics.largest import PRODUCT_CELLS
+from longattn_core.numerics.list_attention import TILE_CELLS, attend_lists, scores_computed
 from longattn_core.numerics.pooled_lists import ListedMap
-from longattn_core.numerics.sorted_lists import (
-    TILE_CELLS,
-    Bucketed,
-    SortedLists,
-    attend_lists,
-    bucketed,
-    by_place,
-    scores_computed,
-)
+from longattn_core.numerics.sorted_lists import Bucketed, SortedLists, bucketed, by_place
 
 
 class ClusterReason(StrEnum):
@@ -131,8 +126,7 @@ def attend_clusters(mechanism: Mechanism, sequence: Sequence, *, clusters: int, 
     seen = ground.sequence
     tokens = evenly(seen.real.nonzero().squeeze(-1), FIT_TOKENS)
     of_queries, of_keys = (mean_of(x, seen) if centred else None for x in (seen.q, seen.k))
-    vectors = torch.cat([_directions(seen.q[:, tokens], of_queries), _directions(seen.k[:, tokens], of_keys)], dim=1)
-    found = spherical_means(vectors, count, mechanism.seed)
+    found = spherical_means(_directions(seen, tokens, of_queries, of_keys), count, mechanism.seed)
     mine = nearest_cluster(sequence.q, of_queries, found.directions)
     its = nearest_cluster(sequence.k, of_keys, found.directions)
     placed = bucketed(mine[:, None], its[:, None], real)
@@ -153,7 +147,7 @@ def attend_clusters(mechanism: Mechanism, sequence: Sequence, *, clusters: int, 
         calibration=ground.name,
         start=ground.start,
     )
-    cost = _cost(sequence, vectors.shape[1], count, found.products, computed)
+    cost = _cost(sequence, 2 * len(tokens), count, found.products, computed)
     return ClusterMap(
         mechanism=mechanism, sequence=sequence, output=output, trace=trace, cost=cost, lists=lists, width=width
     )
@@ -171,7 +165,7 @@ def counted_clusters(sequence: Sequence, *, clusters: int, width: int, seed: int
     )
     lists = _lists(sequence, bucketed(mine, its, sequence.real), width, ground.start)
     products = PASSES * h * vectors * count
-    return _cost(sequence, vectors, count, products, sum(scores_computed(lists, h, n)))
+    return _cost(sequence, vectors, count, products, sum(scores_computed(lists)))
 
 
 def _lists(sequence: Sequence, placed: Bucketed, width: int, start: int) -> SortedLists:
@@ -193,9 +187,17 @@ def _cost(sequence: Sequence, vectors: int, count: int, fitted: int, computed: i
     return Cost(
         multiply_adds=products * d + computed * (d + e),
         bytes_moved=8 * (products + products * d // count) + size * (3 * computed + 2 * h * n * (d + e)),
-        bytes_peak=8 * (h * vectors * d + vectors * count + 20 * h * n) + size * (2 * h * n * (d + e) + 4 * TILE_CELLS),
+        bytes_peak=12 * (vectors * d + PRODUCT_CELLS) + 8 * 14 * h * n + size * (n * (d + e) + 8 * TILE_CELLS),
     )
 
 
-def _directions(x: Float[Tensor, "h s d"], centre: Float[Tensor, "h d"] | None) -> Float[Tensor, "h s d"]:
-    return unit(x, None if centre is None else centre[:, None])
+def _directions(
+    seen: Sequence,
+    tokens: Int[Tensor, "s"],
+    of_queries: Float[Tensor, "h d"] | None,
+    of_keys: Float[Tensor, "h d"] | None,
+) -> Iterator[Float[Tensor, "N d"]]:
+    """Head by head the chosen queries and keys, as they point from their centres."""
+    for head in range(seen.h):
+        parts = ((seen.q, of_queries), (seen.k, of_keys))
+        yield torch.cat([unit(x[head, tokens], None if mean is None else mean[head]) for x, mean in parts])

@@ -8,14 +8,17 @@ trained with the model.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import Sequence, row_chunks
+from longattn_core.contracts import Sequence
 from longattn_core.numerics.draws import generator
+from longattn_core.numerics.largest import nearest_direction
 
 PASSES = 10
 """Passes of k-means at most; it ends sooner when no token moves."""
@@ -64,7 +67,8 @@ def evenly(tokens: Int[Tensor, "r"], count: int) -> Int[Tensor, "s"]:
 
 def mean_of(x: Float[Tensor, "h n d"], sequence: Sequence) -> Float[Tensor, "h d"]:
     """The mean over real tokens, in float64 on the CPU."""
-    return x.detach()[:, sequence.real].to("cpu", torch.float64).mean(1)
+    real = sequence.real.nonzero().squeeze(-1)
+    return torch.stack([one.index_select(0, real).to("cpu", torch.float64).mean(0) for one in x.detach()])
 
 
 def unit(x: Float[Tensor, "*b d"], centre: Float[Tensor, "#*b d"] | None) -> Float[Tensor, "*b d"]:
@@ -84,24 +88,25 @@ class Centroids:
     products: int
 
 
-def spherical_means(vectors: Float[Tensor, "h N d"], count: int, seed: int) -> Centroids:
-    """Centroids of vectors of length 1, head by head. Cost at most 10·N·c·d a head.
+def spherical_means(vectors: Iterable[Float[Tensor, "N d"]], count: int, seed: int) -> Centroids:
+    """Centroids of each head's vectors, float64 of length 1. Cost at most 10·N·c·d a head.
 
     They start from vectors drawn without replacement; one that loses all its vectors stays where it is. With fewer
     vectors than clusters there are as many clusters as vectors.
     """
-    chosen = torch.randperm(vectors.shape[1], generator=generator(seed, "centroids"))[:count]
     found, agreements, products = [], [], 0
     for x in vectors:
+        chosen = torch.randperm(len(x), generator=generator(seed, "centroids"))[:count]
         centre, agreement = x[chosen], []
-        before = torch.full((len(x),), -1)
+        coarse, before = x.float(), torch.full((len(x),), -1)
         for _ in range(PASSES):
-            cosine, nearest = (x @ centre.mT).max(-1)
-            agreement.append(float(cosine.mean()))
+            nearest = nearest_direction(coarse, x.__getitem__, centre)
+            sums = torch.zeros_like(centre).index_add_(0, nearest, x)
+            # What a cluster's vectors sum to, along its direction, is the sum of their cosines with it.
+            agreement.append(float((sums * centre).sum()) / len(x))
             if torch.equal(nearest, before):
                 break
             before = nearest
-            sums = torch.zeros_like(centre).index_add(0, nearest, x)
             length = sums.norm(dim=-1, keepdim=True)
             centre = torch.where(length > 0, sums / length.clamp_min(1e-300), centre)
         products += len(agreement) * len(x) * len(centre)
@@ -116,10 +121,15 @@ def nearest_cluster(
     """The centroid of the largest cosine, for each token. Cost n·c·d a head."""
     out = torch.empty(x.shape[:2], dtype=torch.int64)
     for head, directions in enumerate(centroids):
-        for rows in row_chunks(x.shape[1], len(directions)):
-            moved = unit(x[head, rows], None if centre is None else centre[head])
-            out[head, rows] = (moved @ directions.mT).argmax(-1)
+        one, middle = x[head].detach().cpu(), None if centre is None else centre[head]
+        moved = one.float() if middle is None else (one.double() - middle).float()
+        coarse = torch.nn.functional.normalize(moved, dim=-1)
+        out[head] = nearest_direction(coarse, partial(_some, one, middle), directions)
     return out.to(x.device)
+
+
+def _some(x: Float[Tensor, "n d"], centre: Float[Tensor, "d"] | None, rows: Int[Tensor, "s"]) -> Float[Tensor, "s d"]:
+    return unit(x[rows], centre)
 
 
 def logistic_regression(x: Float[Tensor, "s d"], shares: Float[Tensor, "s p"]) -> Float[Tensor, "d p"]:
