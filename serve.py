@@ -9,7 +9,7 @@ import streamlit as st
 
 @asynccontextmanager
 async def warm(app: Any) -> AsyncIterator[dict[str, Any]]:
-    """Import what is heavy, load the model, compute the first page once; then freeze the collector."""
+    """Import what is heavy; the model and the first page are computed while the first browser loads the app."""
     from pages.kit.warm import warm_up
 
     warm_up()

@@ -4,7 +4,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from jaxtyping import install_import_hook
+from jaxtyping import config, install_import_hook
 
 import tests.shapes  # noqa: F401  (the hook finds the checker by this name)
 
@@ -27,6 +27,14 @@ def _global_draws_stay_untouched():
     before = torch.random.get_rng_state()
     yield
     assert torch.equal(before, torch.random.get_rng_state()), "something drew from torch's global generator"
+
+
+@pytest.fixture
+def _shapes_unchecked():
+    """For tests that walk again and again where others check the shapes already: the checks take a third of their time."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from pages.kit import controls, state
 from pages.kit.hero import judge, row_key
 from pages.kit.words import data, escaped, prose, sections
 
-pytestmark = pytest.mark.usefixtures("_components_sought_once")
+pytestmark = pytest.mark.usefixtures("_components_sought_once", "_shapes_unchecked")
 ROOT = Path(__file__).parents[1]
 SMALL = {"source": "synthetic", "kind": "gaussian", "syn.gaussian.n": "64", "keys": "16"}
 

@@ -17,7 +17,7 @@ from pages.kit import cost_hero
 from pages.kit.lesson import VIEWS, lessons
 from pages.kit.words import sections
 
-pytestmark = pytest.mark.usefixtures("_components_sought_once")
+pytestmark = pytest.mark.usefixtures("_components_sought_once", "_shapes_unchecked")
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path.stem for path in (ROOT / "pages").glob("[a-z]*.py") if path.stem != "side_by_side")
 SMALL = {"source": "synthetic", "kind": "gaussian", "syn.gaussian.n": "48", "syn.gaussian.d": "16"}

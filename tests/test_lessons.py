@@ -7,6 +7,8 @@ from streamlit.testing.v1 import AppTest
 from longattn_core.charts.theme import Theme
 from pages.kit import lesson, state, stepper, token_text
 
+pytestmark = pytest.mark.usefixtures("_components_sought_once")
+
 SCRIPT = """
 import streamlit as st
 from pages.kit import lesson, state

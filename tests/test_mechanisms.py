@@ -61,6 +61,7 @@ def reconstructed(attended):
     return rows if attended.offset is None else rows + attended.offset
 
 
+@pytest.mark.usefixtures("_shapes_unchecked")
 @every_setting
 @pytest.mark.parametrize("causal", [True, False], ids=["causal", "unmasked"])
 @pytest.mark.parametrize("n", LENGTHS)
@@ -131,6 +132,7 @@ def described(setting):
     return [setting.key, *(str(value) for value in setting.model_dump().values())]
 
 
+@pytest.mark.usefixtures("_shapes_unchecked")
 @every_setting
 def test_nothing_leaks_from_the_future(setting):
     """Change everything after a cut: nothing before the cut may move."""
@@ -168,6 +170,7 @@ def test_the_default_does_not_leak(key):
     assert key == "low_rank" or MECHANISMS[key]().leaks is None, "only the SVD yardstick may leak by default, by name"
 
 
+@pytest.mark.usefixtures("_shapes_unchecked")
 @every_setting
 @pytest.mark.parametrize("n", (1, 2, 63, 64, 65, 200))
 def test_limit_is_exact_attention(setting, n):
@@ -187,6 +190,7 @@ def test_limit_is_exact_attention(setting, n):
         assert_close(attended.rows(), exact_rows(sequence), rtol=0, atol=tolerance)
 
 
+@pytest.mark.usefixtures("_shapes_unchecked")
 @every_setting
 def test_ladder_does_not_get_worse(setting):
     # What is fitted varies less from seed to seed than what is drawn, and takes longer.
@@ -276,6 +280,7 @@ def test_pooled_maps_are_pooled_rows(setting, reduce):
                 assert_close(pooled[:, r, c], expected, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.usefixtures("_shapes_unchecked")
 @every_setting
 def test_explanations_say_what_the_map_says(setting):
     sequence = readable(setting, 34, padding="holes")

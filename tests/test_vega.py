@@ -6,6 +6,8 @@ from longattn_core import jobs
 from pages.kit import vega
 from tests.test_atlas import ROOT, SMALL, opened, shown
 
+pytestmark = pytest.mark.usefixtures("_components_sought_once", "_shapes_unchecked")
+
 STILL = {
     "low_rank": ("m.low_rank.rank", "4", "8"),
     "favor": ("m.favor.features", "64", "72"),
