@@ -30,8 +30,9 @@ def legend(here: Page, entries: Sequence[tuple[str, str, str]], title: str = "")
         f"display:inline-block;width:12px;height:12px;border-radius:2px;border:1px solid {here.theme.border};"
         "margin-right:6px;vertical-align:-1px"
     )
+    whole = "display:inline-block;margin-right:18px"
     spans = [
-        f'<span style="display:inline-block;margin-right:18px"><i style="{patch};background:{colour}"></i>{escape(name)} <b>{escape(said)}</b></span>'
+        f'<span style="{whole}"><i style="{patch};background:{colour}"></i>{escape(name)} <b>{escape(said)}</b></span>'
         for colour, name, said in entries
     ]
     line = f"font-size:{here.theme.size('label'):g}px;line-height:1.7;color:{here.theme.text}"
