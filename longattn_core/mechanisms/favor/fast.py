@@ -4,7 +4,7 @@ Source: Choromanski et al. 2020, arXiv:2009.14794, algorithm 1. Ours: features a
 processor's cache, and no ε is added. The plain way beside it is `linear`, which keeps a maximum for every feature. Here
 keys have one reference for all features:
 
-- without a mask it is the largest exponent so far, and the sums are rescaled when it rises;
+- without a mask it follows the largest exponent so far: when one rises `SLACK` above it, the sums are rescaled;
 - under a causal mask it depends on the draw alone: ω·x − ‖x‖²/2 is never above ‖ω‖²/2, so nothing can overflow, and no
   later key can move what an earlier query gets, not even in its last bit.
 
@@ -33,6 +33,10 @@ CHUNK = 64
 LOG2_E = 1 / math.log(2)
 HIGHEST = 40.0 * LOG2_E
 """The largest exponent that a key's feature can have under a causal mask: sums of 65,536 of them stay far below overflow."""
+SLACK = 20.0
+"""How far a key's exponent may lie above the reference without a mask: 2²⁰ of them are still far from overflow."""
+CALM = 70.0
+"""Exponents of queries within this distance of 0 are taken as they are: neither they nor their sums can overflow or vanish."""
 LOWEST = 1e-30
 """A sum of weights below this may have lost terms that are as large as itself."""
 
@@ -41,12 +45,13 @@ LOWEST = 1e-30
 class Directions:
     """What a token's exponents are made of: log₂e times (x/d^¼)·ω − `squares`·‖x/d^¼‖² − ½·ln c, for `c` columns ω.
 
-    `highest` is a bound of all of them.
+    `highest` is a bound of all of them; `longest` times ‖x‖ is one of the size of their first term.
     """
 
     across: Float[Tensor, "d c"]
     squares: float
     highest: float
+    longest: float
 
     @classmethod
     def of(cls, projection: Float[Tensor, "m d"], *, both_ways: bool, gaussian: bool) -> Directions:
@@ -57,12 +62,12 @@ class Directions:
             across=(turned * (LOG2_E * d**-0.25)).mT.contiguous(),
             squares=LOG2_E * (1.0 if gaussian else 0.5) / math.sqrt(d),
             highest=LOG2_E * float(projection.square().sum(-1).max()) / 2,
+            longest=LOG2_E * d**-0.25 * float(projection.norm(dim=-1).max()),
         )  # fmt: skip
 
-    def offsets(self, x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n 1"]:
-        """What is added to every exponent of a token."""
-        squares: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
-        return squares.mul_(-self.squares).sub_(math.log2(self.across.shape[-1]) / 2)
+    def offsets(self, norms: Float[Tensor, "*b n 1"], less: float) -> Float[Tensor, "*b n 1"]:
+        """What is added to every exponent of a token of that norm, less a reference."""
+        return norms.square().mul_(-self.squares).sub_(math.log2(self.across.shape[-1]) / 2 + less)
 
 
 def gather_all(
@@ -76,27 +81,33 @@ def gather_all(
     tiles = [slice(start, min(start + ROWS, n)) for start in range(0, n, ROWS)]
     features, values = v.new_empty(min(ROWS, n), across.shape[-1]), v.new_zeros(across.shape[-1], e)
     for head in range(h):
-        count, highest = v.new_zeros(across.shape[-1]), -math.inf
+        count, highest = v.new_zeros(across.shape[-1]), 0.0
         values.zero_()
         for rows in tiles:
             here = features[: rows.stop - rows.start]
-            torch.addmm(directions.offsets(k[head, rows]), k[head, rows], across, out=here)
+            torch.addmm(directions.offsets(_norms(k[head, rows]), highest), k[head, rows], across, out=here)
             tops = here.amax(0)
-            torch.maximum(reference[head], tops, out=reference[head])
-            higher = max(highest, float(tops.max()))
-            if higher > highest > -math.inf:
+            torch.maximum(reference[head], tops.add(highest), out=reference[head])
+            rise = float(tops.max())
+            if rise > SLACK or rows.start == 0:
                 # The sums so far have the factor of a lower reference.
-                values.mul_(2 ** (highest - higher))
-                count.mul_(2 ** (highest - higher))
-            highest = higher
-            here.sub_(highest).exp2_()
-            values.addmm_(here.mT, v[head, rows])
+                if rows.start:
+                    values.mul_(2**-rise)
+                    count.mul_(2**-rise)
+                here.sub_(rise)
+                highest += rise
+            values.addmm_(here.exp2_().mT, v[head, rows])
             count.add_(here.sum(0))
         for rows in tiles:
             here, own = features[: rows.stop - rows.start], q[head, rows]
-            tops = torch.mm(own, across, out=here).amax(-1, keepdim=True)
-            factors[head, rows] = directions.offsets(own).add_(tops).squeeze(-1).add_(highest)
-            torch.mv(here.sub_(tops).exp2_(), count, out=weights[head, rows])
+            norms = _norms(own)
+            factors[head, rows] = directions.offsets(norms, -highest).squeeze(-1)
+            torch.mm(own, across, out=here)
+            if not float(norms.max()) * directions.longest < CALM:
+                tops = here.amax(-1, keepdim=True)
+                factors[head, rows] += tops.squeeze(-1)
+                here.sub_(tops)
+            torch.mv(here.exp2_(), count, out=weights[head, rows])
             torch.mm(here, values, out=output[head, rows]).div_(weights[head, rows, None])
     return _gathered(output, weights, factors, reference)
 
@@ -114,20 +125,25 @@ def gather_past(
     earlier = v.new_ones(CHUNK, CHUNK).tril_()
     for start in range(0, n, CHUNK):
         rows, there = slice(start, start + CHUNK), min(CHUNK, n - start)
-        keys = torch.baddbmm(directions.offsets(k[:, rows]), k[:, rows], across)
+        keys = torch.baddbmm(directions.offsets(_norms(k[:, rows]), lowered), k[:, rows], across)
         torch.maximum(reference, keys.amax(1), out=reference)
-        keys.sub_(lowered).exp2_()
+        keys.exp2_()
         queries = torch.bmm(q[:, rows], across)
         tops = queries.amax(-1, keepdim=True)
         queries.sub_(tops).exp2_()
         here = torch.bmm(queries, keys.mT).mul_(earlier[:there, :there])
         weight = torch.bmm(queries, count).add_(here.sum(-1, keepdim=True))
         weights[:, rows] = weight.squeeze(-1)
-        factors[:, rows] = directions.offsets(q[:, rows]).add_(tops).squeeze(-1).add_(lowered)
+        factors[:, rows] = directions.offsets(_norms(q[:, rows]), -lowered).add_(tops).squeeze(-1)
         torch.div(torch.bmm(queries, values).baddbmm_(here, v[:, rows]), weight, out=output[:, rows])
         values.baddbmm_(keys.mT, v[:, rows])
         count.add_(keys.sum(1).unsqueeze(-1))
-    return _gathered(output, weights, factors, reference)
+    return _gathered(output, weights, factors, reference.add_(lowered))
+
+
+def _norms(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n 1"]:
+    norms: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return norms
 
 
 def _gathered(
