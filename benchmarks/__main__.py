@@ -1,7 +1,8 @@
 """Every mechanism beside torch's exact attention and the library of its kind: one table, as Markdown and as JSON.
 
 `python -m benchmarks` measures what settings.toml says; `--quick` in three minutes. Gates come first: ours is held
-against the independent oracle, a peer against its definition with its named bug; a cell that fails prints no speed.
+against the independent oracle, a peer against its definition with its named bug, both in the precision and with the threads
+that are timed; a cell that fails prints no speed. A run that was stopped goes on where it was, if nothing has changed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 import os
 import platform
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
@@ -21,13 +22,14 @@ import torch
 
 from benchmarks import machine
 from benchmarks.cells import Cell, prepared
-from benchmarks.gates import Verdict, at_length, gate_ours, gate_peer
+from benchmarks.gates import FEATURES, TOLERANCE, Verdict, at_length, gate_ours, gate_peer
+from benchmarks.journal import Journal, fingerprint
 from benchmarks.machine import Machine
 from benchmarks.memory import BEFORE, peak_of_a_call
 from benchmarks.peer_oracles import ORACLES
 from benchmarks.settings import PeerSetting, Plan, Row, plan
 from benchmarks.table import Line, as_json, markdown
-from benchmarks.timing import Time, extrapolated, interleaved, too_long
+from benchmarks.timing import SLOW, Spent, Time, extrapolated, interleaved, too_long
 from longattn_core.contracts import Attended, Cost
 
 BEGUN = perf_counter()
@@ -52,7 +54,10 @@ class Run:
         self.name = "RESULTS" if whole else "RESULTS-part"
         self.lines: list[Line] = []
         self.rates: dict[int, Machine] = {}
-        self.verdicts: dict[str, Verdict] = {}
+        self.verdicts: dict[tuple[str, int], Verdict] = {}
+        versions = [(name, _version(name)) for name in PACKAGES]
+        same = fingerprint(plan, versions, platform.machine(), platform.node(), os.cpu_count())
+        self.journal = Journal(HERE / f"{self.name}.runs.jsonl", same)
         self._known: dict[tuple[str, int], dict[int, float]] = {}
 
     def over(self, share: float) -> bool:
@@ -60,19 +65,25 @@ class Run:
         minutes = self.plan.minutes
         return minutes is not None and perf_counter() - BEGUN > 60 * minutes * share
 
-    def gate(self) -> None:
+    def gate(self, threads: int) -> None:
         """Hold every cell against its oracle."""
+        torch.set_num_threads(threads)
         with torch.inference_mode():
             for row in self.plan.rows:
-                self._judge(Cell(row.causal, row), gate_ours, row)
+                self._judge(Cell(row.causal, row), threads, gate_ours, row)
                 for peer in row.peers:
-                    self._judge(Cell(row.causal, row, peer), gate_peer, row, peer)
+                    self._judge(Cell(row.causal, row, peer), threads, gate_peer, row, peer)
 
-    def _judge(self, cell: Cell, gate: Any, *arguments: Any) -> None:
-        if cell.name in self.verdicts:
+    def _judge(self, cell: Cell, threads: int, gate: Any, *arguments: Any) -> None:
+        at = (cell.name, threads)
+        if at in self.verdicts:
+            return
+        if earlier := self.journal.found("gate", at):
+            self.verdicts[at] = Verdict(**earlier[0])
             return
         verdict = gate(self.plan, *arguments)
-        self.verdicts[cell.name] = verdict
+        self.verdicts[at] = verdict
+        self.journal.note("gate", at, asdict(verdict))
         print(f"gate  {cell.name}: {verdict.fault or f'within {verdict.distance:.1g} of the oracle'}", flush=True)
 
     def measure(self, n: int, threads: int) -> None:
@@ -83,16 +94,23 @@ class Run:
 
         def look(name: str, result: object) -> None:
             if isinstance(result, Attended):
-                costs[name] = result.cost
-                if (fault := at_length(result)) is not None:
-                    faults[name] = fault
+                look_at = {"cost": asdict(result.cost), "fault": at_length(result)}
+                self.journal.note("looked", (name, n, threads), look_at)
 
         cells = {cell.name: cell for cell in self._cells()}
         run = [name for name, cell in cells.items() if self._runs(cell, n, threads)]
         calls = {name: (lambda cell=cells[name]: prepared(self.plan, cell, n)) for name in run}
+        calls = {**machine.calls(), **calls}
         times = interleaved(
-            {**machine.calls(), **calls}, rounds=self.plan.rounds, over=lambda: self.over(0.7), look=look
-        )
+            calls, rounds=self.plan.rounds, over=lambda: self.over(0.7), look=look,
+            earlier={name: self._spent(name, n, threads) for name in calls},
+            note=lambda name, kind, found: self.journal.note(kind, (name, n, threads), found),
+        )  # fmt: skip
+        for name in run:
+            if looked := self.journal.found("looked", (name, n, threads)):
+                costs[name] = Cost(**looked[-1]["cost"])
+                if looked[-1]["fault"] is not None:
+                    faults[name] = looked[-1]["fault"]
         self.rates[threads] = Machine.of({name: times[name].seconds for name in (machine.PRODUCT, machine.COPY)})
         for name, time in times.items():
             if time.reason is None:
@@ -103,6 +121,11 @@ class Run:
         memory = self._memory(cells, run, n) if threads == 1 and n > BEFORE else {}
         self.lines += self._lines(n, threads, times, memory, costs, faults)
 
+    def _spent(self, name: str, n: int, threads: int) -> Spent:
+        """What the journal holds of a cell."""
+        first, after, failed = (self.journal.found(kind, (name, n, threads)) for kind in ("first", "after", "failed"))
+        return Spent(first=first[0] if first else None, after=[*after], failed=failed[0] if failed else None)
+
     def _cells(self) -> Iterator[Cell]:
         for causal in sorted({row.causal for row in self.plan.rows}):
             yield Cell(causal)
@@ -111,7 +134,7 @@ class Run:
             yield from (Cell(row.causal, row, peer) for peer in row.peers)
 
     def _runs(self, cell: Cell, n: int, threads: int) -> bool:
-        if cell.row is not None and self.verdicts[cell.name].fault is not None:
+        if cell.row is not None and self.verdicts[cell.name, threads].fault is not None:
             return False
         if cell.peer is not None and (cell.peer.longest or n) < n:
             return False
@@ -137,8 +160,11 @@ class Run:
             if cell.peer is not None and cell.peer.compiled:
                 found[name] = "not told from the compiler's"
                 continue
-            held = peak_of_a_call(prepared, (self.plan, cell), n, 4 * self.plan.seconds_a_call)
-            found[name] = held if isinstance(held, str) else max(0.0, held - output)
+            if not (earlier := self.journal.found("memory", (name, n))):
+                held = peak_of_a_call(prepared, (self.plan, cell), n, 4 * self.plan.seconds_a_call)
+                self.journal.note("memory", (name, n), held if isinstance(held, str) else max(0.0, held - output))
+                earlier = self.journal.found("memory", (name, n))
+            found[name] = earlier[0]
         return found
 
     def _lines(
@@ -160,7 +186,7 @@ class Run:
                 limit=None if cost is None else rates.seconds(cost) / ours.seconds,
                 multiply_rate=None if cost is None else cost.multiply_adds / rates.multiply_adds / ours.seconds,
                 megabytes=memory.get(mine.name), least=dict(row.least) if judged else {},
-                fault=self.verdicts[mine.name].fault or faults.get(mine.name),
+                fault=self.verdicts[mine.name, threads].fault or faults.get(mine.name),
             )  # fmt: skip
             if not row.peers:
                 yield line
@@ -179,7 +205,7 @@ class Run:
                 least["memory"] = THIRD
         return replace(
             line, peer=peer.name, peer_time=times[name], peer_megabytes=memory.get(name), least=least,
-            peer_fault=self.verdicts[name].fault,
+            peer_fault=self.verdicts[name, line.threads].fault,
         )  # fmt: skip
 
     def written(self) -> str:
@@ -196,17 +222,25 @@ class Run:
             "versions": {name: _version(name) for name in PACKAGES},
             "heads": plan.heads, "width": plan.width, "rounds": plan.rounds,
             "rates": {threads: vars(rates) for threads, rates in self.rates.items()},
-            "gates": {name: vars(verdict) for name, verdict in self.verdicts.items()},
+            "gates": [{"cell": name, "threads": threads, **vars(verdict)} for (name, threads), verdict in self.verdicts.items()],
         }  # fmt: skip
         (HERE / f"{self.name}.md").write_text(text, encoding="utf-8")
         (HERE / f"{self.name}.json").write_text(as_json(self.lines, facts), encoding="utf-8")
         return text
 
     def _notes(self) -> Iterator[str]:
-        yield "~: extrapolated from the two longest lengths that were measured."
         yield (
-            f"Times are medians of {self.plan.rounds} interleaved rounds after one that warms up; memory is the peak of a "
-            "process of its own above inputs and output, with one thread."
+            "~: extrapolated from the two longest lengths that were measured, because a call was expected to take more than "
+            f"{self.plan.seconds_a_call:g} s."
+        )
+        yield (
+            f"Times are medians of {self.plan.rounds} interleaved rounds after one that warms up; a call of more than "
+            f"{SLOW:g} s counts from the first on, and is repeated once at most. Memory is the peak of a process of its own "
+            "above inputs and output, with one thread."
+        )
+        yield (
+            "Before it is timed each cell is held, in float32 and with the threads that are timed, against its definition in "
+            f"float64: every row within {TOLERANCE:g} of its length (features: {FEATURES:g}), which is what float32 rounds."
         )
         for threads, rates in self.rates.items():
             if math.isnan(rates.multiply_adds + rates.bytes):
@@ -217,7 +251,7 @@ class Run:
                 "rates, the longer of the two, over the time that was measured."
             )
         bugs = {
-            peer.name: (oracle.bug, self.verdicts[Cell(row.causal, row, peer).name].bug_moves)
+            peer.name: (oracle.bug, self._moved(Cell(row.causal, row, peer)))
             for row in self.plan.rows
             for peer in row.peers
             if (oracle := ORACLES[peer.name]).bug is not None
@@ -225,6 +259,9 @@ class Run:
         for name, (bug, moves) in bugs.items():
             size = "" if moves is None else f" (moves an output by up to {moves:.2g})"
             yield f"{name} is held against its definition with its own bug: {bug}{size}."
+
+    def _moved(self, cell: Cell) -> float | None:
+        return next((found.bug_moves for (name, _), found in self.verdicts.items() if name == cell.name), None)
 
 
 def _version(name: str) -> str:
@@ -251,12 +288,15 @@ def main() -> None:
         rounds=given.rounds or chosen.rounds,
     )
     run = Run(chosen, whole=chosen == plan(quick=False))
-    run.gate()
+    if run.journal.goes_on:
+        print(f"goes on where the last run stopped ({run.journal.path.name})", flush=True)
     for threads in chosen.threads:
+        run.gate(threads)
         for n in sorted(chosen.lengths):
             print(f"n = {n:,}, {threads} thread(s)", flush=True)
             run.measure(n, threads)
             text = run.written()
+    run.journal.close()
     print(text)
 
 

@@ -20,14 +20,14 @@ from longattn_core import Sequence
 
 @dataclass(frozen=True, kw_only=True)
 class PeerOracle:
-    """`compute(sequence, drawn, arguments, bug)`; `bug` in words (None: it has none here); `dtype` it can be run in;
-    `tolerance` of the largest absolute difference.
+    """`compute(sequence, drawn, arguments, bug)`; `bug` in words (None: it has none here); `tolerance` of the row that is
+    furthest off, as a share of its length; `ties`: whether it takes the largest of many, which rounding may turn.
     """
 
     compute: Callable[[Sequence, Mapping[str, Any], Mapping[str, Any], bool], Tensor]
     bug: str | None
-    dtype: torch.dtype = torch.float64
-    tolerance: float = 1e-9
+    tolerance: float = 1e-5
+    ties: bool = False
 
 
 def scores_of(q: Tensor, k: Tensor) -> Tensor:
@@ -209,16 +209,17 @@ ORACLES: Mapping[str, PeerOracle] = {
     "performer_pytorch": PeerOracle(
         compute=performer, bug="ε = 1e-4 on every feature, after a maximum that ignores |x|²/2"
     ),
-    "reformer_pytorch": PeerOracle(compute=reformer, bug="the look-back wraps across rounds"),
+    # A token that sees only itself has a score of −50,000 in every round, whose last place is worth 0.004.
+    "reformer_pytorch": PeerOracle(
+        compute=reformer, bug="the look-back wraps across rounds", tolerance=4e-3, ties=True
+    ),
     "linformer": PeerOracle(compute=linformer, bug=None),
     "nystrom_attention": PeerOracle(compute=nystrom, bug=STEPS),
     "local_attention": PeerOracle(compute=local, bug=None),
-    # Compiled for the CPU it takes no float64.
-    "flex_attention": PeerOracle(compute=flex, bug=None, dtype=torch.float32, tolerance=1e-5),
-    "routing_transformer": PeerOracle(compute=routing, bug="clusters of one size leave tokens in none"),
-    "hf_reformer": PeerOracle(compute=hf_reformer, bug="no factor 1/√d; the look-back wraps across rounds"),
+    "flex_attention": PeerOracle(compute=flex, bug=None),
+    "routing_transformer": PeerOracle(compute=routing, bug="clusters of one size leave tokens in none", ties=True),
+    "hf_reformer": PeerOracle(compute=hf_reformer, bug="no factor 1/√d; the look-back wraps across rounds", ties=True),
     "hf_nystromformer": PeerOracle(compute=hf_nystrom, bug=STEPS),
-    # Its softmax is in float32 whatever the input.
-    "hf_longformer": PeerOracle(compute=longformer, bug=None, tolerance=1e-5),
+    "hf_longformer": PeerOracle(compute=longformer, bug=None),
     "hf_bigbird": PeerOracle(compute=bigbird, bug="outside of training every random block is the first one"),
 }

@@ -38,12 +38,16 @@ class PeerSetting:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One setting of ours and its peers. `least` holds what must be reached: `exact`, `multiply_rate`."""
+    """One setting of ours and its peers. `least` holds what must be reached: `exact`, `multiply_rate`.
+
+    `gate_length` is set where what is timed begins only at more tokens than the plan's.
+    """
 
     name: str
     mechanism: str
     dials: Mapping[str, Any]
     causal: bool
+    gate_length: int | None = None
     peers: tuple[PeerSetting, ...] = ()
     least: Mapping[str, float]
 
@@ -66,11 +70,11 @@ class Plan:
     gate_length: int
     rows: tuple[Row, ...]
 
-    def sequence(self, n: int, *, causal: bool, heads: int = 0, dtype: torch.dtype = torch.float32) -> Sequence:
-        """Unit Gaussian heads, the same for everyone who asks for n tokens."""
-        source = torch.Generator().manual_seed(n)
+    def sequence(self, n: int, *, causal: bool, heads: int = 0, draw: int = 0) -> Sequence:
+        """Unit Gaussian heads in float32, the same for everyone who asks for n tokens of the same draw."""
+        source = torch.Generator().manual_seed(n + (draw << 20))
         shape = (heads or self.heads, n, self.width)
-        q, k, v = (torch.randn(shape, generator=source, dtype=dtype) for _ in range(3))
+        q, k, v = (torch.randn(shape, generator=source) for _ in range(3))
         return Sequence(q=q, k=k, v=v, causal=causal)
 
 

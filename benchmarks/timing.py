@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from collections.abc import Sequence as Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from time import perf_counter
 
 import torch
 
-SLOW = 10.0
+SLOW = 3.0
 """Seconds of a call that is not only a warm-up but counts, and is repeated once at most."""
+
+Note = Callable[[str, str, float | str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,34 @@ class Time:
     seconds: float = math.nan
     extrapolated: bool = False
     reason: str | None = None
+
+
+@dataclass(kw_only=True)
+class Spent:
+    """Seconds of a cell's `first` call and of those `after` it, or why it has `failed`."""
+
+    first: float | None = None
+    after: list[float] = field(default_factory=list)
+    failed: str | None = None
+
+    @property
+    def slow(self) -> bool:
+        """Whether one call takes so long that the first counts."""
+        return self.first is not None and self.first > SLOW
+
+    def whole(self, rounds: int) -> bool:
+        """Whether nothing is left to be run."""
+        return self.failed is not None or len(self.after) >= (min(rounds, 1) if self.slow else rounds)
+
+    @property
+    def time(self) -> Time:
+        """The median of what counts."""
+        if self.failed is not None:
+            return Time(reason=self.failed)
+        if self.first is None:
+            return Time(reason="no time was left")
+        counted = [self.first, *self.after] if self.slow else self.after
+        return Time(seconds=median(counted or [self.first]))
 
 
 def extrapolated(known: Mapping[int, float], n: int) -> float | None:
@@ -50,42 +79,42 @@ def interleaved(
     rounds: int,
     over: Callable[[], bool],
     look: Callable[[str, object], None] = lambda name, result: None,
+    earlier: Mapping[str, Spent] | None = None,
+    note: Note = lambda name, kind, found: None,
 ) -> dict[str, Time]:
     """The median of each call's rounds, after one that warms up and whose result is given to `look`, untimed.
 
     A call is prepared anew before each of its runs, untimed, so that only one holds its inputs at a time. One that
-    raises is not run again. When `over()` is true nothing is begun any more: a call without a time says so.
+    raises is not run again. When `over()` is true nothing is begun any more: a call without a time says so. What a run
+    that was stopped has spent comes as `earlier`: it is warmed up again, and only what is missing is timed. Whatever ends
+    is told to `note`, as the name of the cell, `first`, `after` or `failed`, and what was found.
     """
-    spent: dict[str, list[float]] = {name: [] for name in calls}
-    first: dict[str, float] = {}
-    failed: dict[str, str] = {}
+    spent = {name: (earlier or {}).get(name) or Spent() for name in calls}
+    # The first call of a slow one has counted: it needs no other to warm up.
+    warm = {name for name, so_far in spent.items() if so_far.slow}
     with torch.inference_mode():
-        for turn in range(rounds + 1):
+        for _ in range(rounds + 1):
             for name, prepare in calls.items():
-                slow = first.get(name, 0.0) > SLOW
-                if name in failed or over() or (slow and turn > 1):
+                so_far = spent[name]
+                if so_far.whole(rounds) or over():
                     continue
                 try:
                     call = prepare()
                     begun = perf_counter()
                     result = call()
                     seconds = perf_counter() - begun
-                    if turn == 0:
+                    if so_far.first is None:
                         look(name, result)
                     del call, result
                 except Exception as error:  # a peer may fail in any way: its cell says so
-                    failed[name] = f"does not run: {type(error).__name__}: {str(error).splitlines()[0][:120]}"
+                    so_far.failed = f"does not run: {type(error).__name__}: {str(error).splitlines()[0][:120]}"
+                    note(name, "failed", so_far.failed)
                     continue
-                if turn == 0:
-                    first[name] = seconds
-                if turn or seconds > SLOW:
-                    spent[name].append(seconds)
-    return {name: _time(spent[name], first.get(name), failed.get(name)) for name in calls}
-
-
-def _time(spent: Collection[float], first: float | None, failed: str | None) -> Time:
-    if failed is not None:
-        return Time(reason=failed)
-    if spent:
-        return Time(seconds=median(spent))
-    return Time(reason="no time was left") if first is None else Time(seconds=first)
+                if so_far.first is None:
+                    so_far.first = seconds
+                    note(name, "first", seconds)
+                elif name in warm:
+                    so_far.after.append(seconds)
+                    note(name, "after", seconds)
+                warm.add(name)
+    return {name: so_far.time for name, so_far in spent.items()}

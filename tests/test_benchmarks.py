@@ -3,23 +3,30 @@
 import json
 import math
 import tomllib
+from dataclasses import replace
 
 import pytest
 import torch
 
+import benchmarks.__main__ as benchmark
 from benchmarks import gates
 from benchmarks.cells import Cell, prepared
 from benchmarks.gates import Verdict, at_length, gate_ours, gate_peer
+from benchmarks.journal import Journal, fingerprint
 from benchmarks.machine import Machine
 from benchmarks.memory import peak_of_a_call
 from benchmarks.peer_oracles import ORACLES
 from benchmarks.peers import PEERS, Peer
 from benchmarks.settings import FILE, PeerSetting, Row, filled, plan
 from benchmarks.table import COLUMNS, Line, as_json, markdown
-from benchmarks.timing import Time, extrapolated, interleaved, too_long
+from benchmarks.timing import SLOW, Spent, Time, extrapolated, interleaved, too_long
 from longattn_core import MECHANISMS
 from longattn_core.contracts import Cost
-from longattn_core.mechanisms.window import Window
+from longattn_core.mechanisms import favor
+from longattn_core.mechanisms.favor import fast
+from longattn_core.mechanisms.routed import Routed
+from longattn_core.mechanisms.window import Window, blockwise
+from longattn_core.numerics.block_attention import flash_blocks
 
 FULL = plan(quick=False)
 ROW = Row(name="a window", mechanism="window", dials={"width": 8}, causal=True, least={})
@@ -131,6 +138,103 @@ def test_memory_is_that_of_the_call_alone():
     assert held[0] < 40 and held[1] < 240
 
 
+# ---------------------------------------------------------------------------------------------- a run that was stopped
+
+
+def test_what_was_timed_before_a_stop_is_not_timed_again():
+    order, noted = [], []
+
+    def cell(name):
+        return lambda: lambda: order.append(name)
+
+    earlier = {
+        "whole": Spent(first=1.0, after=[2.0, 2.0]), "begun": Spent(first=1.0, after=[2.0]),
+        "slow": Spent(first=SLOW + 1, after=[]), "failed": Spent(failed="does not run"),
+    }  # fmt: skip
+    times = interleaved(
+        {name: cell(name) for name in (*earlier, "new")}, rounds=2, over=lambda: False, earlier=earlier,
+        note=lambda name, kind, found: noted.append((name, kind)),
+    )  # fmt: skip
+    # A call that was begun warms up again; the first of a slow one has counted.
+    assert sorted(order) == ["begun"] * 2 + ["new"] * 3 + ["slow"]
+    assert sorted(noted) == [
+        ("begun", "after"),
+        ("new", "after"),
+        ("new", "after"),
+        ("new", "first"),
+        ("slow", "after"),
+    ]
+    assert times["whole"].seconds == 2.0 and times["failed"].reason == "does not run"
+    assert times["slow"].seconds > (SLOW + 1) / 2 - 1 and times["new"].seconds >= 0
+
+
+def test_a_journal_gives_back_what_it_was_told_but_for_a_torn_line(tmp_path):
+    path = tmp_path / "runs.jsonl"
+    one = Journal(path, "same")
+    assert not one.goes_on and one.found("first", ("a", 1)) == []
+    one.note("first", ("a", 1), 0.5)
+    one.note("after", ("a", 1), 0.25)
+    with path.open("a") as file:
+        file.write('{"kind": "after", "at": ["a", 1], "fi')
+    other = Journal(path, "same")
+    assert other.goes_on and other.found("first", ("a", 1)) == [0.5] and other.found("after", ("a", 1)) == [0.25]
+    other.note("after", ("a", 1), 0.125)
+    assert Journal(path, "same").found("after", ("a", 1)) == [0.25, 0.125]
+    anew = Journal(path, "another")
+    assert not anew.goes_on
+    anew.note("first", ("a", 1), 7.0)
+    assert Journal(path, "another").found("first", ("a", 1)) == [7.0] and not Journal(path, "same").goes_on
+    anew.close()
+    assert not path.exists()
+
+
+def test_a_change_of_the_code_or_the_settings_is_another_run(tmp_path):
+    code = tmp_path / "longattn_core" / "deep" / "a.py"
+    code.parent.mkdir(parents=True)
+    code.write_text("x = 1\n")
+    first = fingerprint("settings", 1, root=tmp_path)
+    assert first == fingerprint("settings", 1, root=tmp_path) != fingerprint("settings", 2, root=tmp_path)
+    code.write_text("x = 2\n")
+    assert fingerprint("settings", 1, root=tmp_path) != first
+
+
+def test_a_run_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "HERE", tmp_path)
+    monkeypatch.setattr(benchmark.machine, "calls", dict)
+    monkeypatch.setattr(benchmark.Machine, "of", classmethod(lambda cls, seconds: cls(multiply_adds=1.0, bytes=1.0)))
+    calls, at_work, right = [], [], Window._attend
+
+    def counted(self, sequence):
+        calls.append(sequence.n)
+        at_work.append(torch.get_num_threads())
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return right(self, sequence)
+
+    monkeypatch.setattr(Window, "_attend", counted)
+    small = replace(plan(quick=True), heads=2, width=16, rounds=2, minutes=None, gate_length=24, rows=(ROW,))
+    monkeypatch.setattr(benchmark.machine, "PRODUCT", "torch's exact attention, causal")
+    monkeypatch.setattr(benchmark.machine, "COPY", "a window")
+
+    def run():
+        one = benchmark.Run(small, whole=False)
+        one.gate(1)
+        one.measure(32, 1)
+        return one
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert calls == [24, 32, 32, 32] and set(at_work) == {1}
+    done = run()
+    # The gate and the first round are known; the call warms up once more, and its last round follows.
+    assert calls[4:] == [32, 32]
+    assert run().lines[0].ours == done.lines[0].ours and len(calls) == 6
+    assert done.lines[0].ours.seconds > 0 and done.lines[0].limit is not None
+    done.journal.close()
+    run()
+    assert calls[6:] == [24, 32, 32, 32]
+
+
 # ------------------------------------------------------------------------------------------------------------ gates
 
 
@@ -142,18 +246,19 @@ def test_our_gate_opens_for_a_right_output_and_not_for_a_wrong_one(monkeypatch):
 
         def wrong(self, sequence):
             attended = right(self, sequence)
-            attended.output[0, 3, 0] += 1e-6
+            attended.output[0, 3, 0] += 1e-3 * attended.output[0, 3].norm()
             return attended
 
         monkeypatch.setattr(Window, "_attend", wrong)
         verdict = gate_ours(quick, ROW)
-    assert verdict.fault is not None and verdict.fault.startswith("red: differs from the oracle by 1e-06")
+    assert verdict.fault == "red: a row differs from the oracle's by 0.001 of its length"
 
 
 def test_our_gate_reads_the_precision_that_is_timed(monkeypatch):
-    right = Window._attend
+    right, read = Window._attend, []
 
     def wrong(self, sequence):
+        read.append(sequence.q.dtype)
         attended = right(self, sequence)
         if sequence.q.dtype == torch.float32:
             attended.output.mul_(1.01)
@@ -162,7 +267,66 @@ def test_our_gate_reads_the_precision_that_is_timed(monkeypatch):
     monkeypatch.setattr(Window, "_attend", wrong)
     with torch.inference_mode():
         verdict = gate_ours(plan(quick=True), ROW)
-    assert verdict.fault is not None and "in float32" in verdict.fault
+    assert verdict.fault is not None and set(read) == {torch.float32}
+
+
+def _row(name):
+    return next(row for row in FULL.rows if row.name == name)
+
+
+@pytest.mark.parametrize("name", ["Sliding window", "Sliding window, causal"])
+def test_a_fault_in_the_windows_kernel_is_seen(name, monkeypatch):
+    """The inner blocks, which all share one mask, are there at the gate's length, and the gate goes red by them alone."""
+    row, read = _row(name), []
+
+    def wrong(q, k, v, bias):
+        output, lse = flash_blocks(q, k, v, bias)
+        read.append(q.shape[1])
+        return (output * (1 + 1e-4) if q.shape[1] > 1 else output), lse
+
+    with torch.inference_mode():
+        assert gate_ours(FULL, row).fault is None
+        monkeypatch.setattr(blockwise, "flash_blocks", wrong)
+        fault = gate_ours(FULL, row).fault
+    assert max(read) > 1 and fault is not None and fault.startswith("red")
+
+
+@pytest.mark.parametrize("name", ["FAVOR+", "FAVOR+, causal"])
+def test_a_fault_in_the_fast_features_is_seen(name, monkeypatch):
+    """Planted in the tokens behind the first tile, or the first chunk, of the way that only single precision takes."""
+    row, begins = _row(name), fast.CHUNK if name.endswith("causal") else fast.ROWS
+    gather = f"gather_{'past' if row.causal else 'all'}"
+    right = getattr(fast, gather)
+
+    def wrong(*given):
+        found = right(*given)
+        found.output[:, begins:] *= 1 + 1e-4
+        return found
+
+    monkeypatch.setattr(favor, gather, wrong)
+    with torch.inference_mode():
+        fault = gate_ours(FULL, row).fault
+    assert fault is not None and fault.startswith("red")
+
+
+def test_a_tie_that_fell_the_other_way_is_asked_again_and_a_fault_stays_red(monkeypatch):
+    row = replace(_row("Clusters"), gate_length=64)
+    right, read = Routed._attend, []
+
+    def wrong(self, sequence):
+        attended = right(self, sequence)
+        read.append(sequence)
+        if len(read) in spoilt:
+            attended.output.mul_(1.01)
+        return attended
+
+    monkeypatch.setattr(Routed, "_attend", wrong)
+    with torch.inference_mode():
+        spoilt = {1}
+        assert gate_ours(FULL, row).fault is None and len(read) == 2
+        assert not torch.equal(read[0].q, read[1].q)
+        spoilt = range(100)
+        assert gate_ours(FULL, row).fault is not None and len(read) == 2 + gates.DRAWS
 
 
 def test_at_the_length_that_is_timed_rows_times_values_are_asked_for():
@@ -193,18 +357,19 @@ def test_a_peers_gate_compares_with_its_definition(monkeypatch):
         raise RuntimeError("shapes\nand more")
 
     faults = []
-    for change in (lambda x: x, lambda x: x + 1e-6, lambda x: x * math.nan, missing, broken):
+    for change in (lambda x: x, lambda x: x * 1.001, lambda x: x * math.nan, missing, broken):
         monkeypatch.setattr(gates, "PEERS", given(change))
         faults.append(gate_peer(FULL, ROW, sliding).fault)
     assert faults == [
-        None, "red: differs from the oracle by 1e-06", "red: differs from the oracle by nan",
+        None, "red: a row differs from the oracle's by 0.001 of its length",
+        "red: a row differs from the oracle's by nan of its length",
         "not installed: No module named 'local_attention'", "does not run: RuntimeError: shapes",
     ]  # fmt: skip
 
 
 def test_a_peers_oracle_differs_by_its_bug():
     """Where a bug is named the definition with it is another one than that without it."""
-    sequence = FULL.sequence(64, causal=False, heads=2, dtype=torch.float64)
+    sequence = FULL.sequence(64, causal=False, heads=2).to(dtype=torch.float64)
     source = torch.Generator().manual_seed(0)
 
     def drawn(*shape):

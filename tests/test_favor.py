@@ -12,7 +12,7 @@ from longattn_core import Sequence, mechanism
 from longattn_core.contracts import Attended, Reason, exact_rows
 from longattn_core.mechanisms.favor import FavorReason, FavorTrace
 from longattn_core.mechanisms.favor.deviation import relative_deviation
-from longattn_core.mechanisms.favor.fast import ROWS, Directions, gather_all, gather_past
+from longattn_core.mechanisms.favor.fast import CALM, HIGHEST, ROWS, Directions, gather_all, gather_past
 from longattn_core.mechanisms.favor.features import FeatureMap, draw_projection
 from longattn_core.mechanisms.favor.linear import Sums, ratio
 from tests.oracles.favor import features, oracle
@@ -255,6 +255,37 @@ def test_the_fast_way_agrees_with_the_plain_one(kind, kernel, causal):
         (fast.reference, plain.reference),
     ):
         assert_close(found.double(), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_the_references_that_a_draw_lowers_are_told_as_they_are():
+    """With 64 channels ‖ω‖²/2 is beyond what a feature may reach under a causal mask, and all are lowered."""
+    sequence = gaussian(150, heads=2, d=64, causal=True)
+    setting = mechanism("favor", features=64)
+    plain, fast = setting.attend(sequence), setting.attend(sequence.to(dtype=torch.float32))
+    assert Directions.of(plain.trace.projection, both_ways=False, gaussian=False).highest > HIGHEST
+    assert_close(fast.reference.double(), plain.reference, rtol=1e-5, atol=1e-4)
+    assert_close(fast.trace.log_normaliser.double(), plain.trace.log_normaliser, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("ordered", [True, False], ids=["long keys first", "long keys last"])
+def test_a_reference_that_rises_and_queries_that_are_long(ordered):
+    """Keys whose exponents lie hundreds apart from tile to tile, and queries whose features must be brought down first."""
+    sequence = gaussian(2 * ROWS + 77, heads=2, d=16, causal=False).to(dtype=torch.float32)
+    q, k = sequence.q.clone(), sequence.k.clone()
+    k[:, :ROWS] *= 20.0 if ordered else 0.2
+    k[:, ROWS:] *= 0.2 if ordered else 20.0
+    q[:, ROWS : 2 * ROWS] *= 5
+    sequence = Sequence(q=q, k=k, v=sequence.v)
+    setting = mechanism("favor", features=24)
+    directions = Directions.of(setting.attend(sequence).trace.projection, both_ways=False, gaussian=False)
+    reach = [float(x.norm(dim=-1).max()) * directions.longest for x in (q[:, :ROWS], q[:, ROWS : 2 * ROWS])]
+    assert reach[0] < CALM < reach[1]
+    found = gather_all(directions, sequence.q, sequence.k, sequence.v)
+    plain = setting.attend(sequence.to(dtype=torch.float64))
+    assert not found.sunk.any()
+    assert_close(found.output.double(), plain.output, rtol=1e-4, atol=1e-5)
+    assert_close(found.log_sum.double(), plain.trace.log_normaliser, rtol=1e-5, atol=1e-4)
+    assert_close(found.reference.double(), plain.reference, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("causal", [True, False])

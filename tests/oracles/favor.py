@@ -37,6 +37,7 @@ def oracle(mechanism, sequence, trace):
     for head in range(h):
         of_queries = [features(mechanism, trace, x, head, keys=False) for x in sequence.q[head]]
         of_keys = [features(mechanism, trace, x, head, keys=True) for x in sequence.k[head]]
+        all_keys = torch.stack(of_keys)
         state = torch.zeros(len(of_keys[0]), e, dtype=torch.float64)
         total = torch.zeros(len(of_keys[0]), dtype=torch.float64)
         if not sequence.causal:
@@ -55,6 +56,5 @@ def oracle(mechanism, sequence, trace):
             if weight == 0:
                 rows[head, i, i] = 1
                 continue
-            for j in visible:
-                rows[head, i, j] = of_queries[i] @ of_keys[j] / weight
+            rows[head, i, visible] = all_keys[visible] @ of_queries[i] / weight
     return output, rows, seen

@@ -56,10 +56,10 @@ def real_tokens(sequence):
 def inside(mechanism, sequence, i, j):
     """Is j one of the window's tokens of query i?"""
     step = 1 if mechanism.variant == "selected" else mechanism.dilation
-    if sequence.causal:
-        return any(i - t * step == j for t in range(min(mechanism.width, sequence.n)))
-    half = min(mechanism.width // 2, sequence.n)
-    return any(i + t * step == j for t in range(-half, half + 1))
+    if (i - j) % step:
+        return False
+    steps = (i - j) // step
+    return 0 <= steps < mechanism.width if sequence.causal else -(mechanism.width // 2) <= steps <= mechanism.width // 2
 
 
 def ranked_blocks(mechanism, sequence, head, i):

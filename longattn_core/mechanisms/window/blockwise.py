@@ -17,6 +17,11 @@ from longattn_core.mechanisms.window.pattern import Pattern
 from longattn_core.numerics.block_attention import attend_blocks, flash_blocks, kernel_allowed
 from longattn_core.numerics.softmax import merge
 
+INNER, END = 32, 256
+"""Queries that share one stretch of keys: 32 is what torch's kernel takes at a time, and every query more would read a key
+more that is outside of its window; the ends of a sequence, where a stretch is cut off, go in few large blocks.
+"""
+
 Part: TypeAlias = tuple[Float[Tensor, "h n e"], Float[Tensor, "h n"]]
 
 
@@ -76,18 +81,18 @@ def window_part(sequence: Sequence, pattern: Pattern) -> Part:
 def _window_in_place(sequence: Sequence, pattern: Pattern) -> Part:
     """The window without padding or dilation: keys are read where they stand, and all inner blocks share one small mask.
 
-    Cost: h·n·(size + back + ahead)·(d + e), with blocks of about half a window; nothing is copied but the result.
+    Cost: h·n·(32 + back + ahead)·(d + e); nothing is copied but the result.
     """
     n, back, ahead = sequence.n, pattern.back, pattern.ahead
     q, k, v = (x.contiguous() for x in (sequence.q, sequence.k, sequence.v))
-    size = max(32, min(256, 1 << ((back + ahead) // 2).bit_length()))
-    span = size + back + ahead
+    size, span = INNER, INNER + back + ahead
     output, lse = torch.empty_like(v), v.new_empty(v.shape[:2])
 
     def attended(first: int, last: int, queries: Tensor, keys: Tensor, values: Tensor, band: Tensor) -> None:
         bias = torch.zeros(band.shape, dtype=q.dtype).masked_fill_(~band, -math.inf)
         one, log = flash_blocks(queries, keys, values, bias.expand(*queries.shape[:2], -1, -1))
-        output[:, first:last], lse[:, first:last] = one.flatten(1, 2), log.flatten(1, 2)
+        for whole, part in ((output, one), (lse, log)):
+            unflatten(whole[:, first:last], 1, part.shape[1:3]).copy_(part)
 
     # Whole blocks whose keys all lie inside the sequence, and the ends block by block.
     inner = range(-(-back // size) * size, (n - ahead) // size * size, size)
@@ -104,8 +109,8 @@ def _window_in_place(sequence: Sequence, pattern: Pattern) -> Part:
         lag = torch.arange(size)[:, None] + back - torch.arange(span)
         attended(inner.start, inner[-1] + size, queries, keys, values, (lag <= back) & (lag >= -ahead))
     for end in ends:
-        for first in end[::size]:
-            last = min(first + size, end.stop)
+        for first in end[::END]:
+            last = min(first + END, end.stop)
             low, high = max(0, first - back), min(n, last + ahead)
             lag = torch.arange(first, last)[:, None] - torch.arange(low, high)
             band = (lag <= back) & (lag >= -ahead)
