@@ -1,6 +1,7 @@
 """An attention map as a chart for print: pixels inside real axes, with a colour bar, a caption and what was pooled."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import altair as alt
@@ -139,6 +140,7 @@ def _names(tokens: Sequence[str], span: tuple[int, int], *, down: bool, theme: T
     return mark.encode(x=alt.X("at:Q"), y=fixed(alt.YValue, edge), text=alt.Text("token:N"))
 
 
+@lru_cache(maxsize=1 << 15)
 def visible(token: str, longest: int = 14) -> str:
     """A token as a label: line breaks and blanks made visible, control characters replaced, long ones cut."""
     text = token.replace("\r\n", "↵").replace("\n", "↵").replace("\t", "⇥")

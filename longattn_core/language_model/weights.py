@@ -39,6 +39,7 @@ __all__ = [
     "converted_weights",
     "find_gguf",
     "load_tensors",
+    "replacing",
     "weights_available",
     "weights_fingerprint",
 ]
@@ -78,6 +79,7 @@ class ConvertedWeights:
     name: str
     licence: str
     sha256: str
+    checksum: str
 
     @property
     def tensors(self) -> Path:
@@ -154,6 +156,7 @@ def _checked_or_converted(gguf: Path, cache: Path) -> ConvertedWeights:
             ) from error
     written = json.loads((folder / "config.json").read_text("utf-8"))
     source = {name: written[name] for name in ("name", "licence", "sha256")}
+    source["checksum"] = written["files"]["model.safetensors"]
     return ConvertedWeights(folder=folder, config=ModelConfig(**written["model"]), **source)
 
 
@@ -206,9 +209,9 @@ def _convert(gguf: Path, folder: Path) -> None:
     _clear_abandoned(folder)
     reader = GGUFReader(gguf)
     config = _config(reader)
-    with _replacing(folder / "model.safetensors") as path:
+    with replacing(folder / "model.safetensors") as path:
         save_file(_unpacked(reader, config), path)
-    with _replacing(folder / "tokenizer.json") as path:
+    with replacing(folder / "tokenizer.json") as path:
         path.write_text(_tokenizer_json(reader), encoding="utf-8")
     described = {
         "name": gguf.name.removesuffix(".gguf"),
@@ -218,12 +221,12 @@ def _convert(gguf: Path, folder: Path) -> None:
         "model": asdict(config),
         "files": {name: _checksum(folder / name) for name in ("model.safetensors", "tokenizer.json")},
     }
-    with _replacing(folder / "config.json") as path:
+    with replacing(folder / "config.json") as path:
         path.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path) -> Iterator[Path]:
     """Hand out a temporary path beside `target`, and put it in the target's place only when the block succeeded."""
     part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     try:

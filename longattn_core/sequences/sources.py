@@ -124,6 +124,7 @@ class TextSource(_Source):
             rotary=self.rotary,
             length=self.length,
             language=self.language or self._sample_language(),
+            keep=self.text is None and self.sha256 is None,
         )
         calibration = _calibration(self._calibrated_on(), self.layer, self.heads, self.rotary)
         return replace(sequence, calibration=calibration.masked(self.causal)).sharpened(self.sharpness)
@@ -165,6 +166,7 @@ def _calibration(sample: str, layer: int, heads: tuple[int, ...], rotary: bool) 
         rotary=rotary,
         length=CALIBRATION_TOKENS,
         language=sample_language(sample),
+        keep=True,
     )
 
 

@@ -6,6 +6,7 @@ Source: the heads of SmolLM2-135M (see `language_model.weights`). Nothing is tra
 from collections.abc import Sequence as Many
 
 from longattn_core.contracts import Sequence
+from longattn_core.language_model import captures
 from longattn_core.language_model.model import load_language_model, repeat_groups
 from longattn_core.language_model.tokenizer import Encoded, load_tokenizer
 from longattn_core.language_model.weights import converted_weights
@@ -25,6 +26,7 @@ def text_sequence(
     length: int | None = None,
     calibration: str | None = None,
     language: str = "en",
+    keep: bool = False,
 ) -> Sequence:
     """Read a text with the language model up to `layer`, and take that layer's heads out: float32, `q, k, v [h n 64]`.
 
@@ -33,7 +35,8 @@ def text_sequence(
     queries and keys (the layers below read them all the same). `causal=False` takes the mask off the sequence, not out
     of the model, which always reads from left to right. `sharpness` multiplies the scores. `calibration` is another
     text, read the same way, for mechanisms that must fit something without a look ahead. `language` is a code such as
-    "zh", for the splitter of sentences.
+    "zh", for the splitter of sentences. `keep` is for texts that come with the laboratory: what the heads made of them
+    stays on the disk.
 
     Cost: the blocks below the layer; about 1 s for layer 17 at 512 tokens on one core, 40 s at 8,192.
 
@@ -48,7 +51,7 @@ def text_sequence(
     model = load_language_model()
     chosen = _existing_heads(heads, model.config.heads)
     encoded, total = _cut(load_tokenizer().encode(text), length, model.config.context)
-    captured = model.capture(encoded.ids, layer, rotary=rotary)[layer]
+    captured = captures.captured(encoded.ids, layer, rotary=rotary, keep=keep)
     k, v = (repeat_groups(shared, model.config.group_size) for shared in (captured.k, captured.v))
     n, name = len(encoded.ids), converted_weights().name
     extent = f"{_tokens(n)} of a text" if n == total else f"the first {n:,} of {_tokens(total)} of a text"

@@ -79,7 +79,9 @@ def _router(here: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
     answer(here, found.kind, **numbers)
     paths = result.words["paths"].split("\n")
     shares = result.arrays["shares"]
-    notes = [", ".join(f"{path} {share:.0%}" for path, share in zip(paths, row, strict=True)) for row in shares]
+    notes = [
+        ", ".join(f"{path} {share:.0%}" for path, share in zip(paths, row, strict=True)) for row in shares.tolist()
+    ]
     text, bars = st.columns([5, 2], gap="medium")
     with text:
         token_text(

@@ -71,7 +71,8 @@ def hero(here: Page, ledger: Kept) -> None:
     )  # fmt: skip
     answer(here, found.kind, asked=asked, parts=_parts(ledger), chance=_chance(found), **ledger.numbers)
     table = ledger.result.tables["ledger"]
-    present = [name for name in PARTS if name in set(table["part"])]
+    there = set(table["part"].unique())
+    present = [name for name in PARTS if name in there]
     inks = part_colours(here.theme)
     legend(here, [(inks[name], _(PART_NAMES[name]), "") for name in present])
     figure(

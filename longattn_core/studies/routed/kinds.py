@@ -6,6 +6,7 @@ Source: ours; by the token's own characters, so that no model has to judge.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from longattn_core.contracts import Sequence
 
@@ -14,6 +15,7 @@ QUARTERS = ("first quarter", "second quarter", "third quarter", "last quarter")
 _BYTES = re.compile(r"(?:\\x[0-9a-f]{2})+")
 
 
+@lru_cache(maxsize=1 << 15)
 def kind_of(token: str, start: bool) -> str:
     """One token's kind; `start` says that it begins a word without a space of its own, as the first token does."""
     bare = token.strip()
