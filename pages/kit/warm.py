@@ -5,9 +5,13 @@ from __future__ import annotations
 import gc
 import sys
 from threading import Event, Thread
+from time import sleep
 
 TURN = 0.001
 """Seconds after which a thread that computes in Python lets another one go on: a page need not wait long for a sweep."""
+
+PAUSE = 2.0
+"""Seconds between one study that is computed ahead and the next."""
 
 imported = Event()
 """Set when all is imported: from then on sessions may begin."""
@@ -45,5 +49,7 @@ def warm_up() -> None:
     if weights_available():
         for study in studies:
             run(study)
+            # Whoever came first has the first picture drawn by now; what follows would take its time from that.
+            sleep(PAUSE)
     gc.collect()
     gc.freeze()
