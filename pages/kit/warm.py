@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
 from threading import Event, Thread
 from time import sleep
+
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 TURN = 0.001
 """Seconds after which a thread that computes in Python lets another one go on: a page need not wait long for a sweep."""
@@ -53,3 +56,16 @@ def warm_up() -> None:
             sleep(PAUSE)
     gc.collect()
     gc.freeze()
+
+
+class SessionsWait:
+    """Scripts, styles and pictures pass at once; a session, which is a websocket, when all is imported."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, now or then."""
+        if scope["type"] == "websocket" and not imported.is_set():
+            await asyncio.to_thread(imported.wait)
+        await self.app(scope, receive, send)
