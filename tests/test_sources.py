@@ -105,7 +105,7 @@ def test_a_text_is_read_as_the_source_says(reader):
     text, settings = reader.asked[0]
     assert text == "Two words."
     assert settings == {
-        "layer": 3, "heads": (0, 8), "causal": False, "rotary": False, "length": 40, "language": "en",
+        "layer": 3, "heads": (0, 8), "causal": False, "rotary": False, "length": 40, "language": "en", "keep": False,
     }  # fmt: skip
     assert sequence.sharpness == 0.25
     torch.testing.assert_close(
@@ -118,6 +118,7 @@ def test_the_calibration_is_another_text_by_the_same_heads_and_is_kept(reader):
     text, settings = reader.asked[1]
     assert text == sample_text("encyclopedia.txt")
     assert (settings["heads"], settings["layer"], settings["rotary"], settings["length"]) == ((0, 8), 3, False, 512)
+    assert settings["keep"], "a sample comes with the laboratory"
     assert first.calibration.sharpness == 0.25
     assert not first.calibration.causal
     SOURCES["text"].model_copy(update={"text": "Three short words."}).sequence()
