@@ -1,7 +1,7 @@
 """Scaled dot-product attention: every query weighs every key that the mask allows.
 
-Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1. Computed in chunks of queries, so that n × n is
-never held (Dao et al. 2022, arXiv:2205.14135). The remedies against dilution change the score and nothing else:
+Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1. Computed by torch's own kernel or in chunks of queries, so
+that n × n is never held (Dao et al. 2022, arXiv:2205.14135). The remedies against dilution change the score and nothing else:
 a temperature; scaling by ln n (Nakanishi 2025, scalable softmax, arXiv:2501.19399); YaRN's temperature, which goes
 with the ratio of lengths (Peng et al. 2023, arXiv:2309.00071, equation 15).
 """
@@ -18,8 +18,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from longattn_core.contracts import Attended, Cost, Explanation, Family, Mechanism, Sequence, dial
+from longattn_core.numerics.block_attention import attend_whole
 from longattn_core.numerics.maps import ScoredMap
-from longattn_core.numerics.softmax import exact_cost, streaming_attention
+from longattn_core.numerics.softmax import exact_cost
 
 
 class ExactReason(StrEnum):
@@ -96,9 +97,9 @@ class Exact(Mechanism):
     )  # fmt: skip
 
     def _attend(self, sequence: Sequence) -> Attended:
-        """Cost: n²·(d + e) per head under no mask, half of it under a causal one; about 32 MB above the output."""
+        """Cost: n²·(d + e) per head under no mask, half of it under a causal one; at most 32 MB above the output."""
         factor = self._factor(sequence)
-        output = streaming_attention(replace(sequence, q=sequence.q * factor[:, None]))
+        output = attend_whole(replace(sequence, q=sequence.q * factor[:, None]))
         return ExactMap(
             mechanism=self, sequence=sequence, output=output, trace=ExactTrace(factor=factor), cost=_cost(sequence)
         )

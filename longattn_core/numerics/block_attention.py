@@ -9,8 +9,10 @@ import math
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional
 
-from longattn_core.numerics.softmax import softmax_and_lse
+from longattn_core.contracts import Sequence
+from longattn_core.numerics.softmax import softmax_and_lse, streaming_attention
 
 
 def attend_blocks(
@@ -22,6 +24,18 @@ def attend_blocks(
     be overlapping views. Cost: h·b·x·y·(d + e); the plain form holds h·b·x·y scores, the kernel only the mask.
     """
     return kernel_blocks(q, k, v, mask) if kernel_allowed(q, k, v) else plain_blocks(q, k, v, mask)
+
+
+def attend_whole(sequence: Sequence) -> Float[Tensor, "h n e"]:
+    """Exact attention of a whole sequence: torch's own where it may be used, else streamed (`streaming_attention`).
+
+    Cost: h·n²·(d + e) multiply-adds, half of them under a causal mask. Torch's kernel holds no scores.
+    """
+    q, k, v = sequence.q, sequence.k, sequence.v
+    if sequence.padding is None and kernel_allowed(q, k, v):
+        # A batch axis of one: without it the CPU takes the path that holds n × n.
+        return functional.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=sequence.causal)[0]
+    return streaming_attention(sequence)
 
 
 def kernel_allowed(q: Tensor, k: Tensor, v: Tensor) -> bool:

@@ -20,7 +20,7 @@ from longattn_core.measures.fidelity import mean_of_visible, relative_error
 from longattn_core.measures.spread import effective_rank, ranks
 from longattn_core.mechanisms.low_rank import LowRank
 from longattn_core.mechanisms.low_rank.linformer import gaussian_projections, linformer
-from longattn_core.numerics.softmax import streaming_attention
+from longattn_core.numerics.block_attention import attend_whole
 from longattn_core.sequences.sources import Source, SyntheticSource
 from longattn_core.sequences.synthetic import Gaussian
 from longattn_core.studies.intervals import summarised
@@ -98,7 +98,7 @@ class ErrorAgainstRank(Sweep):
         assert isinstance(point, ErrorPoint)
         whole = decomposition(point.source, point.head, causal=False)
         sequence, exact = whole.sequence, whole.exact
-        reference = streaming_attention(sequence)
+        reference = attend_whole(sequence)
         if point.method == "svd":
             k = min(point.rank, len(whole.values))
             rows = (whole.u[:, :k] * whole.values[:k].float()) @ whole.vh[:k]
@@ -275,7 +275,7 @@ class GaussianLaw(Sweep):
         sequence = read_prefix(point.source, 0, LONGEST, causal=False)
         e, f = gaussian_projections(sequence, point.rank, point.seed)
         output, _keys = linformer(sequence, e, e if point.shared else f)
-        error = float(relative_error(output, streaming_attention(sequence)))
+        error = float(relative_error(output, attend_whole(sequence)))
         kind = "E = F" if point.shared else "E and F apart"
         return {"projections": kind, "rank": point.rank, "seed": point.seed, "error": error}
 
