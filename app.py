@@ -1,4 +1,4 @@
-"""LongAttn Lab in the browser: `streamlit run app.py`, or `make app` for a server that is warm before it is asked."""
+"""LongAttn Lab in the browser: `streamlit run app.py`, or `make app` for a server that warms up before it is asked."""
 
 from pathlib import Path
 

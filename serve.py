@@ -11,14 +11,15 @@ from typing import Any
 import streamlit as st
 from starlette.middleware import Middleware
 
-from pages.kit.warm import SessionsWait, warm_up
+from pages.kit.warm import SessionsWait, ending, warm_up
 
 
 @asynccontextmanager
 async def warm(app: Any) -> AsyncIterator[dict[str, Any]]:
-    """Warm up behind the server's back; a process that ends does not wait for it."""
-    Thread(target=warm_up, name="warm up", daemon=True).start()
+    """Warm up behind the server's back."""
+    Thread(target=warm_up, name="warm up").start()
     yield {}
+    ending.set()
 
 
 app = st.App("app.py", lifespan=warm, middleware=[Middleware(SessionsWait)])

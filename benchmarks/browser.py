@@ -1,4 +1,4 @@
-"""A warm server of its own and a headless Chromium, for what is timed in a browser."""
+"""A server of its own and a headless Chromium, for what is timed in a browser."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ FLAGS = (
     "--disable-background-networking",
 )
 CHROMIUM = os.environ.get("LONGATTN_CHROMIUM", "/usr/bin/chromium")
+
+AHEAD_MS = 6000.0
 
 TIMED = """
 () => new Promise(done => {
@@ -52,7 +54,7 @@ TIMED = """
 
 
 def served(script: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """A warm server of its own on 127.0.0.1."""
+    """A server of its own on 127.0.0.1, which answers before it is warm (`warmed`)."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -69,6 +71,12 @@ def served(script: Path) -> tuple[subprocess.Popen[bytes], str]:
         except (urllib.error.URLError, OSError):
             time.sleep(0.05)
     raise RuntimeError("the server did not answer within two minutes")
+
+
+def warmed(view: Page) -> None:
+    """Wait until the server has computed what it computes ahead of its visitors."""
+    settled(view)
+    view.wait_for_timeout(AHEAD_MS)
 
 
 def settled(view: Page) -> None:

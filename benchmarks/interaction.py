@@ -18,7 +18,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from benchmarks.browser import CHROMIUM, FLAGS, ROOT, TIMED, machine, served, settled
+from benchmarks.browser import CHROMIUM, FLAGS, ROOT, TIMED, machine, served, settled, warmed
 
 BUDGET = {512: 300.0, 4096: 1500.0}
 """Milliseconds that a move of one page may take at the median."""
@@ -62,7 +62,7 @@ def measured(page: str, n: int, moves: int, chromium: str) -> dict[str, object]:
             view = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
             view.set_default_timeout(300_000)
             view.goto(f"{address}/{'' if page in ('side_by_side', FLOOR) else page}{query}")
-            settled(view)
+            warmed(view)
             dial = first_dial(view)
             times = moved(view, moves) if dial else []
             browser.close()

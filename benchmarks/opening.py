@@ -17,7 +17,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-from benchmarks.browser import CHROMIUM, FLAGS, ROOT, TIMED, machine, served, settled
+from benchmarks.browser import CHROMIUM, FLAGS, ROOT, TIMED, machine, served, settled, warmed
 
 FIRST_PICTURE_S = 6.0
 PAGE_CHANGE_MS = 400.0
@@ -68,7 +68,7 @@ def page_changes(browser: Browser, rounds: int) -> list[dict[str, float]]:
         view = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
         view.set_default_timeout(120_000)
         view.goto(address)
-        settled(view)
+        warmed(view)
         links = view.locator(".st-key-menu [data-testid=stPageLink] a")
         names = [name.strip() for name in links.all_inner_texts()]
         # The page at hand comes last: a link to it would be no change.

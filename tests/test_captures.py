@@ -4,9 +4,11 @@ import os
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from longattn_core.language_model import captures
 from longattn_core.language_model.model import LanguageModel, load_language_model
+from longattn_core.sequences import library, sources
 from longattn_core.sequences.sources import TextSource
 
 pytestmark = pytest.mark.model
@@ -16,6 +18,7 @@ IDS = (504, 2352, 282, 260, 1215)
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(captures, "cache_folder", lambda: tmp_path)
+    sources._calibration.cache_clear()
     return tmp_path / "captures"
 
 
@@ -69,6 +72,7 @@ def test_a_damaged_file_is_read_again_by_the_model(folder, runs, damage):
 
 def test_only_samples_are_kept(folder):
     TextSource(text="My own words.", layer=0, length=8).sequence()
+    TextSource(sha256=library.put(b"My own words, and many of them."), layer=0, length=8).sequence()
     kept = {path.name for path in folder.iterdir()}
     assert len(kept) == 1, "the calibration, which is a sample, and nothing else"
     TextSource(sample="story.txt", layer=0, length=8).sequence()
@@ -93,3 +97,13 @@ def test_without_a_folder_that_can_be_written_the_model_reads(tmp_path, monkeypa
     first, again = (captures.captured(IDS, 0, keep=True) for _reading in range(2))
     assert same(first, again)
     assert len(runs) == 2
+
+
+def test_a_write_that_fails_leaves_the_reading_as_it_is(folder, runs, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise SafetensorError("Error while serializing: no space left on device")
+
+    monkeypatch.setattr(captures, "save_file", full)
+    captures.captured(IDS, 0, keep=True)
+    assert len(runs) == 1
+    assert not [*folder.iterdir()]

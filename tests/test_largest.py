@@ -56,7 +56,7 @@ def test_hashes_of_close_calls_are_those_of_double_precision(hashing, rounds, ga
     else:
         x, normal = random(4000, 64), table[:, 2] / table[:, 2].norm()
         x = (x - (x @ normal - gap)[:, None] * normal).float()
-    for scale in (1.0, 2.0**60, 2.0**-130):
+    for scale in (1.0, 2.0**60, 2.0**-76, 2.0**-80, 2.0**-130):
         given = (x * scale)[None]
         assert torch.equal(
             hash_vectors(given, None, rotations, hashing), hash_vectors(given.double(), None, rotations, hashing)

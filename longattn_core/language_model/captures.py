@@ -47,13 +47,14 @@ def captured(ids: Many[int], layer: int, *, rotary: bool = True, keep: bool = Fa
         return found
     made = model.capture(ids, layer, rotary=rotary)[layer]
     # Without a folder that can be written the laboratory works as well, only not as soon.
-    with suppress(OSError):
+    with suppress(OSError, SafetensorError):
         _write(path, made)
     return made
 
 
 def _name(ids: Many[int], layer: int, rotary: bool) -> str:
-    digest = blake2b(f"{_maker()} {converted_weights().checksum} {layer} {rotary}".encode(), digest_size=20)
+    weights = converted_weights()
+    digest = blake2b(f"{_maker()} {weights.checksum} {weights.config} {layer} {rotary}".encode(), digest_size=20)
     digest.update(torch.tensor(ids, dtype=torch.int64).numpy().tobytes())
     return digest.hexdigest()
 

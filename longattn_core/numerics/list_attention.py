@@ -21,7 +21,7 @@ from torch.nn.functional import normalize, pad
 from longattn_core.contracts import row_chunks
 from longattn_core.numerics.block_attention import flash_blocks, kernel_allowed
 from longattn_core.numerics.softmax import merge
-from longattn_core.numerics.sorted_lists import SortedLists
+from longattn_core.numerics.sorted_lists import SortedLists, taken
 
 TILE_CELLS = 1 << 19
 """How many scores are held at once: 2 MB, and a few times as much for what they are made of and what masks them."""
@@ -74,7 +74,7 @@ def _plainly(
             computed += mask.numel()
             if skip_self:
                 mask = mask & (tile.keys[:, None, :] != tile.queries[:, :, None])
-            scores = _taken(q[head] * scale, tile.queries.clamp_max(n - 1)) @ _taken(k[head], tile.keys).mT
+            scores = taken(q[head] * scale, tile.queries.clamp_max(n - 1)) @ taken(k[head], tile.keys).mT
             scores = scores.masked_fill(~mask, -math.inf)
             rows = torch.where(tile.queries < n, head * n + tile.queries, h * n)
             # Any ceiling gives the same quotient, so it is held constant for the gradient.
@@ -82,7 +82,7 @@ def _plainly(
             new = torch.maximum(old, scores.detach().amax(-1))
             weights = (scores - new[..., None]).exp()
             ceiling[rows] = new
-            sums[rows] = _taken(sums, rows) * (old - new).exp()[..., None] + weights @ _taken(values[head], tile.keys)
+            sums[rows] = taken(sums, rows) * (old - new).exp()[..., None] + weights @ taken(values[head], tile.keys)
     total = sums[:-1, -1:].view(h, n, 1)
     none = total == 0
     output = sums[:-1, :-1].view(h, n, e) / torch.where(none, torch.ones_like(total), total)
@@ -106,8 +106,8 @@ def _by_kernel(
             computed += bias.numel()
             blind = bias.amax(-1) == -math.inf
             part, log = flash_blocks(
-                _taken(q[head], tile.queries.clamp_max(n - 1))[None], _taken(keys, tile.keys)[None],
-                _taken(v[head], tile.keys)[None], bias[None], scale=scale,
+                taken(q[head], tile.queries.clamp_max(n - 1))[None], taken(keys, tile.keys)[None],
+                taken(v[head], tile.keys)[None], bias[None], scale=scale,
             )  # fmt: skip
             # The kernel reports a logsumexp of 0 for a row with nothing to see, which a merge would take for a key.
             part, log = part.view(-1, e), log[0].masked_fill_(blind, -math.inf).flatten()
@@ -261,8 +261,3 @@ def scores_computed(lists: SortedLists) -> list[int]:
             # All its tiles but the last are as long as may be.
             counts[p] += int((length // LONGEST * LONGEST + _whole(length % LONGEST)).sum()) * queries.shape[1]
     return counts
-
-
-def _taken(x: Float[Tensor, "N d"], rows: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
-    """`x[rows]`, several times as fast for rows of some width."""
-    return x.index_select(0, rows.flatten()).view(*rows.shape, x.shape[-1])

@@ -180,7 +180,7 @@ def entries_of_lists(
         if dense:
             scores = q[heads][:, chosen] @ k[heads].mT * scale
         else:
-            gathered = _taken(k.flatten(0, 1), heads[:, None, None] * n + keys.clamp_min(0))
+            gathered = taken(k.flatten(0, 1), heads[:, None, None] * n + keys.clamp_min(0))
             scores = (gathered @ q[heads][:, chosen][..., None]).squeeze(-1) * scale
         alone = ~(keys >= 0).any(-1) & real[chosen]
         weights = torch.cat([masked_softmax(scores, keys >= 0), alone[..., None].to(scores.dtype)], dim=-1)
@@ -190,7 +190,7 @@ def entries_of_lists(
     return Entries(keys=keys, weights=weights)
 
 
-def _taken(x: Float[Tensor, "N d"], rows: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
+def taken(x: Float[Tensor, "N d"], rows: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
     """`x[rows]`, several times as fast for rows of some width."""
     return x.index_select(0, rows.flatten()).view(*rows.shape, x.shape[-1])
 

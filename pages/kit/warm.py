@@ -6,7 +6,6 @@ import asyncio
 import gc
 import sys
 from threading import Event, Thread
-from time import sleep
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -19,9 +18,13 @@ PAUSE = 2.0
 imported = Event()
 """Set when all is imported: from then on sessions may begin."""
 
+ending = Event()
+"""Set when the server ends: torch would not survive a thread that is still inside it, so the process waits for the step
+that runs, and no other is begun."""
+
 
 def warm_up() -> None:
-    """Import what is heavy, compute the default text's first pictures, then freeze the collector.
+    """Import what is heavy, freeze the collector, then compute the default text's first pictures.
 
     The order of the imports matters: importing plotly before numpy from several sessions at once has failed, so no
     session begins before they are done (`serve.py` sees to that). The model reads the first text meanwhile, because its
@@ -39,7 +42,7 @@ def warm_up() -> None:
         from pages.kit.defaults import FIRST_TEXT, first_studies
 
         if weights_available():
-            Thread(target=sequence_of, args=(FIRST_TEXT,), name="first text", daemon=True).start()
+            Thread(target=sequence_of, args=(FIRST_TEXT,), name="first text").start()
         import altair as alt  # noqa: F401
 
         from longattn_core.registry import mechanisms
@@ -47,15 +50,15 @@ def warm_up() -> None:
 
         mechanisms()
         studies = first_studies()
+        gc.collect()
+        gc.freeze()
     finally:
         imported.set()
-    if weights_available():
-        for study in studies:
-            run(study)
-            # Whoever came first has the first picture drawn by now; what follows would take its time from that.
-            sleep(PAUSE)
-    gc.collect()
-    gc.freeze()
+    for study in studies if weights_available() else ():
+        run(study)
+        # Whoever came first has the first picture drawn by now; what follows would take its time from that.
+        if ending.wait(PAUSE):
+            return
 
 
 class SessionsWait:

@@ -83,7 +83,9 @@ class _Coarse:
     ) -> tuple[Int[Tensor, "s r"], Bool[Tensor, "s"]]:
         """Each vector's buckets, and whether double precision must find the same in every round."""
         projected = (x @ self.table).view(len(x), rounds, -1)
-        off = x.norm(dim=-1, keepdim=True) * (rounding(x.shape[1]) * self.longest) + FAINT
+        # By the largest component: squares of short vectors would underflow, and with them the bound.
+        length = x.abs().amax(-1, keepdim=True) * math.sqrt(x.shape[1])
+        off = length * (rounding(x.shape[1]) * self.longest) + FAINT
         if hashing == "hyperplane":
             return _buckets(projected, hashing), (projected.abs().amin(-1) > off).all(-1)
         axis, _, sure = largest(projected.abs(), 2 * off)

@@ -74,10 +74,17 @@ class LSHMap(ListedMap):
     width: int
     chunk: int
 
-    @cached_property
+    @property
     def keys(self) -> Float[Tensor, "h n d"]:
         """What the scores were made of: the model's own keys, or the queries' directions when they are shared."""
-        return normalize(self.sequence.q, dim=-1) if self.shared else self.sequence.k
+        if not self.shared:
+            return self.sequence.k
+        # Kept only where no gradient could be lost: what was made without one would serve later readings with one.
+        return normalize(self.sequence.q, dim=-1) if self.sequence.q.requires_grad else self._directions
+
+    @cached_property
+    def _directions(self) -> Float[Tensor, "h n d"]:
+        return normalize(self.sequence.q, dim=-1)
 
     @property
     def _slots(self) -> int:
