@@ -13,6 +13,12 @@ import torch
 SLOW = 3.0
 """Seconds of a call that is not only a warm-up but counts, and is repeated once at most."""
 
+COMPILING = 3.0
+"""A first call that takes so many times as long as the second did something else besides."""
+
+STEEPEST = 2.0
+"""The highest power of n that is carried on: nothing that is timed here grows faster."""
+
 Note = Callable[[str, str, float | str], None]
 
 
@@ -35,8 +41,10 @@ class Spent:
 
     @property
     def slow(self) -> bool:
-        """Whether one call takes so long that the first counts."""
-        return self.first is not None and self.first > SLOW
+        """Whether one call takes so long that the first counts; not if the second shows that the first was compiling."""
+        if self.first is None or self.first <= SLOW:
+            return False
+        return not self.after or self.after[0] > self.first / COMPILING
 
     def whole(self, rounds: int) -> bool:
         """Whether nothing is left to be run."""
@@ -54,11 +62,13 @@ class Spent:
 
 
 def extrapolated(known: Mapping[int, float], n: int) -> float | None:
-    """Seconds at n by the power of n through the two longest measured lengths; None when fewer than two are known."""
+    """Seconds at n by the power of n through the two longest measured lengths, at most its square; None when fewer than
+    two are known.
+    """
     if len(known) < 2:
         return None
     (short, little), (long, much) = sorted(known.items())[-2:]
-    power = math.log(much / little) / math.log(long / short)
+    power = min(max(math.log(much / little) / math.log(long / short), 0.0), STEEPEST)
     return much * (n / long) ** power
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import benchmarks.__main__ as benchmark
-from benchmarks import gates
+from benchmarks import gates, timing
 from benchmarks.cells import Cell, prepared
 from benchmarks.gates import Verdict, at_length, gate_ours, gate_peer
 from benchmarks.journal import Journal, fingerprint
@@ -85,6 +85,9 @@ def test_exact_attention_is_extrapolated_by_the_power_of_its_last_two_lengths():
     assert extrapolated({1024: 0.9, 4096: 2.0, 16384: 32.0}, 65536) == pytest.approx(512.0)
     assert extrapolated({4096: 2.0, 1024: 1.0}, 16384) == pytest.approx(4.0)
     assert extrapolated({1024: 1.0}, 4096) is None
+    # Nothing grows faster than the square, or becomes quicker as it grows: noise may say so.
+    assert extrapolated({1024: 1.0, 2048: 100.0}, 4096) == pytest.approx(400.0)
+    assert extrapolated({1024: 1.0, 2048: 0.5}, 4096) == pytest.approx(0.5)
 
 
 def test_what_is_expected_to_take_too_long_is_not_run():
@@ -141,11 +144,16 @@ def test_memory_is_that_of_the_call_alone():
 # ---------------------------------------------------------------------------------------------- a run that was stopped
 
 
-def test_what_was_timed_before_a_stop_is_not_timed_again():
-    order, noted = [], []
+def test_what_was_timed_before_a_stop_is_not_timed_again(monkeypatch):
+    order, noted, clock = [], [], [0.0]
+    monkeypatch.setattr(timing, "perf_counter", lambda: clock[0])
 
     def cell(name):
-        return lambda: lambda: order.append(name)
+        def call():
+            order.append(name)
+            clock[0] += SLOW if name == "slow" else 0.0
+
+        return lambda: call
 
     earlier = {
         "whole": Spent(first=1.0, after=[2.0, 2.0]), "begun": Spent(first=1.0, after=[2.0]),
@@ -165,7 +173,20 @@ def test_what_was_timed_before_a_stop_is_not_timed_again():
         ("slow", "after"),
     ]
     assert times["whole"].seconds == 2.0 and times["failed"].reason == "does not run"
-    assert times["slow"].seconds > (SLOW + 1) / 2 - 1 and times["new"].seconds >= 0
+    assert times["slow"].seconds == SLOW + 0.5 and times["new"].seconds == 0
+
+
+def test_a_first_call_that_compiled_does_not_count(monkeypatch):
+    clock, ran = [0.0], []
+    monkeypatch.setattr(timing, "perf_counter", lambda: clock[0])
+
+    def call():
+        ran.append(1)
+        clock[0] += 2 * SLOW if len(ran) == 1 else 0.25
+
+    times = interleaved({"compiled": lambda: call}, rounds=3, over=lambda: False)
+    assert times["compiled"].seconds == 0.25
+    assert len(ran) == 4, "one to compile, and each round"
 
 
 def test_a_journal_gives_back_what_it_was_told_but_for_a_torn_line(tmp_path):
