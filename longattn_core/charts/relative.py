@@ -33,8 +33,8 @@ STAGE_TITLES = {
 MOST_POINTS, FEWER_POINTS, HIT_POINTS = 700, 96, 40
 """Distances that are drawn of the chosen scheme, and of the others, and those that a pointer finds: every row is sent
 and laid out again with each move of a dial."""
-BIAS_TICKS = (1, 3, 10, 30, 100, 300, 1000, 3000)
-BIAS_ENDS = (1, 10, 30, 300, 3000)
+BIAS_TICKS = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
+BIAS_ENDS = (1, 30, 1000, 30_000)
 DISTANCE_TICKS = [sign * 2**i for sign in (-1, 1) for i in range(0, 17)] + [0]
 WIDE = "width < 560 ? 0 : 1"
 """On a phone there is no room for words in every cell: a touch shows them."""
