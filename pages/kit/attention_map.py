@@ -196,7 +196,7 @@ def _encoded(values: npt.ArrayLike, x: npt.NDArray[np.float64], measure: Scale, 
     maps of a page stay as they are while one dial moves."""
     if isinstance(values, np.ndarray) and not values.flags.writeable:
         return _kept(_Same(values), measure, window)
-    return encode(x, measure, future=None if window is None else future_cells(window, x.shape))
+    return _kept.__wrapped__(_Same(x), measure, window)
 
 
 @lru_cache(maxsize=24)
