@@ -56,9 +56,7 @@ def figure(
             st.plotly_chart(chart, key=f"plot {name}", theme=None, config=_BARE, alt=alt, height=height or "content")
         else:
             vega(specification(chart, here.theme), key=f"plot {name}", words=alt)
-        figure_menu(
-            name, result, chart=lambda: exported(here, chart), table=lambda: table, caption=caption, shown=shown
-        )
+        figure_menu(name, result, chart=lambda: exported(here, chart), table=table, caption=caption, shown=shown)
 
 
 def exported(here: Page, chart: Any) -> Any:

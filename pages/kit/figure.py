@@ -16,13 +16,14 @@ from pages.kit.words import _
 
 @st.fragment
 def figure_menu(
-    name: str, result: Result, *, chart: Callable[[], object], table: Callable[[], pd.DataFrame],
+    name: str, result: Result, *, chart: Callable[[], object], table: pd.DataFrame | Callable[[], pd.DataFrame],
     caption: str, shown: type[Mechanism] | None = None,
 ) -> None:  # fmt: skip
     """The ⋯ menu of a figure: SVG, PNG, CSV (units in the headings), the study as JSON, three lines of Python, a
     caption, and, where one mechanism is shown, its paper and the code that ran.
 
-    The menu is filled only when it is opened: then `chart` is called, and `table` when its file is asked for.
+    The menu is filled only when it is opened: then `chart` is called. A `table` at hand is written at once; one that must
+    be made first is made when its file is asked for.
     """
     menu = st.popover(
         "⋯", help=_("Take this figure home: picture, data, study, code"), key=f"menu of {name}", on_change="rerun"
@@ -33,8 +34,11 @@ def figure_menu(
         row = st.container(horizontal=True)
         with row:
             _pictures(name, chart)
-            _download("CSV", name, "csv", "text/csv", lambda: csv_with_units(table()))
-            _download(_("Study"), name, "json", "application/json", result.study.to_json)
+            # What is written at once keeps its link while a sweep draws the figure anew; what is made when it is asked
+            # for gets a new link with every drawing, and a press on the old one comes to nothing.
+            written = (lambda: csv_with_units(table())) if callable(table) else csv_with_units(table)
+            _download("CSV", name, "csv", "text/csv", written)
+            _download(_("Study"), name, "json", "application/json", result.study.to_json())
         st.caption(_("The same figure's numbers, in three lines of Python"))
         st.code(result.study.to_python(), language="python", wrap_lines=True)
         st.caption(_("Caption"))
@@ -62,11 +66,7 @@ def csv_with_units(table: pd.DataFrame) -> str:
     return table.rename(columns={c: f"{c} [{units[c]}]" for c in table.columns if c in units}).to_csv(index=False)
 
 
-def _download(label: str, name: str, ending: str, mime: str, make: Callable[[], str | bytes]) -> None:
-    def content() -> bytes:
-        made = make()
-        return made.encode() if isinstance(made, str) else made
-
+def _download(label: str, name: str, ending: str, mime: str, content: str | Callable[[], str | bytes]) -> None:
     st.download_button(
         label, content, file_name=f"{name}.{ending}", mime=mime, key=f"{name}.{ending}", on_click="ignore"
     )

@@ -35,7 +35,7 @@ def frontier_panel(here: Page) -> None:
     for label, refusal in result.words.items():
         st.caption(f"{escaped(label)}: {escaped(refusal)}")
     figure_menu(
-        "fidelity-against-cost", result, chart=lambda: themed(frontier_chart(rungs, here.theme), here.theme), table=lambda: rungs,
+        "fidelity-against-cost", result, chart=lambda: themed(frontier_chart(rungs, here.theme), here.theme), table=rungs,
         caption=f"Output error against operations on {result.study.sequence().origin}.",
     )  # fmt: skip
 

@@ -93,7 +93,7 @@ def hero(here: Page, settings: dict[str, Any]) -> tuple[Result, MaskFinding]:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(prose("heads", "maps", cells=result.arrays["maps"].shape[-1], n=int(result.arrays["n"])))
         figure_menu(
-            "heads-under-a-mask", result, chart=lambda: _printed(here, result), table=lambda: result.tables["heads"],
+            "heads-under-a-mask", result, chart=lambda: _printed(here, result), table=result.tables["heads"],
             caption=prose("heads", "caption_maps", mask=MASKS[study.mask]),
         )  # fmt: skip
     return result, found

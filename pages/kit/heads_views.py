@@ -110,7 +110,7 @@ def _survey(here: Page) -> None:
                 "what-heads-do",
                 result,
                 chart=lambda: themed(chart, here.theme).properties(width=900),
-                table=lambda: heads,
+                table=heads,
                 caption=prose("heads", "caption_survey"),
             )
         _table(heads, chosen)
@@ -192,7 +192,7 @@ def _map(here: Page, settings: dict[str, Any]) -> None:
             icon=":material/help:",
         )
     figure_menu(
-        "one-map-under-a-mask", result, table=lambda: first.tables["heads"],
+        "one-map-under-a-mask", result, table=first.tables["heads"],
         caption=prose("heads", "caption_mask", mask=MASKS[settings["mask"]]),
         chart=lambda: attention_map_chart(
             result.arrays["map"], theme=here.theme, title=title, window=window, causal=causal, tokens_rows=tokens

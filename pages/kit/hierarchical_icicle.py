@@ -126,7 +126,7 @@ def _icicles(here: Page, mechanism: Hierarchical, descent: Result, found: Findin
     )  # fmt: skip
     _key(here, descent, found)
     figure_menu(
-        "hierarchical-descent", descent, chart=lambda: exported(here, chart), table=lambda: nodes, shown=type(mechanism),
+        "hierarchical-descent", descent, chart=lambda: exported(here, chart), table=nodes, shown=type(mechanism),
         caption=f"Attention of one token by paragraph, sentence, word and token: exact, and {mechanism.label}. "
         f"A box's width is its share. {descent.words['origin']}",
     )  # fmt: skip

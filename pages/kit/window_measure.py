@@ -201,7 +201,7 @@ def _pictures(here: Page, result: Result) -> None:
         chart=lambda: themed(
             pattern_pictures(list(table["name"]), list(table["idea"]), seen, here.theme, causal=here.causal), here.theme
         ),
-        table=lambda: table,
+        table=table,
         caption=_("What each pattern looks at: queries downwards, keys across."),
     )
 

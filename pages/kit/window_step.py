@@ -60,7 +60,7 @@ def step(here: Page, ledger: Kept) -> None:
         figure_menu(
             f"pattern-{section}", result, shown=Window,
             chart=lambda: themed(_picture(here, name, str(row["idea"]), result.arrays["seen"][index], 260), here.theme),
-            table=lambda: table,
+            table=table,
             caption=_("What the pattern “{name}” looks at: queries downwards, keys across.").format(name=name),
         )  # fmt: skip
 
