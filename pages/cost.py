@@ -7,9 +7,11 @@ from pages.kit.cost_theory import theory
 from pages.kit.cost_views import measure, step
 from pages.kit.inputs import Inputs
 from pages.kit.lesson import answer, question, said, try_this, views
-from pages.kit.page import page
+from pages.kit.page import Page, page
 
-with page("cost", Inputs()) as here:
+
+def body(here: Page) -> None:
+    """Question, answer, hero, guess, lessons, and the view that was chosen."""
     question(here)
     costs = hero(here)
     answer(here, costs.found.kind, **costs.numbers)
@@ -20,3 +22,6 @@ with page("cost", Inputs()) as here:
             here, step=lambda: step(here, costs), measure=lambda: measure(here, costs), theory=lambda: theory(here, costs)
         )  # fmt: skip
         said(here, **costs.said)
+
+
+page("cost", body, Inputs())

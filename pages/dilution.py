@@ -51,5 +51,4 @@ def words(grown: Grown) -> dict[str, Any]:
     }  # fmt: skip
 
 
-with page("dilution", Inputs(kind="needle")) as here:
-    body(here)
+page("dilution", body, Inputs(kind="needle"))

@@ -83,5 +83,4 @@ def _said(here: Page, found: Finding, words: dict[str, Any]) -> None:
     said(here, measured=prose("favor", section, **words))
 
 
-with page("favor", inputs()) as here:
-    body(here)
+page("favor", body, inputs())

@@ -50,5 +50,4 @@ def words(settings: dict[str, Any], result: Result, found: MaskFinding) -> dict[
     }  # fmt: skip
 
 
-with page("heads", Inputs()) as here:
-    body(here)
+page("heads", body, Inputs())

@@ -22,7 +22,8 @@ def closer(here: Page, mechanism: Hierarchical, descent: Result, wrong: Result, 
     )  # fmt: skip
 
 
-with page("hierarchical", Inputs(sample="topics.txt", n=2048, head="14.3")) as here:
+def body(here: Page) -> None:
+    """Question, answer, hero, guess, lessons, and the view that was chosen."""
     question(here)
     mechanism = mechanism_dials(here, Hierarchical, row=("variant", "levels", "groups"))
     setting = Setting.of(mechanism)
@@ -43,3 +44,6 @@ with page("hierarchical", Inputs(sample="topics.txt", n=2048, head="14.3")) as h
         if found is not None and wrong is not None:
             closer(here, mechanism, descent, wrong, found)
         said(here)
+
+
+page("hierarchical", body, Inputs(sample="topics.txt", n=2048, head="14.3"))

@@ -81,5 +81,4 @@ def _view(whole: Page, here: Page, mechanism: LowRank, spectrum: Result, found: 
     )  # fmt: skip
 
 
-with page("low_rank", Inputs(head="0.6")) as here:
-    body(here)
+page("low_rank", body, Inputs(head="0.6"))

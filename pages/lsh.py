@@ -10,9 +10,11 @@ from pages.kit.lsh_hero import guess, hashing, hero
 from pages.kit.lsh_measure import measure
 from pages.kit.lsh_step import step
 from pages.kit.lsh_theory import theory
-from pages.kit.page import page
+from pages.kit.page import Page, page
 
-with page("lsh", Inputs(head="14.3")) as here:
+
+def body(here: Page) -> None:
+    """Question, answer, hero, guess, lessons, and the view that was chosen."""
     question(here)
     hashed = hashing(here, mechanism_dials(here, LSH, row=("buckets", "rounds", "centred")))
     hero(here, hashed)
@@ -24,3 +26,6 @@ with page("lsh", Inputs(head="14.3")) as here:
             here, step=lambda: step(here, hashed), measure=lambda: measure(here, hashed), theory=lambda: theory(here, hashed)
         )  # fmt: skip
         said(here, **hashed.numbers)
+
+
+page("lsh", body, Inputs(head="14.3"))

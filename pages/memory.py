@@ -14,10 +14,12 @@ from pages.kit.inputs import Inputs
 from pages.kit.lesson import answer, question, said, try_this, views
 from pages.kit.memory_hero import dials_of, guess, hero, numbers_of
 from pages.kit.memory_views import measure, step, theory
-from pages.kit.page import page
+from pages.kit.page import Page, page
 from pages.kit.words import _
 
-with page("memory", Inputs(head="17.3")) as here:
+
+def body(here: Page) -> None:
+    """Question, answer, hero, guess, lessons, and the view that was chosen."""
     question(here)
     row = ("variant", *dials_of(state.recall("m.memory.variant", "cache", str)))
     mechanism = mechanism_dials(here, Memory, row=row)
@@ -36,3 +38,6 @@ with page("memory", Inputs(head="17.3")) as here:
             theory=lambda: theory(here, result, mechanism),
         )  # fmt: skip
         said(here, **numbers)
+
+
+page("memory", body, Inputs(head="17.3"))

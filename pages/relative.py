@@ -47,5 +47,4 @@ def body(here: Page) -> None:
     said(here, changed=_("only {names} change").format(names=names) if names else _("no scheme's scores change"))
 
 
-with page("relative", Inputs(head="16.0", rotary=False)) as here:
-    body(here)
+page("relative", body, Inputs(head="16.0", rotary=False))

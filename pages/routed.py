@@ -7,12 +7,14 @@ from pages.kit import state
 from pages.kit.controls import mechanism_dials
 from pages.kit.inputs import Inputs
 from pages.kit.lesson import question, said, try_this, views
-from pages.kit.page import page
+from pages.kit.page import Page, page
 from pages.kit.routed_hero import ROWS, hero
 from pages.kit.routed_measure import measure_view
 from pages.kit.routed_steps import step_view, theory_view
 
-with page("routed", Inputs(head="17.3")) as here:
+
+def body(here: Page) -> None:
+    """Question, answer, hero, guess, lessons, and the view that was chosen."""
     question(here)
     variant = state.recall("m.routed.variant", "router", str)
     mechanism = mechanism_dials(here, Routed, row=ROWS.get(variant, ROWS["router"]))
@@ -24,3 +26,6 @@ with page("routed", Inputs(head="17.3")) as here:
             theory=lambda: theory_view(here, mechanism),
         )  # fmt: skip
         said(here)
+
+
+page("routed", body, Inputs(head="17.3"))

@@ -11,12 +11,14 @@ from pages.kit.compute import run
 from pages.kit.controls import mechanism_dials
 from pages.kit.inputs import Inputs
 from pages.kit.lesson import answer, question, said, try_this, views
-from pages.kit.page import page
+from pages.kit.page import Page, page
 from pages.kit.segmented_hero import guess, hero, numbers_of
 from pages.kit.segmented_views import measure, step, theory
 from pages.kit.words import _
 
-with page("segmented", Inputs(head="17.3")) as here:
+
+def body(here: Page) -> None:
+    """Question, answer, hero, guess, lessons, and the view that was chosen."""
     question(here)
     mechanism = mechanism_dials(here, Segmented, row=("variant", "width", "boundaries"), default=Segmented(width=128))
     with st.spinner(_("The model reads the text …")):
@@ -34,3 +36,6 @@ with page("segmented", Inputs(head="17.3")) as here:
             theory=lambda: theory(here, result, mechanism),
         )  # fmt: skip
         said(here, **numbers)
+
+
+page("segmented", body, Inputs(head="17.3"))

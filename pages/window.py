@@ -6,13 +6,15 @@ from longattn_core.mechanisms.window import Window
 from pages.kit.controls import mechanism_dials
 from pages.kit.inputs import Inputs
 from pages.kit.lesson import question, said, try_this, views
-from pages.kit.page import page
+from pages.kit.page import Page, page
 from pages.kit.window_hero import guess, hero, kept
 from pages.kit.window_measure import measure
 from pages.kit.window_step import step
 from pages.kit.window_theory import theory
 
-with page("window", Inputs(head="17.3")) as here:
+
+def body(here: Page) -> None:
+    """Question, answer, hero, guess, lessons, and the view that was chosen."""
     question(here)
     ledger = kept(here, mechanism_dials(here, Window, row=("variant", "width", "sinks")))
     hero(here, ledger)
@@ -24,3 +26,6 @@ with page("window", Inputs(head="17.3")) as here:
             here, step=lambda: step(here, ledger), measure=lambda: measure(here, ledger), theory=lambda: theory(here, ledger)
         )  # fmt: skip
         said(here, **ledger.numbers)
+
+
+page("window", body, Inputs(head="17.3"))

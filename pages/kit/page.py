@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import streamlit as st
 from altair.utils import schemapi
@@ -13,7 +12,7 @@ from longattn_core.language_model.weights import WeightsMissing
 from longattn_core.registry import mechanisms
 from longattn_core.studies.study import sequence_of
 from pages.kit import state
-from pages.kit.inputs import Inputs, Source, input_bar
+from pages.kit.inputs import Inputs, Source, bar_state, input_bar
 from pages.kit.menu import guard
 from pages.kit.words import ASSETS
 
@@ -22,24 +21,34 @@ from pages.kit.words import ASSETS
 schemapi.disable_debug_mode()
 
 
-@contextmanager
-def page(name: str, given: Inputs | None = None) -> Iterator[Page]:
-    """Frame a page: `with page("lsh", Inputs(head="14.3")) as here:`.
+def page(name: str, body: Callable[[Page], None], given: Inputs | None = None) -> None:
+    """Show a page: `page("lsh", body, Inputs(head="14.3"))`.
 
-    `name` is the file's, and that of its prose, lessons and state. A sentence that the core raises is shown in the
-    place of what could not be drawn.
+    `name` is the file's, and that of its prose, lessons and state; `body` draws everything beside the input bar. It is a
+    fragment: a dial of its own runs it alone, and menu and input bar stand still. A sentence that the core raises is shown
+    in the place of what could not be drawn.
     """
     guard()
     state.enter(name)
     presenting = state.recall("present", False, lambda text: {"1": True}[text])
     st.html(ASSETS / "css" / ("present.css" if presenting else "page.css"))
-    here = Page(name, input_bar(given or Inputs()), presenting)
-    try:
-        yield here
-    except (ValueError, WeightsMissing) as error:
-        st.error(str(error), icon=":material/error:")
-    finally:
-        state.mirror()
+    source = input_bar(given or Inputs())
+    chosen = bar_state()
+
+    @st.fragment
+    def drawn() -> None:
+        if bar_state() != chosen:
+            # A button of the body has chosen another sequence: the bar is drawn anew.
+            st.rerun()
+        here = Page(name, source, presenting)
+        try:
+            body(here)
+        except (ValueError, WeightsMissing) as error:
+            st.error(str(error), icon=":material/error:")
+        finally:
+            state.mirror()
+
+    drawn()
 
 
 class Page:

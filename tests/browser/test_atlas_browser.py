@@ -79,6 +79,20 @@ def test_a_journey_through_the_page(room, name, tmp_path):
     assert again.locator("h1").inner_text() == page.locator("h1").inner_text()
 
 
+def test_a_dial_of_the_page_reaches_the_address_and_a_lesson_the_input_bar(room):
+    """The body runs alone; what a button of it changes in the bar is drawn there too."""
+    page = room("window", "?n=128&m.window.width=64")
+    bar = page.locator("[data-testid=stSidebar] [data-testid=stSlider]").filter(has_text="Tokens read")
+    expect(bar).to_contain_text("128")
+    page.locator("[data-testid=stMain] [data-testid=stSlider] input[type=range]").first.press("ArrowRight")
+    expect(page).to_have_url(re.compile("m.window.width=128"))
+    expect(bar).to_contain_text("128")
+    page.get_by_role("button", name=lessons("window")[-1]["label"], exact=True).click()
+    expect(bar).to_contain_text("512")
+    expect(page).to_have_url(re.compile("m.window.variant=selected"))
+    at_rest(page)
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_nothing_scrolls_sideways_and_pictures_are_kept(room, name):
     page = room(name)
