@@ -116,3 +116,12 @@ def test_a_page_draws_on_a_canvas_without_a_sentence_a_mark():
     made = specification(alt.Chart(pd.DataFrame({"x": [1.0]})).mark_point().encode(x="x:Q"), Theme())
     assert made["usermeta"]["embedOptions"]["renderer"] == "canvas"
     assert made["config"]["aria"] is False
+
+
+def test_a_page_sends_the_columns_that_its_chart_reads():
+    table = pd.DataFrame({"x": [1.0, 2.0], "its end": [3.0, 4.0], "unread": ["a", "b"], "a.b": [0, 0]}, index=[5, 9])
+    chart = alt.Chart(table).mark_point().encode(x="x:Q").transform_filter("datum['its end'] > 3")
+    (sent,) = specification(chart, Theme())["datasets"].values()
+    assert list(sent.columns) == ["x", "its end", "a.b"]
+    assert list(sent.index) == [0, 1]
+    assert sent["x"].tolist() == [1.0, 2.0]

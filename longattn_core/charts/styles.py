@@ -1,5 +1,7 @@
 """The theme as Altair and Plotly take it: the same fonts, grid and colours in every chart, and no legends."""
 
+import json
+import re
 import threading
 from collections.abc import Iterable
 from functools import cache
@@ -109,7 +111,7 @@ def themed(chart: Any, theme: Theme) -> Any:
 
 
 def specification(chart: Any, theme: Theme) -> dict[str, Any]:
-    """An Altair chart in its theme as a Vega-Lite specification; `datasets` holds its tables as they are, by name.
+    """An Altair chart in its theme as a Vega-Lite specification; `datasets` holds what it reads of its tables, by name.
 
     It is not checked against Vega-Lite's schema, which takes ten times as long as making it; a file that is written
     (`export.images`) is, and so is every chart that a test draws. The page draws it on a canvas and gives no mark a
@@ -124,11 +126,18 @@ def specification(chart: Any, theme: Theme) -> dict[str, Any]:
         alt.data_transformers.register("by_name", _by_name)
         with alt.data_transformers.enable("by_name", tables=tables):
             made: dict[str, Any] = chart.to_dict(validate=False)
-    made["datasets"] = {**made.get("datasets", {}), **dict(tables.values())}
+    said = json.dumps(made)
+    made["datasets"] = {**made.get("datasets", {}), **{name: _read(table, said) for name, table in tables.values()}}
     own = made.get("config", {}) if _has_config(chart) else {}
     made["config"] = {**altair_config(theme), **own, "aria": False}
     made["usermeta"] = {"embedOptions": {"renderer": "canvas"}}
     return made
+
+
+def _read(table: Any, said: str) -> Any:
+    """A table's columns that the specification names: the browser unpacks every cell that it gets."""
+    named = [column for column in table.columns if re.search(r"[^\w ]", str(column)) or str(column) in said]
+    return table[named].reset_index(drop=True)
 
 
 def _has_config(chart: Any) -> bool:
