@@ -6,6 +6,7 @@ is enough. One process serves all; work for other processes goes through the stu
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import threading
@@ -17,6 +18,8 @@ from longattn_core.studies.study import Study
 PATIENCE = 20.0
 """Seconds after which a job that nobody has looked at ends by itself; what it measured is kept."""
 KEPT = 64
+LAST_STEP = 10.0
+"""Seconds that the process's end waits for a job's step."""
 
 _places = threading.BoundedSemaphore(max(1, (os.cpu_count() or 2) - 1))
 """Jobs at a time: one core stays free for those who only turn a page."""
@@ -112,3 +115,13 @@ def settle(patience: float = 600.0) -> None:
             one.look()
             if time.monotonic() > until:
                 raise TimeoutError(f"the job {one.study.key!r} is at {one.share:.0%} after {patience:.0f} s")
+
+
+@atexit.register
+def _end_all() -> None:
+    """Call off what runs and wait for its step: torch does not survive the end of a process with a thread inside it."""
+    running = [one for one in list(_jobs.values()) if not one.ended.is_set()]
+    for one in running:
+        one.cancel()
+    for one in running:
+        one.ended.wait(LAST_STEP)

@@ -1,13 +1,15 @@
 """The app without a browser: every source, every mechanism, wrong input, the state in the URL."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from longattn_core import MECHANISMS
+from longattn_core import MECHANISMS, jobs
 from longattn_core.sequences.synthetic import KINDS
+from longattn_core.studies import sweep
 from pages.kit import controls, state
 from pages.kit.hero import judge, row_key
 from pages.kit.words import data, escaped, prose, sections
@@ -15,6 +17,12 @@ from pages.kit.words import data, escaped, prose, sections
 pytestmark = pytest.mark.usefixtures("_components_sought_once", "_shapes_unchecked")
 ROOT = Path(__file__).parents[1]
 SMALL = {"source": "synthetic", "kind": "gaussian", "syn.gaussian.n": "64", "keys": "16"}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_runs_behind(monkeypatch):
+    """What a page measures in the background ends at once, and slows no other test."""
+    monkeypatch.setattr(jobs, "PATIENCE", -1.0)
 
 
 def opened(**query):
@@ -44,6 +52,22 @@ def test_the_default_page_says_what_the_run_found():
     app = healthy(opened(n="128"))
     assert app.title[0].value.startswith("One token looks back over 128")
     assert not app.error
+
+
+def test_the_frontier_is_drawn_point_by_point_and_speaks_when_it_is_whole():
+    app = healthy(opened(**SMALL | {"syn.gaussian.n": "40"}))
+    assert not app.get("vega_lite_chart")
+    (study,) = (job.study for job in list(jobs._jobs.values())[-1:])
+    assert study.key == "frontier"
+    for point in study.points()[:9]:
+        sweep._rows.get(study._label(point), partial(study.measure, point))
+    said = words_of(healthy(app.run()))
+    assert prose("side_by_side", "frontier_measuring") in said
+    assert app.get("vega_lite_chart")
+    study.run()
+    said = words_of(healthy(app.run()))
+    assert prose("side_by_side", "frontier_measuring") not in said
+    assert any(part in said for part in ("exact attention's operations, where", "On this sequence no setting"))
 
 
 @pytest.mark.parametrize("kind", list(KINDS))

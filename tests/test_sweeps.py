@@ -121,6 +121,18 @@ def test_a_cancelled_job_keeps_its_points_and_can_go_on():
     assert len(study.known().tables["points"]) == 3
 
 
+def test_the_end_of_the_process_calls_off_what_runs(monkeypatch):
+    monkeypatch.setattr(jobs, "LAST_STEP", 0.0)
+    GATE.clear()
+    STARTED.clear()
+    job = jobs.job(numbers(gated=True))
+    assert STARTED.wait(60)
+    jobs._end_all()
+    GATE.set()
+    assert job.ended.wait(60)
+    assert job.cancelled
+
+
 def test_a_job_that_nobody_looks_at_ends_by_itself(monkeypatch):
     monkeypatch.setattr(jobs, "PATIENCE", -1.0)
     job = jobs.job(numbers())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -10,61 +11,93 @@ from pydantic import Field
 
 from longattn_core.contracts import Mechanism
 from longattn_core.registry import mechanisms
-from longattn_core.studies.compare import AGREEMENT_UNITS, agreement_record
+from longattn_core.studies.compare import AGREEMENT_UNITS, agreement_columns, agreement_record
 from longattn_core.studies.reading import read
-from longattn_core.studies.study import Progress, Result, Study
+from longattn_core.studies.sparse_points import SettingPoint, head_of
+from longattn_core.studies.study import Setting
+from longattn_core.studies.sweep import Point, Row, Sweep
 
 LONGEST = 1024
 """Tokens of the sequence that are measured: every ladder climbs to exact attention, and there are some sixty rungs."""
 
 
-class Frontier(Study):
+class Rung(SettingPoint):
+    """One setting: the `rung`-th of its ladder, and the `place` at which its ladder stands among the others."""
+
+    rung: int
+    place: int
+
+
+class Frontier(Sweep):
     """Overlap and output error against counted operations, for every ladder of every showcased mechanism.
 
-    Table `rungs`: one row a setting; `front` marks a setting that no cheaper one matches in overlap. Mechanisms that
-    compute another score on purpose are left out; refused settings are named in `words`. A longer sequence is cut to its
-    first `LONGEST` tokens; `arrays["n"]` says how many were measured.
+    Table `rungs`: one row a setting that read the sequence, ladder by ladder; `cost` is its share of exact attention's
+    operations, `front` marks a setting that no cheaper one matches in error. Mechanisms that compute another score on
+    purpose are left out; refused settings are named in `words`. A longer sequence is cut to its first `LONGEST` tokens; `n`
+    says how many were measured.
     """
 
     key: ClassVar[str] = "frontier"
     head: int = Field(0, ge=0, le=63)
 
-    def _run(self, progress: Progress) -> Result:
-        sequence = self.sequence()
-        head = min(self.head, sequence.h - 1)
-        alone = sequence.select_heads(head).prefix(min(sequence.n, LONGEST))
-        rungs = _rungs(alone.n)
-        records, refused = [], {}
-        for index, (rung, mechanism) in enumerate(rungs):
-            progress(index / len(rungs), mechanism.label)
-            one = read(mechanism, alone)
-            if one.attended is None:
-                refused[mechanism.label] = one.refusal or ""
-                continue
-            records.append({
-                "key": mechanism.key, "label": mechanism.label, "rung": rung, "dials": _dials(mechanism),
-                "multiply_adds": one.attended.cost.multiply_adds, "bytes_peak": one.attended.cost.bytes_peak,
-                **agreement_record(one.attended, 0),
-            })  # fmt: skip
-        table = pd.DataFrame.from_records(records)
-        exact = float(table.loc[table["key"] == "exact", "multiply_adds"].iloc[0])
-        table["cost"] = table["multiply_adds"] / exact
-        table["front"] = front_of(table["cost"].to_numpy(), table["error"].to_numpy())
-        table.attrs["units"] = {
-            "multiply_adds": "operations", "bytes_peak": "bytes", "cost": "of exact", **AGREEMENT_UNITS,
+    def points(self) -> tuple[Point, ...]:
+        """Exact attention first, which all costs are shares of; then every ladder's first rung, its second, and so on."""
+        return tuple(
+            Rung(source=self.source, head=self.head, setting=setting, rung=rung, place=place)
+            for rung, place, setting in _rungs(head_of(self.source, self.head, LONGEST).n)
+        )
+
+    def measure(self, point: Point) -> Row:
+        """One run against exact attention; a refusal in place of the measures."""
+        assert isinstance(point, Rung)
+        mechanism = point.setting.build()
+        one = read(mechanism, head_of(point.source, point.head, LONGEST))
+        row: Row = {
+            "key": mechanism.key, "label": mechanism.label, "rung": point.rung, "place": point.place,
+            "dials": _dials(mechanism), "refusal": one.refusal or "", "n": one.sequence.n,
+        }  # fmt: skip
+        if one.attended is None:
+            return row | {"multiply_adds": 0, "bytes_peak": 0} | dict.fromkeys(agreement_columns())
+        cost = one.attended.cost
+        return row | {
+            "multiply_adds": cost.multiply_adds, "bytes_peak": cost.bytes_peak, **agreement_record(one.attended, 0),
+        }  # fmt: skip
+
+    @property
+    def units(self) -> dict[str, str]:
+        """The unit of each column that has one."""
+        return {
+            "multiply_adds": "operations", "bytes_peak": "bytes", "cost": "of exact", "n": "tokens", **AGREEMENT_UNITS,
             **{f"{name} without sinks": unit for name, unit in AGREEMENT_UNITS.items()},
         }  # fmt: skip
-        return Result(study=self, arrays={"n": np.array(alone.n)}, tables={"rungs": table}, words=refused)
+
+    def name_of(self, point: Point) -> str:
+        """The mechanism's name."""
+        assert isinstance(point, Rung)
+        return point.setting.build().label
+
+    def _tables(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        table = rows[rows["refusal"] == ""].sort_values(["place", "rung"], ignore_index=True).drop(columns="refusal")
+        exact = table.loc[table["key"] == "exact", "multiply_adds"]
+        table["cost"] = table["multiply_adds"] / (float(exact.iloc[0]) if len(exact) else np.nan)
+        table["front"] = front_of(table["cost"].to_numpy(), table["error"].to_numpy(dtype=float))
+        table.attrs["units"] = self.units
+        return {"rungs": table}
+
+    def _words(self, rows: pd.DataFrame) -> dict[str, str]:
+        refused = rows[rows["refusal"] != ""]
+        return dict(zip(refused["label"], refused["refusal"], strict=True))
 
 
-def _rungs(n: int) -> list[tuple[int, Mechanism]]:
-    found: dict[str, tuple[int, Mechanism]] = {}
-    for kind in mechanisms().values():
-        for shown in kind.showcase():
-            if shown.approximates:
-                for rung, setting in enumerate(shown.ladder(n)):
-                    found.setdefault(repr(setting), (rung, setting))
-    return list(found.values())
+@lru_cache(maxsize=16)
+def _rungs(n: int) -> tuple[tuple[int, int, Setting], ...]:
+    """Rung, place of the ladder and setting of every ladder at n tokens, exact attention first, then rung by rung."""
+    found: dict[str, tuple[int, int, Setting]] = {}
+    ladders = [shown.ladder(n) for kind in mechanisms().values() for shown in kind.showcase() if shown.approximates]
+    for place, ladder in enumerate(ladders):
+        for rung, setting in enumerate(ladder):
+            found.setdefault(repr(setting), (rung, place, Setting.of(setting)))
+    return tuple(sorted(found.values(), key=lambda one: (one[2].key != "exact", one[0], one[1])))
 
 
 def _dials(mechanism: Mechanism) -> str:

@@ -15,45 +15,46 @@ from longattn_core.charts.theme import Theme
 from longattn_core.studies.frontier import Frontier
 from longattn_core.studies.reading import SAMPLE
 from longattn_core.studies.study import Result
-from pages.kit.compute import run
 from pages.kit.figure import figure_menu
 from pages.kit.page import Page
+from pages.kit.sweeps import sweep_card
 from pages.kit.vega import vega
 from pages.kit.words import _, escaped, prose
 
 
 def frontier_panel(here: Page) -> None:
-    """The chart with its sentence; the settings that refused are named below it."""
-    bar = st.empty()
-    result = run(Frontier(source=here.source), lambda share, words: _show(bar, share, words))
-    bar.empty()
-    rungs = result.tables["rungs"]
-    st.markdown(_sentence(rungs))
-    vega(_drawn(result, here.theme), key="frontier", words=_sentence(rungs))
-    st.caption(prose("side_by_side", "frontier"))
-    st.caption(_left_out(result))
-    for label, refusal in result.words.items():
-        st.caption(f"{escaped(label)}: {escaped(refusal)}")
-    figure_menu(
-        "fidelity-against-cost", result, chart=lambda: themed(frontier_chart(rungs, here.theme), here.theme), table=rungs,
-        caption=f"Output error against operations on {result.study.sequence().origin}.",
-    )  # fmt: skip
+    """The chart with its sentence, point by point as they are measured; the settings that refused are named below it."""
+    study = Frontier(source=here.source)
+
+    def draw(result: Result) -> None:
+        rungs = result.tables["rungs"]
+        whole = len(result.tables["points"]) == len(study.points())
+        said = _sentence(rungs) if whole else prose("side_by_side", "frontier_measuring")
+        st.markdown(said)
+        vega(_drawn(study, len(result.tables["points"]), here.theme), key="frontier", words=said)
+        st.caption(prose("side_by_side", "frontier"))
+        st.caption(_left_out(rungs))
+        for label, refusal in result.words.items():
+            st.caption(f"{escaped(label)}: {escaped(refusal)}")
+        figure_menu(
+            "fidelity-against-cost", result, table=rungs, chart=lambda: themed(frontier_chart(rungs, here.theme), here.theme),
+            caption=f"Output error against operations on {study.sequence().origin}.",
+        )  # fmt: skip
+
+    sweep_card(here, study, draw)
 
 
 @lru_cache(maxsize=32)
-def _drawn(result: Result, theme: Theme) -> Mapping[str, Any]:
-    """The chart's specification, made once: the dial above the ribbons moves nothing in it."""
-    return specification(frontier_chart(result.tables["rungs"], theme), theme)
+def _drawn(study: Frontier, measured: int, theme: Theme) -> Mapping[str, Any]:
+    """The chart's specification with so many points, made once: the dial above the ribbons moves nothing in it."""
+    known = study.known()
+    assert known is not None, measured
+    return specification(frontier_chart(known.tables["rungs"], theme), theme)
 
 
-def _show(bar: st.delta_generator.DeltaGenerator, share: float, words: str) -> None:
-    bar.progress(share, text=_("Measuring every setting: {words}").format(words=words))
-
-
-def _left_out(result: Result) -> str:
+def _left_out(rungs: pd.DataFrame) -> str:
     """How much of the sequence was measured, and which settings cost too much to be drawn."""
-    rungs, measured = result.tables["rungs"], int(result.arrays["n"])
-    said = [_("Measured on the first {n:,} tokens.").format(n=measured)]
+    said = [_("Measured on the first {n:,} tokens.").format(n=int(rungs["n"].iloc[0]))]
     beyond = rungs[rungs["cost"] > COST_CEILING]
     for label, group in beyond.groupby("label"):
         said.append(
