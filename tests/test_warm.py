@@ -1,6 +1,7 @@
 """The server that warms up: what is not a session passes at once, a session when all is imported."""
 
 import asyncio
+import gc
 from threading import Event
 
 import pytest
@@ -40,3 +41,4 @@ def test_sessions_begin_even_when_an_import_fails(monkeypatch):
     with pytest.raises(ImportError, match="no such library"):
         warm.warm_up()
     assert warm.imported.is_set(), "visitors would wait for ever"
+    assert gc.isenabled()

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import math
 
-from scipy.special import gammaln, hyp0f1, ive
-
 from longattn_core.mechanisms.favor.features import UNBIASED, Kind
 
 
@@ -49,16 +47,24 @@ def _log_mean_exponential(square: float, d: int, regularised: bool) -> float:
     """ln E e^(ω·z) for ‖z‖² = `square`."""
     if not regularised:
         return square / 2
+    # Imported when it is used: a server that starts would wait a tenth of a second for it.
+    from scipy import special
+
     reach = math.sqrt(d * square)
     if reach < 100:
-        return math.log(hyp0f1(d / 2, reach**2 / 4))
+        return math.log(special.hyp0f1(d / 2, reach**2 / 4))
     order = d / 2 - 1
-    return float(gammaln(d / 2) + order * math.log(2 / reach) + math.log(ive(order, reach)) + reach)
+    scaled = special.ive(order, reach)
+    return float(special.gammaln(d / 2) + order * math.log(2 / reach) + math.log(scaled) + reach)
 
 
 def _mean_cosine(square: float, d: int, regularised: bool) -> float:
     """E cos(ω·u) for ‖u‖² = `square`."""
-    return float(hyp0f1(d / 2, -d * square / 4)) if regularised else math.exp(-square / 2)
+    if not regularised:
+        return math.exp(-square / 2)
+    from scipy import special
+
+    return float(special.hyp0f1(d / 2, -d * square / 4))
 
 
 def _exp(x: float) -> float:
