@@ -1,6 +1,7 @@
 """The server: `streamlit run serve.py`, which is what `make app` does.
 
-It answers at once, so that a browser can load the app, and warms up meanwhile; sessions wait until all is imported.
+It answers at once, so that a browser can load the app and the scripts of its pages, and warms up meanwhile; sessions wait
+until all is imported.
 """
 
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from typing import Any
 import streamlit as st
 from starlette.middleware import Middleware
 
+from pages.kit.ahead import ScriptsAhead
 from pages.kit.warm import SessionsWait, ending, warm_up
 
 
@@ -22,4 +24,4 @@ async def warm(app: Any) -> AsyncIterator[dict[str, Any]]:
     ending.set()
 
 
-app = st.App("app.py", lifespan=warm, middleware=[Middleware(SessionsWait)])
+app = st.App("app.py", lifespan=warm, middleware=[Middleware(ScriptsAhead), Middleware(SessionsWait)])
