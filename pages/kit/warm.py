@@ -45,22 +45,26 @@ def warm_up() -> None:
 
         if weights_available():
             Thread(target=sequence_of, args=(FIRST_TEXT,), name="first text").start()
-        import altair as alt  # noqa: F401
-
         from longattn_core.registry import mechanisms
         from pages.kit.compute import run
 
         mechanisms()
-        studies = first_studies()
+        first, *others = first_studies()
+        if weights_available():
+            Thread(target=run, args=(first,), name="first study").start()
+        import altair as alt  # noqa: F401
+
+        import pages.kit.hero  # noqa: F401
+
         gc.freeze()
     finally:
         gc.enable()
         imported.set()
-    for study in studies if weights_available() else ():
-        run(study)
+    for study in others if weights_available() else ():
         # Whoever came first has the first picture drawn by now; what follows would take its time from that.
         if ending.wait(PAUSE):
             return
+        run(study)
 
 
 class SessionsWait:
