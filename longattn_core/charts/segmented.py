@@ -86,7 +86,7 @@ def cuts_strip(cuts: pd.DataFrame, theme: Theme, *, n: int, counted: str, bounda
         "from:Q", title="token", scale=alt.Scale(domain=[0, n], nice=False),
         axis=alt.Axis(format="d", tickCount=8, grid=False),
     )  # fmt: skip
-    low, high = alt.Y("low:Q", axis=None, scale=alt.Scale(domain=[0, 1])), "high:Q"
+    low, high = alt.Y("low:Q", axis=None, scale=alt.Scale(domain=[0, 1])), alt.Y2("high:Q")
     bands, shown = (table.assign(low=0.0, high=0.68, said=0.86) for table in (bands, shown))
     layers: list[Any] = [
         alt.Chart(bands)

@@ -23,7 +23,7 @@ from pages.kit.lesson import predict
 from pages.kit.page import Page
 from pages.kit.token_text import token_text
 from pages.kit.vega import vega
-from pages.kit.words import _, escaped, prose
+from pages.kit.words import _, escaped, prose, sections
 
 NAME = "segmented"
 COUNTED = {"without sinks": _("without sinks"), "attention": _("all attention"), "contribution": _("weight × value")}
@@ -118,8 +118,9 @@ def _cut_said(row: dict[Any, Any], counted: str) -> str:
 
 def _notes(result: Result) -> list[str]:
     notes = [_("Segment {number}.").format(number=segment + 1) for segment in result.arrays["segment"]]
+    told = sections(NAME)["note"]
     for query, lost in zip(result.arrays["queries"].tolist(), result.arrays["lost"].tolist(), strict=True):
-        notes[query] += " " + prose(NAME, "note", lost=lost)
+        notes[query] += " " + told.format(lost=lost)
     return notes
 
 
