@@ -32,9 +32,12 @@ def _no_long_work(request, monkeypatch):
         monkeypatch.setattr(jobs, "PATIENCE", -1.0)
 
 
-def opened(page, **query):
+def opened(page, *, all_dials=False, **query):
+    """The page as its file alone, with this in its address; `all_dials` draws those too that are put away."""
     app = AppTest.from_file(str(ROOT / "pages" / f"{page}.py"), default_timeout=120)
     app.session_state["_framed"] = True
+    if all_dials:
+        app.session_state[f"more of {page}"] = True
     for name, value in query.items():
         app.query_params[name] = value
     return app.run()
@@ -130,9 +133,24 @@ def text_of(value):
     return "~".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page in MECHANISMS])
+def test_dials_that_are_put_away_keep_what_was_chosen(page):
+    """Also what a link says of them, and no value that the dial itself would not take."""
+    dials = {
+        f"m.{page}.{name}": text_of(value)
+        for name, value in list(MECHANISMS[page].variants())[-1].model_dump(mode="json").items()
+    }
+    dials[f"m.{page}.seed"] = "-7"
+    closed = healthy(opened(page, **SMALL, **dials))
+    whole = healthy(opened(page, all_dials=True, **SMALL, **dials))
+    assert len(dials_of(closed)) < len(dials_of(whole))
+    assert dict(closed.query_params) == dict(whole.query_params)
+    assert found(closed) == found(whole)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_the_extremes_of_every_dial_are_shown_or_refused_in_a_sentence(page):
-    app = shown(opened(page, **SMALL, **{f"{page}.view": "step"}))
+    app = shown(opened(page, all_dials=True, **SMALL, **{f"{page}.view": "step"}))
     # A dial that another one brings up has its turn too.
     done = set()
     for end in (1, 0):
@@ -233,7 +251,7 @@ def walk(page):
     class Walk(RuleBasedStateMachine):
         @initialize()
         def begin(self):
-            self.app = healthy(opened(page, **SMALL))
+            self.app = healthy(opened(page, all_dials=True, **SMALL))
 
         @rule(data=st.data())
         def turn(self, data):

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=Mechanism)
 
 
+class Unseen:
+    """The place of dials that are put away: they keep their values, and are not drawn."""
+
+
+UNSEEN = Unseen()
+
+
 def dials(
     kind: type[BaseModel], prefix: str, *, skip: frozenset[str] = frozenset(), columns: int = 1, start: BaseModel | None = None
 ) -> BaseModel:  # fmt: skip
@@ -38,6 +45,8 @@ def dials(
 def mechanism_dials(here: Page, kind: type[M], *, row: Sequence[str] = (), default: M | None = None) -> M:
     """The dials of the page's mechanism: at most three named ones in the row above the picture, all others one press away.
 
+    The others are drawn when they are asked for: a page has up to a dozen, and would draw them at every move of the three.
+
     `default` is the setting that the page begins with. The values live in the state under `m.<key>.<dial>`, as they do
     on the page that compares all mechanisms.
     """
@@ -49,16 +58,17 @@ def mechanism_dials(here: Page, kind: type[M], *, row: Sequence[str] = (), defau
         # Side by side in the order asked for; a dial without meaning at the present choices leaves no hole.
         line = left.container(horizontal=True, vertical_alignment="bottom")
         with right:
-            more = st.popover(_("More dials"), width="stretch")
+            more = st.popover(_("More dials"), width="stretch", key=f"more of {key}", on_change="rerun")
         places = {name: line.container() for name in row}
-        built = _drawn(kind, f"m.{key}", default, lambda name, _drawn: places.get(name, more))
+        rest = more if more.open else UNSEEN
+        built = _drawn(kind, f"m.{key}", default, lambda name, _drawn: places.get(name, rest))
     assert isinstance(built, kind)
     return built
 
 
 def _drawn(
     kind: type[BaseModel], prefix: str, start: BaseModel | None,
-    place_of: Callable[[str, int], DeltaGenerator | None],
+    place_of: Callable[[str, int], DeltaGenerator | Unseen | None],
 ) -> BaseModel:  # fmt: skip
     begin = kind() if start is None else start
     values: dict[str, Any] = {}
@@ -66,6 +76,9 @@ def _drawn(
     for name, field in kind.model_fields.items():
         place = place_of(name, drawn)
         if place is None or not _matters(field, values, begin):
+            continue
+        if isinstance(place, Unseen):
+            values[name] = _widget(f"{prefix}.{name}", field, getattr(begin, name), drawn=False)
             continue
         with place:
             values[name] = _widget(f"{prefix}.{name}", field, getattr(begin, name))
@@ -83,37 +96,52 @@ def _matters(field: FieldInfo, values: dict[str, Any], begin: BaseModel) -> bool
     return all(values.get(other, getattr(begin, other)) in allowed for other, allowed in conditions.items())
 
 
-def _widget(name: str, field: FieldInfo, default: Any) -> Any:
+def _widget(name: str, field: FieldInfo, default: Any, *, drawn: bool = True) -> Any:
     extra, annotation = _extra(field), field.annotation
     symbol = extra.get("symbol", "")
     title = _(field.title or name.rpartition(".")[2])
     label = title if not symbol or title.endswith(symbol) else f"{title} {symbol}"
     hint = _(field.description) if field.description else None
     if annotation is bool:
-        return state.switch(name, label, default=default, help=hint)
+        return state.switch(name, label, default=default, help=hint, drawn=drawn)
     if get_origin(annotation) is Literal:
         names = extra.get("options", {})
         options = {str(value): value for value in get_args(annotation)}
         chosen = state.choose(
-            name, label, list(options), default=str(default), labels=lambda value: _(names.get(value, value)), help=hint
-        )
+            name, label, list(options), default=str(default), labels=lambda value: _(names.get(value, value)), help=hint,
+            drawn=drawn,
+        )  # fmt: skip
         return options[chosen]
     if get_origin(annotation) is tuple:
         (one, *_more) = get_args(annotation)
         choices = [str(value) for value in get_args(one)]
         names = extra.get("options", {})
         return state.choose_many(
-            name, label, choices, default=default, labels=lambda value: _(names.get(value, value)), help=hint
+            name,
+            label,
+            choices,
+            default=default,
+            labels=lambda value: _(names.get(value, value)),
+            help=hint,
+            drawn=drawn,
         )
     low, high = _bounds(field)
     if annotation is int and extra.get("scale", "linear") == "linear" and high - low > 200:
-        return state.whole(name, label, least=int(low), most=int(high), default=default, help=hint)
+        return state.whole(name, label, least=int(low), most=int(high), default=default, help=hint, drawn=drawn)
     if annotation is int:
-        return state.slide(name, label, _whole_steps(int(low), int(high), extra), default=default, parse=int, help=hint)
+        steps = _whole_steps(int(low), int(high), extra)
+        return state.slide(name, label, steps, default=default, parse=int, help=hint, drawn=drawn)
     if annotation is float:
-        steps = _steps(low, high, extra)
+        fine = _steps(low, high, extra)
         return state.slide(
-            name, label, steps, default=default, parse=_finite, shown=lambda value: f"{value:.3g}", help=hint
+            name,
+            label,
+            fine,
+            default=default,
+            parse=_finite,
+            shown=lambda value: f"{value:.3g}",
+            help=hint,
+            drawn=drawn,
         )
     # A field of another kind has no widget: its default stands.
     return default

@@ -124,18 +124,23 @@ def _seed(name: str, value: Any) -> str:
 
 def choose(
     name: str, label: str, options: Sequence[str], *, default: str, labels: Callable[[str], str] = str,
-    style: str = "select", help: str | None = None,
+    style: str = "select", help: str | None = None, drawn: bool = True,
 ) -> str:  # fmt: skip
-    """One of some choices: `style` is "select" (a list) or "segments" (a row of buttons)."""
-    value = recall(name, default, str)
-    key = _seed(name, value if value in options else default)
-    if st.session_state[key] not in options:
-        st.session_state[key] = default
-    if style == "segments":
-        chosen = st.segmented_control(label, options, format_func=labels, key=key, help=help, required=True)
-    else:
-        chosen = st.selectbox(label, options, format_func=labels, key=key, help=help)
-    known = chosen if chosen is not None and chosen in options else default
+    """One of some choices: `style` is "select" (a list) or "segments" (a row of buttons).
+
+    Here and below: not `drawn`, the value is the one that the widget would show, and there is no widget.
+    """
+    known = recall(name, default, str)
+    known = known if known in options else default
+    if drawn:
+        key = _seed(name, known)
+        if st.session_state[key] not in options:
+            st.session_state[key] = default
+        if style == "segments":
+            chosen = st.segmented_control(label, options, format_func=labels, key=key, help=help, required=True)
+        else:
+            chosen = st.selectbox(label, options, format_func=labels, key=key, help=help)
+        known = chosen if chosen is not None and chosen in options else default
     keep(name, known, default)
     return known
 
@@ -152,50 +157,56 @@ def choose_or_none(name: str, label: str, options: Sequence[str], *, labels: Cal
 
 def choose_many(
     name: str, label: str, options: Sequence[str], *, default: Sequence[str], labels: Callable[[str], str] = str,
-    help: str | None = None,
+    help: str | None = None, drawn: bool = True,
 ) -> tuple[str, ...]:  # fmt: skip
     """At least one of some choices, as pills; none at all is the default."""
     value = recall(name, tuple(default), lambda text: tuple(text.split("~")))
-    key = _seed(name, [part for part in value if part in options] or list(default))
-    picked = st.pills(label, options, selection_mode="multi", format_func=labels, key=key, help=help)
+    picked: Sequence[str] = value
+    if drawn:
+        key = _seed(name, [part for part in value if part in options] or list(default))
+        picked = st.pills(label, options, selection_mode="multi", format_func=labels, key=key, help=help)
     chosen = tuple(option for option in options if option in picked) or tuple(default)
     keep(name, chosen, tuple(default))
     return chosen
 
 
-def switch(name: str, label: str, *, default: bool, help: str | None = None) -> bool:
+def switch(name: str, label: str, *, default: bool, help: str | None = None, drawn: bool = True) -> bool:
     """On or off."""
-    key = _seed(name, recall(name, default, lambda text: {"1": True, "0": False}[text]))
-    chosen = bool(st.toggle(label, key=key, help=help))
+    chosen = recall(name, default, lambda text: {"1": True, "0": False}[text])
+    if drawn:
+        chosen = bool(st.toggle(label, key=_seed(name, chosen), help=help))
     keep(name, chosen, default)
     return chosen
 
 
-def whole(name: str, label: str, *, least: int, most: int, default: int, help: str | None = None) -> int:
+def whole(
+    name: str, label: str, *, least: int, most: int, default: int, help: str | None = None, drawn: bool = True
+) -> int:
     """A whole number within bounds, typed or stepped."""
-    key = _seed(name, min(max(recall(name, default, int), least), most))
-    st.session_state[key] = min(max(int(st.session_state[key]), least), most)
-    chosen = int(st.number_input(label, min_value=least, max_value=most, step=1, key=key, help=help))
+    chosen = min(max(recall(name, default, int), least), most)
+    if drawn:
+        key = _seed(name, chosen)
+        st.session_state[key] = min(max(int(st.session_state[key]), least), most)
+        chosen = int(st.number_input(label, min_value=least, max_value=most, step=1, key=key, help=help))
     keep(name, chosen, default)
     return chosen
 
 
 def slide(
     name: str, label: str, steps: Sequence[T], *, default: T, parse: Callable[[str], T],
-    shown: Callable[[T], str] = str, help: str | None = None,
+    shown: Callable[[T], str] = str, help: str | None = None, drawn: bool = True,
 ) -> T:  # fmt: skip
     """One of a row of steps, on a slider; a value from a link that is no step is taken in among them."""
     value = recall(name, default, parse)
     grid = sorted({*steps, default})  # type: ignore[type-var]
-    low, high = grid[0], grid[-1]
-    if not low <= value <= high:  # type: ignore[operator]
+    if not grid[0] <= value <= grid[-1]:  # type: ignore[operator]
         value = default
-    key = f"in:{name}"
-    grid = sorted({*grid, value})  # type: ignore[type-var]
-    if st.session_state.get(key) not in grid:
-        st.session_state[key] = value
-    chosen: T = st.select_slider(label, grid, format_func=shown, key=key, help=help)
-    if chosen not in grid:
-        chosen = default
-    keep(name, chosen, default)
-    return chosen
+    if drawn:
+        grid = sorted({*grid, value})  # type: ignore[type-var]
+        key = f"in:{name}"
+        if st.session_state.get(key) not in grid:
+            st.session_state[key] = value
+        chosen: T = st.select_slider(label, grid, format_func=shown, key=key, help=help)
+        value = chosen if chosen in grid else default
+    keep(name, value, default)
+    return value
