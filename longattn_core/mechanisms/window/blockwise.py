@@ -14,12 +14,14 @@ from torch.nn.functional import pad
 
 from longattn_core.contracts import STREAM_CELLS, Sequence, row_chunks
 from longattn_core.mechanisms.window.pattern import Pattern
+from longattn_core.numerics.band_attention import SIZE, attend_band, products_allowed
 from longattn_core.numerics.block_attention import attend_blocks, flash_blocks, kernel_allowed
+from longattn_core.numerics.large_pages import empty_like
 from longattn_core.numerics.softmax import merge
 
-INNER, END = 32, 256
-"""Queries that share one stretch of keys: 32 is what torch's kernel takes at a time, and every query more would read a key
-more that is outside of its window; the ends of a sequence, where a stretch is cut off, go in few large blocks.
+END = 256
+"""Queries that share one stretch of keys at the ends of a sequence, where it is cut off: few large blocks. Elsewhere `SIZE` do:
+that is what torch's kernel takes at a time too, and every query more would read a key more that is outside of its window.
 """
 
 Part: TypeAlias = tuple[Float[Tensor, "h n e"], Float[Tensor, "h n"]]
@@ -85,8 +87,8 @@ def _window_in_place(sequence: Sequence, pattern: Pattern) -> Part:
     """
     n, back, ahead = sequence.n, pattern.back, pattern.ahead
     q, k, v = (x.contiguous() for x in (sequence.q, sequence.k, sequence.v))
-    size, span = INNER, INNER + back + ahead
-    output, lse = torch.empty_like(v), v.new_empty(v.shape[:2])
+    size, span = SIZE, SIZE + back + ahead
+    output, lse = empty_like(v), v.new_empty(v.shape[:2])
 
     def attended(first: int, last: int, queries: Tensor, keys: Tensor, values: Tensor, band: Tensor) -> None:
         bias = torch.zeros(band.shape, dtype=q.dtype).masked_fill_(~band, -math.inf)
@@ -97,7 +99,10 @@ def _window_in_place(sequence: Sequence, pattern: Pattern) -> Part:
     # Whole blocks whose keys all lie inside the sequence, and the ends block by block.
     inner = range(-(-back // size) * size, (n - ahead) // size * size, size)
     ends = [range(n)] if not inner else [range(inner.start), range(inner[-1] + size, n)]
-    if inner:
+    if inner and not pattern.causal and products_allowed(q, k, back + ahead):
+        whole_blocks = range(inner.start, inner[-1] + size)
+        attend_band(q, k, v, rows=whole_blocks, back=back, ahead=ahead, output=output, lse=lse)
+    elif inner:
         keys, values = (
             x.as_strided(
                 (len(x), len(inner), span, x.shape[-1]), (x.stride(0), size * x.stride(1), x.stride(1), 1),
