@@ -40,6 +40,10 @@ REACHED_AT = 16384
 THIRD = 1 / 3
 """Of a peer's memory, which ours may not exceed where a ratio of times must be reached."""
 
+PATIENCE = 4
+"""A call that takes so many times as long as one that is timed may, is still made once, to see what it holds; if it takes twice
+as long as was expected it is given up."""
+
 PACKAGES = (
     "torch", "transformers", "performer-pytorch", "reformer-pytorch", "linformer", "nystrom-attention", "local-attention",
     "routing-transformer",
@@ -118,7 +122,7 @@ class Run:
         for name, cell in cells.items():
             if name not in times:
                 times[name] = self._guessed(cell, n, threads)
-        memory = self._memory(cells, run, n) if threads == 1 and n > BEFORE else {}
+        memory = self._memory(cells, self._weighed(cells, times, n), n) if threads == 1 and n > BEFORE else {}
         self.lines += self._lines(n, threads, times, memory, costs, faults)
 
     def _spent(self, name: str, n: int, threads: int) -> Spent:
@@ -146,14 +150,21 @@ class Run:
             return Time(reason="takes too long")
         return Time(seconds=seconds, extrapolated=True)
 
+    def _weighed(self, cells: dict[str, Cell], times: dict[str, Time], n: int) -> list[str]:
+        """The cells of rows whose memory is measured: those that have run, and those whose one call can be waited for."""
+        return [
+            name
+            for name, cell in cells.items()
+            if cell.row is not None and (cell.peer is None or (cell.peer.longest or n) >= n)
+            and times[name].reason is None and times[name].seconds < PATIENCE * self.plan.seconds_a_call
+        ]  # fmt: skip
+
     def _memory(self, cells: dict[str, Cell], run: list[str], n: int) -> dict[str, float | str]:
-        """Megabytes above inputs and output, of each cell that has run and belongs to a row."""
+        """Megabytes above inputs and output of each named cell, or why there are none."""
         output = 4 * self.plan.heads * n * self.plan.width / 2**20
         found: dict[str, float | str] = {}
         for name in run:
             cell = cells[name]
-            if cell.row is None:
-                continue
             if self.over(0.95):
                 found[name] = "no time was left"
                 continue
@@ -161,7 +172,7 @@ class Run:
                 found[name] = "not told from the compiler's"
                 continue
             if not (earlier := self.journal.found("memory", (name, n))):
-                held = peak_of_a_call(prepared, (self.plan, cell), n, 4 * self.plan.seconds_a_call)
+                held = peak_of_a_call(prepared, (self.plan, cell), n, 2 * PATIENCE * self.plan.seconds_a_call)
                 self.journal.note("memory", (name, n), held if isinstance(held, str) else max(0.0, held - output))
                 earlier = self.journal.found("memory", (name, n))
             found[name] = earlier[0]

@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import multiprocessing.connection
 import resource
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,7 +46,10 @@ def peak_of_a_call(
     try:
         answer: float | str = here.recv() if here.poll(seconds) else f"more than {seconds:.0f} s"
     except EOFError:
-        answer = "the process ended before its time"
+        child.join()
+        # Nobody else sends this signal: the system does, to the largest process, when there is no memory left.
+        killed = child.exitcode == -signal.SIGKILL
+        answer = "out of memory: the system ended the process" if killed else "the process ended before its time"
     child.kill()
     child.join()
     return answer

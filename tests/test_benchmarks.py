@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import signal
 import tomllib
 from dataclasses import replace
 
@@ -26,6 +28,7 @@ from longattn_core.mechanisms import favor
 from longattn_core.mechanisms.favor import fast
 from longattn_core.mechanisms.routed import Routed
 from longattn_core.mechanisms.window import Window, blockwise
+from longattn_core.numerics.band_attention import attend_band
 from longattn_core.numerics.block_attention import flash_blocks
 
 FULL = plan(quick=False)
@@ -139,6 +142,33 @@ def test_memory_is_that_of_the_call_alone():
     assert all(isinstance(found, float) for found in held), held
     # The first call holds as much, so that what it leaves behind may be used again.
     assert held[0] < 40 and held[1] < 240
+
+
+def _killed(n):
+    return lambda: os.kill(os.getpid(), signal.SIGKILL) if n == 1024 else None
+
+
+def test_a_process_that_the_system_ended_ran_out_of_memory():
+    assert peak_of_a_call(_killed, (), 1024, 120.0) == "out of memory: the system ended the process"
+
+
+def test_memory_is_measured_of_what_is_too_slow_to_be_timed(tmp_path, monkeypatch):
+    """A call of 30 to 120 seconds has an extrapolated time and a memory of its own; beyond, and past its `longest`, neither."""
+    monkeypatch.setattr(benchmark, "HERE", tmp_path)
+    peers = tuple(
+        PeerSetting(name="local_attention", arguments={"window": x}, longest=y) for x, y in ((1, None), (2, 512))
+    )
+    run = benchmark.Run(replace(FULL, rows=(replace(ROW, peers=peers),)), whole=False)
+    cells = {cell.name: cell for cell in run._cells()}
+    exact, ours, slow, short = cells
+    times = {
+        exact: Time(seconds=1.0), ours: Time(seconds=40.0, extrapolated=True), slow: Time(seconds=119.0, extrapolated=True),
+        short: Time(seconds=40.0, extrapolated=True),
+    }  # fmt: skip
+    assert run._weighed(cells, times, 1024) == [ours, slow]
+    assert run._weighed(cells, {**times, slow: Time(seconds=121.0, extrapolated=True)}, 1024) == [ours]
+    assert run._weighed(cells, {**times, slow: Time(reason="does not run")}, 1024) == [ours]
+    run.journal.close()
 
 
 # ---------------------------------------------------------------------------------------------- a run that was stopped
@@ -297,7 +327,8 @@ def _row(name):
 
 @pytest.mark.parametrize("name", ["Sliding window", "Sliding window, causal"])
 def test_a_fault_in_the_windows_kernel_is_seen(name, monkeypatch):
-    """The inner blocks, which all share one mask, are there at the gate's length, and the gate goes red by them alone."""
+    """The inner blocks, which all share one mask, are there at the gate's length, and the gate goes red by them alone,
+    whether torch's kernel makes them or products of small matrices do."""
     row, read = _row(name), []
 
     def wrong(q, k, v, bias):
@@ -305,9 +336,15 @@ def test_a_fault_in_the_windows_kernel_is_seen(name, monkeypatch):
         read.append(q.shape[1])
         return (output * (1 + 1e-4) if q.shape[1] > 1 else output), lse
 
+    def wrong_band(*given, rows, output, **others):
+        attend_band(*given, rows=rows, output=output, **others)
+        read.append(len(rows))
+        output[:, rows.start : rows.stop] *= 1 + 1e-4
+
     with torch.inference_mode():
         assert gate_ours(FULL, row).fault is None
         monkeypatch.setattr(blockwise, "flash_blocks", wrong)
+        monkeypatch.setattr(blockwise, "attend_band", wrong_band)
         fault = gate_ours(FULL, row).fault
     assert max(read) > 1 and fault is not None and fault.startswith("red")
 

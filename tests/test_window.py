@@ -8,11 +8,12 @@ from torch.testing import assert_close
 
 from longattn_core import Sequence
 from longattn_core.contracts import Reason, exact_rows
-from longattn_core.mechanisms.window import Window, WindowReason
+from longattn_core.mechanisms.window import Window, WindowReason, chosen
 from longattn_core.mechanisms.window.pattern import random_blocks
 from longattn_core.numerics.block_attention import kernel_allowed, kernel_blocks, plain_blocks
 from tests.oracles.window import inside, oracle, ranked_blocks, real_tokens
 from tests.sequences_for_tests import PADDINGS, gaussian
+from tests.sizes import numbers_made
 
 SETTINGS = {
     "sliding": Window(variant="sliding", width=7),
@@ -148,6 +149,32 @@ def test_keys_read_where_they_stand_are_those_of_the_window(n, width, causal):
     plain, fast = setting.attend(sequence), setting.attend(sequence.to(dtype=torch.float32))
     assert kernel_allowed(*(getattr(sequence.to(dtype=torch.float32), name) for name in "qkv"))
     assert_close(fast.output.double(), plain.output, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("windowed", [False, True])
+@pytest.mark.parametrize("padding", ["none", "holes"])
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "unmasked"])
+def test_queries_sorted_by_their_blocks_get_their_own_results(causal, padding, windowed, monkeypatch):
+    """Small tiles and chunks: a block's queries fill several tiles, the last one in part, and a query's chunk ends anywhere."""
+    monkeypatch.setattr(chosen, "TOGETHER", 4)
+    monkeypatch.setattr(chosen, "CELLS", 400)
+    monkeypatch.setattr(chosen, "HELD", 900)
+    sequence = gaussian(63, heads=3, d=8, e=8, causal=causal, padding=padding, seed=4)
+    setting = Window(variant="selected", block=5, selected_blocks=3, windowed=windowed, width=9)
+    attended = setting.attend(sequence)
+    output, rows, _ = oracle(setting, sequence, attended.trace)
+    assert_close(attended.output, output, rtol=1e-11, atol=1e-12)
+    assert_close(attended.rows(), rows, rtol=1e-11, atol=1e-12)
+    fast = setting.attend(sequence.to(dtype=torch.float32))
+    expected, _, _ = oracle(setting, sequence, fast.trace)
+    assert_close(fast.output.double(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_chosen_blocks_are_gathered_for_many_queries_at_once():
+    """For each query by itself the keys and values of its blocks would be 2048 · 4 · 32 · 16 · 2 numbers, in any order."""
+    sequence = gaussian(2048, heads=1, d=16, e=16, dtype=torch.float32)
+    setting = Window(variant="selected", block=32, selected_blocks=4)
+    assert numbers_made(lambda: setting.attend(sequence)) < 2048 * 4 * 32 * 16 * 2
 
 
 def test_the_kernel_gives_the_plain_output_and_logsumexp():

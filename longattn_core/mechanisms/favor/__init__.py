@@ -16,10 +16,11 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from longattn_core.contracts import Attended, Cost, Family, Mechanism, Origin, Sequence, dial
+from longattn_core.mechanisms.favor import fast, linear
 from longattn_core.mechanisms.favor.fast import Directions, gather_all, gather_past
 from longattn_core.mechanisms.favor.features import GENERALISED, UNBIASED, FeatureMap, Kernel, Kind, draw_projection
 from longattn_core.mechanisms.favor.learned import SAMPLE, fit_maps
-from longattn_core.mechanisms.favor.linear import CHUNK, ROWS, Gathered, gather_plainly, mended
+from longattn_core.mechanisms.favor.linear import Gathered, gather_plainly, mended
 from longattn_core.mechanisms.favor.map import FavorMap, FavorReason, FavorTrace
 from longattn_core.numerics.draws import normal
 
@@ -83,7 +84,7 @@ class Favor(Mechanism):
     )  # fmt: skip
 
     def _attend(self, sequence: Sequence) -> Attended:
-        """Cost: 2·n·m·d for features and 2·n·c·(e + 1) for sums per head; memory 1024·c, and never n × n."""
+        """Cost: 2·n·m·d for features and 2·n·c·(e + 1) for sums per head; memory 512·c (the plain way: 1024·c), never n × n."""
         feature_map, calibration = self._feature_map(sequence)
         tokens = slice(None) if sequence.padding is None else sequence.padding.nonzero().squeeze(-1)
         q, k, v = (x[:, tokens] for x in (sequence.q, sequence.k, sequence.v))
@@ -108,10 +109,8 @@ class Favor(Mechanism):
         causal: bool,
     ) -> Gathered:  # fmt: skip
         """What the queries gathered: fast where single precision and positive features allow it, else the plain way."""
-        positive = self.variant in ("positive", "hyperbolic")
-        tracked = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
         plain = partial(gather_plainly, feature_map, q, k, v, causal=causal)
-        if not positive or tracked or q.dtype != torch.float32:
+        if not self._fast(q, k, v):
             return plain(range(len(q)))
         directions = Directions.of(
             feature_map.projection, both_ways=self.variant == "hyperbolic", gaussian=feature_map.kernel == "gaussian"
@@ -119,6 +118,10 @@ class Favor(Mechanism):
         found = (gather_past if causal else gather_all)(directions, q, k, v)
         heads = found.sunk.any(-1).nonzero().squeeze(-1).tolist()
         return found if not heads else mended(found, plain(heads), heads)
+
+    def _fast(self, q: Tensor, k: Tensor, v: Tensor) -> bool:
+        tracked = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+        return self.variant in ("positive", "hyperbolic") and q.dtype == torch.float32 and not tracked
 
     def counted(self, sequence: Sequence) -> Cost:
         """Features and sums; learned features are fitted first, so that variant attends."""
@@ -162,18 +165,28 @@ class Favor(Mechanism):
         return Sequence(q=q, k=k, v=k), "unit Gaussian queries and keys drawn from the seed"
 
     def _cost(self, sequence: Sequence, feature_map: FeatureMap) -> Cost:
+        """Of the way that this sequence takes: tiles and chunks differ, and the fast way multiplies both of two signs."""
         h, d, e, columns = sequence.h, sequence.d, sequence.e, feature_map.columns
-        n = int(sequence.real.sum())
-        rows = feature_map.projection.shape[0]
-        sums = 2 * n * columns * (e + 1)
-        pairs = n * (CHUNK - 1) // 2 * (columns + e + 1) + n * columns if sequence.causal else 0
+        n, size, causal = int(sequence.real.sum()), sequence.q.element_size(), sequence.causal
+        quick = self._fast(sequence.q, sequence.k, sequence.v)
+        rows = columns if quick else feature_map.projection.shape[0]
+        tile = (fast.CHUNK if causal else fast.ROWS) if quick else (linear.CHUNK if causal else linear.ROWS)
+        pairs = 0
+        if causal:
+            halves = n * (tile - 1) // 2 * (columns + e + 1) + n * columns
+            pairs = n * tile * (columns + e) if quick else halves
         fit = 3 * self.steps * SAMPLE * (2 * d * rows + SAMPLE * columns) if self.variant == "hedgehog" else 0
-        size = sequence.q.element_size()
-        state = columns * (e + 1) * (-(-n // CHUNK) if sequence.causal else -(-n // ROWS))
+        sums = columns * (e + 1)
+        if not quick:
+            held = min(n, linear.ROWS) * (4 * columns + 8 * (e + 1)) + 2 * sums
+        elif causal:
+            held = h * (min(n, tile) * (2 * columns + 2 * e + tile) + sums)
+        else:
+            held = min(n, tile) * columns + sums
         return Cost(
-            multiply_adds=h * (2 * n * rows * d + sums + pairs + fit),
-            bytes_moved=h * size * (2 * n * (d + e) + 4 * n * columns + 2 * state),
-            bytes_peak=size * (min(n, ROWS) * (4 * columns + 8 * (e + 1)) + 2 * columns * (e + 1)),
+            multiply_adds=h * (2 * n * (rows * d + sums) + pairs + fit),
+            bytes_moved=h * size * (2 * n * (d + e) + 4 * n * columns + 2 * sums * -(-n // tile)),
+            bytes_peak=size * held,
         )
 
     @property

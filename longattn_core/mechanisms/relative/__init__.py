@@ -19,6 +19,7 @@ from torch import Tensor
 from longattn_core.contracts import STREAM_CELLS, Attended, Cost, Family, Mechanism, Origin, Refused, Sequence, dial
 from longattn_core.mechanisms.relative.distances import Scaling, alibi_slopes, scaled_frequencies, skew, t5_buckets
 from longattn_core.mechanisms.relative.encoding import Encoding
+from longattn_core.mechanisms.relative.fast import attend_fast
 from longattn_core.mechanisms.relative.view import RelativeMap, RelativeReason, RelativeTrace
 from longattn_core.numerics.draws import normal
 from longattn_core.numerics.maps import inverse_root
@@ -118,9 +119,12 @@ class Relative(Mechanism):
         return None
 
     def _attend(self, sequence: Sequence) -> Attended:
-        """Cost: n²·(d + e) per head, n²·d more for the skew, O(n·d) for every table; about 64 MB above the output."""
+        """Cost: n²·(d + e) per head, n²·d more for the skew, O(n·d) for every table; above the output about 64 MB, and
+        queries and keys once more where the scheme moves or turns them.
+        """
         encoding, trace = self._scheme(sequence)
-        output, offset = encoding.attend()
+        fast = attend_fast(encoding)
+        output, offset = encoding.attend() if fast is None else (fast, None)
         return RelativeMap(
             mechanism=self, sequence=sequence, output=output, offset=offset, trace=trace, encoding=encoding,
             scheme=_NAMES[self.variant], cost=_cost(encoding),

@@ -60,23 +60,21 @@ class Encoding:
         Cost n²·(d + e) per head, and n²·d more where the skew meets a long table; a few stretches of rows at a time.
         """
         sequence = self.sequence
-        outputs, offsets = [], []
+        # Written in place: small results kept between the large scores would keep the memory of those from being used again.
+        output = torch.empty_like(sequence.v)
+        offset = None if self.values is None else torch.empty_like(sequence.v)
         for rows in row_chunks(sequence.n, 2 * sequence.h * sequence.n):
             seen = rows.stop if sequence.causal else sequence.n
             queries = torch.arange(rows.start, rows.stop, device=self.q.device)
             mask = sequence.allowed(queries)[:, :seen]
             scores = self._stretch(rows, seen)
             weights = masked_softmax(scores, mask.expand_as(scores))
-            outputs.append(weights @ sequence.v[:, :seen])
-            if self.values is not None:
+            output[:, rows] = weights @ sequence.v[:, :seen]
+            if offset is not None and self.values is not None:
                 index = self._row(queries, torch.arange(seen, device=queries.device)).expand_as(weights)
                 mass = weights.new_zeros(*weights.shape[:2], len(self.values)).scatter_add(2, index, weights)
-                offsets.append(mass @ self.values)
-        output = torch.cat(outputs, dim=1)
-        if not offsets:
-            return output, None
-        offset = torch.cat(offsets, dim=1)
-        return output + offset, offset
+                offset[:, rows] = mass @ self.values
+        return (output, None) if offset is None else (output + offset, offset)
 
     def _stretch(self, rows: slice, seen: int) -> Float[Tensor, "h r s"]:
         """Scores of consecutive queries over the first keys; the skew in place of a look-up where the table is long."""

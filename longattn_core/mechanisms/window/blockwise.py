@@ -13,13 +13,16 @@ from torch import Tensor, unflatten
 from torch.nn.functional import pad
 
 from longattn_core.contracts import STREAM_CELLS, Sequence, row_chunks
+from longattn_core.mechanisms.window.chosen import chosen_part
 from longattn_core.mechanisms.window.pattern import Pattern
+from longattn_core.numerics.band_attention import SIZE, attend_band, products_allowed
 from longattn_core.numerics.block_attention import attend_blocks, flash_blocks, kernel_allowed
+from longattn_core.numerics.large_pages import empty_like
 from longattn_core.numerics.softmax import merge
 
-INNER, END = 32, 256
-"""Queries that share one stretch of keys: 32 is what torch's kernel takes at a time, and every query more would read a key
-more that is outside of its window; the ends of a sequence, where a stretch is cut off, go in few large blocks.
+END = 256
+"""Queries that share one stretch of keys at the ends of a sequence, where it is cut off: few large blocks. Elsewhere `SIZE` do:
+that is what torch's kernel takes at a time too, and every query more would read a key more that is outside of its window.
 """
 
 Part: TypeAlias = tuple[Float[Tensor, "h n e"], Float[Tensor, "h n"]]
@@ -36,12 +39,12 @@ def pattern_output(sequence: Sequence, pattern: Pattern, chosen: Int[Tensor, "h 
     if len(pattern.columns):
         parts.append(column_part(sequence, pattern))
     if pattern.random.shape[1]:
-        parts.append(block_part(sequence, pattern, pattern.random[None], pattern.block))
+        parts.append(block_part(sequence, pattern, pattern.random[None]))
     if chosen is not None:
         own = torch.arange(pattern.blocks, device=sequence.q.device)[None, :, None]
-        parts.append(block_part(sequence, pattern, own, pattern.block))
+        parts.append(block_part(sequence, pattern, own))
         if chosen.shape[-1]:
-            parts.append(block_part(sequence, pattern, chosen, 1))
+            parts.append(chosen_part(sequence, pattern, chosen))
     output, _ = reduce(lambda one, other: merge(*one, *other), parts)
     return output.index_copy(1, pattern.full, full_rows(sequence, pattern)) if len(pattern.full) else output
 
@@ -85,8 +88,8 @@ def _window_in_place(sequence: Sequence, pattern: Pattern) -> Part:
     """
     n, back, ahead = sequence.n, pattern.back, pattern.ahead
     q, k, v = (x.contiguous() for x in (sequence.q, sequence.k, sequence.v))
-    size, span = INNER, INNER + back + ahead
-    output, lse = torch.empty_like(v), v.new_empty(v.shape[:2])
+    size, span = SIZE, SIZE + back + ahead
+    output, lse = empty_like(v), v.new_empty(v.shape[:2])
 
     def attended(first: int, last: int, queries: Tensor, keys: Tensor, values: Tensor, band: Tensor) -> None:
         bias = torch.zeros(band.shape, dtype=q.dtype).masked_fill_(~band, -math.inf)
@@ -97,7 +100,10 @@ def _window_in_place(sequence: Sequence, pattern: Pattern) -> Part:
     # Whole blocks whose keys all lie inside the sequence, and the ends block by block.
     inner = range(-(-back // size) * size, (n - ahead) // size * size, size)
     ends = [range(n)] if not inner else [range(inner.start), range(inner[-1] + size, n)]
-    if inner:
+    if inner and not pattern.causal and products_allowed(q, k, back + ahead):
+        whole_blocks = range(inner.start, inner[-1] + size)
+        attend_band(q, k, v, rows=whole_blocks, back=back, ahead=ahead, output=output, lse=lse)
+    elif inner:
         keys, values = (
             x.as_strided(
                 (len(x), len(inner), span, x.shape[-1]), (x.stride(0), size * x.stride(1), x.stride(1), 1),
@@ -136,23 +142,21 @@ def column_part(sequence: Sequence, pattern: Pattern) -> Part:
     return torch.cat(outputs, 1), torch.cat(logs, 1)
 
 
-def block_part(sequence: Sequence, pattern: Pattern, blocks: Int[Tensor, "p u m"], unit: int) -> Part:
-    """Each unit of `unit` queries against the m blocks of keys it is given (−1: none), but for keys seen otherwise.
+def block_part(sequence: Sequence, pattern: Pattern, blocks: Int[Tensor, "1 u m"]) -> Part:
+    """Each block of queries against the m blocks of keys it is given (−1: none), but for keys seen otherwise.
 
-    Cost: n·m·block·(d + e) per head; the gathered keys are held for a chunk of units at a time.
+    Cost: n·m·block·(d + e) per head; the gathered keys are held for a chunk of blocks at a time.
     """
-    n, heads = sequence.n, len(blocks)
-    units, size = blocks.shape[1], pattern.block
-    q = unflatten(pad(sequence.q, (0, 0, 0, units * unit - n)), 1, (units, unit))
-    missing = (0, 0, 0, pattern.blocks * size - n)
-    k, v = (unflatten(pad(x, missing), 1, (-1, size)) for x in (sequence.k, sequence.v))
+    n, units, size = sequence.n, pattern.blocks, pattern.block
+    missing = (0, 0, 0, units * size - n)
+    q, k, v = (unflatten(pad(x, missing), 1, (-1, size)) for x in (sequence.q, sequence.k, sequence.v))
     head = torch.arange(sequence.h, device=q.device)[:, None, None]
     outputs, logs = [], []
     # Gathered keys and values outweigh the scores here.
-    for at in row_chunks(units, sequence.h * blocks.shape[2] * size * (sequence.d + sequence.e + unit)):
+    for at in row_chunks(units, sequence.h * blocks.shape[2] * size * (sequence.d + sequence.e + size)):
         given = blocks[:, at]
-        queries = (torch.arange(at.start * unit, at.stop * unit, device=q.device)).view(-1, unit)
-        listed = given[:, :, None].expand(heads, -1, unit, -1)
+        queries = torch.arange(at.start * size, at.stop * size, device=q.device).view(-1, size)
+        listed = given[:, :, None].expand(-1, -1, size, -1)
         mask = (pattern.block_keys(queries.clamp_max(n - 1), listed) >= 0) & (queries < n)[..., None]
         index = given.clamp_min(0)
         keys, values = (x[head, index].flatten(2, 3) for x in (k, v))
