@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from longattn_core import MECHANISMS
 from longattn_core.contracts import edges, exact_rows, row_chunks
 from longattn_core.mechanisms.favor.features import FeatureMap, draw_projection
-from longattn_core.numerics import factored
+from longattn_core.numerics import factored, list_tiles
 from longattn_core.numerics import pooled_lists as pooled
 from longattn_core.numerics.factored import FactoredMap
 from longattn_core.numerics.pair_scores import plain_scores, sampled_scores
@@ -183,6 +183,7 @@ def test_lists_pooled_in_their_own_order_are_the_rows_pooled(causal, reduce, hel
     if held == "some":
         monkeypatch.setattr(pooled, "POOLED_CELLS", 3000)
         monkeypatch.setattr(pooled, "HELD_SCORES", 12_000)
+        monkeypatch.setattr(list_tiles, "GAP", 2)
     sequence = gaussian(TOKENS, causal=causal, padding="holes")
     source = torch.Generator().manual_seed(5)
     mine, its = (torch.randint(0, 9, (2, 3, TOKENS), generator=source) for _ in range(2))
@@ -193,7 +194,7 @@ def test_lists_pooled_in_their_own_order_are_the_rows_pooled(causal, reduce, hel
     found = entries_of_lists(sequence.q, sequence.k, lists, torch.arange(TOKENS), heads, **given)
     rows = torch.zeros(2, TOKENS, TOKENS, dtype=torch.float64).scatter_add(2, found.keys.clamp_min(0), found.weights)
     rows = rows * shares[..., None]
-    for queries, keys, shape in WINDOWS:
+    for queries, keys, shape in (*WINDOWS, ((0, 40), (100, 300), (5, 7))):
         tops, sides = edges(*queries, shape[0]), edges(*keys, shape[1])
         q, k, share = (x.float() if held == "single" else x for x in (sequence.q, sequence.k, shares))
         made = pooled_lists(q, k, lists, tops, sides, reduce, heads, shares=share, **given)

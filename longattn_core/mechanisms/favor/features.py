@@ -118,7 +118,7 @@ class FeatureMap:
             return torch.zeros_like(lengths)
         x = lengths * self.projection.shape[-1] ** -0.25
         longest: Tensor = torch.linalg.vector_norm(self.projection, dim=-1).max()
-        along = x * longest
+        along: Tensor = x * longest
         if self.kind == "exponential":
             return torch.logaddexp(along, torch.full_like(along, math.log(self.epsilon)))
         if self.kind in GENERALISED:
