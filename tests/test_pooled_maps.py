@@ -57,7 +57,8 @@ def test_a_mean_map_by_structure_is_that_of_streamed_rows(setting, causal, paddi
 def test_a_map_by_factors_is_that_of_its_rows(setting, causal, small, monkeypatch):
     """The largest by tiles and the mean by blocks, also where bands, tiles and blocks end inside the window."""
     if small:
-        monkeypatch.setattr(factored, "BLOCK_ROWS", 24)
+        monkeypatch.setattr(factored, "BLOCK_ROWS", 40)
+        monkeypatch.setattr(factored, "TILE_ROWS", 24)
         monkeypatch.setattr(factored, "FINE", 5)
     sequence = gaussian(TOKENS, causal=causal, padding="holes")
     if setting.refuses(sequence) is not None:

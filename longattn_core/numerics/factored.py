@@ -16,8 +16,11 @@ from torch.nn.functional import pad
 from longattn_core.contracts import Attended, Reduce, bands, edges
 from longattn_core.numerics.maps import areas
 
-BLOCK_ROWS = 1024
-"""How many rows of a factor a view holds at once: of 512 columns in double precision 4 MB, which stay near the processor."""
+BLOCK_ROWS = 4096
+"""How many rows of a factor are made at once for sums and for rows: making a few has a price of its own."""
+
+TILE_ROWS = 1024
+"""How many where the two factors meet: of 512 columns in double precision 4 MB, which stay near the processor."""
 
 FINE = 16
 """Under a causal mask pairs are multiplied one by one within so many tokens; beyond, sums of such blocks are."""
@@ -61,12 +64,12 @@ class FactoredMap(Attended):
 
     def _largest(self, rows: list[int], columns: list[int], heads: Int[Tensor, "g"]) -> Float[Tensor, "g H W"]:
         """Products in tiles, of which only each cell's largest is kept. What the mask hides counts as 0."""
-        tops, sides, causal = _finer(rows, BLOCK_ROWS), _finer(columns, BLOCK_ROWS), self.sequence.causal
+        tops, sides, causal = _finer(rows, TILE_ROWS), _finer(columns, TILE_ROWS), self.sequence.causal
         bands_of_rows = []
-        for begin, end in bands(tops, BLOCK_ROWS):
+        for begin, end in bands(tops, TILE_ROWS):
             queries = torch.arange(tops[begin], tops[end], device=heads.device)
             left, found = self._left(queries, heads), []
-            for low, high in bands(sides, BLOCK_ROWS):
+            for low, high in bands(sides, TILE_ROWS):
                 keys = torch.arange(sides[low], sides[high], device=heads.device)
                 if causal and sides[low] >= tops[end]:
                     found.append(left.new_zeros(len(heads), end - begin, high - low))
@@ -87,13 +90,13 @@ class FactoredMap(Attended):
         """
         low, high = max(rows[0], columns[0]), min(rows[-1], columns[-1])
         near = _finer([x for x in sorted({*rows, *columns, low, high}) if low <= x <= high], FINE) if low < high else []
-        tops, sides = (_finer(sorted({*x, *near}), BLOCK_ROWS) for x in (rows, columns))
+        tops, sides = (_finer(sorted({*x, *near}), TILE_ROWS) for x in (rows, columns))
         lefts, rights, owns = [], [], []
         for start, stop in pairwise(sorted({rows[0], rows[-1], columns[0], columns[-1]})):
             asks, asked = rows[0] <= start < rows[-1], columns[0] <= start < columns[-1]
             cut = tops if asks else sides if asked else [start]
             cut = cut[bisect_left(cut, start) : bisect_left(cut, stop) + 1]
-            for begin, end in bands(cut, BLOCK_ROWS) if len(cut) > 1 else ():
+            for begin, end in bands(cut, TILE_ROWS) if len(cut) > 1 else ():
                 block = cut[begin : end + 1]
                 tokens = torch.arange(block[0], block[-1], device=heads.device)
                 left = self._left(tokens, heads) if asks else None
