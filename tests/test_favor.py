@@ -385,7 +385,9 @@ def test_pooled_map_where_the_future_outweighs_the_past_beyond_float64():
     attended = mechanism("favor", features=16).attend(wide)
     pooled = attended.pooled(shape=(8, 8))
     assert bool(torch.isfinite(pooled).all())
-    assert_close(pooled, attended.rows().view(1, 8, 8, 8, 8).mean((2, 4)), rtol=1e-9, atol=1e-12)
+    cells = attended.rows().view(1, 8, 8, 8, 8)
+    assert_close(pooled, cells.mean((2, 4)), rtol=1e-9, atol=1e-12)
+    assert_close(attended.pooled(shape=(8, 8), reduce="max"), cells.amax((2, 4)), rtol=1e-9, atol=1e-12)
     plain = mechanism("favor", features=16).attend(sequence)
     assert_close(
         plain.pooled(shape=(8, 8)), Attended._pooled(plain, *[list(range(0, 65, 8))] * 2, "mean", torch.tensor([0]))

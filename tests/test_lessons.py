@@ -128,8 +128,16 @@ def test_what_does_not_fit_the_text_is_named(wrong, said):
 
 
 def test_an_empty_text_is_named():
-    with pytest.raises(ValueError, match="1 to 8192 tokens"):
+    with pytest.raises(ValueError, match="no token"):
         token_text.token_text([], key="k", theme=Theme())
+
+
+def test_a_text_too_long_to_draw_says_so_and_ends_no_page(monkeypatch):
+    said = []
+    monkeypatch.setattr(token_text, "_mount", lambda **given: pytest.fail("it was drawn"))
+    monkeypatch.setattr(token_text.st, "caption", said.append)
+    assert token_text.token_text(["a"] * 8193, key="k", theme=Theme(), groups=[0] * 8193) is None
+    assert said == ["A text of more than 8,192 tokens is not drawn word by word."]
 
 
 def test_what_is_drawn_holds_every_token_group_and_cut(monkeypatch):

@@ -8,9 +8,10 @@ from torch.testing import assert_close
 
 from longattn_core import Sequence, mechanism
 from longattn_core.contracts import exact_rows
-from longattn_core.numerics import list_attention
+from longattn_core.numerics import list_tiles
 from longattn_core.numerics.block_attention import kernel_allowed
-from longattn_core.numerics.list_attention import attend_lists, scores_computed
+from longattn_core.numerics.list_attention import attend_lists
+from longattn_core.numerics.list_tiles import scores_computed
 from longattn_core.numerics.sorted_lists import bucketed, by_place
 from tests.sequences_for_tests import gaussian
 
@@ -52,8 +53,8 @@ def defined(q, k, v, lists, real, *, skip_self):
 @pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 150])
 def test_the_kernel_gives_the_union_of_the_stretches(n, causal, skip_self, monkeypatch):
     """Tiles of 32 keys at most and 4,096 scores: stretches span several tiles, tiles several batches."""
-    monkeypatch.setattr(list_attention, "LONGEST", 32)
-    monkeypatch.setattr(list_attention, "TILE_CELLS", 1 << 12)
+    monkeypatch.setattr(list_tiles, "LONGEST", 32)
+    monkeypatch.setattr(list_tiles, "TILE_CELLS", 1 << 12)
     q, k, v = heads(n)
     real = torch.arange(n) % 7 != 3
     lists, real = three_lists(n, buckets=3, width=50, causal=causal, skip_self=skip_self, real=real)

@@ -10,7 +10,7 @@ from longattn_core import Sequence, mechanism
 from longattn_core.contracts import Reason, exact_rows
 from longattn_core.mechanisms.lsh import LSHReason
 from longattn_core.mechanisms.lsh.hashing import collision_chance, draw_rotations, hash_vectors
-from longattn_core.numerics import list_attention, sorted_lists
+from longattn_core.numerics import list_tiles, sorted_lists
 from longattn_core.numerics.block_attention import kernel_allowed
 from tests.oracles.lsh import found_in_round, hashed, oracle
 from tests.sequences_for_tests import gaussian
@@ -285,7 +285,7 @@ def test_centring_moves_the_buckets_and_never_the_weights():
 )
 def test_blocks_and_lists_agree_at_lengths_of_many_tiles(dials, causal, monkeypatch):
     """Queries of one direction, keys of a few: stretches that start far apart, blocks that span many tiles."""
-    monkeypatch.setattr(list_attention, "TILE_CELLS", 3 << 14)
+    monkeypatch.setattr(list_tiles, "TILE_CELLS", 3 << 14)
     monkeypatch.setattr(sorted_lists, "VIEW_CELLS", 1 << 16)
     sequence = gaussian(700, causal=causal, padding="holes", d=4, calibrated=False)
     q = torch.where(torch.arange(700)[:, None] % 7 < 6, sequence.q[:, :1], sequence.q)

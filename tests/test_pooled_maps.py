@@ -8,6 +8,10 @@ from torch.testing import assert_close
 
 from longattn_core import MECHANISMS
 from longattn_core.contracts import edges, exact_rows, row_chunks
+from longattn_core.mechanisms.favor.features import FeatureMap, draw_projection
+from longattn_core.numerics import factored, list_tiles
+from longattn_core.numerics import pooled_lists as pooled
+from longattn_core.numerics.factored import FactoredMap
 from longattn_core.numerics.pair_scores import plain_scores, sampled_scores
 from longattn_core.numerics.pooled_lists import pooled_lists
 from longattn_core.numerics.sorted_lists import bucketed, by_place, entries_of_lists
@@ -28,6 +32,8 @@ SETTINGS = [
     setting for kind in MECHANISMS.values() for setting in kind.variants() if not kind.quadratic and not setting.cubic
 ]
 
+FACTORED = [x for x in SETTINGS if x.key in ("favor", "low_rank") or x.label == "Capsules"]
+
 
 @pytest.mark.parametrize("padding", ["none", "holes"])
 @pytest.mark.parametrize("causal", [True, False], ids=["causal", "unmasked"])
@@ -43,6 +49,54 @@ def test_a_mean_map_by_structure_is_that_of_streamed_rows(setting, causal, paddi
         rows = attended.rows(torch.arange(*queries))[..., keys[0] : keys[1]]
         expected = cell_means(rows, edges(*queries, shape[0]), edges(*keys, shape[1]))
         assert_close(pooled, expected, rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("small", [False, True], ids=["one piece", "many pieces"])
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "unmasked"])
+@pytest.mark.parametrize("setting", FACTORED, ids=lambda s: f"{s.key} {s.label}")
+def test_a_map_by_factors_is_that_of_its_rows(setting, causal, small, monkeypatch):
+    """The largest by tiles and the mean by blocks, also where bands, tiles and blocks end inside the window."""
+    if small:
+        monkeypatch.setattr(factored, "BLOCK_ROWS", 40)
+        monkeypatch.setattr(factored, "TILE_ROWS", 24)
+        monkeypatch.setattr(factored, "FINE", 5)
+    sequence = gaussian(TOKENS, causal=causal, padding="holes")
+    if setting.refuses(sequence) is not None:
+        assert causal and setting.key != "favor"
+        return
+    attended = setting.attend(sequence)
+    assert isinstance(attended, FactoredMap)
+    for queries, keys, shape in (*WINDOWS, ((0, 330), (40, 300), (3, 5)), ((10, 90), (200, 330), (9, 9))):
+        rows = attended.rows(torch.arange(*queries))[..., keys[0] : keys[1]]
+        tops, sides = edges(*queries, shape[0]), edges(*keys, shape[1])
+        means = attended.pooled(queries, keys, shape)
+        assert_close(means, cell_means(rows, tops, sides), rtol=1e-9, atol=1e-13)
+        largest = attended.pooled(queries, keys, shape, "max")
+        assert_close(largest, cell_largest(rows, tops, sides), rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("kernel", ["softmax", "gaussian"])
+@pytest.mark.parametrize("kind", ["positive", "hyperbolic", "trigonometric", "relu", "elu", "exponential", "hedgehog"])
+def test_factors_of_features_and_the_bound_of_their_exponents(kind, kernel):
+    source = torch.Generator().manual_seed(2)
+    x, columns, rows = (
+        3 * torch.randn(*shape, generator=source, dtype=torch.float64) for shape in ((40, 8), (1,), (40, 1))
+    )
+    maps = torch.randn(2, 1, 8, 6, generator=source, dtype=torch.float64) if kind == "hedgehog" else None
+    projection = draw_projection(seed=1, m=6, d=8, orthogonal=True, regularised=False, like=x)
+    features = FeatureMap(kind=kind, kernel=kernel, epsilon=1e-3, projection=projection, maps=maps)
+    plain = features.of(x, head=0, keys=False)
+    columns = columns.expand(plain.exponent.shape[-1]).contiguous()
+    found = features.shifted(x, columns, rows, head=0, keys=False)
+    assert_close(found, plain.shifted(columns + rows), rtol=1e-11, atol=1e-300)
+    assert bool((plain.exponent <= features.highest(x.norm(dim=-1, keepdim=True)) + 1e-9).all())
+
+
+def cell_largest(rows, tops, sides):
+    """The largest of each cell of rows that are all held."""
+    bands = [rows[:, top - tops[0] : bottom - tops[0]].amax(1) for top, bottom in pairwise(tops)]
+    tall = torch.stack(bands, dim=1)
+    return torch.stack([tall[..., a - sides[0] : b - sides[0]].amax(-1) for a, b in pairwise(sides)], dim=-1)
 
 
 def cell_means(rows, tops, sides):
@@ -119,10 +173,18 @@ def test_bands_one_under_another_are_the_map(key):
         assert_close(torch.cat([band for _, band in found]), whole, rtol=1e-9, atol=1e-13)
 
 
+@pytest.mark.parametrize("held", ["all", "some", "single"])
 @pytest.mark.parametrize("reduce", ["mean", "max"])
 @pytest.mark.parametrize("causal", [True, False], ids=["causal", "unmasked"])
-def test_lists_pooled_in_their_own_order_are_the_rows_pooled(causal, reduce):
-    """Pairs that several lists hold count once, a query that finds nothing counts itself, and shares weigh rows."""
+def test_lists_pooled_in_their_own_order_are_the_rows_pooled(causal, reduce, held, monkeypatch):
+    """Pairs that several lists hold count once, a query that finds nothing counts itself, and shares weigh rows.
+
+    In small tiles, of which some are held and the others made again; and in single precision.
+    """
+    if held == "some":
+        monkeypatch.setattr(pooled, "POOLED_CELLS", 3000)
+        monkeypatch.setattr(pooled, "HELD_SCORES", 12_000)
+        monkeypatch.setattr(list_tiles, "GAP", 2)
     sequence = gaussian(TOKENS, causal=causal, padding="holes")
     source = torch.Generator().manual_seed(5)
     mine, its = (torch.randint(0, 9, (2, 3, TOKENS), generator=source) for _ in range(2))
@@ -133,18 +195,17 @@ def test_lists_pooled_in_their_own_order_are_the_rows_pooled(causal, reduce):
     found = entries_of_lists(sequence.q, sequence.k, lists, torch.arange(TOKENS), heads, **given)
     rows = torch.zeros(2, TOKENS, TOKENS, dtype=torch.float64).scatter_add(2, found.keys.clamp_min(0), found.weights)
     rows = rows * shares[..., None]
-    for queries, keys, shape in WINDOWS:
+    for queries, keys, shape in (*WINDOWS, ((0, 40), (100, 300), (5, 7))):
         tops, sides = edges(*queries, shape[0]), edges(*keys, shape[1])
-        pooled = pooled_lists(sequence.q, sequence.k, lists, tops, sides, reduce, heads, shares=shares, **given)
+        q, k, share = (x.float() if held == "single" else x for x in (sequence.q, sequence.k, shares))
+        made = pooled_lists(q, k, lists, tops, sides, reduce, heads, shares=share, **given)
         part = rows[:, queries[0] : queries[1], keys[0] : keys[1]]
         if reduce == "mean":
             tall, wide = torch.tensor(tops).diff(), torch.tensor(sides).diff()
             expected = cell_means(part, tops, sides) * (tall[:, None] * wide)
         else:
-            cells = [
-                part[:, top - tops[0] : bottom - tops[0], left - sides[0] : right - sides[0]].amax((1, 2))
-                for top, bottom in pairwise(tops)
-                for left, right in pairwise(sides)
-            ]
-            expected = torch.stack(cells, dim=1).view_as(pooled)
-        assert_close(pooled, expected, rtol=1e-9, atol=1e-13)
+            expected = cell_largest(part, tops, sides)
+        if held == "single":
+            assert_close(made, expected.float(), rtol=1e-5, atol=1e-7)
+        else:
+            assert_close(made, expected, rtol=1e-9, atol=1e-13)

@@ -161,7 +161,7 @@ class LiftedMap(Attended):
 
     def _places(self, columns: list[int], operation: Literal["sum", "amax"], heads: Int[Tensor, "g"]) -> _Places:
         """Where each item's weight goes, from the shares of its tokens in each cell of columns."""
-        device, bases = self.output.device, self.reading.bases
+        device, bases, width = self.output.device, self.reading.bases, len(columns) - 1
         keys = torch.arange(columns[0], columns[-1], device=device)
         cell = cell_of(columns, self.sequence.n, device)[keys]
         of = torch.zeros(bases[-1], dtype=torch.int64, device=device)
@@ -169,20 +169,21 @@ class LiftedMap(Attended):
         of[keys], factor[:, keys] = cell, 1.0
         items, cells, shares, several = [keys[:0]], [keys[:0]], [factor[:, :0]], 0
         for base, groups in zip(bases[1:-1], self.reading.groups, strict=True):
-            both = torch.stack([groups.of[keys], cell])
-            pairs, pair = torch.unique_consecutive(both, dim=1, return_inverse=True)
+            # One number a pair: along an axis of pairs torch compares them in a call each.
+            pairs, pair = torch.unique_consecutive(groups.of[keys] * width + cell, return_inverse=True)
+            group, side = pairs // width, pairs % width
             share = groups.share[heads][:, keys].detach()
-            part = self.output.new_zeros(len(heads), pairs.shape[1])
+            part = self.output.new_zeros(len(heads), len(pairs))
             part.scatter_reduce_(1, pair.expand_as(share), share, operation)
-            found, which, count = torch.unique_consecutive(pairs[0], return_inverse=True, return_counts=True)
+            found, which, count = torch.unique_consecutive(group, return_inverse=True, return_counts=True)
             alone = (count == 1)[which]
-            of[base + pairs[0][alone]], factor[:, base + pairs[0][alone]] = pairs[1][alone], part[:, alone]
+            of[base + group[alone]], factor[:, base + group[alone]] = side[alone], part[:, alone]
             # A group that reaches into several cells keeps a place of its own until all rows are joined.
             many = count > 1
             own = many.long().cumsum(0) - 1 + several
-            of[base + found[many]], factor[:, base + found[many]] = len(columns) - 1 + own[many], 1.0
+            of[base + found[many]], factor[:, base + found[many]] = width + own[many], 1.0
             items.append(own[which][~alone])
-            cells.append(pairs[1][~alone])
+            cells.append(side[~alone])
             shares.append(part[:, ~alone])
             several += int(many.sum())
         return _Places(

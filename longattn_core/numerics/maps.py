@@ -1,4 +1,4 @@
-"""Kinds of attention map: given by scores, by a short list of keys a row, or by two thin factors.
+"""Kinds of attention map: given by scores, or by a short list of keys a row; `factored` has those given by two thin factors.
 
 A mechanism says which kind its map is; rows, what was seen, and pooled pictures follow from the structure, at its
 price. `[query, key]` orders every pair of axes.
@@ -8,20 +8,15 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import STREAM_CELLS, Attended, Looked, Reduce, bands
+from longattn_core.contracts import STREAM_CELLS, Attended, Looked, Reduce
 from longattn_core.numerics.pair_scores import pair_scores
 from longattn_core.numerics.softmax import masked_softmax
-
-BLOCK_ROWS = 4096
-"""How many rows of a factor a view holds at once."""
 
 DENSE_SHARE = 4
 """A listed key costs about as much as this many keys of a plain row of scores."""
@@ -144,106 +139,6 @@ def entries_of_scores(
     else:
         scores = pair_scores(sequence_q, sequence_k, listed)
     return Entries(keys=keys, weights=masked_softmax(scores * scale, keys >= 0))
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class FactoredMap(Attended):
-    """A map that is a product of two thin factors, `left [n m] @ right [m n]`, cut at the diagonal when causal.
-
-    The left factor holds each row's normaliser; the two share a dtype, which may be finer than the output's. Rows cost
-    r·m·n; the mean map costs n·m plus the cells on the diagonal.
-    """
-
-    @abstractmethod
-    def _left(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r m"]:
-        """The left factor's rows, normalised, zero for a padded query."""
-
-    @abstractmethod
-    def _right(self, keys: Int[Tensor, "c"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g c m"]:
-        """The right factor's rows (one a key), zero for a padded key."""
-
-    def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
-        left = self._left(queries, heads)
-        parts = []
-        for start in range(0, self.sequence.n, BLOCK_ROWS):
-            keys = torch.arange(start, min(start + BLOCK_ROWS, self.sequence.n), device=left.device)
-            parts.append(left @ self._right(keys, heads).mT)
-        rows = torch.cat(parts, dim=-1).to(self.output.dtype)
-        return rows.masked_fill(~self.sequence.allowed(queries), 0.0)
-
-    def _pooled(
-        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
-    ) -> Float[Tensor, "g H W"]:
-        if reduce == "max":
-            return super()._pooled(rows, columns, reduce, heads)
-        if not self.sequence.causal:
-            sums = _block_sums(self._left, rows, heads) @ _block_sums(self._right, columns, heads).mT
-            return (sums / areas(rows, columns, sums)).to(self.output.dtype)
-        sums = self._sums_of_the_past(rows, columns, heads)
-        return (sums / areas(rows, columns, sums)).to(self.output.dtype)
-
-    def _sums_of_the_past(self, rows: list[int], columns: list[int], heads: Int[Tensor, "g"]) -> Float[Tensor, "g H W"]:
-        """Products of block sums where a cell lies in the past; cells that the diagonal crosses are summed by pairs.
-
-        Some thousand rows at a time, and where rows and columns are cut alike each factor is made only once.
-        """
-        device, alike = heads.device, rows == columns
-        tops, sides = torch.tensor(rows, device=device), torch.tensor(columns, device=device)
-        future = sides[None, :-1] >= tops[1:, None]
-        crossed = ~future & (sides[None, 1:] - 1 > tops[:-1, None])
-        above, aside, pairs = [], [], []
-        for begin, end in bands(rows, BLOCK_ROWS):
-            queries = torch.arange(rows[begin], rows[end], device=device)
-            left = self._left(queries, heads)
-            above.append(_sums_within(left, [x - rows[begin] for x in rows[begin : end + 1]]))
-            some = crossed[begin:end].any(0).nonzero().squeeze(-1)
-            low, high = (begin, end) if alike else (int(some[0]), int(some[-1]) + 1) if len(some) else (0, 0)
-            keys = torch.arange(columns[low], columns[high], device=device)
-            right = self._right(keys, heads) if len(keys) else left[:, :0]
-            if alike:
-                aside.append(_sums_within(right, [x - columns[low] for x in columns[low : high + 1]]))
-            for row in range(begin, end):
-                cells = crossed[row].nonzero().squeeze(-1)
-                if not len(cells):
-                    continue
-                edges = columns[int(cells[0]) : int(cells[-1]) + 2]
-                part = right[:, edges[0] - columns[low] : edges[-1] - columns[low]]
-                block = left[:, rows[row] - rows[begin] : rows[row + 1] - rows[begin]] @ part.mT
-                later = (
-                    torch.arange(edges[0], edges[-1], device=device)
-                    > queries[rows[row] - rows[begin] :, None][: block.shape[1]]
-                )
-                inside = block.masked_fill_(later, 0.0).sum(1, keepdim=True)
-                pairs.append((row, cells, _sums_within(inside.mT, [x - edges[0] for x in edges]).mT))
-        right_sums = torch.cat(aside, dim=1) if alike else _block_sums(self._right, columns, heads)
-        sums = (torch.cat(above, dim=1) @ right_sums.mT).masked_fill(future, 0.0)
-        for row, cells, inside in pairs:
-            sums[:, row, cells] = inside[:, 0]
-        return sums
-
-
-def _sums_within(x: Float[Tensor, "g r m"], bounds: list[int]) -> Float[Tensor, "g B m"]:
-    """Sums over consecutive runs of rows; bounds begin at 0 and end at r."""
-    return torch.stack([x[:, low:high].sum(1) for low, high in pairwise(bounds)], dim=1)
-
-
-def _block_sums(
-    factor: Callable[[Int[Tensor, "r"], Int[Tensor, "g"]], Float[Tensor, "g r m"]],
-    block_edges: list[int],
-    heads: Int[Tensor, "g"],
-) -> Float[Tensor, "g B m"]:
-    """Sums of a factor's rows over consecutive blocks of tokens, some thousand rows at a time."""
-    sums = None
-    first, last = block_edges[0], block_edges[-1]
-    inner = torch.tensor(block_edges[1:-1], device=heads.device)
-    for start in range(first, last, BLOCK_ROWS):
-        tokens = torch.arange(start, min(start + BLOCK_ROWS, last), device=heads.device)
-        part = factor(tokens, heads)
-        if sums is None:
-            sums = part.new_zeros(len(heads), len(block_edges) - 1, part.shape[-1])
-        sums.index_add_(1, torch.bucketize(tokens, inner, right=True), part)
-    assert sums is not None
-    return sums
 
 
 def inverse_root(d: int) -> float:

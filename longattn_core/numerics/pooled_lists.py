@@ -1,25 +1,32 @@
-"""Pooled maps of attention over stretches of sorted lists: list by list, queries in the order of their stretches.
+"""Pooled maps of attention over stretches of sorted lists, by the tiles that its output is made of.
 
-Neighbours in that order look at nearly the same keys, which then stay near the processor. What each list gives is held as
-scores until the sum over all lists is known. The plain way, row by row, is `SparseMap._cells`.
+What a tile gives is held until the sum over all lists is known. The plain way, row by row, is `SparseMap._cells`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
-from longattn_core.contracts import Reduce, row_chunks
+from longattn_core.contracts import Reduce
+from longattn_core.numerics.list_tiles import MANY, Biases, Tile, tiles
 from longattn_core.numerics.maps import Entries, SparseMap, cell_of
-from longattn_core.numerics.pair_scores import pair_scores
-from longattn_core.numerics.sorted_lists import GATHER_PRICE, SortedLists, entries_of_lists
+from longattn_core.numerics.sorted_lists import GATHER_PRICE, SortedLists, entries_of_lists, taken
 
-POOLED_SLOTS = 1 << 22
-"""How many pairs are held at once: their scores and cells, some 100 MB with what is made of them on the way."""
+LOG2_E = 1 / math.log(2)
+
+POOLED_CELLS = 1 << 18
+"""How many scores are made at once: a few such buffers stay near the processor."""
+
+HELD_SCORES = 3 << 24
+"""How many scores are kept until the sum over all lists is known, 200 MB in single precision; the others are made again."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,7 +59,7 @@ class ListedMap(SparseMap):
         shares: Float[Tensor, "g n"] | None = None,
     ) -> Float[Tensor, "g H W"]:
         # Stretches nearly as long as the sequence are read as whole rows.
-        if GATHER_PRICE * sum(self.lists.widest) >= self.sequence.n:
+        if GATHER_PRICE * sum(self.lists.widest) >= self.sequence.n or self.sequence.n > MANY:
             return super()._cells(rows, columns, reduce, heads, shares)
         return pooled_lists(
             self.sequence.q, self._read, self.lists, rows, columns, reduce, heads,
@@ -76,81 +83,74 @@ def pooled_lists(
 ) -> Float[Tensor, "g H W"]:
     """The sum of each cell's weights, or the largest; each row first times its share, if any are given.
 
-    Cost: as `entries_of_lists`; memory about 100 MB.
+    Cost: as `attend_lists`, or twice that where not all scores can be held, and a step a pair; memory about 250 MB.
     """
     width, device, n = len(columns) - 1, q.device, q.shape[1]
     row_cell, column_cell = cell_of(rows, n, device), cell_of(columns, n, device)
+    inside = (column_cell >= 0).to(q.dtype)
+    cut, corner, column_cell = bool((inside == 0).any()), row_cell.clamp_min(0) * width, column_cell.clamp_min(0)
+    asking = torch.arange(rows[0], rows[-1], device=device)
+    asking = asking[real[asking]]
     out = q.new_zeros(len(heads), (len(rows) - 1) * width)
-    everyone = torch.arange(rows[0], rows[-1], device=device)
-    everyone = everyone[real[everyone]]
     for place, head in enumerate(heads.tolist()):
-        share = None if shares is None else shares[place]
-        for part in row_chunks(len(everyone), sum(lists.widest), POOLED_SLOTS):
-            queries = everyone[part]
-            found = _scored(q[head], k[head], lists, min(head, len(lists.order) - 1), queries, scale, skip_self)
-            total = queries.new_zeros(0, dtype=q.dtype).new_full((len(found) + 1, len(queries)), -torch.inf)
-            for i, (order, _, scores) in enumerate(found):
-                total[i, order] = scores.logsumexp(-1)
-            lse = total.logsumexp(0)
-            alone = lse.isneginf()
-            _into(out[place], queries[alone], queries[alone, None], None, row_cell, column_cell, width, reduce, share)
-            lse = lse.masked_fill(alone, 0.0)
-            for order, keys, scores in found:
-                weights = (scores - lse[order, None]).exp_()
-                _into(out[place], queries[order], keys, weights, row_cell, column_cell, width, reduce, share)
+        asked = pad(q[head].detach() * (scale * LOG2_E), (0, 0, 0, 1))
+        scores = _Scores(asked=asked, keys=k[head].detach(), biases=Biases(lists, head, skip_self=skip_self))
+        total, held = _totals(scores, tiles(lists, head, asking, POOLED_CELLS))
+        own = q.new_ones(n) if shares is None else shares[place]
+        alone = asking[total[asking].isneginf() & (inside[asking] > 0)]
+        _into(out[place], corner[alone] + column_cell[alone], own[alone], reduce)
+        total.masked_fill_(total.isneginf(), 0.0)
+        for tile, top, kept in held:
+            weights = scores.above(tile, top) if kept is None else kept
+            # Where a block has no query left nothing weighs anything, in whichever cell.
+            query = tile.queries.clamp_max(n - 1)
+            weights *= ((top - total[tile.queries]).exp2_() * own[query])[..., None]
+            if cut:
+                weights *= inside[tile.keys][:, None]
+            cell = corner[query][..., None] + column_cell[tile.keys][:, None]
+            _into(out[place], cell.flatten(), weights.flatten(), reduce)
     return out.view(len(heads), -1, width)
 
 
-def _scored(
-    q: Float[Tensor, "n d"],
-    k: Float[Tensor, "n d"],
-    lists: SortedLists,
-    head: int,
-    queries: Int[Tensor, "r"],
-    scale: float,
-    skip_self: bool,
-) -> list[tuple[Int[Tensor, "r"], Int[Tensor, "r w"], Float[Tensor, "r w"]]]:
-    """For each list: the queries' places in the order of their stretches, their keys, and the scores, −∞ for what does not
-    count: behind a stretch's end, or held by an earlier list.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Scores:
+    """The scores of one head's tiles, −∞ for what a query does not look at. `asked [m d]`: the queries as they enter, in powers
+    of two, and a row of zeros for no query.
     """
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
-    last = lists.order.shape[2] - 1
-    firsts, stops = lists.first[head][:, queries], lists.stop[head][:, queries]
-    for p, (first, stop) in enumerate(zip(firsts, stops, strict=True)):
-        widest = int((stop - first).amax()) if len(queries) else 0
-        if widest == 0:
-            continue
-        order = first.argsort()
-        slots = first[order, None] + torch.arange(widest, device=q.device)
-        fresh = slots < stop[order, None]
-        keys = lists.order[head, p].index_select(0, slots.clamp_(max=last).flatten()).view_as(slots)
-        for earlier in range(p):
-            if bool((stops[earlier] > firsts[earlier]).any()):
-                rank = lists.rank[head, earlier].index_select(0, keys.flatten()).view_as(keys)
-                fresh &= (rank < firsts[earlier, order, None]) | (rank >= stops[earlier, order, None])
-        if skip_self:
-            fresh &= keys != queries[order, None]
-        scores = pair_scores(q[None, queries[order]], k[None], keys[None])[0] * scale
-        found.append((order, keys, scores.masked_fill_(~fresh, -torch.inf)))
-    return found
+
+    asked: Float[Tensor, "m d"]
+    keys: Float[Tensor, "n d"]
+    biases: Biases
+
+    def of(self, tile: Tile) -> Float[Tensor, "a b c"]:
+        bias = self.biases.of(tile).to(self.asked.dtype)
+        return torch.baddbmm(bias, taken(self.asked, tile.queries), taken(self.keys, tile.keys).mT)
+
+    def above(self, tile: Tile, top: Float[Tensor, "a b"]) -> Float[Tensor, "a b c"]:
+        """Their exponentials, relative to a number for each query."""
+        return self.of(tile).sub_(top[..., None]).exp2_()
 
 
-def _into(
-    flat: Float[Tensor, "HW"],
-    queries: Int[Tensor, "r"],
-    keys: Int[Tensor, "r w"],
-    weights: Float[Tensor, "r w"] | None,
-    row_cell: Int[Tensor, "n"],
-    column_cell: Int[Tensor, "n"],
-    width: int,
-    reduce: Reduce,
-    share: Float[Tensor, "n"] | None,
-) -> None:
-    """Add the pairs to their cells, or keep the larger; weights of None are 1."""
-    weights = torch.ones(keys.shape, dtype=flat.dtype, device=flat.device) if weights is None else weights
-    if share is not None:
-        weights = weights * share[queries, None]
-    column = column_cell.index_select(0, keys.flatten()).view_as(keys)
-    cell = row_cell[queries, None] * width + column.clamp_min(0)
-    weights = torch.where(column >= 0, weights, 0.0)
-    flat.scatter_reduce_(0, cell.flatten(), weights.flatten(), "sum" if reduce == "mean" else "amax")
+_Held: TypeAlias = tuple[Tile, Tensor, Tensor | None]
+"""A tile, the largest score of each of its queries, and the exponentials above that, if there was room for them."""
+
+
+def _totals(scores: _Scores, found: Iterator[Tile]) -> tuple[Float[Tensor, "m"], list[_Held]]:
+    """The binary logarithm of each query's sum of exponentials, −∞ for none, and the tiles."""
+    total = scores.asked.new_full((len(scores.asked),), -math.inf)
+    room, held = HELD_SCORES, []
+    for tile in found:
+        raised = scores.of(tile)
+        top = raised.amax(-1)
+        top.masked_fill_(top.isneginf(), 0.0)
+        sums = raised.sub_(top[..., None]).exp2_().sum(-1)
+        # No query stands in two blocks of a tile; those that are none share a place that nobody reads.
+        total[tile.queries] = torch.logaddexp2(total[tile.queries], top + sums.log2_())
+        room -= raised.numel()
+        held.append((tile, top, raised if room >= 0 else None))
+    return total, held
+
+
+def _into(flat: Float[Tensor, "HW"], cell: Int[Tensor, "p"], weights: Float[Tensor, "p"], reduce: Reduce) -> None:
+    """Add the weights to their cells, or keep the larger."""
+    flat.scatter_reduce_(0, cell, weights, "sum" if reduce == "mean" else "amax")

@@ -73,14 +73,17 @@ def token_text(
     sentence a token where it is pointed at. `selected` frames the query, tokens after `causal_from` are greyed. Texts and
     maps of one `link` share what is pointed at. `on_token` runs before the script does.
 
-    Cost: the text, and six bytes a token.
+    More than 8,192 tokens are not drawn, and a sentence says so. Cost: the text, and six bytes a token.
 
     Raises:
-        ValueError: no token or more than 8,192; groups, weights, notes, cuts or places that do not fit them.
+        ValueError: no token; groups, weights, notes, cuts or places that do not fit them.
     """
     tokens = tuple(tokens)
     n = len(tokens)
     group, weight = _checked(n, groups, weights, cuts, notes, selected)
+    if n > MOST_TOKENS:
+        st.caption(_("A text of more than {most:,} tokens is not drawn word by word.").format(most=MOST_TOKENS))
+        return None
     names = dict(group_names or {})
     present = [] if group is None else [int(g) for g in np.unique(group) if g >= 0]
     inks = colours_of(present, theme) | dict(group_colours or {})
@@ -143,8 +146,8 @@ def _checked(
     n: int, groups: npt.ArrayLike | None, weights: npt.ArrayLike | None, cuts: Mapping[int, tuple[float, str]] | None,
     notes: Sequence[str] | None, selected: int | None,
 ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.float64] | None]:  # fmt: skip
-    if not 1 <= n <= MOST_TOKENS:
-        raise ValueError(f"a text of 1 to {MOST_TOKENS} tokens is drawn, found {n}")
+    if n < 1:
+        raise ValueError("a text of no token cannot be drawn")
     group = None if groups is None else np.asarray(groups, dtype=np.int64)
     weight = None if weights is None else np.asarray(weights, dtype=np.float64)
     for name, given in (("groups", group), ("weights", weight)):

@@ -17,7 +17,7 @@ from torch import Tensor
 from longattn_core.contracts import Attended, Explanation, Looked, Reason, Reduce, row_chunks
 from longattn_core.mechanisms.favor.deviation import relative_deviation
 from longattn_core.mechanisms.favor.features import FeatureMap, Features
-from longattn_core.numerics.maps import FactoredMap
+from longattn_core.numerics.factored import FactoredMap
 
 SAFE = 600.0
 """The largest exponent of a left factor at which float64 still holds the right factor that belongs to it."""
@@ -63,25 +63,46 @@ class FavorMap(FactoredMap):
 
     def _features(self, head: int, tokens: Int[Tensor, "r"], *, keys: bool) -> Features:
         x = (self.sequence.k if keys else self.sequence.q)[head, tokens].double()
-        return self.feature_map.to(torch.float64).of(x, head=head, keys=keys)
+        return self._fine_map.of(x, head=head, keys=keys)
 
     def _left(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r m"]:
         trace: FavorTrace = self.trace
-        real = self.sequence.real[queries, None]
-        parts = []
+        real, parts = self.sequence.real[queries, None], []
         for head in heads.tolist():
-            sums = trace.log_normaliser[head, queries, None].double()
-            sign = 1 - 2 * trace.negative[head, queries, None].double()
-            features = self._features(head, queries, keys=False)
-            part = features.shifted(self.reference[head].double() - sums.masked_fill(~real, 0.0)) * sign
-            parts.append(part.masked_fill(~real, 0.0))
-        return torch.stack(parts)
+            sums = trace.log_normaliser[head, queries, None].double().masked_fill_(~real, 0.0)
+            part = self._shifted(head, queries, self.reference[head].double(), -sums, keys=False)
+            negative = trace.negative[head, queries].nonzero().squeeze(-1)
+            parts.append(part.index_copy_(0, negative, -part[negative]))
+        return self._real_ones(parts, queries)
 
     def _right(self, keys: Int[Tensor, "c"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g c m"]:
+        nothing = torch.zeros(len(keys), 1, dtype=torch.float64, device=keys.device)
         parts = [
-            self._features(head, keys, keys=True).shifted(-self.reference[head].double()) for head in heads.tolist()
+            self._shifted(head, keys, -self.reference[head].double(), nothing, keys=True) for head in heads.tolist()
         ]
-        return torch.stack(parts).masked_fill(~self.sequence.real[keys, None], 0.0)
+        return self._real_ones(parts, keys)
+
+    def _shifted(
+        self,
+        head: int,
+        tokens: Int[Tensor, "r"],
+        columns: Float[Tensor, "s"],
+        rows: Float[Tensor, "r 1"],
+        *,
+        keys: bool,
+    ) -> Float[Tensor, "r m"]:
+        x = (self.sequence.k if keys else self.sequence.q)[head, tokens].detach().double()
+        return self._fine_map.shifted(x, columns, rows, head=head, keys=keys)
+
+    def _real_ones(self, parts: list[Tensor], tokens: Int[Tensor, "r"]) -> Float[Tensor, "g r m"]:
+        """The factor of all heads, zero for padding; that of one head is not copied."""
+        factor = parts[0][None] if len(parts) == 1 else torch.stack(parts)
+        padded = (~self.sequence.real[tokens]).nonzero().squeeze(-1)
+        return factor.index_fill_(1, padded, 0.0)
+
+    @cached_property
+    def _fine_map(self) -> FeatureMap:
+        return self.feature_map.to(torch.float64)
 
     def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
         mask = self.sequence.allowed(queries)
@@ -127,7 +148,9 @@ class FavorMap(FactoredMap):
     def _pooled(
         self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
     ) -> Float[Tensor, "g H W"]:
-        if reduce == "mean" and self.sequence.causal and max(self._largest_exponent(h) for h in heads.tolist()) > SAFE:
+        # A picture of the largest weights is one of single pairs: without a mask too, a factor must not outrun the other.
+        single = reduce == "max" or self.sequence.causal
+        if single and max(self._largest_exponent(h) for h in heads.tolist()) > SAFE:
             return Attended._pooled(self, rows, columns, reduce, heads)
         return super()._pooled(rows, columns, reduce, heads)
 
@@ -140,10 +163,15 @@ class FavorMap(FactoredMap):
         kept = self._reaches
         if head not in kept:
             real = self.sequence.real.nonzero().squeeze(-1)
-            sums, largest = self.trace.log_normaliser[head].double(), -math.inf
-            for chunk in row_chunks(len(real), self.feature_map.columns):
-                exponent = self._features(head, real[chunk], keys=False).exponent + self.reference[head].double()
-                largest = max(largest, float((exponent - sums[real[chunk], None]).max()))
+            sums, reference = self.trace.log_normaliser[head].double(), self.reference[head].double()
+            # Mostly a bound from the lengths alone says enough.
+            lengths = self.sequence.q[head, real].double().norm(dim=-1, keepdim=True)
+            largest = float((self._fine_map.highest(lengths) - sums[real, None]).max() + reference.max())
+            if not largest <= SAFE:
+                largest = -math.inf
+                for chunk in row_chunks(len(real), self.feature_map.columns):
+                    exponent = self._features(head, real[chunk], keys=False).exponent + reference
+                    largest = max(largest, float((exponent - sums[real[chunk], None]).max()))
             kept[head] = largest
         return kept[head]
 

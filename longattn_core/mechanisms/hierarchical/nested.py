@@ -35,7 +35,7 @@ from torch import Tensor
 from longattn_core.contracts import Sequence
 from longattn_core.numerics.groups import Groups, numbered, pooled_groups
 from longattn_core.numerics.readings import Reading, cut_tiles, spans
-from longattn_core.numerics.softmax import masked_softmax
+from longattn_core.numerics.softmax import any_of, masked_softmax
 
 
 def fanned(n: int, fanout: int, levels: int, device: torch.device) -> list[Int[Tensor, "n"]]:
@@ -57,7 +57,8 @@ class Chain:
     """The softmaxes of one reading, before they are joined, finest level first.
 
     `tokens [g b T C]` are the weights within the own sentence. `others` are those of the groups at each level above, `own
-    [g b T]` what is left there for the own group (product), `found [g b T]` whether there was anything, `lse` its logsumexp.
+    [g b T]` what is left there for the own group (product), `found [b T]` whether there was anything, `lse
+    [g b T]` its logsumexp, 0 where there was nothing.
     """
 
     tokens: Float[Tensor, "g b T C"]
@@ -131,16 +132,17 @@ class NestedReading(Reading):
         self, queries: Int[Tensor, "b T"], listed: Int[Tensor, "b C"], shared: Int[Tensor, "S"]
     ) -> tuple[Bool[Tensor, "b T C"], Bool[Tensor, "b T S"]]:
         """Tokens of the own sentence; of the groups, those that are read as groups."""
-        near, far = self.tokens_read(queries, listed), self.asks(queries)[..., None].expand(-1, -1, len(shared))
+        near, asks = self.tokens_read(queries, listed), self.asks(queries)[..., None]
         if not self.groups:
-            return near, far
-        at = queries.clamp_min(0)
+            return near, asks.expand(-1, -1, len(shared))
+        # A tile stands within one group of every level: which groups it reads as groups is asked once for all its queries.
+        first = queries[:, :1]
         if len(self.groups) > 1:
             as_group = (listed >= self.sequence.n) & self.alive[listed.clamp_min(0)]
-            own = self.sequence.n + self.groups[0].of[at][..., None]
-            near = near | (as_group[:, None] & self._as_groups(listed[:, None], own) & self.asks(queries)[..., None])
-        own = self.bases[-2] + self.groups[-1].of[at][..., None]
-        return near, far & self.alive[shared] & self._as_groups(shared, own)
+            as_group &= self._as_groups(listed, self.sequence.n + self.groups[0].of[first])
+            near = near | (as_group[:, None] & asks)
+        far = self.alive[shared] & self._as_groups(shared, self.bases[-2] + self.groups[-1].of[first])
+        return near, far[:, None] & asks
 
     def _as_groups(self, items: Int[Tensor, "*x"], own: Int[Tensor, "*y"]) -> Bool[Tensor, "*z"]:
         if self.sequence.causal:
@@ -157,15 +159,17 @@ class NestedReading(Reading):
         shared: Int[Tensor, "S"],
     ) -> Chain:
         """The softmax of each level, from scores."""
-        token = near_read & (listed < self.sequence.n)[:, None]
-        others, own, found, lse = [], [], [token.any(-1)], [_lse(near, token)]
+        token, product = near_read & (listed < self.sequence.n)[:, None], self.joined == "product"
+        tokens, total = _softmax_and_lse(near, token)
+        others, own, found, lse = [], [], [any_of(token)[..., 0]], [total]
         # The mean of the own tokens' scores is the score of their mean key: no running mean of keys is needed.
         count = token.sum(-1).to(near.dtype)
         score = (near * token).sum(-1) / count.clamp_min(1)
-        for scores, read, items in self._above(near, far, near_read, far_read, listed, shared):
+        above = self._above(near, far, near_read, far_read, listed, shared)
+        for level, (scores, read, items) in enumerate(above, start=1):
             size = self._sizes[items.clamp_min(0)].to(near.dtype)
             biased = scores + size.clamp_min(1).log()[..., None, :] if self.by_size else scores
-            if self.joined == "product":
+            if product:
                 mine = score + count.clamp_min(1).log() if self.by_size else score
                 weights = masked_softmax(
                     torch.cat([biased, mine[..., None]], dim=-1),
@@ -173,17 +177,17 @@ class NestedReading(Reading):
                 )
                 others.append(weights[..., :-1])
                 own.append(weights[..., -1])
-                total = (read * size[..., None, :]).sum(-1) + count
-                score = ((scores * (read * size[..., None, :])).sum(-1) + score * count) / total.clamp_min(1)
-                count = total
+                if level < len(above):
+                    sized = torch.where(read, size[..., None, :], 0.0)
+                    whole = sized.sum(-1) + count
+                    score = ((scores * sized).sum(-1) + score * count) / whole.clamp_min(1)
+                    count = whole
             else:
-                others.append(masked_softmax(biased, read.expand_as(biased)))
-                found.append(read.any(-1))
-                lse.append(_lse(biased, read))
-        return Chain(
-            tokens=masked_softmax(near, token.expand_as(near)), others=tuple(others), own=tuple(own), found=tuple(found),
-            lse=tuple(lse),
-        )  # fmt: skip
+                weights, total = _softmax_and_lse(biased, read)
+                others.append(weights)
+                found.append(any_of(read)[..., 0])
+                lse.append(total)
+        return Chain(tokens=tokens, others=tuple(others), own=tuple(own), found=tuple(found), lse=tuple(lse))
 
     def _above(
         self, near: Tensor, far: Tensor, near_read: Tensor, far_read: Tensor, listed: Tensor, shared: Tensor
@@ -234,8 +238,21 @@ class NestedReading(Reading):
         return listed_weights, chain.others[-1] * gates[..., -1:]
 
 
-def _lse(scores: Float[Tensor, "g b T X"], read: Bool[Tensor, "b T X"]) -> Float[Tensor, "g b T"]:
-    """The logarithm of the sum of exponentials of what is read; 0 where that is nothing, which a gate leaves out."""
-    some = read.any(-1)
-    safe = torch.where(some[..., None], scores.masked_fill(~read, -torch.inf), 0.0)
-    return torch.where(some, safe.logsumexp(-1), 0.0)
+def _softmax_and_lse(
+    scores: Float[Tensor, "g b T X"], read: Bool[Tensor, "b T X"]
+) -> tuple[Float[Tensor, "g b T X"], Float[Tensor, "g b T"]]:
+    """The softmax over what is read, and the logarithm of its sum of exponentials: the highest score less the logarithm of its
+    weight. Both are 0 where there is nothing, which a gate leaves out.
+    """
+    if not scores.shape[-1]:
+        return scores, scores.sum(-1)
+    some, seen = any_of(read), torch.where(read, scores, -torch.inf)
+    everywhere = bool(some.all())
+    if not everywhere:
+        # A row of -inf only would be nan in value and gradient.
+        seen = torch.where(some, seen, 0.0)
+    weights = seen.softmax(-1)
+    lse = seen.amax(-1) - weights.amax(-1).log()
+    if everywhere:
+        return weights, lse
+    return torch.where(some & read, weights, 0.0), torch.where(some[..., 0], lse, 0.0)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from longattn_core.contracts import Explanation, Index, Looked
-from longattn_core.numerics.maps import FactoredMap
+from longattn_core.numerics.factored import FactoredMap
 
 CLOSE = 0.1
 """A weight within this share of the larger of the two, or within `SMALL`, counts as rebuilt."""

@@ -21,7 +21,8 @@ from longattn_core.mechanisms.lsh.hashing import Hashing, centres_of, chunk_stre
 from longattn_core.mechanisms.lsh.views import LSHMap, LSHReason, LSHTrace
 from longattn_core.numerics.draws import generator
 from longattn_core.numerics.largest import PRODUCT_CELLS
-from longattn_core.numerics.list_attention import TILE_CELLS, attend_lists, scores_computed
+from longattn_core.numerics.list_attention import attend_lists
+from longattn_core.numerics.list_tiles import TILE_CELLS, scores_computed
 from longattn_core.numerics.sorted_lists import Bucketed, SortedLists, bucketed, by_bucket, by_place
 
 __all__ = ["LSH", "LSHMap", "LSHReason", "LSHTrace"]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from longattn_core.contracts import Attended, Cost, Explanation, Looked, Mechanism, Sequence
 from longattn_core.numerics.draws import normal
-from longattn_core.numerics.maps import FactoredMap
+from longattn_core.numerics.factored import FactoredMap
 
 
 class CapsuleReason(StrEnum):

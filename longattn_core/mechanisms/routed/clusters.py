@@ -30,7 +30,8 @@ from longattn_core.mechanisms.routed.fitting import (
 )
 from longattn_core.numerics.draws import generator
 from longattn_core.numerics.largest import PRODUCT_CELLS
-from longattn_core.numerics.list_attention import TILE_CELLS, attend_lists, scores_computed
+from longattn_core.numerics.list_attention import attend_lists
+from longattn_core.numerics.list_tiles import TILE_CELLS, scores_computed
 from longattn_core.numerics.pooled_lists import ListedMap
 from longattn_core.numerics.sorted_lists import Bucketed, SortedLists, bucketed, by_place
 
