@@ -94,7 +94,7 @@ def job(study: Study, *, again: bool = False) -> Job:
 
     One that ended because nobody looked is started anew; one that was called off only when `again` asks for it.
     """
-    name = f"{study.key} {study.model_dump_json()}"
+    name = _name(study)
     with _guard:
         found = _jobs.get(name)
         left = found is not None and found.cancelled and not found.called_off
@@ -105,6 +105,16 @@ def job(study: Study, *, again: bool = False) -> Job:
             del _jobs[old]
     found.look()
     return found
+
+
+def begun(study: Study) -> bool:
+    """Whether a job of this study runs or has run."""
+    with _guard:
+        return _name(study) in _jobs
+
+
+def _name(study: Study) -> str:
+    return f"{study.key} {study.model_dump_json()}"
 
 
 def settle(patience: float = 600.0) -> None:

@@ -54,8 +54,11 @@ def test_the_default_page_says_what_the_run_found():
     assert not app.error
 
 
-def test_the_frontier_is_drawn_point_by_point_and_speaks_when_it_is_whole():
+def test_the_frontier_waits_for_the_page_and_is_drawn_point_by_point_and_speaks_when_it_is_whole(monkeypatch):
     app = healthy(opened(**SMALL | {"syn.gaussian.n": "40"}))
+    assert "frontier" not in [job.study.key for job in list(jobs._jobs.values())[-1:]]
+    monkeypatch.setattr(jobs, "begun", lambda study: True)
+    healthy(app.run())
     assert not app.get("vega_lite_chart")
     (study,) = (job.study for job in list(jobs._jobs.values())[-1:])
     assert study.key == "frontier"

@@ -41,7 +41,7 @@ def frontier_panel(here: Page) -> None:
             caption=f"Output error against operations on {study.sequence().origin}.",
         )  # fmt: skip
 
-    sweep_card(here, study, draw)
+    sweep_card(here, study, draw, later=True)
 
 
 @lru_cache(maxsize=32)

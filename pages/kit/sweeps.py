@@ -16,17 +16,25 @@ BEAT = 0.8
 """Seconds between two looks at a job that runs."""
 
 
-def sweep_card(here: Page, study: Sweep, draw: Callable[[Result], None]) -> None:
+def sweep_card(here: Page, study: Sweep, draw: Callable[[Result], None], *, later: bool = False) -> None:
     """Run a sweep in the background and draw what is measured already; the page is free meanwhile.
 
     `draw` gets a result with the points so far, and again when there are more. What was measured for another setting of a
-    dial is used again. A cancelled sweep keeps its points and can go on.
+    dial is used again. A cancelled sweep keeps its points and can go on. `later` lets the browser draw the page first: a
+    sweep that nobody has begun waits for the first beat.
     """
-    job = jobs.job(study)
+    waiting = later and not jobs.begun(study) and study.known() is None
+    job = None if waiting else jobs.job(study)
     mark = f"_runs {here.name} {study.key}"
 
-    @st.fragment(run_every=None if job.ended.is_set() else BEAT)
+    @st.fragment(run_every=None if job is not None and job.ended.is_set() else BEAT)
     def card() -> None:
+        nonlocal job, waiting
+        if waiting:
+            waiting, st.session_state[mark] = False, True
+            st.progress(0.0, text=_("Measuring …"))
+            return
+        job = job or jobs.job(study)
         if job.fault is not None:
             raise job.fault
         finished = job.ended.is_set()
