@@ -1,6 +1,7 @@
 """The document names the scripts of our pages, so that a browser has them before the first session asks for them."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -24,7 +25,9 @@ def answered(headers, *chunks, method="GET", status=200, accept=b"text/html,*/*;
         out.append(message)
 
     scope = {"type": "http", "method": method, "headers": [(b"accept", accept), (b"accept-encoding", b"gzip")]}
-    asyncio.run(ScriptsAhead(app)(scope, None, send))
+    # In a thread of its own: where browser tests ran before, this one has a loop that runs already.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, ScriptsAhead(app)(scope, None, send)).result()
     return dict(out[0]["headers"]), b"".join(message["body"] for message in out[1:]), b"accept-encoding" in asked[0]
 
 

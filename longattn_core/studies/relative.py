@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -108,7 +108,8 @@ class Curves(Study):
         sequence = read_prefix(self.source, self.head, LONGEST)
         chosen = self.scheme()
         every = schemes(chosen, sequence.n)
-        parts, words = [], {"origin": sequence.origin, "chosen": chosen.label}
+        read: list[tuple[Relative, Floats]] = []
+        words = {"origin": sequence.origin, "chosen": chosen.label}
         for index, scheme in enumerate(every):
             progress(index / len(every), scheme.label)
             refusal = scheme.refuses(sequence)
@@ -117,9 +118,8 @@ class Curves(Study):
                 continue
             name = f"{self.source.model_dump_json()} {self.head} {scheme.model_dump_json()}"
             bias = _biases.get(name, lambda scheme=scheme: _bias(scheme, sequence))  # type: ignore[misc]
-            parts.append(_curve(scheme, bias, sequence, scheme == chosen))
-        columns = ["scheme", "distance", "bias", "parameters", "variant", "chosen"]
-        table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+            read.append((scheme, bias))
+        table = _curves(read, sequence, chosen)
         table.attrs["units"] = {"distance": "tokens", "bias": "units of the score"}
         arrays = {"n": np.array(sequence.n), "of": np.array(self.sequence().n), "causal": np.array(sequence.causal)}
         return Result(study=self, arrays=arrays, tables={"curves": table}, words=words)
@@ -129,12 +129,20 @@ class Curves(Study):
         return cast("Relative", self.chosen.build())
 
 
-def _curve(scheme: Relative, bias: Floats, sequence: Sequence, chosen: bool) -> pd.DataFrame:
+def _curves(read: list[tuple[Relative, Floats]], sequence: Sequence, chosen: Relative) -> pd.DataFrame:
+    """All curves in one table: made in one piece, because a table each would take longer than the curves."""
     n = sequence.n
     distance = np.arange(0 if sequence.causal else 1 - n, n)
+
+    def each(values: list[Any]) -> np.ndarray:
+        return np.repeat(np.array(values), len(distance))
+
     return pd.DataFrame({
-        "scheme": scheme.label, "distance": distance, "bias": bias[distance + n - 1],
-        "parameters": scheme.parameters, "variant": scheme.variant, "chosen": chosen,
+        "scheme": each([scheme.label for scheme, _bias in read]), "distance": np.tile(distance, len(read)),
+        "bias": np.concatenate([bias[distance + n - 1] for _scheme, bias in read]) if read else np.zeros(0),
+        "parameters": each([scheme.parameters for scheme, _bias in read]),
+        "variant": each([scheme.variant for scheme, _bias in read]),
+        "chosen": each([scheme == chosen for scheme, _bias in read]),
     })  # fmt: skip
 
 

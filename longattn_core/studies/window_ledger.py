@@ -19,10 +19,10 @@ from torch import Tensor
 from longattn_core.contracts import exact_rows
 from longattn_core.measures.fidelity import fidelity
 from longattn_core.measures.sampling import QuerySample, blocks, sample_queries
-from longattn_core.measures.spread import find_sinks, sink_mask
+from longattn_core.measures.spread import sink_mask
 from longattn_core.mechanisms.window import WindowMap
 from longattn_core.studies.compare import Compare, tokens_of
-from longattn_core.studies.reading import reading
+from longattn_core.studies.reading import reading, sinks_of
 from longattn_core.studies.study import Progress, Result, Setting, Study
 
 MOST = 512
@@ -68,7 +68,7 @@ class Ledger(Study):
         # The asked query is in the ledger, in the place of its neighbour.
         queries = np.array(sample.queries)
         queries[int(np.abs(queries - query).argmin())] = query
-        sinks = find_sinks(sequence.select_heads(head), sample_queries(sequence, 256))[0]
+        sinks = sinks_of(self.source)[head]
         shares, chance = _shares(attended, head, queries, sink_mask((sinks,), sequence.n)[0])
         measured = fidelity(attended, queries=256)
         agreement = pd.DataFrame.from_records([
@@ -134,10 +134,12 @@ def _near(attended: WindowMap, rows: Int[Tensor, "r"], keys: Int[Tensor, "n"]) -
 
 def _long(queries: np.ndarray, shares: np.ndarray, tokens: np.ndarray) -> pd.DataFrame:
     """One row a query and part, without the parts that are empty everywhere."""
-    frames = [
-        pd.DataFrame({"query": queries, "token": tokens[queries], "part": name, "order": order, "share": shares[:, order]})
-        for order, name in enumerate(PARTS) if shares[:, order].max(initial=0.0) > 0
-    ]  # fmt: skip
-    table = pd.concat(frames, ignore_index=True)
+    there = [order for order in range(len(PARTS)) if shares[:, order].max(initial=0.0) > 0]
+    many = len(there)
+    table = pd.DataFrame({
+        "query": np.tile(queries, many), "token": np.tile(tokens[queries], many),
+        "part": np.repeat([PARTS[order] for order in there], len(queries)), "order": np.repeat(there, len(queries)),
+        "share": shares[:, there].T.ravel(),
+    })  # fmt: skip
     table.attrs["units"] = {"query": "token position", "share": "share of the query's weight"}
     return table

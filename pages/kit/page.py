@@ -12,7 +12,7 @@ from longattn_core.language_model.weights import WeightsMissing
 from longattn_core.registry import mechanisms
 from longattn_core.studies.study import sequence_of
 from pages.kit import state
-from pages.kit.inputs import Inputs, Source, bar_state, input_bar
+from pages.kit.inputs import Inputs, Source, input_bar
 from pages.kit.menu import guard
 from pages.kit.words import ASSETS
 
@@ -24,31 +24,20 @@ schemapi.disable_debug_mode()
 def page(name: str, body: Callable[[Page], None], given: Inputs | None = None) -> None:
     """Show a page: `page("lsh", body, Inputs(head="14.3"))`.
 
-    `name` is the file's, and that of its prose, lessons and state; `body` draws everything beside the input bar. It is a
-    fragment: a dial of its own runs it alone, and menu and input bar stand still. A sentence that the core raises is shown
-    in the place of what could not be drawn.
+    `name` is the file's, and that of its prose, lessons and state; `body` draws everything beside the input bar. A sentence
+    that the core raises is shown in the place of what could not be drawn.
     """
     guard()
     state.enter(name)
     presenting = state.recall("present", False, lambda text: {"1": True}[text])
     st.html(ASSETS / "css" / ("present.css" if presenting else "page.css"))
-    source = input_bar(given or Inputs())
-    chosen = bar_state()
-
-    @st.fragment
-    def drawn() -> None:
-        if bar_state() != chosen:
-            # A button of the body has chosen another sequence: the bar is drawn anew.
-            st.rerun()
-        here = Page(name, source, presenting)
-        try:
-            body(here)
-        except (ValueError, WeightsMissing) as error:
-            st.error(str(error), icon=":material/error:")
-        finally:
-            state.mirror()
-
-    drawn()
+    here = Page(name, input_bar(given or Inputs()), presenting)
+    try:
+        body(here)
+    except (ValueError, WeightsMissing) as error:
+        st.error(str(error), icon=":material/error:")
+    finally:
+        state.mirror()
 
 
 class Page:

@@ -80,7 +80,6 @@ def test_a_journey_through_the_page(room, name, tmp_path):
 
 
 def test_a_dial_of_the_page_reaches_the_address_and_a_lesson_the_input_bar(room):
-    """The body runs alone; what a button of it changes in the bar is drawn there too."""
     page = room("window", "?n=128&m.window.width=64")
     bar = page.locator("[data-testid=stSidebar] [data-testid=stSlider]").filter(has_text="Tokens read")
     expect(bar).to_contain_text("128")

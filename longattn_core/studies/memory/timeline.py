@@ -22,14 +22,13 @@ from torch import Tensor
 from longattn_core.contracts import Attended, Sequence, edges, exact_rows
 from longattn_core.measures.cost import exact_cost
 from longattn_core.measures.sampling import QuerySample, sample_queries
-from longattn_core.measures.spread import find_sinks
 from longattn_core.mechanisms.memory import Memory
 from longattn_core.mechanisms.memory.cache import CacheTrace
 from longattn_core.mechanisms.memory.delta import DeltaMap
 from longattn_core.mechanisms.memory.fading import FadingMap
 from longattn_core.mechanisms.memory.slots import SlotTrace
 from longattn_core.studies.compare import AGREEMENT_UNITS, agreement_record, tokens_of
-from longattn_core.studies.reading import reading
+from longattn_core.studies.reading import reading, sinks_of
 from longattn_core.studies.segmented.cuts import verdict
 from longattn_core.studies.study import Progress, Result, Setting, Study
 
@@ -73,7 +72,7 @@ class MemoryTimeline(Study):
         layout = Held.of(attended, head)
         progress(0.2, words["label"])
         sample = sample_queries(sequence, SAMPLE)
-        sinks = find_sinks(sequence.select_heads(head), sample)[0]
+        sinks = sinks_of(self.source)[head]
         rows = _Rows.of(sequence, sample, head, sinks)
         whole = rows.shares(layout, layout.of_each(rows.queries))
         spans = layout.spans.cpu().numpy()
