@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from longattn_core.charts.oklab import hexadecimal
 from longattn_core.charts.theme import FONT, MECHANISM_COLOURS, Theme
 
@@ -136,8 +138,9 @@ def specification(chart: Any, theme: Theme) -> dict[str, Any]:
 
 def _read(table: Any, said: str) -> Any:
     """A table's columns that the specification names: the browser unpacks every cell that it gets."""
-    named = [column for column in table.columns if re.search(r"[^\w ]", str(column)) or str(column) in said]
-    return table[named].reset_index(drop=True)
+    unread = [column for column in table if str(column) not in said and not re.search(r"[^\w ]", str(column))]
+    read = table.drop(columns=unread) if unread else table
+    return read if isinstance(read.index, pd.RangeIndex) else read.reset_index(drop=True)
 
 
 def _has_config(chart: Any) -> bool:
