@@ -12,17 +12,10 @@ from longattn_core.mechanisms.relative import Relative, fast
 from longattn_core.mechanisms.relative.encoding import Encoding
 from tests.oracles.relative import oracle
 from tests.sequences_for_tests import gaussian
+from tests.test_relative import SETTINGS as EVERY
 
-SETTINGS = {
-    "music": Relative(variant="music"),
-    "music, clipped": Relative(variant="music", longest=5, strength=0.7),
-    "xl": Relative(variant="xl", strength=0.4),
-    "t5": Relative(variant="t5", buckets=8, reach=8),
-    "alibi": Relative(variant="alibi", strength=1.5),
-    "rope": Relative(variant="rope"),
-    "yarn": Relative(variant="rope", scaling="yarn", trained=16),
-    "sinusoidal": Relative(variant="sinusoidal", strength=0.8),
-}
+FAST = ("music", "music, clipped", "xl", "t5", "alibi", "rope", "yarn", "sinusoidal")
+SETTINGS = {name: EVERY[name] for name in FAST}
 settings = pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS.keys())
 masks = pytest.mark.parametrize("causal", [True, False], ids=["causal", "unmasked"])
 
