@@ -45,10 +45,10 @@ def frontier_panel(here: Page) -> None:
 
 
 @lru_cache(maxsize=32)
-def _drawn(study: Frontier, measured: int, theme: Theme) -> Mapping[str, Any]:
-    """The chart's specification with so many points, made once: the dial above the ribbons moves nothing in it."""
+def _drawn(study: Frontier, _points: int, theme: Theme) -> Mapping[str, Any]:
+    """The chart's specification, made once for each number of points: the dial above the ribbons moves nothing in it."""
     known = study.known()
-    assert known is not None, measured
+    assert known is not None
     return specification(frontier_chart(known.tables["rungs"], theme), theme)
 
 
