@@ -24,4 +24,4 @@ def body(here: Page) -> None:
         st.caption(prose("side_by_side", "said"))
 
 
-page("side_by_side", body)
+page("side_by_side", body, beats=True)

@@ -11,10 +11,10 @@ import streamlit as st
 from longattn_core.contracts import Mechanism
 from longattn_core.export.images import image, plotly_images
 from longattn_core.studies.study import Result
+from pages.kit.fragments import fragment
 from pages.kit.words import _
 
 
-@st.fragment
 def figure_menu(
     name: str, result: Result, *, chart: Callable[[], object], table: pd.DataFrame | Callable[[], pd.DataFrame],
     caption: str, shown: type[Mechanism] | None = None,
@@ -25,28 +25,38 @@ def figure_menu(
     The menu is filled only when it is opened: then `chart` is called. A `table` at hand is written at once; one that must
     be made first is made when its file is asked for.
     """
-    menu = st.popover(
-        "⋯", help=_("Take this figure home: picture, data, study, code"), key=f"menu of {name}", on_change="rerun"
-    )
-    if not menu.open:
-        return
-    with menu:
-        row = st.container(horizontal=True)
-        with row:
-            _pictures(name, chart)
-            # What is written at once keeps its link while a sweep draws the figure anew; what is made when it is asked
-            # for gets a new link with every drawing, and a press on the old one comes to nothing.
-            written = (lambda: csv_with_units(table())) if callable(table) else csv_with_units(table)
-            _download("CSV", name, "csv", "text/csv", written)
-            _download(_("Study"), name, "json", "application/json", result.study.to_json())
-        st.caption(_("The same figure's numbers, in three lines of Python"))
-        st.code(result.study.to_python(), language="python", wrap_lines=True)
-        st.caption(_("Caption"))
-        st.code(f"{caption} LongAttn Lab, {_versions(result)}.", language=None, wrap_lines=True)
-        if shown is not None:
-            st.caption(f"{_('Source')}: {shown.paper}")
-            with st.expander(_("The code that ran")):
-                st.code(inspect.getsource(inspect.getmodule(shown) or shown), language="python")
+
+    def draw() -> None:
+        menu = st.popover(
+            "⋯", help=_("Take this figure home: picture, data, study, code"), key=f"menu of {name}", on_change="rerun"
+        )
+        if menu.open:
+            with menu:
+                _filled(name, result, chart, table, caption, shown)
+
+    fragment(draw)
+
+
+def _filled(
+    name: str, result: Result, chart: Callable[[], object], table: pd.DataFrame | Callable[[], pd.DataFrame],
+    caption: str, shown: type[Mechanism] | None,
+) -> None:  # fmt: skip
+    row = st.container(horizontal=True)
+    with row:
+        _pictures(name, chart)
+        # What is written at once keeps its link while a sweep draws the figure anew; what is made when it is asked
+        # for gets a new link with every drawing, and a press on the old one comes to nothing.
+        written = (lambda: csv_with_units(table())) if callable(table) else csv_with_units(table)
+        _download("CSV", name, "csv", "text/csv", written)
+        _download(_("Study"), name, "json", "application/json", result.study.to_json())
+    st.caption(_("The same figure's numbers, in three lines of Python"))
+    st.code(result.study.to_python(), language="python", wrap_lines=True)
+    st.caption(_("Caption"))
+    st.code(f"{caption} LongAttn Lab, {_versions(result)}.", language=None, wrap_lines=True)
+    if shown is not None:
+        st.caption(f"{_('Source')}: {shown.paper}")
+        with st.expander(_("The code that ran")):
+            st.code(inspect.getsource(inspect.getmodule(shown) or shown), language="python")
 
 
 def _pictures(name: str, chart: Callable[[], object]) -> None:

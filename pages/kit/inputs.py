@@ -41,6 +41,8 @@ class Inputs:
 Source = TextSource | SyntheticSource | UploadedSource
 
 OWN = "own"
+_OF_THE_BAR = re.compile(r"source|sample|text|textid|n|head|mask|rotary|beta|kind|file|filename|uploadhead|syn\..*")
+"""The names in the state that the bar's widgets write."""
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
 SHARPNESS = (0.0625, 0.125, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 4.0)
 LONGEST_TEXT = 60_000
@@ -69,6 +71,11 @@ def input_bar(given: Inputs) -> Source:
         else:
             source = _text(given)
     return source
+
+
+def bar_state() -> dict[str, str]:
+    """What the bar shows, as it stands in the state: it describes the source."""
+    return {name: value for name, value in state.snapshot().items() if _OF_THE_BAR.fullmatch(name)}
 
 
 def _mask(given: Inputs) -> bool:

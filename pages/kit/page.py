@@ -12,7 +12,8 @@ from longattn_core.language_model.weights import WeightsMissing
 from longattn_core.registry import mechanisms
 from longattn_core.studies.study import sequence_of
 from pages.kit import state
-from pages.kit.inputs import Inputs, Source, input_bar
+from pages.kit.fragments import fragment, inside
+from pages.kit.inputs import Inputs, Source, bar_state, input_bar
 from pages.kit.menu import guard
 from pages.kit.words import ASSETS
 
@@ -20,24 +21,50 @@ from pages.kit.words import ASSETS
 # those checks, and a page that answers a dial has no time for them.
 schemapi.disable_debug_mode()
 
+_BEATING = "_beating"
+"""In the session: the views in which a sweep was met that ran."""
 
-def page(name: str, body: Callable[[Page], None], given: Inputs | None = None) -> None:
+
+def page(name: str, body: Callable[[Page], None], given: Inputs | None = None, *, beats: bool = False) -> None:
     """Show a page: `page("lsh", body, Inputs(head="14.3"))`.
 
-    `name` is the file's, and that of its prose, lessons and state; `body` draws everything beside the input bar. A sentence
-    that the core raises is shown in the place of what could not be drawn.
+    `name` is the file's, and that of its prose, lessons and state; `body` draws everything beside the input bar. It is a
+    fragment: a dial of its own runs it alone, and menu and input bar stand still. Only where a sweep runs (`Page.beats`; said
+    beforehand by `beats`) the sweep is the fragment, and a dial runs the whole page. A sentence that the core raises is
+    shown in the place of what could not be drawn.
     """
     guard()
     state.enter(name)
-    presenting = state.recall("present", False, lambda text: {"1": True}[text])
+    presenting = _presenting()
     st.html(ASSETS / "css" / ("present.css" if presenting else "page.css"))
-    here = Page(name, input_bar(given or Inputs()), presenting)
-    try:
-        body(here)
-    except (ValueError, WeightsMissing) as error:
-        st.error(str(error), icon=":material/error:")
-    finally:
-        state.mirror()
+    source = input_bar(given or Inputs())
+    around = presenting, bar_state()
+
+    def drawn() -> None:
+        if (_presenting(), bar_state()) != around:
+            # A button of the body has chosen another sequence: the bar is drawn anew.
+            st.rerun()
+        here = Page(name, source, presenting)
+        try:
+            body(here)
+        except (ValueError, WeightsMissing) as error:
+            st.error(str(error), icon=":material/error:")
+        finally:
+            state.mirror()
+
+    if beats or _view(name) in st.session_state.get(_BEATING, ()):
+        drawn()
+    else:
+        fragment(drawn)
+
+
+def _presenting() -> bool:
+    return state.recall("present", False, lambda text: {"1": True}[text])
+
+
+def _view(name: str) -> tuple[str, str]:
+    """A page and what is looked at on it."""
+    return name, state.recall(f"{name}.view", "", str)
 
 
 class Page:
@@ -57,6 +84,12 @@ class Page:
         self.theme = Theme(
             mode="dark" if st.context.theme.type == "dark" else "light", presenting=presenting, guests=guests
         )
+
+    def beats(self) -> None:
+        """Say that a part of the body draws itself every second: the body is no fragment then, since none stands in another."""
+        if inside():
+            st.session_state[_BEATING] = {*st.session_state.get(_BEATING, ()), _view(self.name)}
+            st.rerun()
 
     @property
     def tokens(self) -> int:

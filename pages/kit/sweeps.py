@@ -9,6 +9,7 @@ import streamlit as st
 from longattn_core import jobs
 from longattn_core.studies.study import Result
 from longattn_core.studies.sweep import Sweep
+from pages.kit.fragments import fragment
 from pages.kit.page import Page
 from pages.kit.words import _, escaped
 
@@ -25,9 +26,11 @@ def sweep_card(here: Page, study: Sweep, draw: Callable[[Result], None], *, late
     """
     waiting = later and not jobs.begun(study) and study.known() is None
     job = None if waiting else jobs.job(study)
+    ended = job is not None and job.ended.is_set()
+    if not ended:
+        here.beats()
     mark = f"_runs {here.name} {study.key}"
 
-    @st.fragment(run_every=None if job is not None and job.ended.is_set() else BEAT)
     def card() -> None:
         nonlocal job, waiting
         if waiting:
@@ -59,7 +62,7 @@ def sweep_card(here: Page, study: Sweep, draw: Callable[[Result], None], *, late
         if not finished:
             st.session_state[mark] = True
 
-    card()
+    fragment(card, run_every=None if ended else BEAT)
 
 
 def _running(job: jobs.Job) -> None:

@@ -92,6 +92,20 @@ def test_a_dial_of_the_page_reaches_the_address_and_a_lesson_the_input_bar(room)
     at_rest(page)
 
 
+def test_a_dial_whose_key_is_held_down_leaves_a_whole_page(room):
+    """Runs that follow each other at once, while what they draw comes and goes."""
+    page = room("window", "?n=128&m.window.width=64")
+    dial = page.locator("[data-testid=stMain] [data-testid=stSlider] input[type=range]").first
+    for _ in range(4):
+        page.get_by_role("button", name=lessons("window")[0]["label"], exact=True).click()
+        for key in 4 * ["ArrowRight", "ArrowLeft"]:
+            dial.press(key)
+    at_rest(page)
+    expect(page.locator("h1")).to_be_visible()
+    expect(page.get_by_role("button", name="⋯").first).to_be_visible()
+    assert page.get_by_role("dialog").count() == 0 and page.locator("[data-testid=stException]").count() == 0
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_nothing_scrolls_sideways_and_pictures_are_kept(room, name):
     page = room(name)
