@@ -136,8 +136,15 @@ def flex_attention(sequence: Sequence, *, window: int) -> Peer:
 
 @cache
 def _compiled_window(n: int, window: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Kept, because another mask, though it be equal, is compiled anew. Memory n × n while the mask's blocks are found."""
+    """Kept, because another mask, though it be equal, is compiled anew. Memory n × n while the mask's blocks are found.
+
+    Raises: FailOnRecompileLimitHit, where torch would go on uncompiled, a hundred times as slow.
+    """
+    from torch._dynamo import config
     from torch.nn.attention import flex_attention as flex
+
+    # A graph for every length and every number of threads.
+    config.recompile_limit, config.fail_on_recompile_limit_hit = 64, True
 
     def near(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (query >= key) & (query - key < window)

@@ -290,9 +290,9 @@ def test_without_exact_attentions_number_nothing_is_said():
 
 
 def test_between_two_lengths_a_power_law_stands():
-    table = pd.DataFrame({"n": [64, 256], "cost": [1.0, 16.0]})
-    assert value_at(table, "cost", 128) == pytest.approx(4)
-    assert math.isnan(value_at(table, "cost", 32))
+    lengths, costs = np.array([256.0, 64.0, 128.0]), np.array([16.0, 1.0, np.nan])
+    assert value_at(lengths, costs, 128) == pytest.approx(4)
+    assert math.isnan(value_at(lengths, costs, 32))
 
 
 def test_measured_curves_cross_on_straight_lines():

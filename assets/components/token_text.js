@@ -79,28 +79,31 @@ class TokenText {
     }));
   }
 
+  // A move of a dial leaves most words as they were: only what changes is written, or the browser would lay out all anew.
   paint() {
     const { head } = this;
     this.spans.forEach((span, i) => {
       const group = this.groups ? this.groups[i] : -1, style = head.inks[String(group)];
-      span.className = '';
-      span.style.background = span.style.color = '';
+      const marks = [];
+      let [ground, ink] = ['', ''];
       if (this.codes !== null) {
         const code = this.codes[i];
-        if (code === NEVER) span.className = 'tt-never';
-        else if (code === FUTURE) span.className = 'la-future';
+        if (code === NEVER) marks.push('tt-never');
+        else if (code === FUTURE) marks.push('la-future');
         else {
-          const ink = look(code, this.fine ? this.fine[i] : null);
-          span.style.background = this.inks.css[ink];
-          span.style.color = this.inks.onTop[ink];
+          const found = look(code, this.fine ? this.fine[i] : null);
+          [ground, ink] = [this.inks.css[found], this.inks.onTop[found]];
         }
-      } else if (style) {
-        span.style.background = style[0];
-        span.style.color = style[1];
-      }
-      if (head.future !== null && i > head.future) span.classList.add('la-future');
-      if (i === head.selected) span.classList.add('tt-asks');
-      span.classList.toggle('tt-dim', this.only !== null && group !== this.only);
+      } else if (style) [ground, ink] = style;
+      if (head.future !== null && i > head.future) marks.push('la-future');
+      if (i === head.selected) marks.push('tt-asks');
+      if (this.only !== null && group !== this.only) marks.push('tt-dim');
+      const worn = [...marks, ground, ink].join();
+      if (span.worn === worn) return;
+      span.worn = worn;
+      span.className = marks.join(' ');
+      span.style.background = ground;
+      span.style.color = ink;
     });
   }
 

@@ -31,8 +31,11 @@ def cost_chart(
 
     `points` has `key`, `label`, `n`, the column `what`, and may have `dashed`, true where a value is an estimate.
     """
+    # Without their units, which pandas copies at every step.
+    points, crossings = points.copy(deep=False), crossings.copy(deep=False)
+    points.attrs, crossings.attrs = {}, {}
     shown = points[points[what] > 0]
-    keys = {label: key for key, label in shown[["key", "label"]].drop_duplicates().itertuples(index=False)}
+    keys = dict(zip(shown["label"], shown["key"], strict=True))
     chart = curves_chart(
         shown, theme, x="n", y=what, series="label", x_title="tokens n (logarithmic)", y_title=y_title, log_x=True, log_y=True,
         x_ticks=list(ticks), y_domain=_decades(shown[what], [value for value, _label in rules]), y_format=y_format, keys=keys,

@@ -241,11 +241,8 @@ def _end_labels(
     domain: tuple[float, float], height: int, log: bool, theme: Theme, scale: alt.Scale, crowded: bool,
 ) -> alt.Chart:  # fmt: skip
     """Each series' name at the height of its last point, pushed apart where two would cover one another."""
-    ends = []
-    for name in names:
-        own = shown[shown[series] == name]
-        last = int(np.argmax(own[x].to_numpy(dtype=float)))
-        ends.append(float(own[y].to_numpy(dtype=float)[last]))
+    label, at, value = shown[series].to_numpy(), shown[x].to_numpy(dtype=float), shown[y].to_numpy(dtype=float)
+    ends = [float(value[label == name][at[label == name].argmax()]) for name in names]
     low, high = (math.log(end) if log else end for end in domain)
     span = (high - low) or 1.0
     shares = [((math.log(max(end, domain[0])) if log else end) - low) / span for end in ends]

@@ -117,7 +117,7 @@ def hero(here: Page) -> Costs:
         found = timed(known, n) if known is not None else Paying(kind="waiting", n=n, readable=0)
         st.caption(prose("cost", "hero_time"))
         return Costs(what="time", keys=keys, n=n, result=result, times=times, found=found, by_count=by_count)
-    found = paying(points, crossings, what, n)
+    found = by_count if what == "multiply_adds" else paying(points, crossings, what, n)
     costs = Costs(what=what, keys=keys, n=n, result=result, times=times, found=found, by_count=by_count)  # type: ignore[arg-type]
     drawn = points[points["approximates"]]
     drawn.attrs.update(points.attrs)

@@ -25,6 +25,9 @@ END = 256
 that is what torch's kernel takes at a time too, and every query more would read a key more that is outside of its window.
 """
 
+COPIED = 1 << 20
+"""Numbers of the kernel's own output at a time: copied to their place while they are in the cache, in memory that is used again."""
+
 Part: TypeAlias = tuple[Float[Tensor, "h n e"], Float[Tensor, "h n"]]
 
 
@@ -113,7 +116,10 @@ def _window_in_place(sequence: Sequence, pattern: Pattern) -> Part:
         )  # fmt: skip
         queries = unflatten(q[:, inner.start : inner[-1] + size], 1, (len(inner), size))
         lag = torch.arange(size)[:, None] + back - torch.arange(span)
-        attended(inner.start, inner[-1] + size, queries, keys, values, (lag <= back) & (lag >= -ahead))
+        band = (lag <= back) & (lag >= -ahead)
+        for at in row_chunks(len(inner), len(v) * size * v.shape[-1], COPIED):
+            rows = inner[at]
+            attended(rows.start, rows.stop, queries[:, at], keys[:, at], values[:, at], band)
     for end in ends:
         for first in end[::END]:
             last = min(first + END, end.stop)

@@ -125,9 +125,15 @@ def showcased() -> dict[str, Mechanism]:
 
 def counted(shown: Mechanism, keys: int, n: int, shape: Shape) -> CostPoint:
     """The cost of n tokens at this budget, kept for all who ask."""
-    setting = shown.budgeted(min(keys, n), n)
-    name = f"{setting.key} {setting.model_dump_json()} {n} {shape}"
-    return _counted.get(name, lambda: counted_at(setting, _hollow(n, shape)))
+    setting, name = _named(shown, min(keys, n), n)
+    return _counted.get(f"{name} {shape}", lambda: counted_at(setting, _hollow(n, shape)))
+
+
+@lru_cache(maxsize=1 << 14)
+def _named(shown: Mechanism, keys: int, n: int) -> tuple[Mechanism, str]:
+    """A mechanism at a budget, and the name under which its cost is kept: asked for a thousand times at each move of a dial."""
+    setting = shown.budgeted(keys, n)
+    return setting, f"{setting.key} {setting.model_dump_json()} {n}"
 
 
 @lru_cache(maxsize=32)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 Kind = Literal["most", "few", "later", "never", "waiting"]
@@ -35,11 +36,14 @@ def paying(points: pd.DataFrame, crossings: pd.DataFrame, what: str, n: int) -> 
 
     Where n is no measured length, a line through its neighbours on logarithmic scales stands for it.
     """
-    labels = points.loc[points["approximates"] & (points["key"] != "exact"), "label"].unique()
-    exact = value_at(points[points["key"] == "exact"], what, n)
+    # As arrays: a selection of rows a mechanism, each with the table's units copied, would take most of a dial's answer.
+    lengths, values = (points[column].to_numpy(dtype=float) for column in ("n", what))
+    is_exact, label = points["key"].to_numpy() == "exact", points["label"].to_numpy()
+    exact = value_at(lengths[is_exact], values[is_exact], n)
     if not np.isfinite(exact):
         return Paying(kind="waiting", n=n, readable=0)
-    costs = {label: value_at(points[points["label"] == label], what, n) for label in labels}
+    others = dict.fromkeys(label[points["approximates"].to_numpy(dtype=bool) & ~is_exact])
+    costs = {name: value_at(lengths[label == name], values[label == name], n) for name in others}
     shares = {label: cost / exact for label, cost in costs.items() if np.isfinite(cost)}
     cheap = sorted((share, label) for label, share in shares.items() if share < 1)
     crossed = crossings[crossings["n"].notna()].sort_values("n")
@@ -55,12 +59,17 @@ def paying(points: pd.DataFrame, crossings: pd.DataFrame, what: str, n: int) -> 
     )  # fmt: skip
 
 
-def value_at(rows: pd.DataFrame, what: str, n: int) -> float:
-    """The quantity at n tokens, on a straight line between measured lengths on logarithmic scales; NaN outside of them."""
-    known = rows[rows[what] > 0].sort_values("n")
-    if known.empty or not known["n"].iloc[0] <= n <= known["n"].iloc[-1]:
+def value_at(lengths: npt.NDArray[np.float64], values: npt.NDArray[np.float64], n: int) -> float:
+    """The quantity at n tokens, on a straight line between measured lengths on logarithmic scales; NaN outside of them.
+
+    Values that are no number, or not above 0, were not measured.
+    """
+    known = values > 0
+    order = np.argsort(lengths[known])
+    at, value = lengths[known][order], values[known][order]
+    if not len(at) or not at[0] <= n <= at[-1]:
         return np.nan
-    return float(np.exp(np.interp(np.log(n), np.log(known["n"]), np.log(known[what]))))
+    return float(np.exp(np.interp(np.log(n), np.log(at), np.log(value))))
 
 
 def crossing_between(rows: pd.DataFrame, exact: pd.DataFrame, what: str) -> float:
