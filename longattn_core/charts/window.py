@@ -47,15 +47,26 @@ def queries_a_bar(count: int) -> int:
     return -(-count // BARS)
 
 
-def _shared_bars(table: pd.DataFrame) -> pd.DataFrame:
-    """The same columns with at most `BARS` queries: each bar the mean of its neighbours, named after the first of them."""
-    places = np.sort(table["query"].unique())
-    together = queries_a_bar(len(places))
-    if together <= 1:
-        return table
-    bar = np.searchsorted(places, table["query"]) // together
-    shared = table.assign(bar=bar).groupby(["bar", "part"], sort=False)
-    return shared.agg({"query": "min", "token": "first", "name": "first", "share": "mean"}).reset_index()
+def _stacked(ledger: pd.DataFrame, parts: list[str]) -> pd.DataFrame:
+    """At most `BARS` bars: each the mean of its neighbours, named after the first of them, its parts one on the other.
+
+    Stacked here and not by the chart, which takes bars with two ends for horizontal ones; as arrays, because groups of rows
+    would take longer than all else that a dial sets off here.
+    """
+    places, first = np.unique(ledger["query"].to_numpy(), return_index=True)
+    shares = np.zeros((len(places), len(parts)))
+    part = pd.Index(parts).get_indexer(ledger["part"])
+    shares[np.searchsorted(places, ledger["query"]), part] = ledger["share"]
+    starts = np.arange(0, len(places), queries_a_bar(len(places)))
+    share = np.add.reduceat(shares, starts) / np.diff(starts, append=len(places))[:, None]
+    to = share.cumsum(axis=1).clip(max=1.0)
+    many = len(parts)
+    tokens = ledger["token"].to_numpy()[first[starts]]
+    return pd.DataFrame({
+        "query": np.repeat(places[starts], many), "shown": np.repeat([visible(str(token)) for token in tokens], many),
+        "part": np.tile(parts, len(starts)), "name": np.tile([PART_NAMES[name] for name in parts], len(starts)),
+        "share": share.ravel(), "to": to.ravel(), "from": (to - share).clip(min=0.0).ravel(),
+    })  # fmt: skip
 
 
 def ledger_chart(ledger: pd.DataFrame, theme: Theme, *, query: int, token: str, height: int = 300) -> Layered:
@@ -63,22 +74,16 @@ def ledger_chart(ledger: pd.DataFrame, theme: Theme, *, query: int, token: str, 
     inks = part_colours(theme)
     there = set(ledger["part"].unique())
     present = [name for name in inks if name in there]
-    table = _shared_bars(ledger.assign(name=ledger["part"].map(PART_NAMES)))
+    table = _stacked(ledger, present)
     several = len(table) < len(ledger)
-    table = table.assign(shown=[visible(str(t)) for t in table["token"]])
-    places = np.sort(table["query"].unique())
+    places = np.unique(table["query"])
     wide = float(np.median(np.diff(places))) if len(places) > 1 else 1.0
-    table = table.assign(end=table["query"] + wide)
+    table["end"] = table["query"] + wide
     last = float(places[-1] + wide)
     x_scale = alt.Scale(domain=[float(places[0]), last], nice=False)
     x = alt.X(
         "query:Q", scale=x_scale, title="query (token position)", axis=alt.Axis(format="d", tickCount=8, grid=False)
     )
-    order = {name: index for index, name in enumerate(present)}
-    table = table.assign(order=table["part"].map(order)).sort_values(["query", "order"], kind="stable")
-    # Stacked here and not by the chart, which takes bars with two ends for horizontal ones.
-    table["to"] = table.groupby("query")["share"].cumsum().clip(upper=1.0)
-    table["from"] = (table["to"] - table["share"]).clip(lower=0.0)
     percent = alt.Axis(format="%", tickCount=5)
     bars = (
         alt.Chart(table)

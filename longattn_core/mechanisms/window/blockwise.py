@@ -26,7 +26,7 @@ that is what torch's kernel takes at a time too, and every query more would read
 """
 
 COPIED = 1 << 20
-"""Numbers of the kernel's own output at a time: copied to their place while they are in the cache, in memory that is used again."""
+"""Numbers of the kernel's own output at a time: copied to their place while in the cache, in memory that is used again."""
 
 Part: TypeAlias = tuple[Float[Tensor, "h n e"], Float[Tensor, "h n"]]
 
