@@ -55,7 +55,7 @@ def _stacked(ledger: pd.DataFrame, parts: list[str]) -> pd.DataFrame:
     """
     places, first = np.unique(ledger["query"].to_numpy(), return_index=True)
     shares = np.zeros((len(places), len(parts)))
-    part = pd.Index(parts).get_indexer(ledger["part"])
+    part = pd.Index(parts).get_indexer(pd.Index(ledger["part"]))
     shares[np.searchsorted(places, ledger["query"]), part] = ledger["share"]
     starts = np.arange(0, len(places), queries_a_bar(len(places)))
     share = np.add.reduceat(shares, starts) / np.diff(starts, append=len(places))[:, None]
