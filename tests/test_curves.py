@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from longattn_core.charts import styles
 from longattn_core.charts.curves import curves_chart, spread
 from longattn_core.charts.groups import group_colours
 from longattn_core.charts.oklab import contrast, rgb
@@ -125,3 +126,41 @@ def test_a_page_sends_the_columns_that_its_chart_reads():
     assert list(sent.columns) == ["x", "its end", "a.b"]
     assert list(sent.index) == [0, 1]
     assert sent["x"].tolist() == [1.0, 2.0]
+
+
+def dots(*tables, x="x", size=30, **more):
+    return layered(*(alt.Chart(table).mark_point(size=size).encode(alt.X(x, **more)) for table in tables), height=100)
+
+
+def test_a_specification_is_written_once_for_charts_that_differ_in_cells_alone(monkeypatch):
+    first, second = pd.DataFrame({"x": [1.0, 2.0]}), pd.DataFrame({"x": [3.0]})
+    before = specification(dots(first, first, second, size=31), Theme())
+    monkeypatch.setattr(alt.LayerChart, "to_dict", lambda *_given, **_named: pytest.fail("written again"))
+    other, another = pd.DataFrame({"x": [5.0]}), pd.DataFrame({"x": [6.0, 7.0]})
+    after = specification(dots(other, other, another, size=31), Theme())
+    sent = [after["datasets"].pop(name)["x"].tolist() for name in sorted(after["datasets"])]
+    assert sent == [[5.0], [6.0, 7.0]]
+    assert {**before, "datasets": {}} == after
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda t: dots(t, t.copy(), size=32),
+        lambda t: dots(t, t, size=33),
+        lambda t: dots(t, t, size=32.0),
+        lambda t: dots(t, t, size=32, title="x"),
+        lambda t: dots(t.astype(str), t.astype(str), size=32),
+        lambda t: dots(t, t, size=32, x="x:O"),
+        lambda t: dots(t, size=32),
+    ],
+)
+def test_charts_that_differ_in_more_are_written_apart(other):
+    table = pd.DataFrame({"x": [1.0, 2.0]})
+    specification(dots(table, table, size=32), Theme())
+    kept = styles._kept.copy()
+    styles._kept.clear()
+    alone = specification(other(table), Theme())
+    styles._kept.update(kept)
+    beside = specification(other(table), Theme())
+    assert str(alone) == str(beside)

@@ -3,7 +3,8 @@
 import json
 import re
 import threading
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -120,20 +121,76 @@ def specification(chart: Any, theme: Theme) -> dict[str, Any]:
     sentence of its own, since the figure has one for all: as nodes of the document, a thousand marks and their
     sentences take longer than all else that a dial sets off.
     """
-    import altair as alt
-
-    tables: dict[str, Any] = {}
-    # How Altair turns tables into data is a setting of the whole process: one chart at a time.
-    with altair_lock:
-        alt.data_transformers.register("by_name", _by_name)
-        with alt.data_transformers.enable("by_name", tables=tables):
-            made: dict[str, Any] = chart.to_dict(validate=False)
-    said = json.dumps(made)
-    made["datasets"] = {**made.get("datasets", {}), **{name: _read(table, said) for name, table in tables.values()}}
+    said, tables = _written(chart)
+    made: dict[str, Any] = json.loads(said)
+    made["datasets"] = {**made.get("datasets", {}), **{name: _read(table, said) for name, table in tables.items()}}
     own = made.get("config", {}) if _has_config(chart) else {}
     made["config"] = {**altair_config(theme), **own, "aria": False}
     made["usermeta"] = {"embedOptions": {"renderer": "canvas"}}
     return made
+
+
+_kept: OrderedDict[Hashable, tuple[str, list[tuple[str, int]]]] = OrderedDict()
+KEPT = 256
+
+
+def _written(chart: Any) -> tuple[str, dict[str, pd.DataFrame]]:
+    """The specification as JSON, and its tables by name: written once for all charts that differ in their tables' cells alone.
+
+    A move of a dial changes no more than those, and Altair asks a dozen questions of each word that it writes.
+    """
+    import altair as alt
+
+    held: list[pd.DataFrame] = []
+    shape = _shape(chart, held)
+    found: dict[int, tuple[str, Any]] = {}
+    # How Altair turns tables into data is a setting of the whole process: one chart at a time.
+    with altair_lock:
+        if shape in _kept:
+            _kept.move_to_end(shape)
+            said, places = _kept[shape]
+            return said, {name: held[place] for name, place in places}
+        alt.data_transformers.register("by_name", _by_name)
+        with alt.data_transformers.enable("by_name", tables=found):
+            said = json.dumps(chart.to_dict(validate=False))
+        tables = dict(found.values())
+        places = [(name, place) for name, table in tables.items() for place, one in enumerate(held) if one is table]
+        if shape is not None and len(places) == len(tables):
+            _kept[shape] = said, places
+            if len(_kept) > KEPT:
+                _kept.popitem(last=False)
+        return said, tables
+
+
+def _shape(chart: Any, tables: list[pd.DataFrame]) -> Hashable:
+    """All that a chart says but its tables' cells, which are collected; None where it holds something that has no name."""
+    import altair as alt
+
+    def of(x: Any) -> Hashable:
+        if isinstance(x, str) or x is None:
+            return x
+        if isinstance(x, bool | int | float):
+            # Beside its type: 1, 1.0 and True are equal, and written apart.
+            return type(x), x
+        if isinstance(x, alt.SchemaBase):
+            said = [(name, of(value)) for name, value in x._kwds.items() if value is not alt.Undefined]
+            return type(x), *map(of, x._args), *said
+        if isinstance(x, pd.DataFrame):
+            place = next((at for at, table in enumerate(tables) if table is x), len(tables))
+            if place == len(tables):
+                tables.append(x)
+            # A column's type says what an encoding without one is.
+            return pd.DataFrame, place, tuple(x.columns), tuple(map(str, x.dtypes))
+        if isinstance(x, dict):
+            return dict, *((name, of(value)) for name, value in x.items())
+        if isinstance(x, list | tuple):
+            return list, *map(of, x)
+        raise TypeError(f"a {type(x).__name__} cannot be told from another by its value")
+
+    try:
+        return of(chart)
+    except TypeError:
+        return None
 
 
 def _read(table: Any, said: str) -> Any:
