@@ -109,6 +109,10 @@ def test_large_results_are_laid_out_as_any_other(without, monkeypatch):
         assert empty.is_contiguous()
         empty.fill_(3.0)
         assert float(empty.sum()) == 3 * x.numel()
+        nothing = large_pages.zeros(x, *x.shape[1:], 3)
+        assert (nothing.shape, nothing.dtype, nothing.device) == ((*x.shape[1:], 3), x.dtype, x.device)
+        assert nothing.is_contiguous() and not nothing.any()
+    assert not large_pages.zeros(torch.ones(1), 1100, 2000).any()
 
 
 def test_large_results_live_as_long_as_their_views():

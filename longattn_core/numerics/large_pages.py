@@ -4,7 +4,9 @@ for the output of a cheap mechanism is a tenth of its time; of pages of 2 MB it 
 
 from __future__ import annotations
 
+import math
 import mmap
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,12 +17,25 @@ LEAST = 1 << 23
 
 def empty_like(x: Tensor) -> Tensor:
     """As `torch.empty_like` (what stands in it means nothing), but contiguous, and in large pages where the system has them."""
-    if x.device.type != "cpu" or x.nbytes < LEAST or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.empty_like(x, memory_format=torch.contiguous_format)
-    memory = mmap.mmap(-1, x.nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    found = _mapped(x, x.shape)
+    return torch.empty_like(x, memory_format=torch.contiguous_format) if found is None else found
+
+
+def zeros(like: Tensor, *shape: int) -> Tensor:
+    """As `like.new_zeros(shape)`, in large pages where the system has them, which come filled with zeros."""
+    found = _mapped(like, shape)
+    return like.new_zeros(shape) if found is None else found
+
+
+def _mapped(like: Tensor, shape: Sequence[int]) -> Tensor | None:
+    """Zeros of this shape in a mapping of its own; None where that is not worth it, or the system has no large pages."""
+    size = like.element_size() * math.prod(shape)
+    if like.device.type != "cpu" or size < LEAST or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return None
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     try:
         memory.madvise(mmap.MADV_HUGEPAGE)
     except OSError:  # a system built without them
-        return torch.empty_like(x, memory_format=torch.contiguous_format)
+        return None
     # The tensor holds the mapping, which ends with it.
-    return torch.frombuffer(memory, dtype=x.dtype).view(x.shape)
+    return torch.frombuffer(memory, dtype=like.dtype).view(*shape)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from longattn_core.numerics.block_attention import flash_blocks, kernel_allowed
+from longattn_core.numerics.large_pages import zeros
 from longattn_core.numerics.list_tiles import MANY, Biases, tiles
 from longattn_core.numerics.softmax import merge
 from longattn_core.numerics.sorted_lists import SortedLists, taken
@@ -82,7 +83,7 @@ def _by_kernel(
     """`attend_lists` by torch's kernel, tiles merged by their logsumexps. Memory above the output: a few MB and n·d."""
     h, n, e = v.shape
     # One more row takes what ragged blocks leave over.
-    output, lse = v.new_zeros(h * n + 1, e), v.new_full((h * n + 1,), -math.inf)
+    output, lse = zeros(v, h * n + 1, e), v.new_full((h * n + 1,), -math.inf)
     computed = 0
     for head in range(h):
         keys = normalize(k[head], dim=-1) if directions else k[head]

@@ -25,6 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from longattn_core.mechanisms.favor.linear import Gathered
+from longattn_core.numerics.large_pages import empty_like
 
 ROWS = 512
 """Tokens of one head whose features are held at once, without a mask: with 256 features half a megabyte, which stays in cache."""
@@ -76,7 +77,7 @@ def gather_all(
     """Every query gathers every key. Cost n·c·(2·d + 2·(e + 1)) multiply-adds a head; memory 512·c."""
     h, n, _d = q.shape
     across, e = directions.across, v.shape[-1]
-    output, weights, factors = torch.empty_like(v), v.new_empty(h, n), v.new_empty(h, n)
+    output, weights, factors = empty_like(v), v.new_empty(h, n), v.new_empty(h, n)
     reference = v.new_full((h, across.shape[-1]), -math.inf)
     tiles = [slice(start, min(start + ROWS, n)) for start in range(0, n, ROWS)]
     features, values = v.new_empty(min(ROWS, n), across.shape[-1]), v.new_zeros(across.shape[-1], e)
@@ -118,7 +119,7 @@ def gather_past(
     """Every query gathers the keys up to its own place. Cost as without a mask, and n·64·(c + e) within chunks."""
     h, n, _d = q.shape
     across, e = directions.across.expand(h, -1, -1), v.shape[-1]
-    output, weights, factors = torch.empty_like(v), v.new_empty(h, n), v.new_empty(h, n)
+    output, weights, factors = empty_like(v), v.new_empty(h, n), v.new_empty(h, n)
     reference = v.new_full((h, across.shape[-1]), -math.inf)
     lowered = max(0.0, directions.highest - HIGHEST)
     values, count = v.new_zeros(h, across.shape[-1], e), v.new_zeros(h, across.shape[-1], 1)
