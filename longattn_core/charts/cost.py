@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from longattn_core.charts.curves import curves_chart
-from longattn_core.charts.styles import layered
+from longattn_core.charts.styles import layered, without_units
 from longattn_core.charts.theme import SIZES, Theme
 
 __all__ = ["cost_chart", "crossing_marks", "multiples_chart"]
@@ -31,9 +31,7 @@ def cost_chart(
 
     `points` has `key`, `label`, `n`, the column `what`, and may have `dashed`, true where a value is an estimate.
     """
-    # Without their units, which pandas copies at every step.
-    points, crossings = points.copy(deep=False), crossings.copy(deep=False)
-    points.attrs, crossings.attrs = {}, {}
+    points, crossings = without_units(points), without_units(crossings)
     shown = points[points[what] > 0]
     keys = dict(zip(shown["label"], shown["key"], strict=True))
     chart = curves_chart(

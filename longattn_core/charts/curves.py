@@ -10,7 +10,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from longattn_core.charts.styles import fixed, layered
+from longattn_core.charts.styles import fixed, layered, without_units
 from longattn_core.charts.theme import CURVE_HEIGHT, SIZES, Theme
 
 LINE_GAP = 15.0
@@ -142,9 +142,7 @@ def _numbers(values: pd.Series) -> str:
 
 
 def _drawable(table: pd.DataFrame, x: str, y: str, *, log_x: bool, log_y: bool) -> pd.DataFrame:
-    # Without its units, of which pandas makes a deep copy at every step.
-    table = table.copy(deep=False)
-    table.attrs = {}
+    table = without_units(table)
     keep = np.isfinite(table[x].astype(float)) & np.isfinite(table[y].astype(float))
     if log_x:
         keep &= table[x].astype(float) > 0

@@ -193,6 +193,13 @@ def _shape(chart: Any, tables: list[pd.DataFrame]) -> Hashable:
         return None
 
 
+def without_units(table: pd.DataFrame) -> pd.DataFrame:
+    """The same table without its units, of which pandas makes a deep copy at every step. Cells are shared, none copied."""
+    bare = table.copy(deep=False)
+    bare.attrs = {}
+    return bare
+
+
 def _read(table: Any, said: str) -> Any:
     """A table's columns that the specification names: the browser unpacks every cell that it gets."""
     unread = [column for column in table if str(column) not in said and not re.search(r"[^\w ]", str(column))]
