@@ -108,13 +108,19 @@ def chromium() -> Iterator["playwright.Browser"]:
 def open_page(chromium: "playwright.Browser") -> Iterator[Callable[..., "playwright.Page"]]:
     """`open_page(address, width=1440, height=1000, dark=False)` opens it in a context of its own and waits until it rests.
 
-    A script error or an error in the console fails the test at its end.
+    `before` is JavaScript that runs ahead of the page's own. A script error or an error in the console fails the test at its end.
     """
     faults: list[str] = []
     with ExitStack() as ends:
 
         def opened(
-            address: str, *, width: int = 1440, height: int = 1000, dark: bool = False, touch: bool = False
+            address: str,
+            *,
+            width: int = 1440,
+            height: int = 1000,
+            dark: bool = False,
+            touch: bool = False,
+            before: str = "",
         ) -> "playwright.Page":
             context = chromium.new_context(
                 viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", has_touch=touch,
@@ -122,6 +128,8 @@ def open_page(chromium: "playwright.Browser") -> Iterator[Callable[..., "playwri
             )  # fmt: skip
             ends.callback(context.close)
             context.set_default_timeout(PATIENCE)
+            if before:
+                context.add_init_script(before)
             page = context.new_page()
             page.on("pageerror", lambda error: faults.append(str(error)))
             page.on("console", lambda message: faults.append(message.text) if ours(message) else None)

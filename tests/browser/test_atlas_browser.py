@@ -15,6 +15,30 @@ ARTEFACTS = ROOT / "tests" / "artefacts"
 OVERFLOW = (
     "(() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollWidth - m.clientWidth; })()"
 )
+HELD_LINE = """
+window.line = (() => {
+  const listen = WebSocket.prototype.addEventListener;
+  let held = null, ended = 0;
+  WebSocket.prototype.addEventListener = function (kind, told, ...rest) {
+    const heard = event => {
+      // The end of a run is the only message of two bytes: a kind and a number.
+      ended += event.data.byteLength === 2;
+      held ? held.push(() => told(event)) : told(event);
+    };
+    return listen.call(this, kind, kind === "message" ? heard : told, ...rest);
+  };
+  return {
+    ended: () => ended,
+    hold: () => { held = []; },
+    // One after the other, as from a line: each in a task of its own.
+    release: async () => {
+      for (const tell of held) { tell(); await new Promise(next => setTimeout(next, 10)); }
+      held = null;
+    },
+  };
+})();
+"""
+"""Counts the ends of runs that arrive, and keeps back what the server sends from `line.hold()` to `line.release()`."""
 
 
 @pytest.fixture
@@ -104,6 +128,26 @@ def test_a_dial_whose_key_is_held_down_leaves_a_whole_page(room):
     expect(page.locator("h1")).to_be_visible()
     expect(page.get_by_role("button", name="⋯").first).to_be_visible()
     assert page.get_by_role("dialog").count() == 0 and page.locator("[data-testid=stException]").count() == 0
+
+
+def test_what_is_asked_for_again_while_an_answer_is_on_its_way_comes(room):
+    """The browser lets go of what it was sent some runs ago, and the server must not count on its having it still."""
+    page = room("window", "?n=128&m.window.width=64", before=HELD_LINE)
+    dial = page.locator("[data-testid=stMain] [data-testid=stSlider] input[type=range]").first
+
+    def run(key):
+        ended = page.evaluate("line.ended()")
+        dial.press(key)
+        page.wait_for_function(f"line.ended() > {ended}")
+
+    for key in ("Home", "ArrowRight"):
+        run(key)
+        at_rest(page)
+    page.evaluate("line.hold()")
+    run("ArrowRight")
+    run("Home")
+    page.evaluate("line.release()")
+    at_rest(page)
 
 
 @pytest.mark.parametrize("name", PAGES)
