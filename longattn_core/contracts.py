@@ -361,6 +361,12 @@ class Attended(ABC):
         """Which keys were looked at; a mechanism that sees all that the mask allows leaves this as it is."""
         return self.sequence.allowed(queries).expand(len(heads), -1, -1)
 
+    def _rows_and_seen(
+        self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]
+    ) -> tuple[Float[Tensor, "g r n"], Bool[Tensor, "g r n"]]:
+        """Both; a map whose keys are listed finds the list once."""
+        return self._rows(queries, heads), self._seen(queries, heads)
+
     @abstractmethod
     def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
         """The sentence for a pair that the mask allows and where neither token is padding."""
@@ -408,6 +414,12 @@ class Attended(ABC):
         """Which pairs the mechanism looked at, `[heads, queries, keys]`; looked at and given nothing is still seen."""
         looked = self._seen(*self._indices(queries, heads))
         return looked if keys is None else looked[..., resolve(keys, self.sequence.n, "keys", looked.device)]
+
+    def rows_and_seen(
+        self, queries: Index = None, heads: Index = None
+    ) -> tuple[Float[Tensor, "g r n"], Bool[Tensor, "g r n"]]:
+        """`rows` and `seen` of the same queries, over all keys."""
+        return self._rows_and_seen(*self._indices(queries, heads))
 
     def pooled(
         self,

@@ -14,7 +14,7 @@ from longattn_core.contracts import Reason, exact_rows
 from longattn_core.mechanisms.routed.capsules import CapsuleReason
 from longattn_core.mechanisms.routed.clusters import ClusterReason
 from longattn_core.mechanisms.routed.fitting import RIDGE, evenly, logistic_regression, spherical_means
-from longattn_core.mechanisms.routed.router import RouterMap, RouterReason
+from longattn_core.mechanisms.routed.router import RouterMap, RouterReason, with_top
 from tests.oracles.routed import first_fitted, keys_of, oracle
 from tests.sequences_for_tests import gaussian
 
@@ -318,6 +318,22 @@ def test_top_k_keeps_the_largest_shares(top_k):
             -1, shares.argmax(-1)[..., None, None].expand(-1, -1, 6, 1)
         )[..., 0]
         assert_close(attended.output[:, real], taken[:, real], rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize("weights", ["fitted", "random"])
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_another_top_k_on_the_same_paths_is_the_mechanism_with_it(weights, top_k):
+    sequence = gaussian(70, padding="holes")
+    own = mechanism("routed", width=4, weights=weights, top_k=top_k)
+    given = with_top(own.with_dials(top_k=0).attend(sequence), own, top_k)
+    expected = own.attend(sequence)
+    assert type(given) is type(expected)
+    assert given.mechanism == own
+    assert given.cost == expected.cost
+    assert torch.equal(given.output, expected.output)
+    assert torch.equal(given.rows(), expected.rows())
+    for name in ("router", "probabilities", "load", "chosen", "balance"):
+        assert torch.equal(getattr(given.trace, name), getattr(expected.trace, name)), name
 
 
 def test_load_and_balance():

@@ -88,9 +88,9 @@ def fidelity(attended: Attended, *, queries: int | None = None, seed: int = 0, s
     negative: int | None = None
     exact = _exact(sequence, queries, seed, sinks)
     for block in exact.blocks:
+        weights, seen = attended.rows_and_seen(block.queries)
         # A copy, for its sinks are taken out of it in place.
-        given = attended.rows(block.queries).to(torch.float64, copy=True)
-        seen = attended.seen(block.queries) & block.allowed
+        given, seen = weights.to(torch.float64, copy=True), seen & block.allowed
         output = attended.output[:, block.queries].double()
         if negative is None and float(given.min()) < NEGATIVE:
             negative = int(block.queries[(given < NEGATIVE).any(-1).any(0)][0])
@@ -178,24 +178,25 @@ class _Exact:
 
 KEPT_CELLS = 1 << 20
 """Sampled pairs up to which the exact side is kept: a page compares a dozen mechanisms on one sequence."""
-_kept: list[tuple[weakref.ref[Sequence], tuple[int | None, int], _Exact]] = []
+_kept: list[tuple[weakref.ref[Sequence], tuple[int | None, int, Sinks | None], _Exact]] = []
 _guard = threading.Lock()
 
 
 def _exact(sequence: Sequence, queries: int | None, seed: int, sinks: Sinks | None) -> _Exact:
-    """The exact side, of the last three sequences kept where it is small and the sinks are those of the rule."""
+    """The exact side, of the last three sequences kept where it is small."""
+    settings = (queries, seed, sinks)
     with _guard:
         _kept[:] = [one for one in _kept if one[0]() is not None]
-        for kept, settings, made in _kept:
-            if sinks is None and kept() is sequence and settings == (queries, seed):
+        for kept, its_settings, made in _kept:
+            if kept() is sequence and its_settings == settings:
                 return made
     sample = sample_queries(sequence, queries, seed)
     found = find_sinks(sequence, sample) if sinks is None else sinks
     made = _Exact(sample=sample, sinks=found, values=sequence.v.double(), blocks=_blocks(sequence, sample, found))
-    if sinks is None and sequence.h * len(sample.queries) * sequence.n <= KEPT_CELLS:
+    if sequence.h * len(sample.queries) * sequence.n <= KEPT_CELLS:
         made = replace(made, blocks=tuple(made.blocks))
         with _guard:
-            _kept[:] = [*_kept[-2:], (weakref.ref(sequence), (queries, seed), made)]
+            _kept[:] = [*_kept[-2:], (weakref.ref(sequence), settings, made)]
     return made
 
 

@@ -65,16 +65,27 @@ class SparseMap(Attended):
         return int(self.sequence.n**0.5) + 64
 
     def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
-        entries = self._entries(queries, heads)
+        return self._spread(self._entries(queries, heads))
+
+    def _spread(self, entries: Entries) -> Float[Tensor, "g r n"]:
         weights = entries.weights
         out = torch.zeros(*weights.shape[:2], self.sequence.n, dtype=weights.dtype, device=weights.device)
-        return out.scatter_add(2, entries.keys.clamp_min(0), weights)
+        return out.scatter_add_(2, entries.keys.clamp_min(0), weights)
 
     def _seen(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Bool[Tensor, "g r n"]:
+        return self._marked(self._entries(queries, heads))
+
+    def _marked(self, entries: Entries) -> Bool[Tensor, "g r n"]:
+        # One column more than there are keys takes the empty slots.
+        n, keys = self.sequence.n, entries.keys
+        marks = torch.zeros(*keys.shape[:2], n + 1, dtype=torch.bool, device=keys.device)
+        return marks.scatter_(2, torch.where(keys >= 0, keys, n), True)[..., :n]
+
+    def _rows_and_seen(
+        self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]
+    ) -> tuple[Float[Tensor, "g r n"], Bool[Tensor, "g r n"]]:
         entries = self._entries(queries, heads)
-        found = (entries.keys >= 0).to(torch.int8)
-        counts = torch.zeros(*found.shape[:2], self.sequence.n, dtype=torch.int8, device=found.device)
-        return counts.scatter_reduce(2, entries.keys.clamp_min(0), found, "amax") > 0
+        return self._spread(entries), self._marked(entries)
 
     def _looked(self, head: int, query: int) -> Looked:
         device = self.output.device

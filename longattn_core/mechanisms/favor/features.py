@@ -98,19 +98,40 @@ class FeatureMap:
         """φ · e^(columns + rows), a feature's factor and a token's, in as few passes as can be; without gradients."""
         if self.kind not in UNBIASED:
             return self.of(x, head=head, keys=keys).shifted(columns + rows)
-        x = x * x.shape[-1] ** -0.25
-        half_square = x.square().sum(-1, keepdim=True) / 2
         if self.kind == "trigonometric":
+            x = x * x.shape[-1] ** -0.25
+            half_square = x.square().sum(-1, keepdim=True) / 2
             along, found = x @ self.projection.mT, x.new_empty(len(x), self.columns)
             for waves, half in zip((torch.sin, torch.cos), found.tensor_split(2, dim=-1), strict=True):
                 waves(along, out=half)
             size = 0.0 if self.kernel == "gaussian" else half_square
             return found.mul_((size + columns + rows - math.log(self.columns / 2) / 2).exp_())
-        across = self.projection if self.kind == "positive" else torch.cat((self.projection, -self.projection))
-        size = half_square * (-2 if self.kernel == "gaussian" else -1) - math.log(self.columns) / 2
-        # torch finds powers of two several times as fast as those of e.
-        found = torch.addmm(columns * LOG2_E, x, across.mT * LOG2_E)
+        found, size = self._powers(x, columns * LOG2_E)
         return found.add_((size + rows) * LOG2_E).exp2_()
+
+    def scaled(
+        self, x: Float[Tensor, "n d"], *, head: int, keys: bool
+    ) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n 1"]]:
+        """φ · e^(−scale) with a scale for each token, at which its largest exponent is 0; without gradients."""
+        if self.kind in UNBIASED and self.kind != "trigonometric":
+            found, size = self._powers(x, x.new_zeros(1))
+            highest = found.amax(-1, keepdim=True)
+            return found.sub_(highest).exp2_(), size + highest / LOG2_E
+        features = self.of(x, head=head, keys=keys)
+        scale = features.exponent.amax(-1, keepdim=True)
+        return features.shifted(-scale), scale
+
+    def _powers(
+        self, x: Float[Tensor, "n d"], columns: Float[Tensor, "s"]
+    ) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n 1"]]:
+        """Exponents of positive features as powers of two, which torch finds several times as fast as those of e.
+
+        Given apart from what a token's length takes off all of its own, which is natural.
+        """
+        x = x * x.shape[-1] ** -0.25
+        size = x.square().sum(-1, keepdim=True) * (-1.0 if self.kernel == "gaussian" else -0.5)
+        across = self.projection if self.kind == "positive" else torch.cat((self.projection, -self.projection))
+        return torch.addmm(columns, x, across.mT * LOG2_E), size - math.log(self.columns) / 2
 
     def highest(self, lengths: Float[Tensor, "n 1"]) -> Float[Tensor, "n 1"]:
         """A bound that no exponent of a query of that length exceeds, from the lengths of the directions."""

@@ -65,6 +65,12 @@ class FavorMap(FactoredMap):
         x = (self.sequence.k if keys else self.sequence.q)[head, tokens].double()
         return self._fine_map.of(x, head=head, keys=keys)
 
+    def _scaled(
+        self, head: int, tokens: Int[Tensor, "r"], *, keys: bool
+    ) -> tuple[Float[Tensor, "r c"], Float[Tensor, "r 1"]]:
+        x = (self.sequence.k if keys else self.sequence.q)[head, tokens].detach().double()
+        return self._fine_map.scaled(x, head=head, keys=keys)
+
     def _left(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r m"]:
         trace: FavorTrace = self.trace
         real, parts = self.sequence.real[queries, None], []
@@ -120,19 +126,18 @@ class FavorMap(FactoredMap):
 
     def _kernel(self, head: int, queries: Int[Tensor, "r"]) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r n"]]:
         """Sign and logarithm of φ(q)·φ(k) for every key, −inf where the mask hides it. Cost r·n·c, keys in pieces."""
-        query = self._features(head, queries, keys=False)
-        query_scale = query.exponent.amax(-1, keepdim=True)
-        left = query.shifted(-query_scale)
+        left, query_scale = self._scaled(head, queries, keys=False)
         products, scales = [], []
         for chunk in row_chunks(self.sequence.n, self.feature_map.columns):
-            key = self._features(head, torch.arange(chunk.start, chunk.stop, device=queries.device), keys=True)
-            key_scale = key.exponent.amax(-1, keepdim=True)
-            products.append(left @ key.shifted(-key_scale).mT)
+            right, key_scale = self._scaled(
+                head, torch.arange(chunk.start, chunk.stop, device=queries.device), keys=True
+            )
+            products.append(left @ right.mT)
             scales.append(key_scale.squeeze(-1))
         product, scale = torch.cat(products, dim=-1), query_scale + torch.cat(scales)
         mask = self.sequence.allowed(queries)
         logarithm = (product.abs().log() + scale).masked_fill(~mask, -math.inf)
-        if query.wave is None:
+        if self.feature_map.kind != "trigonometric":
             # A product that sank below float64 still counts when no other key of its row is far above it.
             doubtful = (
                 mask & (product < SMALLEST) & (scale + math.log(SMALLEST) > logarithm.amax(-1, keepdim=True) - 60)
@@ -140,8 +145,11 @@ class FavorMap(FactoredMap):
             found = doubtful.nonzero()
             for chunk in row_chunks(len(found), self.feature_map.columns):
                 pairs = found[chunk]
-                keys = self._features(head, pairs[:, 1], keys=True).exponent
-                logarithm[pairs[:, 0], pairs[:, 1]] = (query.exponent[pairs[:, 0]] + keys).logsumexp(-1)
+                own, other = (
+                    self._features(head, x, keys=side).exponent
+                    for x, side in ((queries[pairs[:, 0]], False), (pairs[:, 1], True))
+                )
+                logarithm[pairs[:, 0], pairs[:, 1]] = (own + other).logsumexp(-1)
             return mask.to(logarithm.dtype), logarithm
         return product.sign(), logarithm
 

@@ -9,7 +9,7 @@ the top k queries of a path would look into the future).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import torch
@@ -69,14 +69,28 @@ class RouterMap(Attended):
     """The paths' maps, each row mixed by its query's shares."""
 
     def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
-        shares = self.trace.probabilities[heads][:, queries]
-        parts = [a._rows(queries, heads) * shares[..., p, None] for p, a in enumerate(self.trace.attended)]
-        return torch.stack(parts).sum(0)
+        return self._mixed(queries, heads, [a._rows(queries, heads) for a in self.trace.attended])
 
     def _seen(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Bool[Tensor, "g r n"]:
+        return self._taken(queries, heads, [a._seen(queries, heads) for a in self.trace.attended])
+
+    def _rows_and_seen(
+        self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]
+    ) -> tuple[Float[Tensor, "g r n"], Bool[Tensor, "g r n"]]:
+        rows, seen = zip(*(a._rows_and_seen(queries, heads) for a in self.trace.attended), strict=True)
+        return self._mixed(queries, heads, list(rows)), self._taken(queries, heads, list(seen))
+
+    def _mixed(
+        self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"], parts: list[Float[Tensor, "g r n"]]
+    ) -> Float[Tensor, "g r n"]:
+        shares = self.trace.probabilities[heads][:, queries]
+        return torch.stack([part * shares[..., p, None] for p, part in enumerate(parts)]).sum(0)
+
+    def _taken(
+        self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"], parts: list[Bool[Tensor, "g r n"]]
+    ) -> Bool[Tensor, "g r n"]:
         taken = self.trace.probabilities[heads][:, queries] > 0
-        parts = [a._seen(queries, heads) & taken[..., p, None] for p, a in enumerate(self.trace.attended)]
-        return torch.stack(parts).any(0)
+        return torch.stack([part & taken[..., p, None] for p, part in enumerate(parts)]).any(0)
 
     def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
         trace = self.trace
@@ -175,21 +189,41 @@ def attend_router(
         drawn = normal(mechanism.seed, "router", d, p, like=torch.zeros(0, dtype=torch.float64)) / math.sqrt(d)
         weights = drawn.expand(h, d, p)
         ground = Ground(sequence=sequence, start=0, name="drawn at random")
-    shares = _shares(sequence, weights.to(sequence.q), ground.start, top_k)
-    output = torch.zeros_like(sequence.v)
-    for path, one in enumerate(attended):
-        output = output + one.output * shares[..., path, None]
-        cost += one.cost
+    cost = sum((one.cost for one in attended), start=cost)
     cost += _mixing(sequence, p, max(one.cost.bytes_peak for one in attended))
-    real = sequence.real
-    counted = shares.detach()[:, real]
+    found = RouterTrace(
+        router=weights, paths=tuple(paths), attended=attended, sample=sample, errors=errors, calibration=ground.name,
+        start=ground.start, **_mixture(sequence, weights, ground.start, top_k),
+    )  # fmt: skip
+    return _mixed(mechanism, sequence, found, cost)
+
+
+def with_top(attended: RouterMap, mechanism: Mechanism, top_k: int) -> RouterMap:
+    """What the same mechanism gives with another top k: its paths and its router stay. Cost n·p·(d + e) a head."""
+    trace, sequence = attended.trace, attended.sequence
+    return _mixed(
+        mechanism, sequence, replace(trace, **_mixture(sequence, trace.router, trace.start, top_k)), attended.cost
+    )
+
+
+def _mixture(
+    sequence: Sequence, router: Float[Tensor, "h d p"], start: int, top_k: int
+) -> dict[str, Float[Tensor, "..."]]:
+    """The fields of a trace that the choice of the top k changes."""
+    shares = _shares(sequence, router.to(sequence.q), start, top_k)
+    p = shares.shape[-1]
+    counted = shares.detach()[:, sequence.real]
     load = counted.mean(1)
     chosen = torch.nn.functional.one_hot(counted.argmax(-1), p).to(load.dtype).mean(1)
-    trace = RouterTrace(
-        router=weights, probabilities=shares, paths=tuple(paths), attended=attended, load=load, chosen=chosen,
-        balance=p * (load * chosen).sum(-1), sample=sample, errors=errors, calibration=ground.name, start=ground.start,
-    )  # fmt: skip
-    kind = SparseRouterMap if all(isinstance(one, SparseMap) for one in attended) else RouterMap
+    return {"probabilities": shares, "load": load, "chosen": chosen, "balance": p * (load * chosen).sum(-1)}
+
+
+def _mixed(mechanism: Mechanism, sequence: Sequence, trace: RouterTrace, cost: Cost) -> RouterMap:
+    """The paths' outputs in their shares."""
+    output = torch.zeros_like(sequence.v)
+    for path, one in enumerate(trace.attended):
+        output = output + one.output * trace.probabilities[..., path, None]
+    kind = SparseRouterMap if all(isinstance(one, SparseMap) for one in trace.attended) else RouterMap
     return kind(mechanism=mechanism, sequence=sequence, output=output, trace=trace, cost=cost)
 
 

@@ -27,7 +27,9 @@ from longattn_core.mechanisms.memory.cache import CacheTrace
 from longattn_core.mechanisms.memory.delta import DeltaMap
 from longattn_core.mechanisms.memory.fading import FadingMap
 from longattn_core.mechanisms.memory.slots import SlotTrace
+from longattn_core.sequences.sources import Source
 from longattn_core.studies.compare import AGREEMENT_UNITS, agreement_record, tokens_of
+from longattn_core.studies.once import Once
 from longattn_core.studies.reading import reading, sinks_of
 from longattn_core.studies.segmented.cuts import verdict
 from longattn_core.studies.study import Progress, Result, Setting, Study
@@ -73,7 +75,7 @@ class MemoryTimeline(Study):
         progress(0.2, words["label"])
         sample = sample_queries(sequence, SAMPLE)
         sinks = sinks_of(self.source)[head]
-        rows = _Rows.of(sequence, sample, head, sinks)
+        rows = _rows_of(self.source, sequence, sample, head, sinks)
         whole = rows.shares(layout, layout.of_each(rows.queries))
         spans = layout.spans.cpu().numpy()
         count = len(spans)
@@ -82,7 +84,7 @@ class MemoryTimeline(Study):
         for place, segment in enumerate(stops.tolist()):
             progress(0.3 + 0.6 * place / len(stops), words["label"])
             queries = _asked(sequence, int(spans[segment, 2]), int(spans[segment, 3]))
-            here = _Rows.of(sequence, queries, head, sinks)
+            here = rows.among(queries) if sample.whole else _Rows.of(sequence, queries, head, sinks)
             record = {"segment": segment, "start": int(spans[segment, 2]), "stop": int(spans[segment, 3])}
             if len(here.queries):
                 mass[place] = here.exact.mean(0).float().cpu().numpy()
@@ -176,14 +178,20 @@ class _Rows:
     before: Float[Tensor, "two r n1"]
 
     @classmethod
-    def of(cls, sequence: Sequence, sample: QuerySample, head: int, sinks: tuple[int, ...]) -> _Rows:
-        queries = torch.tensor(sample.queries, dtype=torch.int64, device=sequence.q.device)
+    def of(cls, sequence: Sequence, chosen: tuple[int, ...], head: int, sinks: tuple[int, ...]) -> _Rows:
+        queries = torch.tensor(chosen, dtype=torch.int64, device=sequence.q.device)
         exact = exact_rows(sequence, queries, head)[0].double()
         bare = exact.clone()
         bare[:, list(sinks)] = 0.0
         both = torch.stack([exact, bare]).cumsum(-1)
         zero = both.new_zeros(*both.shape[:2], 1)
         return cls(queries=queries, exact=exact, before=torch.cat([zero, both], dim=-1))
+
+    def among(self, chosen: tuple[int, ...]) -> _Rows:
+        """Those of some of the queries; all of them are here, in order."""
+        queries = torch.tensor(chosen, dtype=torch.int64, device=self.queries.device)
+        places = torch.searchsorted(self.queries, queries)
+        return _Rows(queries=queries, exact=self.exact[places], before=self.before[:, places])
 
     def shares(self, layout: Held, spans: Int[Tensor, "r four"]) -> dict[str, float]:
         """The share of the mass on keys of each status, with sinks and without, by each query's spans."""
@@ -198,11 +206,22 @@ class _Rows:
         return {name + end: float(x[i]) for name, x in named.items() for i, end in enumerate(("", " without sinks"))}
 
 
-def _asked(sequence: Sequence, start: int, stop: int) -> QuerySample:
+_whole: Once[_Rows] = Once(size=4)
+"""The rows of all queries of a short sequence: 6 MB at `SAMPLE` tokens. No dial of the mechanism moves them."""
+
+
+def _rows_of(source: Source, sequence: Sequence, sample: QuerySample, head: int, sinks: tuple[int, ...]) -> _Rows:
+    def make() -> _Rows:
+        return _Rows.of(sequence, sample.queries, head, sinks)
+
+    return _whole.get(f"{source.model_dump_json()} {head}", make) if sample.whole else make()
+
+
+def _asked(sequence: Sequence, start: int, stop: int) -> tuple[int, ...]:
     """Real queries of one segment, at most `A_SEGMENT` of them, evenly spaced with the last among them."""
     real = (sequence.real[start:stop].nonzero().squeeze(-1) + start).tolist()
     step = max(1, math.ceil(len(real) / A_SEGMENT))
-    return QuerySample(queries=tuple(real[::-1][::step][::-1]), real=len(real), seed=0)
+    return tuple(real[::-1][::step][::-1])
 
 
 @dataclass(frozen=True, kw_only=True)

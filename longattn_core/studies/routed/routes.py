@@ -19,8 +19,9 @@ from longattn_core.contracts import Attended, Sequence, exact_rows
 from longattn_core.measures.fidelity import mean_of_visible
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.mechanisms.routed import Routed
-from longattn_core.mechanisms.routed.router import RouterMap
+from longattn_core.mechanisms.routed.router import RouterMap, with_top
 from longattn_core.studies.compare import tokens_of
+from longattn_core.studies.once import Once
 from longattn_core.studies.reading import SAMPLE, reading, sinks_of
 from longattn_core.studies.routed.kinds import token_kinds
 from longattn_core.studies.study import Progress, Result, Setting, Study
@@ -56,22 +57,29 @@ class Routes(Study):
         sequence = self.sequence()
         head = min(self.head, sequence.h - 1)
         runs: dict[str, RouterMap] = {}
-        settings = {
-            "own": own, "fitted": own.with_dials(weights="fitted", top_k=0), "random": own.with_dials(weights="random", top_k=0)
-        }  # fmt: skip
-        for index, (name, setting) in enumerate(settings.items()):
-            progress(index / 4, setting.label)
+        for index, weights in enumerate(("fitted", "random")):
+            setting = own.with_dials(weights=weights, top_k=0)
+            progress(index / 3, setting.label)
             one = reading(self.source, setting)
             if one.attended is None:
                 return Result(study=self, words={"refusal": one.refusal or ""})
             assert isinstance(one.attended, RouterMap)
-            runs[name] = one.attended
+            runs[weights] = one.attended
+        dense = runs[own.weights]
+        runs["own"] = with_top(dense, own, own.top_k) if own.top_k else dense
         shares = {name: run.trace.probabilities[head].double() for name, run in runs.items()}
         choice = torch.where(sequence.real, shares["own"].argmax(-1), -1)
         progress(0.8, "errors")
         paths: tuple[str, ...] = runs["own"].trace.paths
-        measured = _Measured.of(sequence, runs["own"], head, sinks_of(self.source)[head])
-        errors, hits = _errors(measured, shares, paths, _wide(self, own, measured, head), head)
+        sinks = sinks_of(self.source)[head]
+
+        def measure() -> tuple[_Measured, pd.DataFrame, pd.DataFrame]:
+            found = _Measured.of(sequence, dense, head, sinks)
+            return found, *_errors(found, shares, paths, _wide(self, own, found, head), head)
+
+        paths_alone = own.with_dials(weights="fitted", top_k=0)
+        name = f"{paths_alone.model_dump_json()} {self.source.model_dump_json()} {head}"
+        measured, errors, hits = _measured.get(name, measure)
         kinds, kind = token_kinds(sequence)
         tables = {
             "paths": _paths(paths, runs, shares, measured, head),
@@ -151,6 +159,10 @@ class _Measured:
         each = self.each
         best: Tensor = each <= each.amin(-1, keepdim=True) * (1 + TIE) + 1e-12
         return best
+
+
+_measured: Once[tuple[_Measured, pd.DataFrame, pd.DataFrame]] = Once(size=2)
+"""What the paths alone and the dense routers give, with the tables of errors and hits: the top k changes nothing in it."""
 
 
 def kept(shares: Float[Tensor, "*b p"], top: int) -> Float[Tensor, "*b p"]:
