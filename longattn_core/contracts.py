@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Collection
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, ClassVar, Literal, Self, TypeAlias, get_args
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
@@ -406,20 +406,31 @@ class Attended(ABC):
 
     def rows(self, queries: Index = None, keys: Index = None, heads: Index = None) -> Float[Tensor, "g r c"]:
         """The implied weights `[heads, queries, keys]`. Cost: at most r·n·(d + e) per head; memory r·n."""
-        chosen = self._indices(queries, heads)
-        weights = self._rows(*chosen)
+        weights = self._of_some(self._rows, queries, heads, self.output.dtype)
         return weights if keys is None else weights[..., resolve(keys, self.sequence.n, "keys", weights.device)]
 
     def seen(self, queries: Index = None, keys: Index = None, heads: Index = None) -> Bool[Tensor, "g r c"]:
         """Which pairs the mechanism looked at, `[heads, queries, keys]`; looked at and given nothing is still seen."""
-        looked = self._seen(*self._indices(queries, heads))
+        looked = self._of_some(self._seen, queries, heads, torch.bool)
         return looked if keys is None else looked[..., resolve(keys, self.sequence.n, "keys", looked.device)]
 
     def rows_and_seen(
         self, queries: Index = None, heads: Index = None
     ) -> tuple[Float[Tensor, "g r n"], Bool[Tensor, "g r n"]]:
         """`rows` and `seen` of the same queries, over all keys."""
-        return self._rows_and_seen(*self._indices(queries, heads))
+        chosen = self._indices(queries, heads)
+        if not len(chosen[0]):
+            return self.rows(queries, heads=heads), self.seen(queries, heads=heads)
+        return self._rows_and_seen(*chosen)
+
+    def _of_some(
+        self, view: Callable[[Tensor, Tensor], Tensor], queries: Index, heads: Index, dtype: torch.dtype
+    ) -> Shaped[Tensor, "g r n"]:
+        """A view of the chosen queries and heads; of no queries it is empty, which no view need know."""
+        rows, chosen = self._indices(queries, heads)
+        if not len(rows):
+            return torch.zeros(len(chosen), 0, self.sequence.n, dtype=dtype, device=self.output.device)
+        return view(rows, chosen)
 
     def pooled(
         self,

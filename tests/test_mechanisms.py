@@ -257,6 +257,8 @@ def test_views_of_a_part_are_parts_of_the_whole(setting):
     rows = attended.rows()
     assert_close(attended.rows([7, 120], slice(3, 50), 1), rows[1:, [7, 120], 3:50], rtol=1e-12, atol=1e-12)
     assert torch.equal(attended.seen([7, 120], slice(3, 50), 1), attended.seen()[1:, [7, 120], 3:50])
+    for none in (attended.rows([]), attended.seen([]), *attended.rows_and_seen([])):
+        assert none.shape == (len(rows), 0, 130)
     both = attended.rows_and_seen([7, 120], 1)
     assert torch.equal(both[0], attended.rows([7, 120], heads=1))
     assert torch.equal(both[1], attended.seen([7, 120], heads=1))

@@ -6,6 +6,7 @@ those by which its value was pooled. So rows(all) @ v is the output.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from longattn_core.contracts import STREAM_CELLS, Attended, Index, Looked, Reduce
-from longattn_core.numerics.maps import cell_of
+from longattn_core.numerics.maps import Entries, cell_of
 from longattn_core.numerics.readings import Reading
 
 
@@ -43,35 +44,43 @@ class LiftedMap(Attended):
         return self.reading.disjoint
 
     def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
-        reading, out = self.reading, self.output.new_zeros(len(heads), len(queries), self.sequence.n)
-        step = max(1, STREAM_CELLS // (len(heads) * reading.bases[-1]))
+        return torch.cat([self._spread(entries, heads) for entries in self._lists(queries, heads)], dim=1)
+
+    def _seen(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Bool[Tensor, "g r n"]:
+        return torch.cat([self._marked(entries) for entries in self._lists(queries, heads)], dim=1)
+
+    def _rows_and_seen(
+        self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]
+    ) -> tuple[Float[Tensor, "g r n"], Bool[Tensor, "g r n"]]:
+        parts = [(self._spread(entries, heads), self._marked(entries)) for entries in self._lists(queries, heads)]
+        rows, seen = zip(*parts, strict=True)
+        return torch.cat(rows, dim=1), torch.cat(seen, dim=1)
+
+    def _lists(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Iterator[Entries]:
+        """The items that the queries read, so many queries at a time that their rows over all items can be held."""
+        step = max(1, STREAM_CELLS // (len(heads) * self.reading.bases[-1]))
         for start in range(0, len(queries), step):
-            entries = reading.entries(queries[start : start + step], heads)
-            row = self.output.new_zeros(*entries.keys.shape[:2], reading.bases[-1])
-            row = row.scatter_add(2, entries.keys.clamp_min(0), entries.weights)
-            out[:, start : start + step] = self._shared_out(row, heads)
-        return out
+            yield self.reading.entries(queries[start : start + step], heads)
+
+    def _spread(self, entries: Entries, heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
+        row = self.output.new_zeros(*entries.keys.shape[:2], self.reading.bases[-1])
+        return self._shared_out(row.scatter_add(2, entries.keys.clamp_min(0), entries.weights), heads)
+
+    def _marked(self, entries: Entries) -> Bool[Tensor, "g r n"]:
+        bases, real, keys = self.reading.bases, self.sequence.real, entries.keys
+        # One item more than there are takes the empty slots.
+        read = torch.zeros(*keys.shape[:2], bases[-1] + 1, dtype=torch.bool, device=real.device)
+        read.scatter_(2, torch.where(keys >= 0, keys, bases[-1]), True)
+        part = read[..., : bases[1]]
+        for base, stop, groups in zip(bases[1:-1], bases[2:], self.reading.groups, strict=True):
+            part = part | (read[..., base:stop][..., groups.of] & real)
+        return part
 
     def _shared_out(self, row: Float[Tensor, "g r P"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
         bases = self.reading.bases
         out = row[..., : bases[1]]
         for base, stop, groups in zip(bases[1:-1], bases[2:], self.reading.groups, strict=True):
             out = out + row[..., base:stop][..., groups.of] * groups.share[heads][:, None, :]
-        return out
-
-    def _seen(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Bool[Tensor, "g r n"]:
-        bases, real = self.reading.bases, self.sequence.real
-        out = torch.zeros(len(heads), len(queries), self.sequence.n, dtype=torch.bool, device=real.device)
-        step = max(1, STREAM_CELLS // (len(heads) * bases[-1]))
-        for start in range(0, len(queries), step):
-            entries = self.reading.entries(queries[start : start + step], heads)
-            read = torch.zeros(*entries.keys.shape[:2], bases[-1], dtype=torch.int8, device=real.device)
-            found = (entries.keys >= 0).to(torch.int8)
-            read = read.scatter_reduce(2, entries.keys.clamp_min(0), found, "amax") > 0
-            part = read[..., : bases[1]]
-            for base, stop, groups in zip(bases[1:-1], bases[2:], self.reading.groups, strict=True):
-                part = part | (read[..., base:stop][..., groups.of] & real)
-            out[:, start : start + step] = part
         return out
 
     def _looked(self, head: int, query: int) -> Looked:

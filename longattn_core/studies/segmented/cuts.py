@@ -114,8 +114,8 @@ class LostRows:
         sequence = attended.sequence
         queries = torch.tensor(sample.queries, device=sequence.q.device)
         exact = exact_rows(sequence, queries, head)[0].double()
-        given, seen = attended.rows(queries, None, head)[0].double(), attended.seen(queries, None, head)[0]
-        never = exact.masked_fill(seen, 0.0)
+        rows, seen = attended.rows_and_seen(queries, head)
+        given, never = rows[0].double(), exact.masked_fill(seen[0], 0.0)
         sinks = find_sinks(sequence.select_heads(head), sample)[0]
         return cls(
             queries=queries, exact=exact, given=given, lost=(exact - given).clamp_min(0), never=never,
