@@ -20,6 +20,8 @@ HEIGHT = 336
 """Of the picture with the factors: as high as it is wide beside two others."""
 MOST_CELLS = 512
 """Cells of a picture's side: more than the screen has dots for it."""
+FACTOR_CELLS = 256
+"""Of a factor's, which stands beside two other pictures, as the map between them has."""
 THINNEST = 1 / 48
 """A factor is drawn at least so wide, as a part of the map, or a single column could not be seen."""
 FLOOR = 1e-6
@@ -47,8 +49,8 @@ def factors_chart(
     top = factor_top(left, right)
     parts = [
         ("rebuilt", rebuilt, "log", 1.0, (0.0, 0.0, float(n), float(n))),
-        ("left", _thinned(left), "difference", top, (-gap - wide, 0.0, -gap, float(n))),
-        ("right", _thinned(right), "difference", top, (0.0, -gap - wide, float(n), -gap)),
+        ("left", _thinned(left, FACTOR_CELLS), "difference", top, (-gap - wide, 0.0, -gap, float(n))),
+        ("right", _thinned(right, FACTOR_CELLS), "difference", top, (0.0, -gap - wide, float(n), -gap)),
     ]
     ticks = [tick for tick in _ticks(n) if tick <= n]
     # The axes end where the pictures do: said by the pictures, or the chart would be built anew for every rank.
@@ -97,11 +99,11 @@ def _ticks(n: int) -> list[int]:
     return [*range(0, n, step)]
 
 
-def _thinned(x: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    """At most `MOST_CELLS` rows and columns, evenly spaced: what is shown of a long side is a sample."""
+def _thinned(x: npt.NDArray[np.floating], most: int = MOST_CELLS) -> npt.NDArray[np.floating]:
+    """At most so many rows and columns, evenly spaced: what is shown of a long side is a sample."""
     for axis in (0, 1):
-        if x.shape[axis] > MOST_CELLS:
-            x = np.take(x, np.arange(MOST_CELLS) * x.shape[axis] // MOST_CELLS, axis=axis)
+        if x.shape[axis] > most:
+            x = np.take(x, np.arange(most) * x.shape[axis] // most, axis=axis)
     return x
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from longattn_core.charts.cells import Window
-from longattn_core.charts.low_rank import factor_top, factors_chart, matrix_chart, scree_chart
+from longattn_core.charts.low_rank import FACTOR_CELLS, factor_top, factors_chart, matrix_chart, scree_chart
 from longattn_core.mechanisms.low_rank import LowRank
 from longattn_core.studies.low_rank import Factors, pooled_by_size
 from longattn_core.studies.study import Result
@@ -21,8 +21,6 @@ from pages.kit.page import Page
 from pages.kit.words import _, prose
 
 FACES = ("factors", "difference", "exact")
-FACE = 256
-"""Cells of the rebuilt map's side where it stands between its factors: the screen has few more dots for it there."""
 
 
 def low_rank_hero(here: Page, spectrum: Result, rank: int, without_sinks: bool) -> None:
@@ -76,7 +74,7 @@ def _plain(here: Page, values: np.ndarray, name: str) -> object:
 
 def _factors(here: Page, result: Result, n: int, title: str) -> None:
     left, right, rebuilt = (result.arrays[name] for name in ("left", "right", "rebuilt"))
-    chart = factors_chart(left, right, pooled_by_size(rebuilt, FACE), here.theme, n=n)
+    chart = factors_chart(left, right, pooled_by_size(rebuilt, FACTOR_CELLS), here.theme, n=n)
     table = pd.DataFrame(left, columns=[f"direction {i + 1}" for i in range(left.shape[1])])
     k = left.shape[1]
     figure(

@@ -18,6 +18,7 @@ from longattn_core.measures.spread import find_sinks, sink_mask
 from longattn_core.sequences.sources import Source
 from longattn_core.studies.compare import tokens_of
 from longattn_core.studies.heads.survey import all_heads
+from longattn_core.studies.once import Once
 from longattn_core.studies.study import Progress, Result, Study, sequence_of
 
 __all__ = [
@@ -74,22 +75,24 @@ class Masked(MaskSetting):
         sequence = self.masked()
         rows, columns = edges(0, plain.n, self.cells), edges(0, plain.n, self.cells)
         queries = _sampled(rows)
-        sinks = find_sinks(plain, sample_queries(plain, min(128, int(plain.real.sum()))))
-        sink = sink_mask(sinks, plain.n)
+        free = _free(self.source, plain, queries)
         allowed = sequence.allowed(queries)
         real = sequence.real[queries]
         cell = torch.bucketize(queries, torch.tensor(rows[1:-1]), right=True)
         maps, records = [], []
-        unmasked = masked(plain, "none", 0.0, "end")
         for head in range(plain.h):
             progress(head / plain.h, f"head {head}")
-            weights, free = (exact_rows(one, queries, head)[0].double() for one in (sequence, unmasked))
+            weights, all_of_it, sink = (
+                exact_rows(sequence, queries, head)[0].double(),
+                free.rows(head),
+                free.sinks[head],
+            )
             maps.append(pooled_max(weights.masked_fill(~allowed, -1.0), cell, columns, len(rows) - 1))
             records.append({
                 "head": plain.head_numbers[head],
-                "hidden": _mean((free * ~allowed).sum(-1)[real]),
-                "sinks": _mean((weights * sink[head]).sum(-1)[real]),
-                "sinks unmasked": _mean((free * sink[head]).sum(-1)[real]),
+                "hidden": _mean((all_of_it * ~allowed).sum(-1)[real]),
+                "sinks": _mean((weights * sink).sum(-1)[real]),
+                "sinks unmasked": _mean((all_of_it * sink).sum(-1)[real]),
             })  # fmt: skip
         pooled = torch.stack(maps).numpy()
         table = pd.DataFrame.from_records(records)
@@ -105,6 +108,42 @@ class Masked(MaskSetting):
             "real": np.array(int(sequence.real.sum())),
         }
         return Result(study=self, arrays=arrays, tables={"heads": table}, words={"origin": plain.origin})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Free:
+    """What no mask changes: where the heads' sinks are `[h n]`, and the queries' rows without a mask.
+
+    The rows `[h q n]` are held where they are few, and else computed when asked for.
+    """
+
+    unmasked: Sequence
+    queries: Tensor
+    sinks: Tensor
+    held: Tensor | None
+
+    def rows(self, head: int) -> Tensor:
+        """One head's rows `[q n]`, float64."""
+        found = exact_rows(self.unmasked, self.queries, head) if self.held is None else self.held[head : head + 1]
+        return found[0].double()
+
+
+HELD_CELLS = 1 << 21
+"""Weights of all heads that are held between moves of a dial: 8 MB."""
+_held: Once[_Free] = Once(size=4)
+
+
+def _free(source: Source, plain: Sequence, queries: Tensor) -> _Free:
+    def make() -> _Free:
+        sinks = find_sinks(plain, sample_queries(plain, min(128, int(plain.real.sum()))))
+        unmasked = masked(plain, "none", 0.0, "end")
+        few = plain.h * len(queries) * plain.n <= HELD_CELLS
+        return _Free(
+            unmasked=unmasked, queries=queries, sinks=sink_mask(sinks, plain.n),
+            held=exact_rows(unmasked, queries) if few else None,
+        )  # fmt: skip
+
+    return _held.get(f"{source.model_dump_json()} {len(queries)}", make)
 
 
 def masked(sequence: Sequence, mask: MaskName, share: float, side: Side) -> Sequence:
