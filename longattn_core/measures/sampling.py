@@ -15,7 +15,7 @@ from torch import Tensor
 from longattn_core.contracts import Attended, Sequence, edges, exact_rows, row_chunks
 from longattn_core.numerics.draws import generator
 
-__all__ = ["QuerySample", "Unavailable", "blocks", "map_rows", "sample_queries"]
+__all__ = ["QuerySample", "Unavailable", "blocks", "map_rows", "sample_queries", "spread_draw"]
 
 CELLS = 1 << 20
 """Weights of one map held at once: 8 MB in float64, and a measure holds about ten such blocks."""
@@ -63,11 +63,17 @@ def sample_queries(sequence: Sequence, count: int | None = None, seed: int = 0) 
     real = sequence.real.nonzero().squeeze(-1).tolist()
     if count is None or count >= len(real):
         return QuerySample(queries=tuple(real), real=len(real), seed=seed)
-    spans = edges(0, len(real), count)
-    draws = torch.rand(count, generator=generator(seed, "queries"), dtype=torch.float64).tolist()
-    chosen = [start + int(u * (stop - start)) for start, stop, u in zip(spans[:-1], spans[1:], draws, strict=True)]
-    chosen[-1] = len(real) - 1
+    chosen = spread_draw(len(real), count, generator(seed, "queries"))
     return QuerySample(queries=tuple(real[i] for i in chosen), real=len(real), seed=seed)
+
+
+def spread_draw(total: int, count: int, draws: torch.Generator) -> list[int]:
+    """`count` of 0 … total − 1 in order: one drawn from each of as many equal spans, the last always among them."""
+    spans = edges(0, total, count)
+    places = torch.rand(count, generator=draws, dtype=torch.float64).tolist()
+    chosen = [start + int(u * (stop - start)) for start, stop, u in zip(spans[:-1], spans[1:], places, strict=True)]
+    chosen[-1] = total - 1
+    return chosen
 
 
 def blocks(sequence: Sequence, sample: QuerySample) -> Iterator[Int[Tensor, "r"]]:

@@ -12,13 +12,12 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from longattn_core.contracts import Attended
-from longattn_core.measures.fidelity import Unavailable, fidelity
-from longattn_core.measures.sampling import sample_queries
+from longattn_core.measures.fidelity import Unavailable, Views, fidelity
+from longattn_core.measures.sampling import QuerySample, sample_queries, spread_draw
 from longattn_core.mechanisms.favor import FavorMap
 from longattn_core.mechanisms.favor.deviation import relative_deviation
 from longattn_core.mechanisms.favor.features import UNBIASED
@@ -59,14 +58,16 @@ class Pairs(Study):
         head = min(self.head, sequence.h - 1)
         sinks = sinks_of(self.source)
         progress(0.3, "pairs")
-        every = _all_pairs(attended, head, self.seed)
+        sample = sample_queries(sequence, few(QUERIES, sequence.n))
+        views = _views(attended, sample)
+        every = _all_pairs(attended, head, _shown(sample, few(SHOWN_QUERIES, sequence.n), self.seed), views)
         chosen = torch.arange(len(every["query"]))
         if len(chosen) > SHOWN_PAIRS:
             chosen = torch.randperm(len(chosen), generator=generator(self.seed, "favor pairs"))[:SHOWN_PAIRS].sort()[0]
         arrays = {name: values[chosen].numpy() for name, values in every.items()}
         arrays["sink"] = np.isin(arrays["key"], np.array(sinks[head], dtype=np.int64))
         progress(0.6, "the output's error")
-        measured = fidelity(attended, queries=few(QUERIES, sequence.n), sinks=sinks)
+        measured = fidelity(attended, queries=few(QUERIES, sequence.n), sinks=sinks, views=views)
         record = {
             "m": favor.features, "columns": attended.feature_map.columns, "n": sequence.n, "sinks": len(sinks[head]),
             "queries": len(measured.sample.queries), "all_pairs": len(every["query"]),
@@ -93,12 +94,38 @@ class Pairs(Study):
         )  # fmt: skip
 
 
-def _all_pairs(attended: FavorMap, head: int, seed: int) -> dict[str, Tensor]:
-    """Every visible pair of the sampled queries. Cost: 64 rows of exact attention and of the estimate."""
+def _shown(sample: QuerySample, count: int, seed: int) -> tuple[int, ...]:
+    """Some of the sampled queries, spread as the sample is over all: their rows are needed for the error too."""
+    if count >= len(sample.queries):
+        return sample.queries
+    return tuple(sample.queries[i] for i in spread_draw(len(sample.queries), count, generator(seed, "queries")))
+
+
+HELD_CELLS = 1 << 22
+"""Weights of all heads that are held while one setting is looked at: 16 MB."""
+
+
+def _views(attended: FavorMap, sample: QuerySample) -> Views:
+    """The sampled queries' rows, estimated once where they are few: estimating one costs as much as n·m multiply-adds."""
     sequence = attended.sequence
-    queries = torch.tensor(sample_queries(sequence, few(SHOWN_QUERIES, sequence.n), seed).queries)
+    if sequence.h * len(sample.queries) * sequence.n > HELD_CELLS:
+        return attended.rows_and_seen
+    queries = torch.tensor(sample.queries, device=sequence.q.device)
+    rows, seen = attended.rows_and_seen(queries)
+
+    def some(chosen: Int[Tensor, "r"]) -> tuple[Float[Tensor, "h r n"], Bool[Tensor, "h r n"]]:
+        places = torch.searchsorted(queries, chosen)
+        return rows[:, places], seen[:, places]
+
+    return some
+
+
+def _all_pairs(attended: FavorMap, head: int, shown: tuple[int, ...], views: Views) -> dict[str, Tensor]:
+    """Every visible pair of the queries shown. Cost: 64 rows of exact attention and of the estimate."""
+    sequence = attended.sequence
+    queries = torch.tensor(shown, device=sequence.q.device)
     log_exact, log_kernel, allowed = log_rows(sequence, head, queries)
-    given = _rows(attended, head, queries)
+    given = views(queries)[0][head].double()
     normaliser = attended.trace.log_normaliser[head, queries].double()[:, None]
     flip = 1 - 2 * attended.trace.negative[head, queries].double()[:, None]
     together, apart = norms(sequence, head, queries)
@@ -122,10 +149,6 @@ def _all_pairs(attended: FavorMap, head: int, seed: int) -> dict[str, Tensor]:
         "sum_norm": picked(together),
         "difference_norm": picked(apart),
     }
-
-
-def _rows(attended: Attended, head: int, queries: Tensor) -> Float[Tensor, "r n"]:
-    return attended.rows(queries, heads=head)[0].double()
 
 
 def _strongest(every: dict[str, Tensor], sinks: tuple[int, ...], tokens: list[str]) -> pd.DataFrame:
