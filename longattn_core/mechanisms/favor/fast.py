@@ -80,13 +80,15 @@ def gather_all(
     output, weights, factors = empty_like(v), v.new_empty(h, n), v.new_empty(h, n)
     reference = v.new_full((h, across.shape[-1]), -math.inf)
     tiles = [slice(start, min(start + ROWS, n)) for start in range(0, n, ROWS)]
-    features, values = v.new_empty(min(ROWS, n), across.shape[-1]), v.new_zeros(across.shape[-1], e)
+    features, values = v.new_empty(min(ROWS, n), across.shape[-1]), v.new_zeros(e, across.shape[-1])
     for head in range(h):
         count, highest = v.new_zeros(across.shape[-1]), 0.0
         values.zero_()
+        # Of all tokens at once: a call for each tile would take longer than its numbers.
+        offsets = directions.offsets(_norms(k[head]), 0.0)
         for rows in tiles:
             here = features[: rows.stop - rows.start]
-            torch.addmm(directions.offsets(_norms(k[head, rows]), highest), k[head, rows], across, out=here)
+            torch.addmm(offsets[rows] - highest, k[head, rows], across, out=here)
             tops = here.amax(0)
             torch.maximum(reference[head], tops.add(highest), out=reference[head])
             rise = float(tops.max())
@@ -97,19 +99,20 @@ def gather_all(
                     count.mul_(2**-rise)
                 here.sub_(rise)
                 highest += rise
-            values.addmm_(here.exp2_().mT, v[head, rows])
+            # Turned: with the features as the second factor the product takes a twentieth less.
+            values.addmm_(v[head, rows].mT, here.exp2_())
             count.add_(here.sum(0))
+        norms = _norms(q[head])
+        factors[head] = directions.offsets(norms, -highest).squeeze(-1)
         for rows in tiles:
-            here, own = features[: rows.stop - rows.start], q[head, rows]
-            norms = _norms(own)
-            factors[head, rows] = directions.offsets(norms, -highest).squeeze(-1)
-            torch.mm(own, across, out=here)
-            if not float(norms.max()) * directions.longest < CALM:
+            here = features[: rows.stop - rows.start]
+            torch.mm(q[head, rows], across, out=here)
+            if not float(norms[rows].max()) * directions.longest < CALM:
                 tops = here.amax(-1, keepdim=True)
                 factors[head, rows] += tops.squeeze(-1)
                 here.sub_(tops)
             torch.mv(here.exp2_(), count, out=weights[head, rows])
-            torch.mm(here, values, out=output[head, rows]).div_(weights[head, rows, None])
+            torch.mm(here, values.mT, out=output[head, rows]).div_(weights[head, rows, None])
     return _gathered(output, weights, factors, reference)
 
 
