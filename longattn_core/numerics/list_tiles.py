@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 
 from longattn_core.contracts import row_chunks
 from longattn_core.numerics.sorted_lists import SortedLists
+from longattn_core.numerics.sorting import stable_order
 
 TILE_CELLS = 1 << 19
 """How many scores are held at once: 2 MB, and a few times as much for what they are made of and what masks them."""
@@ -167,7 +168,7 @@ def _blocks(
     # As long as most queries see something the others keep their places: blocks then stay in step with chunks.
     chosen = torch.arange(len(first), device=first.device) if 2 * len(some) > len(first) else some
     middle = (first + stop)[chosen]
-    chosen = chosen[middle.argsort(stable=True)]
+    chosen = chosen[stable_order(middle, 2 * n + 1)]
     low = torch.where(stop > first, first, n)[chosen]
     high = torch.where(stop > first, stop, 0)[chosen]
     place = torch.arange(len(chosen), device=first.device)

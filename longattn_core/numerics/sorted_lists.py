@@ -20,6 +20,7 @@ from torch import Tensor
 from longattn_core.contracts import row_chunks
 from longattn_core.numerics.maps import Entries
 from longattn_core.numerics.softmax import masked_softmax
+from longattn_core.numerics.sorting import stable_order
 
 VIEW_CELLS = 1 << 22
 """How many numbers of gathered keys a view holds at once."""
@@ -105,12 +106,13 @@ class Bucketed:
 def bucketed(
     query_buckets: Int[Tensor, "h p n"], key_buckets: Int[Tensor, "h p n"], real: Bool[Tensor, "n"]
 ) -> Bucketed:
-    """Sort keys by (bucket, position), padding last; quicker when both are the same tensor. Cost p·n·ln n a head."""
+    """Sort keys by (bucket, position), padding last; quicker when both are the same tensor. Cost p·n a head."""
     n = real.shape[0]
     position = torch.arange(n, device=real.device)
     # Padding goes behind every bucket that a query may ask for, not only behind those that hold a key.
     last = int(torch.maximum(query_buckets.max(), key_buckets.max())) + 1
-    placed, order = _sortable(key_buckets, real, last).sort(dim=-1)
+    order = by_bucket(key_buckets, real, last)
+    placed = (torch.where(real, key_buckets, last) * n + position).gather(-1, order)
     begins = torch.arange(last + 1, device=real.device) * n
     borders = torch.searchsorted(placed, begins.expand(*placed.shape[:2], -1).contiguous())
     start, end = borders.gather(-1, query_buckets), borders.gather(-1, query_buckets + 1)
@@ -122,14 +124,10 @@ def bucketed(
     return Bucketed(order=order, start=start, before=before, through=through, end=end)
 
 
-def by_bucket(buckets: Int[Tensor, "h p n"], real: Bool[Tensor, n]) -> Int[Tensor, "h p n"]:
-    """The tokens sorted by (bucket, position), padding last. Cost p·n·ln n a head."""
-    return _sortable(buckets, real, int(buckets.max()) + 1).argsort(dim=-1)
-
-
-def _sortable(buckets: Int[Tensor, "h p n"], real: Bool[Tensor, n], last: int) -> Int[Tensor, "h p n"]:
-    n = real.shape[0]
-    return torch.where(real, buckets, last) * n + torch.arange(n, device=real.device)
+def by_bucket(buckets: Int[Tensor, "h p n"], real: Bool[Tensor, n], last: int | None = None) -> Int[Tensor, "h p n"]:
+    """The tokens sorted by (bucket, position), padding last, as bucket `last`. Cost p·n a head."""
+    last = int(buckets.max()) + 1 if last is None else last
+    return stable_order(torch.where(real, buckets, last), last + 1)
 
 
 def by_place(real: Bool[Tensor, "n"], sinks: int, local: int, *, causal: bool) -> SortedLists:
