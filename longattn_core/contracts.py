@@ -364,7 +364,7 @@ class Attended(ABC):
     def _rows_and_seen(
         self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]
     ) -> tuple[Float[Tensor, "g r n"], Bool[Tensor, "g r n"]]:
-        """Both; a map whose keys are listed finds the list once."""
+        """Both; a map whose keys are listed finds the list once. Who overrides one of the two overrides this as well."""
         return self._rows(queries, heads), self._seen(queries, heads)
 
     @abstractmethod

@@ -453,6 +453,19 @@ def test_gradients_are_those_of_finite_differences(kind, causal):
     assert torch.autograd.gradcheck(output, inputs, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("kind", ["positive", "hyperbolic", "trigonometric", "relu"])
+def test_rows_carry_the_gradient_too(kind):
+    small = gaussian(6, heads=1, d=4, causal=True)
+    setting = mechanism("favor", variant=kind, features=8)
+
+    def rows(q, k):
+        return setting.attend(Sequence(q=q, k=k, v=small.v, causal=True)).rows()
+
+    assert torch.autograd.gradcheck(
+        rows, [x.clone().requires_grad_(True) for x in (small.q, small.k)], rtol=1e-5, atol=1e-7
+    )
+
+
 def test_learned_maps_are_fitted_on_what_the_trace_names():
     sequence = gaussian(60, heads=2)
     setting = mechanism("favor", variant="hedgehog", features=16, steps=4)

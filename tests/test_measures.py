@@ -256,6 +256,15 @@ def test_the_exact_side_is_computed_once_for_all_mechanisms_and_left_as_it_is(mo
     assert len(asked) == 2, "another sequence has an exact side of its own"
 
 
+def test_rows_that_are_at_hand_take_the_place_of_the_mechanisms_own():
+    sequence = with_sink(70)
+    narrow, wide = windowed(sequence, 5), windowed(sequence, 9)
+    own, given = fidelity(wide).whole, fidelity(narrow, views=wide.rows_and_seen).whole
+    for name in ("recall", "share", "overlap", "divergence"):
+        torch.testing.assert_close(getattr(given, name), getattr(own, name), **CLOSE)
+    torch.testing.assert_close(given.error, fidelity(narrow).whole.error, **CLOSE)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_exact_attention_agrees_with_itself(dtype):
     attended = mechanism("exact").attend(with_sink(70).to(dtype=dtype))

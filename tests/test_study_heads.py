@@ -17,11 +17,13 @@ from longattn_core.language_model.weights import weights_available
 from longattn_core.measures.cost import key_value_bytes
 from longattn_core.sequences.sources import SyntheticSource, TextSource
 from longattn_core.sequences.synthetic import Gaussian, Local, Repeated, Sink, synthetic
+from longattn_core.studies.heads import masks
 from longattn_core.studies.heads.maps import HeadMap, pair_said
 from longattn_core.studies.heads.masks import FUTURE, PADDED, Masked, mask_finding, masked, small_mask
 from longattn_core.studies.heads.roles import RULES, counted, name_heads, role_of, traits_of
 from longattn_core.studies.heads.sharing import Sharing, bonds, growth, likeness
 from longattn_core.studies.heads.survey import HeadSurvey, measured_head
+from longattn_core.studies.once import Once
 
 ASSETS = Path(__file__).parents[1] / "assets"
 MASKS = ("none", "padding", "look_ahead", "both")
@@ -193,6 +195,16 @@ def test_small_maps_are_the_largest_weights_of_their_cells(mask: str, n: int) ->
         elif edges[last + 1] - edges[last] <= 4:
             assert maps[0, last, column] == pytest.approx(block[seen].max(), abs=1e-6)
     assert result.tables["heads"]["hidden"].between(0, 1).all()
+
+
+def test_rows_that_are_kept_between_moves_are_those_computed_anew(monkeypatch) -> None:
+    source = SyntheticSource(settings=synthetic("sink", n=70, heads=2))
+    studies = [Masked(source=source, mask="padding", padding=share, cells=32) for share in (0.2, 0.5)]
+    kept = [study.run().tables["heads"] for study in studies]
+    monkeypatch.setattr(masks, "HELD_CELLS", 0)
+    monkeypatch.setattr(masks, "_held", Once(size=1))
+    for study, table in zip(studies, kept, strict=True):
+        pd.testing.assert_frame_equal(study.run().tables["heads"], table, rtol=1e-12)
 
 
 def test_what_a_mask_takes_is_measured_on_the_unmasked_rows() -> None:

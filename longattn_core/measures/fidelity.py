@@ -188,7 +188,7 @@ _guard = threading.Lock()
 
 
 def _exact(sequence: Sequence, queries: int | None, seed: int, sinks: Sinks | None) -> _Exact:
-    """The exact side, of the last three sequences kept where it is small."""
+    """The exact side; the last three, each of a sequence, a sample and sinks, are kept where they are small."""
     settings = (queries, seed, sinks)
     with _guard:
         _kept[:] = [one for one in _kept if one[0]() is not None]

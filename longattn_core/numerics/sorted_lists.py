@@ -106,7 +106,7 @@ class Bucketed:
 def bucketed(
     query_buckets: Int[Tensor, "h p n"], key_buckets: Int[Tensor, "h p n"], real: Bool[Tensor, "n"]
 ) -> Bucketed:
-    """Sort keys by (bucket, position), padding last; quicker when both are the same tensor. Cost p·n a head."""
+    """Sort keys by (bucket, position), padding last; quicker when both are the same tensor, else p·n·ln n a head."""
     n = real.shape[0]
     position = torch.arange(n, device=real.device)
     # Padding goes behind every bucket that a query may ask for, not only behind those that hold a key.

@@ -1,6 +1,6 @@
 """The order of small whole numbers, as hashing and clustering need it of every token in every round.
 
-Source: ours; numpy sorts sixteen bits at a time by counting (its `stable` sort), ten times as fast as torch compares.
+Source: ours; numpy sorts sixteen bits at a time by counting (its `stable` sort), several times as fast as torch compares.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ DIGIT = 16
 
 
 def stable_order(x: Int[Tensor, "*b n"], below: int) -> Int[Tensor, "*b n"]:
-    """The places of numbers of 0 … below − 1 in rising order, equal ones as they stand.
+    """The places of numbers of 0 … below − 1 (there must be no others) in rising order, equal ones as they stand.
 
     Cost n for every sixteen bits of `below`, on a device other than the CPU n·ln n.
     """

@@ -38,4 +38,10 @@ def _as_arrow(table: Any) -> Any:
     # With the first chart, not with this file.
     import pyarrow as pa
 
-    return pa.Table.from_pandas(table, nthreads=1, preserve_index=False) if isinstance(table, pd.DataFrame) else table
+    if not isinstance(table, pd.DataFrame):
+        return table
+    try:
+        return pa.Table.from_pandas(table, nthreads=1, preserve_index=False)
+    except (pa.ArrowException, OverflowError):
+        # Columns of several types are Streamlit's to mend.
+        return table

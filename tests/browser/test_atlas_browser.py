@@ -21,7 +21,7 @@ window.line = (() => {
   let held = null, ended = 0;
   WebSocket.prototype.addEventListener = function (kind, told, ...rest) {
     const heard = event => {
-      // The end of a run is the only message of two bytes: a kind and a number.
+      // The only message of two bytes, a kind and nothing in it: no run is under way any more, and none on saving.
       ended += event.data.byteLength === 2;
       held ? held.push(() => told(event)) : told(event);
     };
@@ -38,7 +38,7 @@ window.line = (() => {
   };
 })();
 """
-"""Counts the ends of runs that arrive, and keeps back what the server sends from `line.hold()` to `line.release()`."""
+"""Counts how often runs came to rest, and keeps back what the server sends from `line.hold()` to `line.release()`."""
 
 
 @pytest.fixture

@@ -112,13 +112,14 @@ class FeatureMap:
     def scaled(
         self, x: Float[Tensor, "n d"], *, head: int, keys: bool
     ) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n 1"]]:
-        """φ · e^(−scale) with a scale for each token, at which its largest exponent is 0; without gradients."""
+        """φ · e^(−scale) with a scale for each token, at which its largest exponent is 0."""
         if self.kind in UNBIASED and self.kind != "trigonometric":
             found, size = self._powers(x, x.new_zeros(1))
-            highest = found.amax(-1, keepdim=True)
+            # Held constant for the gradient: it is taken off here and comes back with the scale.
+            highest = found.detach().amax(-1, keepdim=True)
             return found.sub_(highest).exp2_(), size + highest / LOG2_E
         features = self.of(x, head=head, keys=keys)
-        scale = features.exponent.amax(-1, keepdim=True)
+        scale = features.exponent.detach().amax(-1, keepdim=True)
         return features.shifted(-scale), scale
 
     def _powers(

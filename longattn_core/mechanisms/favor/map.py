@@ -68,7 +68,7 @@ class FavorMap(FactoredMap):
     def _scaled(
         self, head: int, tokens: Int[Tensor, "r"], *, keys: bool
     ) -> tuple[Float[Tensor, "r c"], Float[Tensor, "r 1"]]:
-        x = (self.sequence.k if keys else self.sequence.q)[head, tokens].detach().double()
+        x = (self.sequence.k if keys else self.sequence.q)[head, tokens].double()
         return self._fine_map.scaled(x, head=head, keys=keys)
 
     def _left(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r m"]:

@@ -60,7 +60,10 @@ class Pairs(Study):
         progress(0.3, "pairs")
         sample = sample_queries(sequence, few(QUERIES, sequence.n))
         views = _views(attended, sample)
-        every = _all_pairs(attended, head, _shown(sample, few(SHOWN_QUERIES, sequence.n), self.seed), views)
+        shown = _shown(sample, few(SHOWN_QUERIES, sequence.n), self.seed)
+        queries = torch.tensor(shown, device=sequence.q.device)
+        given = attended.rows(queries, heads=head)[0] if views is None else views(queries)[0][head]
+        every = _all_pairs(attended, head, queries, given.double())
         chosen = torch.arange(len(every["query"]))
         if len(chosen) > SHOWN_PAIRS:
             chosen = torch.randperm(len(chosen), generator=generator(self.seed, "favor pairs"))[:SHOWN_PAIRS].sort()[0]
@@ -105,11 +108,11 @@ HELD_CELLS = 1 << 22
 """Weights of all heads that are held while one setting is looked at: 16 MB."""
 
 
-def _views(attended: FavorMap, sample: QuerySample) -> Views:
-    """The sampled queries' rows, estimated once where they are few: estimating one costs as much as n·m multiply-adds."""
+def _views(attended: FavorMap, sample: QuerySample) -> Views | None:
+    """The sampled queries' rows where they are few, estimated once: one costs as much as n·m multiply-adds."""
     sequence = attended.sequence
     if sequence.h * len(sample.queries) * sequence.n > HELD_CELLS:
-        return attended.rows_and_seen
+        return None
     queries = torch.tensor(sample.queries, device=sequence.q.device)
     rows, seen = attended.rows_and_seen(queries)
 
@@ -120,12 +123,12 @@ def _views(attended: FavorMap, sample: QuerySample) -> Views:
     return some
 
 
-def _all_pairs(attended: FavorMap, head: int, shown: tuple[int, ...], views: Views) -> dict[str, Tensor]:
-    """Every visible pair of the queries shown. Cost: 64 rows of exact attention and of the estimate."""
+def _all_pairs(
+    attended: FavorMap, head: int, queries: Int[Tensor, "r"], given: Float[Tensor, "r n"]
+) -> dict[str, Tensor]:
+    """Every visible pair of the queries shown, whose estimated rows are given. Cost: their exact rows."""
     sequence = attended.sequence
-    queries = torch.tensor(shown, device=sequence.q.device)
     log_exact, log_kernel, allowed = log_rows(sequence, head, queries)
-    given = views(queries)[0][head].double()
     normaliser = attended.trace.log_normaliser[head, queries].double()[:, None]
     flip = 1 - 2 * attended.trace.negative[head, queries].double()[:, None]
     together, apart = norms(sequence, head, queries)

@@ -80,13 +80,12 @@ class Masked(MaskSetting):
         real = sequence.real[queries]
         cell = torch.bucketize(queries, torch.tensor(rows[1:-1]), right=True)
         maps, records = [], []
+        unmasked = masked(plain, "none", 0.0, "end")
         for head in range(plain.h):
             progress(head / plain.h, f"head {head}")
-            weights, all_of_it, sink = (
-                exact_rows(sequence, queries, head)[0].double(),
-                free.rows(head),
-                free.sinks[head],
-            )
+            weights, sink = exact_rows(sequence, queries, head)[0].double(), free.sinks[head]
+            plain_rows = exact_rows(unmasked, queries, head)[0] if free.rows is None else free.rows[head]
+            all_of_it = plain_rows.double()
             maps.append(pooled_max(weights.masked_fill(~allowed, -1.0), cell, columns, len(rows) - 1))
             records.append({
                 "head": plain.head_numbers[head],
@@ -112,38 +111,25 @@ class Masked(MaskSetting):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Free:
-    """What no mask changes: where the heads' sinks are `[h n]`, and the queries' rows without a mask.
+    """What no mask changes: where the heads' sinks are `[h n]`, and the queries' rows without a mask `[h q n]`, where few."""
 
-    The rows `[h q n]` are held where they are few, and else computed when asked for.
-    """
-
-    unmasked: Sequence
-    queries: Tensor
     sinks: Tensor
-    held: Tensor | None
-
-    def rows(self, head: int) -> Tensor:
-        """One head's rows `[q n]`, float64."""
-        found = exact_rows(self.unmasked, self.queries, head) if self.held is None else self.held[head : head + 1]
-        return found[0].double()
+    rows: Tensor | None
 
 
 HELD_CELLS = 1 << 21
-"""Weights of all heads that are held between moves of a dial: 8 MB."""
+"""Weights of all heads that are held between moves of a dial: 8 MB in float32."""
 _held: Once[_Free] = Once(size=4)
 
 
 def _free(source: Source, plain: Sequence, queries: Tensor) -> _Free:
     def make() -> _Free:
         sinks = find_sinks(plain, sample_queries(plain, min(128, int(plain.real.sum()))))
-        unmasked = masked(plain, "none", 0.0, "end")
         few = plain.h * len(queries) * plain.n <= HELD_CELLS
-        return _Free(
-            unmasked=unmasked, queries=queries, sinks=sink_mask(sinks, plain.n),
-            held=exact_rows(unmasked, queries) if few else None,
-        )  # fmt: skip
+        rows = exact_rows(masked(plain, "none", 0.0, "end"), queries) if few else None
+        return _Free(sinks=sink_mask(sinks, plain.n), rows=rows)
 
-    return _held.get(f"{source.model_dump_json()} {len(queries)}", make)
+    return _held.get(f"{all_heads(source).model_dump_json()} {len(queries)}", make)
 
 
 def masked(sequence: Sequence, mask: MaskName, share: float, side: Side) -> Sequence:

@@ -214,7 +214,8 @@ def _rows_of(source: Source, sequence: Sequence, sample: QuerySample, head: int,
     def make() -> _Rows:
         return _Rows.of(sequence, sample.queries, head, sinks)
 
-    return _whole.get(f"{source.model_dump_json()} {head}", make) if sample.whole else make()
+    short = sample.whole and len(sample.queries) * sequence.n <= SAMPLE**2
+    return _whole.get(f"{source.model_dump_json()} {head}", make) if short else make()
 
 
 def _asked(sequence: Sequence, start: int, stop: int) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ hindsight for every query, the best path with all the keys that the mixture read
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -20,9 +21,10 @@ from longattn_core.measures.fidelity import mean_of_visible
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.mechanisms.routed import Routed
 from longattn_core.mechanisms.routed.router import RouterMap, with_top
+from longattn_core.sequences.sources import Source
 from longattn_core.studies.compare import tokens_of
 from longattn_core.studies.once import Once
-from longattn_core.studies.reading import SAMPLE, reading, sinks_of
+from longattn_core.studies.reading import SAMPLE, Reading, reading, sinks_of
 from longattn_core.studies.routed.kinds import token_kinds
 from longattn_core.studies.study import Progress, Result, Setting, Study
 
@@ -57,16 +59,14 @@ class Routes(Study):
         sequence = self.sequence()
         head = min(self.head, sequence.h - 1)
         runs: dict[str, RouterMap] = {}
-        for index, weights in enumerate(("fitted", "random")):
-            setting = own.with_dials(weights=weights, top_k=0)
-            progress(index / 3, setting.label)
-            one = reading(self.source, setting)
+        settings = {name: own.with_dials(weights=name, top_k=0) for name in ("fitted", "random")} | {"own": own}
+        for index, (name, setting) in enumerate(settings.items()):
+            progress(index / 4, setting.label)
+            one = mixed_reading(self.source, setting)
             if one.attended is None:
                 return Result(study=self, words={"refusal": one.refusal or ""})
             assert isinstance(one.attended, RouterMap)
-            runs[weights] = one.attended
-        dense = runs[own.weights]
-        runs["own"] = with_top(dense, own, own.top_k) if own.top_k else dense
+            runs[name] = one.attended
         shares = {name: run.trace.probabilities[head].double() for name, run in runs.items()}
         choice = torch.where(sequence.real, shares["own"].argmax(-1), -1)
         progress(0.8, "errors")
@@ -74,8 +74,9 @@ class Routes(Study):
         sinks = sinks_of(self.source)[head]
 
         def measure() -> tuple[_Measured, pd.DataFrame, pd.DataFrame]:
-            found = _Measured.of(sequence, dense, head, sinks)
-            return found, *_errors(found, shares, paths, _wide(self, own, found, head), head)
+            found = _Measured.of(sequence, runs["own"], head, sinks)
+            tables = _errors(found, shares, paths, _wide(self, own, found, head), head)
+            return found.without_rows(), *tables
 
         paths_alone = own.with_dials(weights="fitted", top_k=0)
         name = f"{paths_alone.model_dump_json()} {self.source.model_dump_json()} {head}"
@@ -113,6 +114,7 @@ class _Measured:
     seen: Bool[Tensor, "p s n"]
     visible: Bool[Tensor, "s n"]
     plain: Float[Tensor, "s n"]
+    recalls: tuple[dict[str, float], ...]
 
     @classmethod
     def of(cls, sequence: Sequence, attended: RouterMap, head: int, sinks: tuple[int, ...]) -> _Measured:
@@ -129,6 +131,14 @@ class _Measured:
         out.outputs = torch.stack([one.output[head, queries].double() for one in attended.trace.attended])
         out.visible = alone.allowed(queries)
         out.seen = torch.stack([one.seen(queries, None, head)[0] & out.visible for one in attended.trace.attended])
+        out.recalls = tuple(out.found(seen) for seen in out.seen)
+        return out
+
+    def without_rows(self) -> _Measured:
+        """What is kept between moves of a dial: all but the rows of n keys, of each path `recalls` in their place."""
+        out = _Measured()
+        for name in ("queries", "said", "exact", "control", "outputs", "recalls"):
+            setattr(out, name, getattr(self, name))
         return out
 
     @property
@@ -163,6 +173,15 @@ class _Measured:
 
 _measured: Once[tuple[_Measured, pd.DataFrame, pd.DataFrame]] = Once(size=2)
 """What the paths alone and the dense routers give, with the tables of errors and hits: the top k changes nothing in it."""
+
+
+def mixed_reading(source: Source, own: Routed) -> Reading:
+    """A router's run: with a top k, on the paths and the router of the run without one, which is kept."""
+    dense = reading(source, own.with_dials(top_k=0))
+    if not own.top_k or dense.attended is None:
+        return dense
+    assert isinstance(dense.attended, RouterMap)
+    return replace(dense, mechanism=own, attended=with_top(dense.attended, own, own.top_k))
 
 
 def kept(shares: Float[Tensor, "*b p"], top: int) -> Float[Tensor, "*b p"]:
@@ -232,7 +251,7 @@ def _paths(
         rows.append({
             "path": path, "load": loads["own"], "fitted": loads["fitted"], "random": loads["random"],
             "chosen": float(runs["own"].trace.chosen[head, index]), "best": float(best[index]),
-            "error": measured.error(measured.outputs[index]), **measured.found(measured.seen[index]),
+            "error": measured.error(measured.outputs[index]), **measured.recalls[index],
         })  # fmt: skip
     table = pd.DataFrame.from_records(rows)
     table.attrs["units"] = {
@@ -277,7 +296,7 @@ class Route(Study):
         head = min(self.head, sequence.h - 1)
         last = int(sequence.real.nonzero().max())
         query = last if self.query is None or self.query >= sequence.n else self.query
-        one = reading(self.source, mechanism.with_dials(variant="router"))
+        one = mixed_reading(self.source, mechanism.with_dials(variant="router"))
         if one.attended is None:
             return Result(study=self, words={"refusal": one.refusal or ""})
         attended = one.attended
