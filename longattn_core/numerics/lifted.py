@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from longattn_core.contracts import STREAM_CELLS, Attended, Index, Looked, Reduce
-from longattn_core.numerics.maps import Entries, cell_of
+from longattn_core.numerics.maps import Entries, cell_of, listed
 from longattn_core.numerics.readings import Reading
 
 
@@ -67,10 +67,8 @@ class LiftedMap(Attended):
         return self._shared_out(row.scatter_add(2, entries.keys.clamp_min(0), entries.weights), heads)
 
     def _marked(self, entries: Entries) -> Bool[Tensor, "g r n"]:
-        bases, real, keys = self.reading.bases, self.sequence.real, entries.keys
-        # One item more than there are takes the empty slots.
-        read = torch.zeros(*keys.shape[:2], bases[-1] + 1, dtype=torch.bool, device=real.device)
-        read.scatter_(2, torch.where(keys >= 0, keys, bases[-1]), True)
+        bases, real = self.reading.bases, self.sequence.real
+        read = listed(entries.keys, bases[-1])
         part = read[..., : bases[1]]
         for base, stop, groups in zip(bases[1:-1], bases[2:], self.reading.groups, strict=True):
             part = part | (read[..., base:stop][..., groups.of] & real)

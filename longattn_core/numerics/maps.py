@@ -76,10 +76,7 @@ class SparseMap(Attended):
         return self._marked(self._entries(queries, heads))
 
     def _marked(self, entries: Entries) -> Bool[Tensor, "g r n"]:
-        # One column more than there are keys takes the empty slots.
-        n, keys = self.sequence.n, entries.keys
-        marks = torch.zeros(*keys.shape[:2], n + 1, dtype=torch.bool, device=keys.device)
-        return marks.scatter_(2, torch.where(keys >= 0, keys, n), True)[..., :n]
+        return listed(entries.keys, self.sequence.n)
 
     def _rows_and_seen(
         self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]
@@ -124,6 +121,13 @@ class SparseMap(Attended):
             # a safe start for the largest too.
             flat.scatter_reduce_(1, cell, weights.flatten(1), "sum" if reduce == "mean" else "amax")
         return flat.view(len(heads), -1, width)
+
+
+def listed(keys: Int[Tensor, "g r c"], size: int) -> Bool[Tensor, "g r size"]:
+    """Which of the numbers 0 … size − 1 each row lists; −1 lists none."""
+    # One column more than there are numbers takes the empty slots.
+    marks = torch.zeros(*keys.shape[:2], size + 1, dtype=torch.bool, device=keys.device)
+    return marks.scatter_(2, torch.where(keys >= 0, keys, size), True)[..., :size]
 
 
 def areas(rows: list[int], columns: list[int], like: Tensor) -> Float[Tensor, "H W"]:

@@ -51,8 +51,7 @@ class Compare(Study):
             one = reading(self.source, mechanism)
             records.append(_record(one, head, query, marked))
             if one.attended is not None:
-                row = one.attended.rows(query, None, head)[0, 0]
-                seen = one.attended.seen(query, None, head)[0, 0]
+                row, seen = (view[0, 0] for view in one.attended.rows_and_seen(query, head))
                 weights[index] = torch.where(seen, row, torch.nan).float().cpu().numpy()
         table = pd.DataFrame.from_records(records)
         table.attrs["units"] = {

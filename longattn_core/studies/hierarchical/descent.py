@@ -64,8 +64,8 @@ class Descent(Study):
             return Result(study=self, arrays=arrays, words={"refusal": one.refusal or ""})
         attended = one.attended
         assert isinstance(attended, HierarchicalMap)
-        given = attended.rows(query, None, head)[0, 0].double()
-        seen = attended.seen(query, None, head)[0, 0]
+        row, seen = (view[0, 0] for view in attended.rows_and_seen(query, head))
+        given = row.double()
         arrays["mechanism"] = torch.where(seen, given, torch.nan).numpy()
         levels = tree_of(self.source, mechanism)
         nodes = nodes_of(levels, exact, given, visible, query, sinks)

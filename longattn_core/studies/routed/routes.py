@@ -318,5 +318,5 @@ class Route(Study):
 
 
 def _row(attended: Attended, head: int, query: int) -> Float[Tensor, "n"]:
-    seen = attended.seen(query, None, head)[0, 0]
-    return torch.where(seen, attended.rows(query, None, head)[0, 0].double(), torch.nan)
+    row, seen = (view[0, 0] for view in attended.rows_and_seen(query, head))
+    return torch.where(seen, row.double(), torch.nan)
