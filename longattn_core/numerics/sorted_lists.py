@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from longattn_core.contracts import row_chunks
+from longattn_core.numerics.large_pages import zeros
 from longattn_core.numerics.maps import Entries
 from longattn_core.numerics.softmax import masked_softmax
 from longattn_core.numerics.sorting import stable_order
@@ -43,7 +44,8 @@ class SortedLists:
     stop: Int[Tensor, "h p n"]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stop", torch.maximum(self.first, self.stop))
+        stop = zeros(self.stop, *self.stop.shape)
+        object.__setattr__(self, "stop", torch.maximum(self.first, self.stop, out=stop))
 
     @property
     def widest(self) -> list[int]:
@@ -51,15 +53,18 @@ class SortedLists:
         lengths: list[int] = (self.stop - self.first).amax((0, 2)).tolist()
         return lengths
 
-    def joined(self, other: SortedLists) -> SortedLists:
-        """These lists and then those of `other`; lists of one head are shared by all."""
-        h = max(len(self.order), len(other.order))
+    def joined(self, *others: SortedLists) -> SortedLists:
+        """These lists and then those of the `others`; lists of one head are shared by all."""
+        every = (self, *others)
+        h, p = max(len(lists.order) for lists in every), sum(lists.order.shape[1] for lists in every)
 
-        def both(name: str) -> Tensor:
-            parts = (getattr(self, name), getattr(other, name))
-            return torch.cat([part.expand(h, -1, -1) for part in parts], dim=1)
+        def together(name: str) -> Tensor:
+            parts = [getattr(lists, name).expand(h, -1, -1) for lists in every]
+            return torch.cat(parts, dim=1, out=zeros(parts[0], h, p, parts[0].shape[-1]))
 
-        return SortedLists(order=both("order"), rank=both("rank"), first=both("first"), stop=both("stop"))
+        return SortedLists(
+            order=together("order"), rank=together("rank"), first=together("first"), stop=together("stop")
+        )
 
     def holds(
         self,

@@ -18,6 +18,7 @@ A query whose sum of weights has sunk towards the smallest float is named in `su
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -27,8 +28,8 @@ from torch import Tensor
 from longattn_core.mechanisms.favor.linear import Gathered
 from longattn_core.numerics.large_pages import empty_like
 
-ROWS = 512
-"""Tokens of one head whose features are held at once, without a mask: with 256 features half a megabyte, which stays in cache."""
+ROWS = 1024
+"""Tokens of one head whose features are held at once, without a mask: with 256 features a megabyte, which stays in cache."""
 CHUNK = 64
 """Tokens of all heads that are compared pair by pair before their features join the state, under a causal mask."""
 LOG2_E = 1 / math.log(2)
@@ -74,45 +75,45 @@ class Directions:
 def gather_all(
     directions: Directions, q: Float[Tensor, "h n d"], k: Float[Tensor, "h n d"], v: Float[Tensor, "h n e"]
 ) -> Gathered:
-    """Every query gathers every key. Cost n·c·(2·d + 2·(e + 1)) multiply-adds a head; memory 512·c."""
+    """Every query gathers every key. Cost n·c·(2·d + 2·(e + 1)) multiply-adds a head; memory 1,024·c."""
     h, n, _d = q.shape
     across, e = directions.across, v.shape[-1]
     output, weights, factors = empty_like(v), v.new_empty(h, n), v.new_empty(h, n)
     reference = v.new_full((h, across.shape[-1]), -math.inf)
-    tiles = [slice(start, min(start + ROWS, n)) for start in range(0, n, ROWS)]
     features, values = v.new_empty(min(ROWS, n), across.shape[-1]), v.new_zeros(e, across.shape[-1])
     for head in range(h):
         count, highest = v.new_zeros(across.shape[-1]), 0.0
         values.zero_()
         # Of all tokens at once: a call for each tile would take longer than its numbers.
         offsets = directions.offsets(_norms(k[head]), 0.0)
-        for rows in tiles:
-            here = features[: rows.stop - rows.start]
-            torch.addmm(offsets[rows] - highest, k[head, rows], across, out=here)
+        for place, (keys, held, offset) in enumerate(_tiles(k[head], v[head], offsets)):
+            here = features[: len(keys)]
+            torch.addmm(offset.sub_(highest), keys, across, out=here)
             tops = here.amax(0)
-            torch.maximum(reference[head], tops.add(highest), out=reference[head])
             rise = float(tops.max())
-            if rise > SLACK or rows.start == 0:
+            torch.maximum(reference[head], tops.add_(highest), out=reference[head])
+            if rise > SLACK or not place:
                 # The sums so far have the factor of a lower reference.
-                if rows.start:
+                if place:
                     values.mul_(2**-rise)
                     count.mul_(2**-rise)
                 here.sub_(rise)
                 highest += rise
             # Turned: with the features as the second factor the product takes a twentieth less.
-            values.addmm_(v[head, rows].mT, here.exp2_())
+            values.addmm_(held.mT, here.exp2_())
             count.add_(here.sum(0))
         norms = _norms(q[head])
         factors[head] = directions.offsets(norms, -highest).squeeze(-1)
-        for rows in tiles:
-            here = features[: rows.stop - rows.start]
-            torch.mm(q[head, rows], across, out=here)
-            if not float(norms[rows].max()) * directions.longest < CALM:
+        calm = float(norms.max()) * directions.longest < CALM
+        for queries, norm, factor, weight, out in _tiles(q[head], norms, factors[head], weights[head], output[head]):
+            here = features[: len(queries)]
+            torch.mm(queries, across, out=here)
+            if not (calm or float(norm.max()) * directions.longest < CALM):
                 tops = here.amax(-1, keepdim=True)
-                factors[head, rows] += tops.squeeze(-1)
+                factor.add_(tops.squeeze(-1))
                 here.sub_(tops)
-            torch.mv(here.exp2_(), count, out=weights[head, rows])
-            torch.mm(here, values.mT, out=output[head, rows]).div_(weights[head, rows, None])
+            torch.mv(here.exp2_(), count, out=weight)
+            torch.mm(here, values.mT, out=out).div_(weight[:, None])
     return _gathered(output, weights, factors, reference)
 
 
@@ -143,6 +144,11 @@ def gather_past(
         values.baddbmm_(keys.mT, v[:, rows])
         count.add_(keys.sum(1).unsqueeze(-1))
     return _gathered(output, weights, factors, reference.add_(lowered))
+
+
+def _tiles(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The tokens of one head, as many at once as features are held for."""
+    return zip(*(torch.split(tensor, ROWS) for tensor in tensors), strict=True)
 
 
 def _norms(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n 1"]:

@@ -152,8 +152,8 @@ class LSH(Mechanism):
         if self.order_by == "chunks":
             lists = chunk_stretches(placed, self.chunk, real, causal=sequence.causal, skip_self=shared)
         else:
-            lists = placed.stretches(self.width, causal=sequence.causal, skip_self=shared)
-        return lists.joined(by_place(real, self.sinks, self.local, causal=sequence.causal))
+            lists = (placed.stretches(self.width, causal=sequence.causal, skip_self=shared),)
+        return lists[0].joined(*lists[1:], by_place(real, self.sinks, self.local, causal=sequence.causal))
 
     def _cost(self, sequence: Sequence, p: int, computed: int) -> Cost:
         """Hashing, sorting (counted as moves), and the scores that the blocks of the p lists computed."""

@@ -128,7 +128,7 @@ def _mean(x: Float[Tensor, "h n d"], real: Bool[Tensor, "n"], running: bool) -> 
 
 def chunk_stretches(
     placed: Bucketed, chunk: int, real: Bool[Tensor, "n"], *, causal: bool, skip_self: bool
-) -> SortedLists:
+) -> tuple[SortedLists, ...]:
     """Reformer's pattern: cut the sorted order into chunks, look at the own chunk and the one before, in one's bucket.
 
     A query stands where its (bucket, position) falls among the sorted keys. The first chunk looks back at the last one
@@ -143,10 +143,10 @@ def chunk_stretches(
     rank = inverse(placed.order)
     lists = SortedLists(order=placed.order, rank=rank, first=first, stop=stop)
     if causal or last == 0:
-        return lists
+        return (lists,)
     wrapped = torch.maximum(placed.start, torch.full_like(first, last * chunk))
     end = torch.where((number == 0) & real, placed.end, wrapped)
-    return lists.joined(SortedLists(order=placed.order, rank=rank, first=wrapped, stop=end))
+    return lists, SortedLists(order=placed.order, rank=rank, first=wrapped, stop=end)
 
 
 def collision_chance(angle: float, buckets: int) -> float:
