@@ -265,7 +265,7 @@ def cosines_chart(cosines: pd.DataFrame, theme: Theme, *, centred: bool, height:
     )  # fmt: skip
     lines = alt.Chart(table).mark_line(interpolate="monotone").encode(x=x, y=y, color=colour, tooltip=tooltip)
     labels = [
-        alt.Chart(pd.DataFrame({"label": [f"{name} (mean {_mean(table, name):.2f})"]}))
+        alt.Chart(pd.DataFrame({"label": [f"{name} (mean {_mean(table, name):z.2f})"]}))
         .mark_text(align="left", color=ink, fontSize=theme.size("tick"))
         .encode(x=fixed(alt.XValue, 6), y=fixed(alt.YValue, 8 + 15 * index * theme.zoom), text=alt.Text("label:N"))
         for index, (name, ink) in enumerate(inks.items())

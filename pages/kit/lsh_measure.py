@@ -130,7 +130,7 @@ def _angles(here: Page) -> None:
                 caption=_("Cosines between queries and keys, {title}.").format(title=title),
                 alt=_("Three distributions of cosines: {means}.").format(
                     means=", ".join(
-                        f"{row['pairs']} {row['mean cosine']:.2f}"
+                        f"{row['pairs']} {row['mean cosine']:z.2f}"
                         for row in mean[mean["centred"] == centred].to_dict("records")
                     )
                 ),
