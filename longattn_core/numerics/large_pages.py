@@ -17,8 +17,13 @@ LEAST = 1 << 23
 
 def empty_like(x: Tensor) -> Tensor:
     """As `torch.empty_like` (what stands in it means nothing), but contiguous, and in large pages where the system has them."""
-    found = _mapped(x, x.shape)
-    return torch.empty_like(x, memory_format=torch.contiguous_format) if found is None else found
+    return empty(x, *x.shape)
+
+
+def empty(like: Tensor, *shape: int) -> Tensor:
+    """As `like.new_empty(shape)`, in large pages where the system has them."""
+    found = _mapped(like, shape)
+    return like.new_empty(shape) if found is None else found
 
 
 def zeros(like: Tensor, *shape: int) -> Tensor:

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from longattn_core.contracts import row_chunks
-from longattn_core.numerics.large_pages import zeros
+from longattn_core.numerics.large_pages import empty, empty_like
 from longattn_core.numerics.maps import Entries
 from longattn_core.numerics.softmax import masked_softmax
 from longattn_core.numerics.sorting import stable_order
@@ -44,8 +44,7 @@ class SortedLists:
     stop: Int[Tensor, "h p n"]
 
     def __post_init__(self) -> None:
-        stop = zeros(self.stop, *self.stop.shape)
-        object.__setattr__(self, "stop", torch.maximum(self.first, self.stop, out=stop))
+        object.__setattr__(self, "stop", torch.maximum(self.first, self.stop, out=empty_like(self.stop)))
 
     @property
     def widest(self) -> list[int]:
@@ -60,7 +59,7 @@ class SortedLists:
 
         def together(name: str) -> Tensor:
             parts = [getattr(lists, name).expand(h, -1, -1) for lists in every]
-            return torch.cat(parts, dim=1, out=zeros(parts[0], h, p, parts[0].shape[-1]))
+            return torch.cat(parts, dim=1, out=empty(parts[0], h, p, parts[0].shape[-1]))
 
         return SortedLists(
             order=together("order"), rank=together("rank"), first=together("first"), stop=together("stop")
