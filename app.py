@@ -9,6 +9,7 @@ from pages.kit.menu import navigation
 chosen = navigation()
 st.set_page_config(
     page_title="LongAttn Lab" if chosen.url_path == "" else f"{chosen.title} · LongAttn Lab",
-    page_icon=Path(__file__).parent / "assets" / "icon.svg", layout="wide",
-)  # fmt: skip
+    page_icon=Path(__file__).parent / "assets" / "icon.svg",
+    layout="wide",
+)
 chosen.run()

@@ -45,9 +45,15 @@ PATIENCE = 4
 as long as was expected it is given up."""
 
 PACKAGES = (
-    "torch", "transformers", "performer-pytorch", "reformer-pytorch", "linformer", "nystrom-attention", "local-attention",
+    "torch",
+    "transformers",
+    "performer-pytorch",
+    "reformer-pytorch",
+    "linformer",
+    "nystrom-attention",
+    "local-attention",
     "routing-transformer",
-)  # fmt: skip
+)
 
 
 class Run:
@@ -106,10 +112,13 @@ class Run:
         calls = {name: (lambda cell=cells[name]: prepared(self.plan, cell, n)) for name in run}
         calls = {**machine.calls(), **calls}
         times = interleaved(
-            calls, rounds=self.plan.rounds, over=lambda: self.over(0.7), look=look,
+            calls,
+            rounds=self.plan.rounds,
+            over=lambda: self.over(0.7),
+            look=look,
             earlier={name: self._spent(name, n, threads) for name in calls},
             note=lambda name, kind, found: self.journal.note(kind, (name, n, threads), found),
-        )  # fmt: skip
+        )
         for name in run:
             if looked := self.journal.found("looked", (name, n, threads)):
                 costs[name] = Cost(**looked[-1]["cost"])
@@ -155,9 +164,11 @@ class Run:
         return [
             name
             for name, cell in cells.items()
-            if cell.row is not None and (cell.peer is None or (cell.peer.longest or n) >= n)
-            and times[name].reason is None and times[name].seconds < PATIENCE * self.plan.seconds_a_call
-        ]  # fmt: skip
+            if cell.row is not None
+            and (cell.peer is None or (cell.peer.longest or n) >= n)
+            and times[name].reason is None
+            and times[name].seconds < PATIENCE * self.plan.seconds_a_call
+        ]
 
     def _memory(self, cells: dict[str, Cell], run: list[str], n: int) -> dict[str, float | str]:
         """Megabytes above inputs and output of each named cell, or why there are none."""
@@ -193,21 +204,33 @@ class Run:
             mine = Cell(row.causal, row)
             ours, cost = times[mine.name], costs.get(mine.name)
             line = Line(
-                n=n, threads=threads, mechanism=row.name, ours=ours, exact=times[Cell(row.causal).name],
+                n=n,
+                threads=threads,
+                mechanism=row.name,
+                ours=ours,
+                exact=times[Cell(row.causal).name],
                 limit=None if cost is None else rates.seconds(cost) / ours.seconds,
                 multiply_rate=None if cost is None else cost.multiply_adds / rates.multiply_adds / ours.seconds,
-                megabytes=memory.get(mine.name), least=dict(row.least) if judged else {},
+                megabytes=memory.get(mine.name),
+                least=dict(row.least) if judged else {},
                 fault=self.verdicts[mine.name, threads].fault or faults.get(mine.name),
-            )  # fmt: skip
+            )
             if not row.peers:
                 yield line
             for number, peer in enumerate(row.peers):
                 yield self._beside(line, row, peer, times, memory, judged=judged, first=number == 0)
 
     def _beside(
-        self, line: Line, row: Row, peer: PeerSetting, times: dict[str, Time], memory: dict[str, float | str],
-        *, judged: bool, first: bool,
-    ) -> Line:  # fmt: skip
+        self,
+        line: Line,
+        row: Row,
+        peer: PeerSetting,
+        times: dict[str, Time],
+        memory: dict[str, float | str],
+        *,
+        judged: bool,
+        first: bool,
+    ) -> Line:
         name = Cell(row.causal, row, peer).name
         least = dict(line.least) if first else {}
         if judged and peer.least is not None:
@@ -215,9 +238,13 @@ class Run:
             if not peer.compiled:
                 least["memory"] = THIRD
         return replace(
-            line, peer=peer.name, peer_time=times[name], peer_megabytes=memory.get(name), least=least,
+            line,
+            peer=peer.name,
+            peer_time=times[name],
+            peer_megabytes=memory.get(name),
+            least=least,
             peer_fault=self.verdicts[name, line.threads].fault,
-        )  # fmt: skip
+        )
 
     def written(self) -> str:
         """Write RESULTS.md and RESULTS.json beside this file (RESULTS-part, if not all was asked for), and give the Markdown."""
@@ -231,10 +258,12 @@ class Run:
         facts = {
             "machine": {"architecture": platform.machine(), "cores": os.cpu_count()},
             "versions": {name: _version(name) for name in PACKAGES},
-            "heads": plan.heads, "width": plan.width, "rounds": plan.rounds,
+            "heads": plan.heads,
+            "width": plan.width,
+            "rounds": plan.rounds,
             "rates": {threads: vars(rates) for threads, rates in self.rates.items()},
             "gates": [{"cell": name, "threads": threads, **vars(verdict)} for (name, threads), verdict in self.verdicts.items()],
-        }  # fmt: skip
+        }
         (HERE / f"{self.name}.md").write_text(text, encoding="utf-8")
         (HERE / f"{self.name}.json").write_text(as_json(self.lines, facts), encoding="utf-8")
         return text

@@ -71,9 +71,14 @@ def measured(page: str, n: int, moves: int, chromium: str) -> dict[str, object]:
         process.terminate()
         process.wait(timeout=20)
     return {
-        "page": page, "n": n, "dial": dial, "median_ms": statistics.median(times) if times else None,
-        "worst_ms": max(times) if times else None, "moves": len(times), "budget_ms": BUDGET.get(n),
-    }  # fmt: skip
+        "page": page,
+        "n": n,
+        "dial": dial,
+        "median_ms": statistics.median(times) if times else None,
+        "worst_ms": max(times) if times else None,
+        "moves": len(times),
+        "budget_ms": BUDGET.get(n),
+    }
 
 
 def moved(view: Page, moves: int) -> list[float]:
@@ -101,9 +106,11 @@ def first_dial(view: Page) -> str:
 def table(rows: list[dict[str, object]]) -> str:
     """The measurements as Markdown."""
     lines = [
-        f"Dial to repaint in headless Chromium, one session, on {machine()}.", "",
-        "| page | n | dial | median ms | worst ms | budget ms |", "|---|--:|---|--:|--:|--:|",
-    ]  # fmt: skip
+        f"Dial to repaint in headless Chromium, one session, on {machine()}.",
+        "",
+        "| page | n | dial | median ms | worst ms | budget ms |",
+        "|---|--:|---|--:|--:|--:|",
+    ]
     for row in rows:
         figures = ["–" if row[name] is None else f"{row[name]:.0f}" for name in ("median_ms", "worst_ms", "budget_ms")]
         lines.append(f"| {row['page']} | {row['n']:,} | {row['dial'] or '–'} | {' | '.join(figures)} |")

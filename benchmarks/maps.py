@@ -85,9 +85,7 @@ def main() -> None:
         _measure(given.measure)
         return
     clock = "processor time" if given.busy else "time"
-    print(
-        f"one head, d = 64, float32, {given.threads} thread(s), torch {torch.__version__}, {clock}, least of {given.rounds}\n"
-    )
+    print(f"one head, d = 64, float32, {given.threads} thread(s), torch {torch.__version__}, {clock}, least of {given.rounds}\n")
     print(
         f"| mechanism | mask | mean, {LONG:,} (s) | window, middle (ms) | window, end (ms) | largest, {SHORT:,} (s) "
         "| peak (MB) | for the maps (MB) |\n|---|---|---|---|---|---|---|---|"
@@ -98,15 +96,18 @@ def main() -> None:
         for mask in given.masks:
             if setting.refuses(head(16, mask == "causal")) is not None:
                 continue
-            argument = json.dumps({
-                "key": setting.key, "dials": setting.model_dump(mode="json"), "causal": mask == "causal",
-                "rounds": given.rounds, "threads": given.threads, "busy": given.busy,
-            })  # fmt: skip
+            argument = json.dumps(
+                {
+                    "key": setting.key,
+                    "dials": setting.model_dump(mode="json"),
+                    "causal": mask == "causal",
+                    "rounds": given.rounds,
+                    "threads": given.threads,
+                    "busy": given.busy,
+                }
+            )
             done = subprocess.run(
-                [sys.executable, "-m", "benchmarks.maps", "--measure", argument],
-                check=True,
-                capture_output=True,
-                text=True,
+                [sys.executable, "-m", "benchmarks.maps", "--measure", argument], check=True, capture_output=True, text=True
             )
             mean, middle, end, largest, peak, above = json.loads(done.stdout)
             print(

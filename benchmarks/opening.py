@@ -95,19 +95,21 @@ def table(starts: list[tuple[float, float]], rounds: list[dict[str, float]]) -> 
     """The measurements as Markdown."""
     first, later = rounds[0], rounds[1:]
     lines = [
-        f"Opening and turning pages in headless Chromium, one session, on {machine()}.", "",
-        "| | median | worst | aim |", "|---|--:|--:|--:|",
+        f"Opening and turning pages in headless Chromium, one session, on {machine()}.",
+        "",
+        "| | median | worst | aim |",
+        "|---|--:|--:|--:|",
         row("server answers, s", [ready for ready, _drawn in starts], None, ".1f"),
         row("first picture after the server's start, s", [drawn for _ready, drawn in starts], FIRST_PICTURE_S, ".1f"),
         row("page change, never seen by this server, ms", list(first.values()), None, ".0f"),
         row("page change, seen before, ms", [x for times in later for x in times.values()], PAGE_CHANGE_MS, ".0f"),
-        "", "| page | first visit, ms | later visits, median ms |", "|---|--:|--:|",
-    ]  # fmt: skip
+        "",
+        "| page | first visit, ms | later visits, median ms |",
+        "|---|--:|--:|",
+    ]
     for name, taken in first.items():
         again = [times[name] for times in later if name in times]
-        lines.append(
-            f"| {name} | {taken:.0f} | {statistics.median(again):.0f} |" if again else f"| {name} | {taken:.0f} | – |"
-        )
+        lines.append(f"| {name} | {taken:.0f} | {statistics.median(again):.0f} |" if again else f"| {name} | {taken:.0f} | – |")
     return "\n".join(lines) + "\n"
 
 

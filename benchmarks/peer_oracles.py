@@ -147,9 +147,7 @@ def local(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, 
     """`window` tokens to each side (back only, when causal) beside the query's own."""
     query, key = places(sequence.n)
     lag = query - key
-    return softmax_of(
-        sequence, (lag <= arguments["window"]) & (lag >= (0 if sequence.causal else -arguments["window"]))
-    )
+    return softmax_of(sequence, (lag <= arguments["window"]) & (lag >= (0 if sequence.causal else -arguments["window"])))
 
 
 def flex(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, Any], bug: bool) -> Tensor:
@@ -206,13 +204,9 @@ def bigbird(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str
 
 STEPS = "six steps towards the pseudo-inverse do not reach it"
 ORACLES: Mapping[str, PeerOracle] = {
-    "performer_pytorch": PeerOracle(
-        compute=performer, bug="ε = 1e-4 on every feature, after a maximum that ignores |x|²/2"
-    ),
+    "performer_pytorch": PeerOracle(compute=performer, bug="ε = 1e-4 on every feature, after a maximum that ignores |x|²/2"),
     # A token that sees only itself has a score of −50,000 in every round, whose last place is worth 0.004.
-    "reformer_pytorch": PeerOracle(
-        compute=reformer, bug="the look-back wraps across rounds", tolerance=4e-3, ties=True
-    ),
+    "reformer_pytorch": PeerOracle(compute=reformer, bug="the look-back wraps across rounds", tolerance=4e-3, ties=True),
     "linformer": PeerOracle(compute=linformer, bug=None),
     "nystrom_attention": PeerOracle(compute=nystrom, bug=STEPS),
     "local_attention": PeerOracle(compute=local, bug=None),

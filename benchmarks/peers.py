@@ -65,9 +65,7 @@ def performer_pytorch(sequence: Sequence, *, features: int) -> Peer:
         layer = FastAttention(dim_heads=sequence.d, nb_features=features, causal=sequence.causal)
     layer = layer.to(sequence.q.dtype)
     q, k, v = (x[None] for x in (sequence.q, sequence.k, sequence.v))
-    return Peer(
-        attend=lambda: layer(q, k, v), output=lambda x: x[0], draw=lambda: {"projection": layer.projection_matrix}
-    )
+    return Peer(attend=lambda: layer(q, k, v), output=lambda x: x[0], draw=lambda: {"projection": layer.projection_matrix})
 
 
 def reformer_pytorch(sequence: Sequence, *, bucket: int, rounds: int) -> Peer:
@@ -182,10 +180,16 @@ def hf_reformer(sequence: Sequence, *, bucket: int, rounds: int) -> Peer:
     from transformers.models.reformer.modeling_reformer import LSHSelfAttention
 
     config = ReformerConfig(
-        hidden_size=sequence.h * sequence.d, num_attention_heads=sequence.h, attention_head_size=sequence.d,
-        num_hashes=rounds, num_buckets=sequence.n // bucket, lsh_attn_chunk_length=bucket, hash_seed=0,
-        is_decoder=sequence.causal, lsh_attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
+        hidden_size=sequence.h * sequence.d,
+        num_attention_heads=sequence.h,
+        attention_head_size=sequence.d,
+        num_hashes=rounds,
+        num_buckets=sequence.n // bucket,
+        lsh_attn_chunk_length=bucket,
+        hash_seed=0,
+        is_decoder=sequence.causal,
+        lsh_attention_probs_dropout_prob=0.0,
+    )
     layer = LSHSelfAttention(config, layer_idx=0).to(sequence.q.dtype).eval()
     layer.query_key, layer.value = Stored(merged(sequence.q), axis=1), Stored(merged(sequence.v), axis=1)
     x = merged(sequence.q)
@@ -204,9 +208,11 @@ def hf_nystromformer(sequence: Sequence, *, landmarks: int) -> Peer:
     from transformers.models.nystromformer.modeling_nystromformer import NystromformerSelfAttention
 
     config = NystromformerConfig(
-        hidden_size=sequence.h * sequence.d, num_attention_heads=sequence.h, num_landmarks=landmarks,
+        hidden_size=sequence.h * sequence.d,
+        num_attention_heads=sequence.h,
+        num_landmarks=landmarks,
         segment_means_seq_len=sequence.n,
-    )  # fmt: skip
+    )
     object.__setattr__(config, "conv_kernel_size", None)  # its check of types wants a number; its code knows None
     layer = NystromformerSelfAttention(config).to(sequence.q.dtype).eval()
     layer.query, layer.key, layer.value = (Stored(merged(x), axis=1) for x in (sequence.q, sequence.k, sequence.v))
@@ -219,9 +225,7 @@ def hf_longformer(sequence: Sequence, *, window: int, global_tokens: int) -> Pee
     from transformers import LongformerConfig
     from transformers.models.longformer.modeling_longformer import LongformerSelfAttention
 
-    config = LongformerConfig(
-        attention_window=[window], hidden_size=sequence.h * sequence.d, num_attention_heads=sequence.h
-    )
+    config = LongformerConfig(attention_window=[window], hidden_size=sequence.h * sequence.d, num_attention_heads=sequence.h)
     layer = LongformerSelfAttention(config, layer_id=0).to(sequence.q.dtype).eval()
     q, k, v = (merged(x).transpose(0, 1).contiguous() for x in (sequence.q, sequence.k, sequence.v))
     # It divides the projected queries by √d in place.
@@ -232,9 +236,7 @@ def hf_longformer(sequence: Sequence, *, window: int, global_tokens: int) -> Pee
     none = torch.zeros_like(first)
 
     def attend() -> Tensor:
-        out: Tensor = layer(
-            hidden, attention_mask=mask, is_index_masked=none, is_index_global_attn=first, is_global_attn=True
-        )[0]
+        out: Tensor = layer(hidden, attention_mask=mask, is_index_masked=none, is_index_global_attn=first, is_global_attn=True)[0]
         return out
 
     return Peer(attend=attend, output=split(sequence.h))
@@ -246,9 +248,12 @@ def hf_bigbird(sequence: Sequence, *, block: int, random_blocks: int) -> Peer:
     from transformers.models.big_bird.modeling_big_bird import BigBirdBlockSparseAttention, BigBirdModel
 
     config = BigBirdConfig(
-        hidden_size=sequence.h * sequence.d, num_attention_heads=sequence.h, block_size=block,
-        num_random_blocks=random_blocks, max_position_embeddings=sequence.n,
-    )  # fmt: skip
+        hidden_size=sequence.h * sequence.d,
+        num_attention_heads=sequence.h,
+        block_size=block,
+        num_random_blocks=random_blocks,
+        max_position_embeddings=sequence.n,
+    )
     layer = BigBirdBlockSparseAttention(config, seed=0).to(sequence.q.dtype).eval()
     layer.query, layer.key, layer.value = (Stored(merged(x), axis=1) for x in (sequence.q, sequence.k, sequence.v))
     x = merged(sequence.q)
@@ -268,7 +273,16 @@ def hf_bigbird(sequence: Sequence, *, block: int, random_blocks: int) -> Peer:
 PEERS: Mapping[str, Callable[..., Peer]] = {
     build.__name__: build
     for build in (
-        performer_pytorch, reformer_pytorch, linformer, nystrom_attention, local_attention, flex_attention,
-        routing_transformer, hf_reformer, hf_nystromformer, hf_longformer, hf_bigbird,
+        performer_pytorch,
+        reformer_pytorch,
+        linformer,
+        nystrom_attention,
+        local_attention,
+        flex_attention,
+        routing_transformer,
+        hf_reformer,
+        hf_nystromformer,
+        hf_longformer,
+        hf_bigbird,
     )
-}  # fmt: skip
+}

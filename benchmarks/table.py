@@ -12,9 +12,19 @@ from typing import Any
 from benchmarks.timing import Time
 
 COLUMNS = (
-    "n", "threads", "mechanism", "ms", "exact / ours", "share of the limit", "MB",
-    "peer", "peer ms", "peer / ours", "peer MB", "to reach",
-)  # fmt: skip
+    "n",
+    "threads",
+    "mechanism",
+    "ms",
+    "exact / ours",
+    "share of the limit",
+    "MB",
+    "peer",
+    "peer ms",
+    "peer / ours",
+    "peer MB",
+    "to reach",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +80,11 @@ class Line:
     def reached(self) -> dict[str, tuple[float | None, float, bool]]:
         """For each thing to reach: what was found, what is asked, and whether it is there. Memory is to be at most so much."""
         found = {
-            "exact": self.over_exact, "peer": self.over_peer, "memory": self.memory_share,
+            "exact": self.over_exact,
+            "peer": self.over_peer,
+            "memory": self.memory_share,
             "multiply_rate": self.multiply_rate,
-        }  # fmt: skip
+        }
         out = {}
         for name, asked in self.least.items():
             value = found[name]
@@ -94,8 +106,7 @@ def as_json(lines: Collection[Line], facts: Mapping[str, Any]) -> str:
     for line in lines:
         ratios = {"exact_over_ours": line.over_exact, "peer_over_ours": line.over_peer}
         reached = {
-            name: {"found": value, "asked": asked, "reached": there}
-            for name, (value, asked, there) in line.reached().items()
+            name: {"found": value, "asked": asked, "reached": there} for name, (value, asked, there) in line.reached().items()
         }
         content.append({**asdict(line), **ratios, "memory_over_peer": line.memory_share, "reached": reached})
     return json.dumps(_plain({**facts, "lines": content}), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -105,12 +116,19 @@ def _cells(line: Line) -> tuple[str, ...]:
     peer = line.peer_time
     share = "–" if line.limit is None else f"{line.limit:.0%}"
     return (
-        f"{line.n:,}", str(line.threads), line.mechanism, _milliseconds(line.ours),
-        _times(line.over_exact, line.exact.extrapolated or line.ours.extrapolated), share, _megabytes(line.megabytes),
-        line.peer or "–", "–" if peer is None else _milliseconds(peer),
+        f"{line.n:,}",
+        str(line.threads),
+        line.mechanism,
+        _milliseconds(line.ours),
+        _times(line.over_exact, line.exact.extrapolated or line.ours.extrapolated),
+        share,
+        _megabytes(line.megabytes),
+        line.peer or "–",
+        "–" if peer is None else _milliseconds(peer),
         "–" if peer is None else _times(line.over_peer, peer.extrapolated or line.ours.extrapolated),
-        _megabytes(line.peer_megabytes), _reached(line),
-    )  # fmt: skip
+        _megabytes(line.peer_megabytes),
+        _reached(line),
+    )
 
 
 def _reached(line: Line) -> str:

@@ -127,21 +127,16 @@ class Sequence:
             raise ValueError(f"v must have the heads and tokens of q, {_shape(q)[:2]}, found {_shape(v)}")
         if len({q.dtype, k.dtype, v.dtype}) > 1 or len({q.device, k.device, v.device}) > 1:
             raise ValueError(
-                f"q, k and v must share dtype and device, found {q.dtype}/{q.device}, {k.dtype}/{k.device}, "
-                f"{v.dtype}/{v.device}"
+                f"q, k and v must share dtype and device, found {q.dtype}/{q.device}, {k.dtype}/{k.device}, {v.dtype}/{v.device}"
             )
         for name, x in (("q", q), ("k", k), ("v", v)):
             if not _finite(x):
-                raise ValueError(
-                    f"{name} holds {int((~torch.isfinite(x)).sum())} values that are infinite or not numbers"
-                )
+                raise ValueError(f"{name} holds {int((~torch.isfinite(x)).sum())} values that are infinite or not numbers")
 
     def _check_facts(self, n: int, d: int) -> None:
         if self.padding is not None:
             if self.padding.shape != (n,) or self.padding.dtype != torch.bool:
-                raise ValueError(
-                    f"padding must be a bool tensor [{n}], found {self.padding.dtype} {_shape(self.padding)}"
-                )
+                raise ValueError(f"padding must be a bool tensor [{n}], found {self.padding.dtype} {_shape(self.padding)}")
             if not bool(self.padding.any()):
                 raise ValueError("padding marks every token as padding; at least one must be real")
         if self.token_positions.shape != (n,) or self.token_positions.dtype != torch.int64:
@@ -161,8 +156,7 @@ class Sequence:
             raise ValueError(f"sharpness must be a positive number, found {self.sharpness}")
         if self.calibration is not None and self.calibration.q.shape[::2] != self.q.shape[::2]:
             raise ValueError(
-                f"calibration must have the heads and width of q, {_shape(self.q)[::2]}, "
-                f"found {_shape(self.calibration.q)[::2]}"
+                f"calibration must have the heads and width of q, {_shape(self.q)[::2]}, found {_shape(self.calibration.q)[::2]}"
             )
 
     @property
@@ -224,9 +218,7 @@ class Sequence:
             raise ValueError(f"sharpness must be a positive number, found {sharpness}")
         root = math.sqrt(sharpness)
         calibration = None if self.calibration is None else self.calibration.sharpened(sharpness)
-        return replace(
-            self, q=self.q * root, k=self.k * root, sharpness=self.sharpness * sharpness, calibration=calibration
-        )
+        return replace(self, q=self.q * root, k=self.k * root, sharpness=self.sharpness * sharpness, calibration=calibration)
 
     def masked(self, causal: bool) -> Sequence:
         """The same sequence under a causal mask, or under none."""
@@ -237,9 +229,7 @@ class Sequence:
         chosen = resolve(heads, self.h, "heads", self.q.device)
         calibration = None if self.calibration is None else self.calibration.select_heads(heads)
         numbers = tuple(self.head_numbers[i] for i in chosen.tolist())
-        return replace(
-            self, q=self.q[chosen], k=self.k[chosen], v=self.v[chosen], heads=numbers, calibration=calibration
-        )
+        return replace(self, q=self.q[chosen], k=self.k[chosen], v=self.v[chosen], heads=numbers, calibration=calibration)
 
     def prefix(self, n: int) -> Sequence:
         """The first n tokens of the sequence."""
@@ -376,9 +366,7 @@ class Attended(ABC):
         count = self._seen(one, torch.tensor([head], device=self.output.device)).sum()
         return Looked(count=int(count), unit="keys")
 
-    def _pooled(
-        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
-    ) -> Float[Tensor, "g H W"]:
+    def _pooled(self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]) -> Float[Tensor, "g H W"]:
         """Stream the rows of the window; `rows` and `columns` are the cells' edges, one more than there are cells."""
         device, dtype = self.output.device, self.output.dtype
         height, width = len(rows) - 1, len(columns) - 1
@@ -414,9 +402,7 @@ class Attended(ABC):
         looked = self._of_some(self._seen, queries, heads, torch.bool)
         return looked if keys is None else looked[..., resolve(keys, self.sequence.n, "keys", looked.device)]
 
-    def rows_and_seen(
-        self, queries: Index = None, heads: Index = None
-    ) -> tuple[Float[Tensor, "g r n"], Bool[Tensor, "g r n"]]:
+    def rows_and_seen(self, queries: Index = None, heads: Index = None) -> tuple[Float[Tensor, "g r n"], Bool[Tensor, "g r n"]]:
         """`rows` and `seen` of the same queries, over all keys."""
         chosen = self._indices(queries, heads)
         if not len(chosen[0]):
@@ -449,9 +435,7 @@ class Attended(ABC):
         for name, window, cells in (("queries", queries, shape[0]), ("keys", keys, shape[1])):
             start, stop = (0, n) if window is None else window
             if not 0 <= start < stop <= n:
-                raise ValueError(
-                    f"the window of {name} must lie within 0 … {n} and hold a token, found {start} … {stop}"
-                )
+                raise ValueError(f"the window of {name} must lie within 0 … {n} and hold a token, found {start} … {stop}")
             if cells < 1:
                 raise ValueError(f"a pooled map needs at least one cell along {name}, found {cells}")
             spans.append(edges(start, stop, cells))
@@ -465,12 +449,7 @@ class Attended(ABC):
         return False
 
     def pooled_bands(
-        self,
-        queries: tuple[int, int],
-        keys: tuple[int, int],
-        shape: tuple[int, int],
-        reduce: Reduce,
-        head: int,
+        self, queries: tuple[int, int], keys: tuple[int, int], shape: tuple[int, int], reduce: Reduce, head: int
     ) -> Iterator[tuple[float, Float[Tensor, "H W"]]]:
         """`pooled` of one head in bands of rows from the top, each with the share of the window that is done by then.
 
@@ -505,23 +484,28 @@ class Attended(ABC):
         if not (sequence.real[query] and sequence.real[key]):
             which = "query" if not sequence.real[query] else "key"
             return Explanation(
-                seen=False, exact=exact, weight=weight, reason=Reason.PADDING, facts={"padded": which},
+                seen=False,
+                exact=exact,
+                weight=weight,
+                reason=Reason.PADDING,
+                facts={"padded": which},
                 text=f"The {which} is padding: it is no token of the text and takes no part.",
-            )  # fmt: skip
+            )
         seen = bool(self.seen(query, key, head))
         if sequence.causal and key > query and not seen:
             return Explanation(
-                seen=False, exact=exact, weight=weight, reason=Reason.FUTURE, facts={"ahead": key - query},
+                seen=False,
+                exact=exact,
+                weight=weight,
+                reason=Reason.FUTURE,
+                facts={"ahead": key - query},
                 text=f"The key lies {key - query} tokens ahead, and the mask hides the future.",
-            )  # fmt: skip
+            )
         return self._explained(head, query, key, seen, exact, weight)
 
     def _indices(self, queries: Index, heads: Index) -> tuple[Int[Tensor, "r"], Int[Tensor, "g"]]:
         device = self.output.device
-        return (
-            resolve(queries, self.sequence.n, "queries", device),
-            resolve(heads, self.sequence.h, "heads", device),
-        )
+        return (resolve(queries, self.sequence.n, "queries", device), resolve(heads, self.sequence.h, "heads", device))
 
 
 # ------------------------------------------------------------------------------------------------ what a mechanism is
@@ -630,9 +614,7 @@ class Mechanism(BaseModel, ABC):
         """One setting, otherwise default, for each kind of this mechanism: by default each value of `variant`."""
         if "variant" not in cls.model_fields:
             return (cls(),)
-        return tuple(
-            cls.model_validate({"variant": value}) for value in get_args(cls.model_fields["variant"].annotation)
-        )
+        return tuple(cls.model_validate({"variant": value}) for value in get_args(cls.model_fields["variant"].annotation))
 
     @classmethod
     def showcase(cls) -> tuple[Self, ...]:

@@ -25,9 +25,7 @@ def mechanisms() -> MappingProxyType[str, type[Mechanism]]:
         for _, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             if issubclass(kind, Mechanism) and not inspect.isabstract(kind) and kind.__module__ == module.name:
                 if kind.key in found:
-                    raise RuntimeError(
-                        f"{found[kind.key].__name__} and {kind.__name__} both claim the key {kind.key!r}"
-                    )
+                    raise RuntimeError(f"{found[kind.key].__name__} and {kind.__name__} both claim the key {kind.key!r}")
                 found[kind.key] = kind
     return MappingProxyType(dict(sorted(found.items(), key=lambda item: (item[1].order, item[0]))))
 

@@ -18,9 +18,7 @@ def body(here: Page) -> None:
     if not here.presenting:
         guess(here, costs)
         try_this(here, costs.found.kind, **costs.numbers)
-        views(
-            here, step=lambda: step(here, costs), measure=lambda: measure(here, costs), theory=lambda: theory(here, costs)
-        )  # fmt: skip
+        views(here, step=lambda: step(here, costs), measure=lambda: measure(here, costs), theory=lambda: theory(here, costs))
         said(here, **costs.said)
 
 

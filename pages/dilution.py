@@ -34,10 +34,7 @@ def body(here: Page) -> None:
     if here.presenting:
         return
     guess(here, grown)
-    views(
-        here, step=lambda: step(here, grown), measure=lambda: measure(here, grown),
-        theory=lambda: theory(here),
-    )  # fmt: skip
+    views(here, step=lambda: step(here, grown), measure=lambda: measure(here, grown), theory=lambda: theory(here))
     said(here, **numbers)
 
 
@@ -45,10 +42,18 @@ def words(grown: Grown) -> dict[str, Any]:
     """The finding's numbers as its sentences want them."""
     found = grown.fate
     return {
-        "what": grown.what, "best": found.best, "best_n": found.best_n, "last": found.last, "last_n": found.last_n,
-        "sinks": found.sinks, "rest": found.rest, "to_sinks": found.to_sinks, "effective": found.effective,
-        "first": float(grown.points.sort_values("n")["needle"].iloc[0]), "first_n": int(grown.points["n"].min()),
-    }  # fmt: skip
+        "what": grown.what,
+        "best": found.best,
+        "best_n": found.best_n,
+        "last": found.last,
+        "last_n": found.last_n,
+        "sinks": found.sinks,
+        "rest": found.rest,
+        "to_sinks": found.to_sinks,
+        "effective": found.effective,
+        "first": float(grown.points.sort_values("n")["needle"].iloc[0]),
+        "first_n": int(grown.points["n"].min()),
+    }
 
 
 page("dilution", body, Inputs(kind="needle"))

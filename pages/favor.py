@@ -34,9 +34,12 @@ def inputs() -> Inputs:
         # The bar's mask is that of the source before: without a choice of the visitor's, the new one's default stands.
         st.session_state.pop("in:mask", None)
     return Inputs(
-        source="synthetic", kind="gaussian", head="2.0", mask="none" if shown == "synthetic" else "causal",
+        source="synthetic",
+        kind="gaussian",
+        head="2.0",
+        mask="none" if shown == "synthetic" else "causal",
         dials={"gaussian": {"d": 4, "scale": 0.7}},
-    )  # fmt: skip
+    )
 
 
 def body(here: Page) -> None:
@@ -53,9 +56,11 @@ def body(here: Page) -> None:
     if here.presenting:
         return
     views(
-        here, step=lambda: favor_step(here, favor, pairs), measure=lambda: favor_measure(here, favor, pairs),
+        here,
+        step=lambda: favor_step(here, favor, pairs),
+        measure=lambda: favor_measure(here, favor, pairs),
         theory=lambda: favor_theory(here, pairs),
-    )  # fmt: skip
+    )
     _said(here, found, words)
 
 

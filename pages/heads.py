@@ -31,10 +31,7 @@ def body(here: Page) -> None:
     if here.presenting:
         return
     guess(here)
-    views(
-        here, step=lambda: step(here, settings), measure=lambda: measure(here, settings),
-        theory=lambda: theory(here),
-    )  # fmt: skip
+    views(here, step=lambda: step(here, settings), measure=lambda: measure(here, settings), theory=lambda: theory(here))
     said(here, **numbers)
 
 
@@ -43,11 +40,16 @@ def words(settings: dict[str, Any], result: Result, found: MaskFinding) -> dict[
     count = len(result.arrays["heads"])
     layer = getattr(settings["source"], "layer", None)
     return {
-        "mask": MASKS[settings["mask"]], "pairs": found.pairs, "hidden": found.hidden, "head": found.head,
-        "head_hidden": found.head_hidden, "sinks": found.sinks, "sinks_unmasked": found.sinks_unmasked,
+        "mask": MASKS[settings["mask"]],
+        "pairs": found.pairs,
+        "hidden": found.hidden,
+        "head": found.head,
+        "head_hidden": found.head_hidden,
+        "sinks": found.sinks,
+        "sinks_unmasked": found.sinks_unmasked,
         "n": int(result.arrays["n"]),
         "heads": (f"{count} heads" if count > 1 else "one head") + ("" if layer is None else f" of layer {layer}"),
-    }  # fmt: skip
+    }
 
 
 page("heads", body, Inputs())

@@ -17,9 +17,11 @@ from pages.kit.page import Page, page
 def closer(here: Page, mechanism: Hierarchical, descent: Result, wrong: Result, found: Finding) -> None:
     """The three views, where there is a descent to look at."""
     views(
-        here, step=lambda: step_view(here, mechanism, descent), theory=lambda: theory_view(here, mechanism, descent),
+        here,
+        step=lambda: step_view(here, mechanism, descent),
+        theory=lambda: theory_view(here, mechanism, descent),
         measure=lambda: measure_view(here, mechanism, descent, wrong, found),
-    )  # fmt: skip
+    )
 
 
 def body(here: Page) -> None:

@@ -33,9 +33,11 @@ def body(whole: Page) -> None:
     found = rank_finding(spectrum)
     with here.dials:
         sinkless = found.sinks > 0 and state.switch(
-            "low_rank.sinkless", _("Without the sinks"), default=False,
+            "low_rank.sinkless",
+            _("Without the sinks"),
+            default=False,
             help=_("Set the columns of this head's sinks to 0 first: keys that take much weight and add next to nothing."),
-        )  # fmt: skip
+        )
     answer(here, found.kind, **words(found))
     if here.tokens < whole.tokens:
         with here.top:
@@ -54,10 +56,15 @@ def words(found: RankFinding) -> dict[str, Any]:
     """The finding's numbers as its sentences want them."""
     one = found.sinks == 1
     return {
-        "n": found.n, "rank": found.rank, "without": found.without, "uniform": found.uniform, "numbers": found.numbers,
-        "held": found.held, "sinks": _("one sink") if one else _("{count} sinks").format(count=found.sinks),
+        "n": found.n,
+        "rank": found.rank,
+        "without": found.without,
+        "uniform": found.uniform,
+        "numbers": found.numbers,
+        "held": found.held,
+        "sinks": _("one sink") if one else _("{count} sinks").format(count=found.sinks),
         "them": _("it") if one else _("them"),
-    }  # fmt: skip
+    }
 
 
 def _guess(here: Page, found: RankFinding) -> None:
@@ -67,18 +74,25 @@ def _guess(here: Page, found: RankFinding) -> None:
     mask = _("under the causal mask") if found.causal else _("without a mask")
     why = prose("low_rank", "why_causal" if found.causal else "why_none")
     predict(
-        here, "uniform", [f"{option:,}" for option in options], options.index(found.uniform), n=found.n,
-        uniform=found.uniform, mask=mask, why=why,
-    )  # fmt: skip
+        here,
+        "uniform",
+        [f"{option:,}" for option in options],
+        options.index(found.uniform),
+        n=found.n,
+        uniform=found.uniform,
+        mask=mask,
+        why=why,
+    )
 
 
 def _view(whole: Page, here: Page, mechanism: LowRank, spectrum: Result, found: RankFinding) -> None:
     k = min(mechanism.rank, found.n)
     views(
-        here, step=lambda: low_rank_step(here, mechanism, found.n),
+        here,
+        step=lambda: low_rank_step(here, mechanism, found.n),
         measure=lambda: low_rank_measure(whole, here, mechanism, spectrum, k),
         theory=lambda: low_rank_theory(here, spectrum, found, k),
-    )  # fmt: skip
+    )
 
 
 page("low_rank", body, Inputs(head="0.6"))

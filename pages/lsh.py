@@ -22,9 +22,7 @@ def body(here: Page) -> None:
         guess(here, hashed)
         try_this(here, hashed.found.kind)
     if not (here.presenting or hashed.refused):
-        views(
-            here, step=lambda: step(here, hashed), measure=lambda: measure(here, hashed), theory=lambda: theory(here, hashed)
-        )  # fmt: skip
+        views(here, step=lambda: step(here, hashed), measure=lambda: measure(here, hashed), theory=lambda: theory(here, hashed))
         said(here, **hashed.numbers)
 
 

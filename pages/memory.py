@@ -34,9 +34,11 @@ def body(here: Page) -> None:
     try_this(here, found.kind, **numbers)
     if not here.presenting and found.kind != "refused":
         views(
-            here, step=lambda: step(here, result, mechanism, stop), measure=lambda: measure(here, mechanism),
+            here,
+            step=lambda: step(here, result, mechanism, stop),
+            measure=lambda: measure(here, mechanism),
             theory=lambda: theory(here, result, mechanism),
-        )  # fmt: skip
+        )
         said(here, **numbers)
 
 

@@ -40,9 +40,11 @@ def body(here: Page) -> None:
     if here.presenting:
         return
     views(
-        here, step=lambda: relative_step(here, mechanism), measure=lambda: relative_measure(here, mechanism),
+        here,
+        step=lambda: relative_step(here, mechanism),
+        measure=lambda: relative_measure(here, mechanism),
         theory=lambda: relative_theory(here, mechanism),
-    )  # fmt: skip
+    )
     names = ", ".join(changed_by_shift(shifts))
     said(here, changed=_("only {names} change").format(names=names) if names else _("no scheme's scores change"))
 

@@ -22,9 +22,11 @@ def body(here: Page) -> None:
     try_this(here, kind, **numbers)
     if not here.presenting:
         views(
-            here, step=lambda: step_view(here, mechanism), measure=lambda: measure_view(here, mechanism),
+            here,
+            step=lambda: step_view(here, mechanism),
+            measure=lambda: measure_view(here, mechanism),
             theory=lambda: theory_view(here, mechanism),
-        )  # fmt: skip
+        )
         said(here)
 
 

@@ -32,9 +32,11 @@ def body(here: Page) -> None:
     try_this(here, found.kind, **numbers)
     if not here.presenting and found.kind != "refused":
         views(
-            here, step=lambda: step(here, mechanism), measure=lambda: measure(here, result, mechanism),
+            here,
+            step=lambda: step(here, mechanism),
+            measure=lambda: measure(here, result, mechanism),
             theory=lambda: theory(here, result, mechanism),
-        )  # fmt: skip
+        )
         said(here, **numbers)
 
 

@@ -22,9 +22,7 @@ def body(here: Page) -> None:
         guess(here, ledger)
         try_this(here, ledger.found.kind)
     if not (here.presenting or ledger.refused):
-        views(
-            here, step=lambda: step(here, ledger), measure=lambda: measure(here, ledger), theory=lambda: theory(here, ledger)
-        )  # fmt: skip
+        views(here, step=lambda: step(here, ledger), measure=lambda: measure(here, ledger), theory=lambda: theory(here, ledger))
         said(here, **ledger.numbers)
 
 

@@ -8,9 +8,7 @@ from longattn_core.contracts import Levels
 PADDINGS = ("none", "right", "left", "holes")
 
 
-def gaussian(
-    n, *, heads=2, d=8, e=6, seed=0, causal=True, padding="none", dtype=torch.float64, calibrated=True, scale=1.0
-):
+def gaussian(n, *, heads=2, d=8, e=6, seed=0, causal=True, padding="none", dtype=torch.float64, calibrated=True, scale=1.0):
     """Unit Gaussian heads with sentences of 5 to 9 tokens in paragraphs of 3 sentences, and a calibration of 40 tokens."""
     source = torch.Generator().manual_seed(seed)
 
@@ -26,9 +24,14 @@ def gaussian(
         count += 1
     groups = torch.tensor(sentence[:n])
     return Sequence(
-        q=draw(n, d), k=draw(n, d), v=draw(n, e), causal=causal, padding=pad(n, padding),
-        levels=Levels(sentence=groups, paragraph=groups // 3), calibration=calibration,
-    )  # fmt: skip
+        q=draw(n, d),
+        k=draw(n, d),
+        v=draw(n, e),
+        causal=causal,
+        padding=pad(n, padding),
+        levels=Levels(sentence=groups, paragraph=groups // 3),
+        calibration=calibration,
+    )
 
 
 def pad(n, kind):

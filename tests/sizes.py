@@ -35,9 +35,7 @@ class _Work(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         if not func.is_view:
             # A sparse tensor's numbers are counted where its values are made; its own count is that of the whole matrix.
-            made = (
-                leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor) and leaf.layout == torch.strided
-            )
+            made = (leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor) and leaf.layout == torch.strided)
             self.made += sum(leaf.numel() for leaf in made)
         return out
 

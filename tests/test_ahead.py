@@ -53,8 +53,9 @@ def test_what_a_script_imports_comes_with_it_and_what_the_document_names_does_no
 def test_a_document_gets_the_links_and_its_new_length():
     headers, body, packed = answered(
         [(b"content-type", b"text/html; charset=utf-8"), (b"content-length", b"55"), (b"etag", b"old")],
-        DOCUMENT[:20], DOCUMENT[20:],
-    )  # fmt: skip
+        DOCUMENT[:20],
+        DOCUMENT[20:],
+    )
     assert body.count(b'<link rel="modulepreload"') == len(modules())
     assert body.index(b"modulepreload") < body.index(b"</head>")
     assert body.endswith(b"</head><body></body></html>")

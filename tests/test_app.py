@@ -39,9 +39,7 @@ def healthy(app):
 
 
 def words_of(app):
-    return " ".join(
-        element.value for kind in ("title", "markdown", "caption", "error", "info") for element in app.get(kind)
-    )
+    return " ".join(element.value for kind in ("title", "markdown", "caption", "error", "info") for element in app.get(kind))
 
 
 def small(**query):
@@ -140,14 +138,31 @@ def test_what_a_visitor_types_cannot_become_markup():
 @pytest.mark.parametrize(
     "query",
     [
-        {"keys": "nonsense"}, {"keys": "-5"}, {"keys": "99999999999999999999"}, {"query": "9999"}, {"query": "-1"}, {"mark": "x"},
-        {"n": "0"}, {"head": "99.99"}, {"head": "x"}, {"beta": "nan"}, {"beta": "inf"}, {"mask": "sideways"}, {"source": "magic"},
-        {"kind": "nope"}, {"map": "nope"}, {"scale": "cubic"}, {"revealed": "maybe"}, {"guess": "~~=~="},
+        {"keys": "nonsense"},
+        {"keys": "-5"},
+        {"keys": "99999999999999999999"},
+        {"query": "9999"},
+        {"query": "-1"},
+        {"mark": "x"},
+        {"n": "0"},
+        {"head": "99.99"},
+        {"head": "x"},
+        {"beta": "nan"},
+        {"beta": "inf"},
+        {"mask": "sideways"},
+        {"source": "magic"},
+        {"kind": "nope"},
+        {"map": "nope"},
+        {"scale": "cubic"},
+        {"revealed": "maybe"},
+        {"guess": "~~=~="},
         {"sample": "../../etc/passwd"},
-        {"map": "favor", "m.favor.features": "0"}, {"file": "zz", "source": "uploaded"}, {"textid": "0" * 64, "sample": "own"},
+        {"map": "favor", "m.favor.features": "0"},
+        {"file": "zz", "source": "uploaded"},
+        {"textid": "0" * 64, "sample": "own"},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_forged_link_falls_back_and_never_breaks(query):
     base = {} if {"source", "sample", "n", "head", "beta"} & set(query) else dict(SMALL)
     healthy(opened(**{"n": "64", **base, **query}))

@@ -62,8 +62,18 @@ def found(app):
 
 def test_the_atlas_has_its_eleven_pages():
     assert set(PAGES) >= {
-        "dilution", "heads", "relative", "window", "segmented", "hierarchical", "memory", "lsh", "routed", "low_rank", "favor",
-    }  # fmt: skip
+        "dilution",
+        "heads",
+        "relative",
+        "window",
+        "segmented",
+        "hierarchical",
+        "memory",
+        "lsh",
+        "routed",
+        "low_rank",
+        "favor",
+    }
 
 
 @pytest.mark.model
@@ -166,8 +176,7 @@ def dials_of(app):
     return [
         widget
         for widget in widgets
-        if str(widget.key).startswith("in:")
-        and not str(widget.key).startswith(("in:syn.", "in:source", "in:kind", "in:scale"))
+        if str(widget.key).startswith("in:") and not str(widget.key).startswith(("in:syn.", "in:source", "in:kind", "in:scale"))
     ]
 
 
@@ -227,10 +236,7 @@ def test_the_sweeps_of_a_page_run_and_are_drawn(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_a_forged_link_falls_back(page):
     forged = {"view": "nope", "step": "-4", "guess.x": "7", "query": "999999", "longest": "many", "mask": "<b>"}
-    query = {f"{page}.{name}": value for name, value in forged.items()} | {
-        f"m.{page}.seed": "x",
-        f"m.{page}.variant": "nope",
-    }
+    query = {f"{page}.{name}": value for name, value in forged.items()} | {f"m.{page}.seed": "x", f"m.{page}.variant": "nope"}
     healthy(opened(page, **SMALL, **query))
     healthy(opened(page, **SMALL, **{f"{page}.view": "step", f"{page}.step": "999999"}))
 
@@ -288,7 +294,11 @@ def test_no_walk_over_the_dials_meets_a_traceback(page):
     run_state_machine_as_test(
         walk(page),
         settings=settings(
-            max_examples=1, stateful_step_count=10, deadline=None, database=None, derandomize=True,
+            max_examples=1,
+            stateful_step_count=10,
+            deadline=None,
+            database=None,
+            derandomize=True,
             suppress_health_check=list(HealthCheck),
         ),
-    )  # fmt: skip
+    )

@@ -155,16 +155,16 @@ def test_a_process_that_the_system_ended_ran_out_of_memory():
 def test_memory_is_measured_of_what_is_too_slow_to_be_timed(tmp_path, monkeypatch):
     """A call of 30 to 120 seconds has an extrapolated time and a memory of its own; beyond, and past its `longest`, neither."""
     monkeypatch.setattr(benchmark, "HERE", tmp_path)
-    peers = tuple(
-        PeerSetting(name="local_attention", arguments={"window": x}, longest=y) for x, y in ((1, None), (2, 512))
-    )
+    peers = tuple(PeerSetting(name="local_attention", arguments={"window": x}, longest=y) for x, y in ((1, None), (2, 512)))
     run = benchmark.Run(replace(FULL, rows=(replace(ROW, peers=peers),)), whole=False)
     cells = {cell.name: cell for cell in run._cells()}
     exact, ours, slow, short = cells
     times = {
-        exact: Time(seconds=1.0), ours: Time(seconds=40.0, extrapolated=True), slow: Time(seconds=119.0, extrapolated=True),
+        exact: Time(seconds=1.0),
+        ours: Time(seconds=40.0, extrapolated=True),
+        slow: Time(seconds=119.0, extrapolated=True),
         short: Time(seconds=40.0, extrapolated=True),
-    }  # fmt: skip
+    }
     assert run._weighed(cells, times, 1024) == [ours, slow]
     assert run._weighed(cells, {**times, slow: Time(seconds=121.0, extrapolated=True)}, 1024) == [ours]
     assert run._weighed(cells, {**times, slow: Time(reason="does not run")}, 1024) == [ours]
@@ -186,22 +186,21 @@ def test_what_was_timed_before_a_stop_is_not_timed_again(monkeypatch):
         return lambda: call
 
     earlier = {
-        "whole": Spent(first=1.0, after=[2.0, 2.0]), "begun": Spent(first=1.0, after=[2.0]),
-        "slow": Spent(first=SLOW + 1, after=[]), "failed": Spent(failed="does not run"),
-    }  # fmt: skip
+        "whole": Spent(first=1.0, after=[2.0, 2.0]),
+        "begun": Spent(first=1.0, after=[2.0]),
+        "slow": Spent(first=SLOW + 1, after=[]),
+        "failed": Spent(failed="does not run"),
+    }
     times = interleaved(
-        {name: cell(name) for name in (*earlier, "new")}, rounds=2, over=lambda: False, earlier=earlier,
+        {name: cell(name) for name in (*earlier, "new")},
+        rounds=2,
+        over=lambda: False,
+        earlier=earlier,
         note=lambda name, kind, found: noted.append((name, kind)),
-    )  # fmt: skip
+    )
     # A call that was begun warms up again; the first of a slow one has counted.
     assert sorted(order) == ["begun"] * 2 + ["new"] * 3 + ["slow"]
-    assert sorted(noted) == [
-        ("begun", "after"),
-        ("new", "after"),
-        ("new", "after"),
-        ("new", "first"),
-        ("slow", "after"),
-    ]
+    assert sorted(noted) == [("begun", "after"), ("new", "after"), ("new", "after"), ("new", "first"), ("slow", "after")]
     assert times["whole"].seconds == 2.0 and times["failed"].reason == "does not run"
     assert times["slow"].seconds == SLOW + 0.5 and times["new"].seconds == 0
 
@@ -419,10 +418,12 @@ def test_a_peers_gate_compares_with_its_definition(monkeypatch):
         monkeypatch.setattr(gates, "PEERS", given(change))
         faults.append(gate_peer(FULL, ROW, sliding).fault)
     assert faults == [
-        None, "red: a row differs from the oracle's by 0.001 of its length",
+        None,
+        "red: a row differs from the oracle's by 0.001 of its length",
         "red: a row differs from the oracle's by nan of its length",
-        "not installed: No module named 'local_attention'", "does not run: RuntimeError: shapes",
-    ]  # fmt: skip
+        "not installed: No module named 'local_attention'",
+        "does not run: RuntimeError: shapes",
+    ]
 
 
 def test_a_peers_oracle_differs_by_its_bug():
@@ -454,10 +455,19 @@ def test_a_peers_oracle_differs_by_its_bug():
 
 def line(**changes):
     given = {
-        "n": 16384, "threads": 1, "mechanism": "FAVOR+", "ours": Time(seconds=0.5), "exact": Time(seconds=10.0), "limit": 0.4,
-        "multiply_rate": 0.4, "megabytes": 12.0, "peer": "performer_pytorch", "peer_time": Time(seconds=2.0),
-        "peer_megabytes": 120.0, "least": {"exact": 20, "peer": 5, "memory": 1 / 3},
-    }  # fmt: skip
+        "n": 16384,
+        "threads": 1,
+        "mechanism": "FAVOR+",
+        "ours": Time(seconds=0.5),
+        "exact": Time(seconds=10.0),
+        "limit": 0.4,
+        "multiply_rate": 0.4,
+        "megabytes": 12.0,
+        "peer": "performer_pytorch",
+        "peer_time": Time(seconds=2.0),
+        "peer_megabytes": 120.0,
+        "least": {"exact": 20, "peer": 5, "memory": 1 / 3},
+    }
     return Line(**{**given, **changes})
 
 
@@ -471,9 +481,19 @@ def test_the_table_has_its_columns_and_ratios():
     head, rule, row = cells_of(line())
     assert tuple(head) == COLUMNS and len(rule) == len(row) == len(COLUMNS)
     assert row == [
-        "16,384", "1", "FAVOR+", "500.0", "20.00", "40%", "12", "performer_pytorch", "2,000.0", "4.00", "120",
+        "16,384",
+        "1",
+        "FAVOR+",
+        "500.0",
+        "20.00",
+        "40%",
+        "12",
+        "performer_pytorch",
+        "2,000.0",
+        "4.00",
+        "120",
         "exact/ours ≥ 20 ✓; **peer/ours ≥ 5: 4**; MB/peer's ≤ 0.33 ✓",
-    ]  # fmt: skip
+    ]
 
 
 def test_a_red_cell_prints_no_speed():
@@ -503,9 +523,7 @@ def test_the_json_holds_the_same_lines_without_numbers_that_are_none():
     good, red = content["lines"]
     assert content["heads"] == 8 and good["exact_over_ours"] == 20.0 and good["peer_over_ours"] == 4.0
     assert good["memory_over_peer"] == pytest.approx(0.1)
-    assert (
-        good["reached"]["peer"] == {"found": 4.0, "asked": 5, "reached": False} and good["reached"]["exact"]["reached"]
-    )
+    assert good["reached"]["peer"] == {"found": 4.0, "asked": 5, "reached": False} and good["reached"]["exact"]["reached"]
     assert red["ours"]["seconds"] is None and red["exact_over_ours"] is None and red["fault"] == "red"
 
 

@@ -129,9 +129,7 @@ def test_pooling_agrees_with_a_mechanism_that_pools():
     for reduce in ("max", "mean"):
         theirs = attended.pooled(shape=(10, 10), reduce=reduce)[0].numpy()
         # float64 sums in another order differ by a few units in the last place.
-        np.testing.assert_allclose(
-            pool_cells(attended.rows()[0].numpy(), (10, 10), reduce), theirs, rtol=1e-12, atol=1e-15
-        )
+        np.testing.assert_allclose(pool_cells(attended.rows()[0].numpy(), (10, 10), reduce), theirs, rtol=1e-12, atol=1e-15)
 
 
 def test_a_message_says_what_changed():
@@ -186,11 +184,23 @@ def test_a_map_that_does_not_fit_is_refused_in_a_sentence(draw_map, values, opti
 @pytest.mark.parametrize(
     "sent",
     [
-        None, 5, "row", [], {"row": 1}, {"row": -1, "col": 0}, {"row": 8, "col": 0}, {"row": 0, "col": 1e9},
-        {"row": "1", "col": 1}, {"row": True, "col": 1}, {"row": 1.5, "col": 1}, {"row": 1, "col": 1, "x": 1},
-        {"row": 1, "col": 1, "rows": 0}, {"row": 7, "col": 1, "rows": 2}, {"row": 10**400, "col": 0},
+        None,
+        5,
+        "row",
+        [],
+        {"row": 1},
+        {"row": -1, "col": 0},
+        {"row": 8, "col": 0},
+        {"row": 0, "col": 1e9},
+        {"row": "1", "col": 1},
+        {"row": True, "col": 1},
+        {"row": 1.5, "col": 1},
+        {"row": 1, "col": 1, "x": 1},
+        {"row": 1, "col": 1, "rows": 0},
+        {"row": 7, "col": 1, "rows": 2},
+        {"row": 10**400, "col": 0},
     ],
-)  # fmt: skip
+)
 def test_a_forged_click_is_no_click(draw_map, sent):
     _, result = draw_map(np.zeros((8, 8)), answers={"clicked": sent})
     assert result.clicked is None
@@ -246,9 +256,14 @@ def test_the_window_for_a_view_holds_it_and_stays_in_the_map(n, start, stop, cel
 def test_a_map_says_in_words_where_it_peaks():
     values = np.array([[0.1, NAN], [0.2, 0.8]])
     said = maps.describe(
-        values, title="Window", full=(4, 4), window=Window(r0=0, r1=4, c0=0, c1=4), scale=weight_scale(),
-        tokens=["a", "b", " clock", "d"], keys=["a", "b", " clock", "d"],
-    )  # fmt: skip
+        values,
+        title="Window",
+        full=(4, 4),
+        window=Window(r0=0, r1=4, c0=0, c1=4),
+        scale=weight_scale(),
+        tokens=["a", "b", " clock", "d"],
+        keys=["a", "b", " clock", "d"],
+    )
     assert said == (
         "Window: 4 queries by 4 keys. Largest weight 0.8 at query “clock” (2), key “clock” (2). "
         "25% of the cells were never looked at."
@@ -262,12 +277,16 @@ def rows():
     return [
         RibbonRow(key="exact", title="Exact", weights=np.linspace(0, 1, 8), facts=(("looked at", "8"),)),
         RibbonRow(
-            key="window", title="Window", weights=np.full(8, 0.123456), facts=(("overlap", "0.77"),),
-            badges=("random draw",), hidden=True,
+            key="window",
+            title="Window",
+            weights=np.full(8, 0.123456),
+            facts=(("overlap", "0.77"),),
+            badges=("random draw",),
+            hidden=True,
         ),
         RibbonRow(key="low_rank", title="Linformer", refusal="It cannot be causal.", badges=("fitted here",)),
         RibbonRow(key="lsh", title="LSH", weights=np.array([NAN] * 7 + [1.0])),
-    ]  # fmt: skip
+    ]
 
 
 def test_nothing_of_a_hidden_row_is_sent_but_its_title(draw_ribbons):
@@ -313,9 +332,17 @@ def test_a_forged_query_is_no_query(draw_ribbons, token):
 
 
 @pytest.mark.parametrize(
-    "sent", [None, {"mechanism": "nobody", "key": 1}, {"mechanism": "exact", "key": 8}, {"mechanism": "window", "key": 1},
-             {"mechanism": "exact", "key": "1"}, {"mechanism": "exact" * 99, "key": 1}, "exact"],
-)  # fmt: skip
+    "sent",
+    [
+        None,
+        {"mechanism": "nobody", "key": 1},
+        {"mechanism": "exact", "key": 8},
+        {"mechanism": "window", "key": 1},
+        {"mechanism": "exact", "key": "1"},
+        {"mechanism": "exact" * 99, "key": 1},
+        "exact",
+    ],
+)
 def test_a_forged_click_on_a_ribbon_is_no_click(draw_ribbons, sent):
     _, result = draw_ribbons(rows(), answers={"clicked": sent})
     assert result.clicked is None

@@ -88,19 +88,16 @@ def test_a_map_carries_its_cells_as_pixels_in_true_order():
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_a_map_is_a_whole_svg_with_axes_units_bar_and_caption(mode):
     chart = attention_map_chart(
-        pool_cells(causal(96), (32, 32)), theme=Theme(mode=mode), title="Exact", subtitle="layer 17", caption="A caption.",
-        causal=True, window=Window(r0=100, r1=196, c0=100, c1=196),
-    )  # fmt: skip
+        pool_cells(causal(96), (32, 32)),
+        theme=Theme(mode=mode),
+        title="Exact",
+        subtitle="layer 17",
+        caption="A caption.",
+        causal=True,
+        window=Window(r0=100, r1=196, c0=100, c1=196),
+    )
     words = texts(chart_to_svg(chart))
-    for word in (
-        "Exact",
-        "layer 17",
-        "A caption.",
-        "query (token position)",
-        "key (token position)",
-        "the future",
-        "1",
-    ):
+    for word in ("Exact", "layer 17", "A caption.", "query (token position)", "key (token position)", "the future", "1"):
         assert word in words
     assert "Each cell: the largest of 3 × 3 weights." in words
     # A number on each axis: Vega drops all of one axis when its domain is given upside down.
@@ -108,9 +105,7 @@ def test_a_map_is_a_whole_svg_with_axes_units_bar_and_caption(mode):
 
 
 def test_tokens_are_text_in_a_map_and_never_markup():
-    chart = attention_map_chart(
-        causal(8), theme=Theme(), title=NASTY[0], tokens_rows=NASTY, tokens_cols=NASTY, causal=True
-    )
+    chart = attention_map_chart(causal(8), theme=Theme(), title=NASTY[0], tokens_rows=NASTY, tokens_cols=NASTY, causal=True)
     svg = chart_to_svg(chart)
     assert "<script" not in svg.lower()
     words = texts(svg)
@@ -145,9 +140,7 @@ def ribbon_rows(n):
     weights = np.full(n, np.nan)
     weights[n // 2] = 0.957
     return [
-        RibbonRow(
-            key="lsh", title="LSH <b>16</b>", weights=weights, facts=(("keys looked at", "9"),), badges=("random draw",)
-        ),
+        RibbonRow(key="lsh", title="LSH <b>16</b>", weights=weights, facts=(("keys looked at", "9"),), badges=("random draw",)),
         RibbonRow(key="low_rank", title="Linformer", refusal="It cannot be causal."),
         RibbonRow(key="favor", title="FAVOR+", weights=np.full(n, 0.31415), facts=(("overlap", "0.27"),), hidden=True),
         RibbonRow(key="newcomer", title="Newcomer", weights=np.linspace(0, 1, n)),
@@ -157,15 +150,23 @@ def ribbon_rows(n):
 def test_ribbons_print_labels_facts_refusals_and_keep_what_is_hidden():
     tokens = [f" w{i}" for i in range(50)]
     tokens[25] = " <clock>"
-    chart = ribbons_chart(
-        ribbon_rows(50), tokens=tokens, query=49, marked=25, theme=Theme(), title="One word", caption="Seen."
-    )
+    chart = ribbons_chart(ribbon_rows(50), tokens=tokens, query=49, marked=25, theme=Theme(), title="One word", caption="Seen.")
     svg = chart_to_svg(chart)
     words = texts(svg)
     for word in (
-        "One word", "LSH <b>16</b>", "random draw", "It cannot be causal.", "0.957", "9", "?", "“<clock>” (25)",
-        "“w49” (49) looks back", "token position", "Seen.", "never looked at",
-    ):  # fmt: skip
+        "One word",
+        "LSH <b>16</b>",
+        "random draw",
+        "It cannot be causal.",
+        "0.957",
+        "9",
+        "?",
+        "“<clock>” (25)",
+        "“w49” (49) looks back",
+        "token position",
+        "Seen.",
+        "never looked at",
+    ):
         assert word in words
     assert "0.27" not in chart.to_json()
     assert "0.314" not in words
@@ -248,10 +249,7 @@ def test_an_address_is_fine_as_a_word_and_no_character_breaks_a_file():
 
 @pytest.mark.parametrize(
     ("call", "sentence"),
-    [
-        (lambda: image(object(), "svg"), "found object"),
-        (lambda: chart_to_png(alt.Chart().mark_point(), scale=99), "0.5 to 8"),
-    ],
+    [(lambda: image(object(), "svg"), "found object"), (lambda: chart_to_png(alt.Chart().mark_point(), scale=99), "0.5 to 8")],
 )
 def test_what_cannot_be_drawn_is_refused_in_a_sentence(call, sentence):
     with pytest.raises(ValueError, match=sentence):
@@ -262,8 +260,6 @@ def test_a_plotly_figure_without_kaleido_says_what_is_missing(monkeypatch):
     import plotly.graph_objects as go
 
     figure, found = go.Figure(), importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "kaleido" else found(name, *rest)
-    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "kaleido" else found(name, *rest))
     with pytest.raises(ValueError, match="kaleido"):
         image(figure, "svg")

@@ -134,9 +134,7 @@ def test_predicted_deviation_is_what_is_found(kind, regularised):
     x, y = torch.randn(2, d, generator=source, dtype=torch.float64) * 0.22
     both, apart = float((x + y).square().sum()), float((x - y).square().sum())
     projection = draw_projection(seed=0, m=m, d=d, orthogonal=False, regularised=regularised, like=LIKE)
-    found = float(
-        (single_products(kind, "softmax", projection, x, y) / math.exp(float(x @ y)) - 1).square().mean().sqrt()
-    )
+    found = float((single_products(kind, "softmax", projection, x, y) / math.exp(float(x @ y)) - 1).square().mean().sqrt())
     said = relative_deviation(kind, m=1, d=d, sum_norm=both, difference_norm=apart, regularised=regularised)
     assert found == pytest.approx(said, rel=0.03)
     hundred = relative_deviation(kind, m=100, d=d, sum_norm=both, difference_norm=apart, regularised=False)
@@ -213,9 +211,7 @@ def test_log_normaliser_is_the_sum_of_estimates(kind):
             continue
         query = features(setting, trace, sequence.q[0, i], 0, keys=False)
         total = sum(
-            float(query @ features(setting, trace, sequence.k[0, j], 0, keys=True))
-            for j in range(i + 1)
-            if sequence.real[j]
+            float(query @ features(setting, trace, sequence.k[0, j], 0, keys=True)) for j in range(i + 1) if sequence.real[j]
         )
         assert float(trace.log_normaliser[0, i]) == pytest.approx(math.log(abs(total)), abs=1e-8)
         assert bool(trace.negative[0, i]) == (total < 0)
@@ -250,10 +246,7 @@ def test_the_fast_way_agrees_with_the_plain_one(kind, kernel, causal):
     sequence = gaussian(2 * ROWS + 77, heads=2, d=16, causal=causal, padding="holes")
     plain, fast = setting.attend(sequence), setting.attend(sequence.to(dtype=torch.float32))
     assert_close(fast.output.double(), plain.output, rtol=1e-4, atol=1e-5)
-    for found, expected in (
-        (fast.trace.log_normaliser, plain.trace.log_normaliser),
-        (fast.reference, plain.reference),
-    ):
+    for found, expected in ((fast.trace.log_normaliser, plain.trace.log_normaliser), (fast.reference, plain.reference)):
         assert_close(found.double(), expected, rtol=1e-5, atol=1e-4)
 
 
@@ -389,9 +382,7 @@ def test_pooled_map_where_the_future_outweighs_the_past_beyond_float64():
     assert_close(pooled, cells.mean((2, 4)), rtol=1e-9, atol=1e-12)
     assert_close(attended.pooled(shape=(8, 8), reduce="max"), cells.amax((2, 4)), rtol=1e-9, atol=1e-12)
     plain = mechanism("favor", features=16).attend(sequence)
-    assert_close(
-        plain.pooled(shape=(8, 8)), Attended._pooled(plain, *[list(range(0, 65, 8))] * 2, "mean", torch.tensor([0]))
-    )
+    assert_close(plain.pooled(shape=(8, 8)), Attended._pooled(plain, *[list(range(0, 65, 8))] * 2, "mean", torch.tensor([0])))
 
 
 def test_hopeless_estimates_are_shown_and_not_masked():
@@ -461,9 +452,7 @@ def test_rows_carry_the_gradient_too(kind):
     def rows(q, k):
         return setting.attend(Sequence(q=q, k=k, v=small.v, causal=True)).rows()
 
-    assert torch.autograd.gradcheck(
-        rows, [x.clone().requires_grad_(True) for x in (small.q, small.k)], rtol=1e-5, atol=1e-7
-    )
+    assert torch.autograd.gradcheck(rows, [x.clone().requires_grad_(True) for x in (small.q, small.k)], rtol=1e-5, atol=1e-7)
 
 
 def test_learned_maps_are_fitted_on_what_the_trace_names():
@@ -499,9 +488,7 @@ def test_fitting_brings_the_map_closer_than_the_start_and_than_random_features()
     exact = exact_rows(sequence)
 
     def distance(**dials):
-        return float(
-            (mechanism("favor", features=64, **dials).attend(sequence).rows() - exact).abs().sum(-1).mean() / 2
-        )
+        return float((mechanism("favor", features=64, **dials).attend(sequence).rows() - exact).abs().sum(-1).mean() / 2)
 
     fitted = distance(variant="hedgehog")
     assert fitted < 0.8 * distance(variant="hedgehog", steps=0)

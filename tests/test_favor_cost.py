@@ -11,15 +11,7 @@ from longattn_core.mechanisms.favor import fast, linear
 from tests.sequences_for_tests import gaussian
 from tests.sizes import largest_tensor
 
-FACTORS = {
-    "mm": (0, 1),
-    "bmm": (0, 1),
-    "mv": (0, 1),
-    "addmm": (1, 2),
-    "addmm_": (1, 2),
-    "baddbmm": (1, 2),
-    "baddbmm_": (1, 2),
-}
+FACTORS = {"mm": (0, 1), "bmm": (0, 1), "mv": (0, 1), "addmm": (1, 2), "addmm_": (1, 2), "baddbmm": (1, 2), "baddbmm_": (1, 2)}
 """Which arguments of a product are its factors."""
 
 

@@ -17,10 +17,7 @@ from tests.sizes import largest_tensor
 
 NESTED = ("product", "mean", "gate")
 SETTINGS = [
-    (variant, causal)
-    for variant in (*NESTED, "near_far", "h1d")
-    for causal in (True, False)
-    if not (variant == "h1d" and causal)
+    (variant, causal) for variant in (*NESTED, "near_far", "h1d") for causal in (True, False) if not (variant == "h1d" and causal)
 ]
 every_setting = pytest.mark.parametrize(("variant", "causal"), SETTINGS)
 both_masks = pytest.mark.parametrize("causal", [True, False], ids=["causal", "unmasked"])
@@ -67,9 +64,7 @@ def test_what_stands_in_padding_changes_nothing(variant, causal):
     sequence = gaussian(37, causal=causal, padding="holes")
     wild = gaussian(37, seed=5, scale=1e3)
     hole = ~sequence.real[:, None]
-    changed = replace(
-        sequence, **{x: torch.where(hole, getattr(wild, x), getattr(sequence, x)) for x in ("q", "k", "v")}
-    )
+    changed = replace(sequence, **{x: torch.where(hole, getattr(wild, x), getattr(sequence, x)) for x in ("q", "k", "v")})
     setting = Hierarchical(variant=variant, block=4)
     assert torch.equal(setting.attend(sequence).output, setting.attend(changed).output)
 
@@ -247,8 +242,6 @@ def test_nothing_of_size_n_by_n_is_ever_made(variant, causal):
 @pytest.mark.parametrize("keys", [64, 128, 300, 512])
 @pytest.mark.parametrize("variant", ["product", "near_far"])
 def test_the_budget_is_about_what_a_query_looks_at(variant, keys):
-    attended = (
-        Hierarchical(variant=variant).budgeted(keys, 512).attend(gaussian(512, heads=1, d=2, e=1, calibrated=False))
-    )
+    attended = Hierarchical(variant=variant).budgeted(keys, 512).attend(gaussian(512, heads=1, d=2, e=1, calibrated=False))
     most = max(attended.looked(0, query).count for query in range(0, 512, 3))
     assert 0.5 * keys <= most <= 1.5 * keys

@@ -30,12 +30,7 @@ from longattn_core.language_model import model as model_module
 from longattn_core.language_model import tokenizer as tokenizer_module
 from longattn_core.language_model import weights as weights_module
 from longattn_core.language_model.config import ModelConfig
-from longattn_core.language_model.model import (
-    LanguageModel,
-    exact_attention,
-    load_language_model,
-    repeat_groups,
-)
+from longattn_core.language_model.model import LanguageModel, exact_attention, load_language_model, repeat_groups
 from longattn_core.language_model.tokenizer import TextTokenizer, load_tokenizer
 from longattn_core.language_model.weights import (
     WeightsMissing,
@@ -141,9 +136,7 @@ def test_tiny_logits_equal_transformers() -> None:
     assert relative_distance(model.logits(ids), transformers_logits(model, ids)) < 1e-6
 
 
-def test_real_logits_equal_transformers_on_the_same_weights(
-    language_model: LanguageModel, tokenizer: TextTokenizer
-) -> None:
+def test_real_logits_equal_transformers_on_the_same_weights(language_model: LanguageModel, tokenizer: TextTokenizer) -> None:
     ids = list(tokenizer.encode(TEXT + TEXT).ids)[:48]
     assert len(ids) == 48
     # Two float32 evaluations of 30 layers in different orders differ by a few 1e-6; one wrong detail by more than 1e-2.
@@ -278,8 +271,7 @@ def test_threads_get_what_one_thread_gets() -> None:
     alone = [model.logits(ids) for ids in texts]
     found: dict[int, Tensor] = {}
     threads = [
-        threading.Thread(target=lambda i=i, ids=ids: found.__setitem__(i, model.logits(ids)))
-        for i, ids in enumerate(texts)
+        threading.Thread(target=lambda i=i, ids=ids: found.__setitem__(i, model.logits(ids))) for i, ids in enumerate(texts)
     ]
     for thread in threads:
         thread.start()
@@ -471,9 +463,7 @@ def plain_byte_pairs(text: str, pieces: list[str], merges: list[str]) -> list[in
     return ids
 
 
-def test_tokens_equal_byte_pairs_from_the_packed_file_and_transformers(
-    tokenizer: TextTokenizer, packed: GGUFReader
-) -> None:
+def test_tokens_equal_byte_pairs_from_the_packed_file_and_transformers(tokenizer: TextTokenizer, packed: GGUFReader) -> None:
     pieces = packed.fields["tokenizer.ggml.tokens"].contents()
     merges = packed.fields["tokenizer.ggml.merges"].contents()
     theirs = GPT2Tokenizer(vocab={p: i for i, p in enumerate(pieces)}, merges=[tuple(m.split(" ")) for m in merges])
@@ -540,9 +530,8 @@ def write_tiny_gguf(path: Path) -> None:
     """A whole GGUF file of the tiny model, with matrices in 8 bits, and a tokenizer of bytes and one merge."""
     writer = GGUFWriter(path, "llama")
     config = ModelConfig(
-        vocabulary=257, width=32, hidden=64, layers=1, heads=2, key_value_heads=1, context=16, rotary_base=1e4,
-        epsilon=1e-5,
-    )  # fmt: skip
+        vocabulary=257, width=32, hidden=64, layers=1, heads=2, key_value_heads=1, context=16, rotary_base=1e4, epsilon=1e-5
+    )
     writer.add_license("mit")
     writer.add_vocab_size(config.vocabulary)
     writer.add_embedding_length(config.width)
@@ -680,8 +669,7 @@ def test_two_processes_that_convert_at_once_both_end_well(tiny_cache: Path, tiny
     }
     command = [sys.executable, "-m", "longattn_core.language_model.weights"]
     running = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
     ]
     for process in running:
         out, errors = process.communicate(timeout=120)
@@ -693,9 +681,7 @@ def test_two_processes_that_convert_at_once_both_end_well(tiny_cache: Path, tiny
     assert together == contents(tiny_cache)
 
 
-def test_missing_weights_say_how_to_get_them(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_weights_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(weights_module, "PACKAGE", "a_package_that_nobody_has")
     assert not weights_available()
     assert weights_fingerprint() is None

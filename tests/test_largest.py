@@ -36,9 +36,7 @@ def test_the_place_is_that_of_the_largest(columns):
 
 
 def test_ties_and_numbers_that_are_none_are_not_sure():
-    rows = torch.tensor(
-        [[1.0, 1.0, 0.5], [0.0, 0.0, 0.0], [torch.inf, 1.0, 2.0], [torch.nan, 3.0, 1.0], [3.0, 1.0, 2.0]]
-    )
+    rows = torch.tensor([[1.0, 1.0, 0.5], [0.0, 0.0, 0.0], [torch.inf, 1.0, 2.0], [torch.nan, 3.0, 1.0], [3.0, 1.0, 2.0]])
     place, _, sure = largest(rows, 0.0)
     assert sure.tolist() == [False, False, False, False, True]
     assert bool(((place >= 0) & (place < 3)).all())
@@ -58,9 +56,7 @@ def test_hashes_of_close_calls_are_those_of_double_precision(hashing, rounds, ga
         x = (x - (x @ normal - gap)[:, None] * normal).float()
     for scale in (1.0, 2.0**60, 2.0**-76, 2.0**-80, 2.0**-130):
         given = (x * scale)[None]
-        assert torch.equal(
-            hash_vectors(given, None, rotations, hashing), hash_vectors(given.double(), None, rotations, hashing)
-        )
+        assert torch.equal(hash_vectors(given, None, rotations, hashing), hash_vectors(given.double(), None, rotations, hashing))
 
 
 @pytest.mark.parametrize("hashing", ["cross_polytope", "hyperplane"])
@@ -74,9 +70,7 @@ def test_hashes_of_the_odd_and_of_the_centred(hashing, buckets):
         found = hash_vectors(x, middle, rotations, hashing)
         assert torch.equal(found, hash_vectors(x.double(), middle, rotations, hashing))
     halves = x[1:, 1:].half()
-    assert torch.equal(
-        hash_vectors(halves, None, rotations, hashing), hash_vectors(halves.double(), None, rotations, hashing)
-    )
+    assert torch.equal(hash_vectors(halves, None, rotations, hashing), hash_vectors(halves.double(), None, rotations, hashing))
 
 
 @pytest.mark.parametrize("gap", [0.0, 1e-9, 1e-7, 1e-6])

@@ -103,10 +103,15 @@ def test_a_step_is_taken():
 @pytest.mark.parametrize(
     "sent",
     [
-        None, {}, {"token": 3}, {"token": 9, "of": "t"}, {"token": -1, "of": "t"}, {"token": 3, "of": "other"},
+        None,
+        {},
+        {"token": 3},
+        {"token": 9, "of": "t"},
+        {"token": -1, "of": "t"},
+        {"token": 3, "of": "other"},
         {"token": 3.0, "of": "t"},
     ],
-)  # fmt: skip
+)
 def test_a_forged_token_is_ignored(sent):
     assert token_text.checked_token(sent, content="t", n=9) is None
 
@@ -118,10 +123,13 @@ def test_a_token_is_taken():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"groups": [1, 2]}, "groups"), ({"weights": [0.5]}, "weights"), ({"notes": ["a"]}, "notes"),
-        ({"cuts": {9: (1.0, "x")}}, "cuts"), ({"selected": 3}, "selected"),
+        ({"groups": [1, 2]}, "groups"),
+        ({"weights": [0.5]}, "weights"),
+        ({"notes": ["a"]}, "notes"),
+        ({"cuts": {9: (1.0, "x")}}, "cuts"),
+        ({"selected": 3}, "selected"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_the_text_is_named(wrong, said):
     with pytest.raises(ValueError, match=said):
         token_text.token_text(["a", "b", "c"], key="k", theme=Theme(), **wrong)
@@ -145,9 +153,14 @@ def test_what_is_drawn_holds_every_token_group_and_cut(monkeypatch):
     monkeypatch.setattr(token_text, "_mount", lambda **given: sent.update(given) or {})
     monkeypatch.setattr(token_text, "pack", lambda head, planes: (head, planes))
     token_text.token_text(
-        ["<b>", " two", " three"], key="k", theme=Theme(), groups=[0, 5, -1], group_names={0: "first", 5: "sixth"},
-        cuts={2: (2.0, "half is lost")}, weights=[0.1, np.nan, 0.5],
-    )  # fmt: skip
+        ["<b>", " two", " three"],
+        key="k",
+        theme=Theme(),
+        groups=[0, 5, -1],
+        group_names={0: "first", 5: "sixth"},
+        cuts={2: (2.0, "half is lost")},
+        weights=[0.1, np.nan, 0.5],
+    )
     head, planes = sent["data"]
     assert head["tokens"] == ["<b>", " two", " three"]
     assert np.frombuffer(planes["groups"], "<i4").tolist() == [0, 5, -1]

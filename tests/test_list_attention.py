@@ -75,8 +75,12 @@ def test_a_query_without_a_key_gives_its_own_value_and_padding_nothing():
     q, k, v = heads(200, scale=30.0)
     real = torch.arange(200) >= 20
     lists, _ = three_lists(200, buckets=60, width=1, causal=True, skip_self=True, real=real)
-    lists = type(lists)(order=lists.order, rank=lists.rank, first=lists.first, stop=torch.where(
-        torch.arange(4)[:, None] < 2, lists.stop, lists.first))  # fmt: skip
+    lists = type(lists)(
+        order=lists.order,
+        rank=lists.rank,
+        first=lists.first,
+        stop=torch.where(torch.arange(4)[:, None] < 2, lists.stop, lists.first),
+    )
     out, _ = attend_lists(q, k, v, lists, real=real, scale=1 / math.sqrt(8), skip_self=True)
     assert_close(out.double(), defined(q, k, v, lists, real, skip_self=True), rtol=1e-3, atol=1e-3)
     alone = real & ~(lists.stop > lists.first).any(1)
@@ -93,18 +97,19 @@ def test_keys_at_length_one_are_read_so_by_both_forms():
     expected = defined(q, unit, v, lists, real, skip_self=True)
     assert_close(attend_lists(q, q, v, lists, directions=True, **given)[0].double(), expected, **SINGLE)
     fine = attend_lists(q.double(), q.double(), v.double(), lists, directions=True, **given)[0]
-    assert_close(fine, defined(q, torch.nn.functional.normalize(q.double(), dim=-1), v, lists, real, skip_self=True),
-                 rtol=1e-12, atol=1e-13)  # fmt: skip
+    assert_close(
+        fine,
+        defined(q, torch.nn.functional.normalize(q.double(), dim=-1), v, lists, real, skip_self=True),
+        rtol=1e-12,
+        atol=1e-13,
+    )
 
 
 @pytest.mark.parametrize("causal", [True, False], ids=["causal", "unmasked"])
 def test_pairs_of_every_round_count_once_in_single_precision(causal):
     """Eight rounds over one bucket, and tokens that are all alike: exact attention, however often a pair is found."""
     sequence = gaussian(130, e=8, causal=causal, dtype=torch.float32)
-    for given in (
-        sequence,
-        Sequence(q=sequence.q[:, :1].expand(-1, 130, -1), k=sequence.k, v=sequence.v, causal=causal),
-    ):
+    for given in (sequence, Sequence(q=sequence.q[:, :1].expand(-1, 130, -1), k=sequence.k, v=sequence.v, causal=causal)):
         fine = exact_rows(given.to(dtype=torch.float64)) @ given.v.double()
         for dials in ({"width": 130}, {"order_by": "chunks", "chunk": 65}):
             setting = mechanism("lsh", buckets=1, rounds=8, sinks=5, local=9, **dials)

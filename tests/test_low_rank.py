@@ -39,8 +39,9 @@ def test_what_the_svd_leaves_out_is_the_tail_of_the_singular_values(causal):
             assert_close(
                 trace.singular_values[head].numpy(),
                 np.linalg.svd(exact[head].numpy(), compute_uv=False)[: len(trace.singular_values[head])],
-                rtol=1e-9, atol=1e-12,
-            )  # fmt: skip
+                rtol=1e-9,
+                atol=1e-12,
+            )
         if causal:
             continue
         for projection in PROJECTIONS:
@@ -116,11 +117,7 @@ def test_a_gaussian_projection_keeps_norms_on_average(name):
 
 
 def test_e_and_f_are_different_draws_and_all_heads_share_them():
-    trace = (
-        mechanism("low_rank", variant="linformer", projection="gaussian", rank=9)
-        .attend(gaussian(30, causal=False))
-        .trace
-    )
+    trace = mechanism("low_rank", variant="linformer", projection="gaussian", rank=9).attend(gaussian(30, causal=False)).trace
     assert isinstance(trace, LinformerTrace)
     assert trace.e.shape == trace.f.shape == (9, 30)
     assert not torch.equal(trace.e, trace.f)
@@ -186,8 +183,7 @@ def test_a_fit_beats_plain_means_on_queries_it_has_not_read():
     for seed in range(3):
         sequence = gaussian(256, heads=1, seed=seed, causal=False)
         fitted, means = (
-            mechanism("low_rank", variant="linformer", projection=projection, rank=32)
-            for projection in ("fitted", "mean")
+            mechanism("low_rank", variant="linformer", projection=projection, rank=32) for projection in ("fitted", "mean")
         )
         assert fitted.attend(sequence).trace.sampled == 128
         assert error(fitted, sequence) < 0.8 * error(means, sequence)
@@ -291,8 +287,11 @@ def check_explanation(setting, sequence, said, rank, head, query, key):
         assert facts["keys"] == count
     else:
         assert (facts["group"], facts["first"], facts["last"], facts["size"]) == (
-            own, groups[own][0], groups[own][-1], len(groups[own]),
-        )  # fmt: skip
+            own,
+            groups[own][0],
+            groups[own][-1],
+            len(groups[own]),
+        )
         if setting.projection == "fitted":
             assert facts["sampled"] == min(count, 4 * rank)
     assert f"{said.weight:.3g}" in said.text
@@ -317,9 +316,12 @@ def test_facts_are_true_for_every_pair(variant, projection):
 def test_names_badges_and_budgets():
     labels = {setting.label: setting.parameters for setting in type(mechanism("low_rank")).variants()}
     assert labels == {
-        "SVD (oracle)": "none", "Linformer, means": "none", "Linformer, Gaussian": "random draw",
-        "Linformer, fitted": "fitted here", "Nyström": "none",
-    }  # fmt: skip
+        "SVD (oracle)": "none",
+        "Linformer, means": "none",
+        "Linformer, Gaussian": "random draw",
+        "Linformer, fitted": "fitted here",
+        "Nyström": "none",
+    }
     assert mechanism("low_rank").budgeted(64, 512).rank == 64
     assert mechanism("low_rank").budgeted(65536, 65536).rank == 4096
     assert mechanism("low_rank", rank=50).attend(gaussian(12)).looked(0, 3).count == 12

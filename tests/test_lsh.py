@@ -49,11 +49,7 @@ def check_explanation(said, setting, sequence, head, query, key, rounds, seen):
     mine = [of_queries[query] for of_queries in rounds[0]]
     its = [of_keys[key] for of_keys in rounds[1]]
     met = [r for r, pair in enumerate(zip(mine, its, strict=True), 1) if pair[0] == pair[1]]
-    finds = [
-        r
-        for r, pair in enumerate(zip(*rounds, strict=True), 1)
-        if key in found_in_round(setting, sequence, *pair, query)
-    ]
+    finds = [r for r, pair in enumerate(zip(*rounds, strict=True), 1) if key in found_in_round(setting, sequence, *pair, query)]
     real = [j for j in range(sequence.n) if sequence.real[j]]
     shared_self = setting.sharing == "shared" and query == key
     assert said.seen == seen
@@ -69,9 +65,7 @@ def check_explanation(said, setting, sequence, head, query, key, rounds, seen):
     assert facts["local"] == near
     assert facts["sink"] == (key in real[: setting.sinks])
     if "chance_any" in facts:
-        assert math.isclose(
-            facts["chance_round"], (1 - facts["angle"] / 180) ** math.log2(setting.buckets), rel_tol=1e-9
-        )
+        assert math.isclose(facts["chance_round"], (1 - facts["angle"] / 180) ** math.log2(setting.buckets), rel_tol=1e-9)
         assert math.isclose(facts["chance_any"], 1 - (1 - facts["chance_round"]) ** setting.rounds, rel_tol=1e-9)
     if said.reason is LSHReason.SAME_BUCKET:
         assert seen
@@ -223,8 +217,7 @@ def test_more_rounds_keep_the_pairs_of_fewer():
 def changed_after(sequence, cut, factor=-3.0):
     kept = torch.arange(sequence.n)[:, None] < cut
     return Sequence(
-        **{x: torch.where(kept, getattr(sequence, x), getattr(sequence, x) * factor) for x in ("q", "k", "v")},
-        causal=True,
+        **{x: torch.where(kept, getattr(sequence, x), getattr(sequence, x) * factor) for x in ("q", "k", "v")}, causal=True
     )
 
 
@@ -343,9 +336,7 @@ def test_trace_shows_the_sort():
 
 
 @pytest.mark.parametrize(
-    "dials",
-    [{"width": 2}, {"width": 2, "sinks": 1, "local": 2, "centred": True}, {"order_by": "chunks", "chunk": 2}],
-    ids=named,
+    "dials", [{"width": 2}, {"width": 2, "sinks": 1, "local": 2, "centred": True}, {"order_by": "chunks", "chunk": 2}], ids=named
 )
 def test_gradients_equal_finite_differences(dials):
     for causal in (True, False):
@@ -428,9 +419,13 @@ def test_the_kernel_and_the_plain_form_agree(dials, causal):
     """Float32 without gradients goes through torch's kernel, with gradients through the plain form."""
     sequence = gaussian(300, d=8, e=8, causal=causal, padding="holes", dtype=torch.float32)
     learning = Sequence(
-        q=sequence.q.clone().requires_grad_(True), k=sequence.k, v=sequence.v, causal=causal, padding=sequence.padding,
+        q=sequence.q.clone().requires_grad_(True),
+        k=sequence.k,
+        v=sequence.v,
+        causal=causal,
+        padding=sequence.padding,
         calibration=sequence.calibration,
-    )  # fmt: skip
+    )
     assert kernel_allowed(sequence.q, sequence.k, sequence.v)
     assert not kernel_allowed(learning.q, learning.k, learning.v)
     setting = mechanism("lsh", **dials)

@@ -69,9 +69,14 @@ class Dense(Attended):
 def dense(sequence, weights, seen=None, *, why=None, offset=0.0):
     seen = (weights != 0) if seen is None else seen
     return Dense(
-        mechanism=Given(why=why), sequence=sequence, output=weights @ sequence.v + offset, trace=None,
-        cost=Cost(multiply_adds=0, bytes_moved=0, bytes_peak=0), weights=weights, looked_at=seen,
-    )  # fmt: skip
+        mechanism=Given(why=why),
+        sequence=sequence,
+        output=weights @ sequence.v + offset,
+        trace=None,
+        cost=Cost(multiply_adds=0, bytes_moved=0, bytes_peak=0),
+        weights=weights,
+        looked_at=seen,
+    )
 
 
 def windowed(sequence, width):
@@ -163,9 +168,7 @@ def plain_agreement(attended, queries, sinks):
         exact, given = exact_rows(sequence)[head].double().numpy(), attended.rows()[head].double().numpy()
         seen = attended.seen()[head].numpy()
         output = attended.output[head].double().numpy()
-        sums = dict.fromkeys(
-            ("norm", "error", "control", "mass", "found", "pairs", "looked", "tv", "kl", "compared"), 0.0
-        )
+        sums = dict.fromkeys(("norm", "error", "control", "mass", "found", "pairs", "looked", "tv", "kl", "compared"), 0.0)
         for i in queries:
             visible = np.flatnonzero(allowed[i])
             reference = sum((exact[i, j] * v[j] for j in visible if keep[j]), np.zeros(v.shape[1]))
@@ -202,9 +205,7 @@ def plain_agreement(attended, queries, sinks):
 
 def assert_agreement(agreement, expected):
     for name, values in expected.items():
-        torch.testing.assert_close(
-            getattr(agreement, name), values, **CLOSE, msg=lambda text, name=name: f"{name}: {text}"
-        )
+        torch.testing.assert_close(getattr(agreement, name), values, **CLOSE, msg=lambda text, name=name: f"{name}: {text}")
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
@@ -236,9 +237,7 @@ def test_fidelity_does_not_depend_on_the_size_of_the_blocks(monkeypatch):
     parts = fidelity(attended, sinks=whole.sinks)
     for side in ("whole", "without_sinks"):
         for name in ("error", "control", "recall", "share", "overlap", "variation", "divergence"):
-            torch.testing.assert_close(
-                getattr(getattr(parts, side), name), getattr(getattr(whole, side), name), **CLOSE
-            )
+            torch.testing.assert_close(getattr(getattr(parts, side), name), getattr(getattr(whole, side), name), **CLOSE)
 
 
 def test_the_exact_side_is_computed_once_for_all_mechanisms_and_left_as_it_is(monkeypatch):
@@ -248,10 +247,7 @@ def test_the_exact_side_is_computed_once_for_all_mechanisms_and_left_as_it_is(mo
     fidelity(first), fidelity(second), fidelity(first)
     assert len(asked) == 1
     for attended in (second, first):
-        assert_agreement(
-            fidelity(attended).without_sinks,
-            plain_agreement(attended, range(70), spread.find_sinks(sequence)),
-        )
+        assert_agreement(fidelity(attended).without_sinks, plain_agreement(attended, range(70), spread.find_sinks(sequence)))
     fidelity(windowed(with_sink(70), 5))
     assert len(asked) == 2, "another sequence has an exact side of its own"
 
@@ -361,9 +357,7 @@ def test_what_is_added_to_the_values_counts_as_output():
 
 def test_entropy_and_effective_tokens():
     rows = torch.tensor([[1.0, 0, 0, 0], [0.25] * 4, [0.5, 0.5, 0, 0], [0, 0, 0, 0]], dtype=torch.float64)
-    torch.testing.assert_close(
-        spread.entropy(rows), torch.tensor([0, math.log(4), math.log(2), 0], dtype=torch.float64), **CLOSE
-    )
+    torch.testing.assert_close(spread.entropy(rows), torch.tensor([0, math.log(4), math.log(2), 0], dtype=torch.float64), **CLOSE)
     assert spread.effective_tokens(rows).tolist() == pytest.approx([1, 4, 2, 1], rel=1e-12)
 
 
@@ -393,9 +387,7 @@ def test_spread_without_sinks_is_of_what_is_left():
     torch.testing.assert_close(found.entropy, spread.entropy(rows), **CLOSE)
     assert bool((found.entropy <= found.bound + 1e-9).all())
     some = sample_queries(sequence, 7)
-    torch.testing.assert_close(
-        spread.spread(sequence, some).entropy, spread.entropy(exact_rows(sequence, some.queries)), **CLOSE
-    )
+    torch.testing.assert_close(spread.spread(sequence, some).entropy, spread.entropy(exact_rows(sequence, some.queries)), **CLOSE)
 
 
 def test_the_spread_of_what_is_no_share_is_unavailable():
@@ -453,9 +445,7 @@ def test_ranks_with_and_without_sinks():
     assert found.sinks == ((3,), ())
     np.testing.assert_allclose(found.values, np.linalg.svd(rows.numpy(), compute_uv=False), rtol=1e-9, atol=1e-12)
     rows[0, :, 3] = 0.0
-    np.testing.assert_allclose(
-        found.without_sinks, np.linalg.svd(rows.numpy(), compute_uv=False), rtol=1e-9, atol=1e-12
-    )
+    np.testing.assert_allclose(found.without_sinks, np.linalg.svd(rows.numpy(), compute_uv=False), rtol=1e-9, atol=1e-12)
     assert float(spread.effective_rank(found.without_sinks)[0]) > float(spread.effective_rank(found.values)[0])
     mapped = spread.ranks(dense(sequence, rows), sinks=((), ()))
     torch.testing.assert_close(mapped.values, found.without_sinks, **CLOSE)
@@ -561,9 +551,7 @@ def test_the_frontier_of_any_pattern(causal):
     # A token that does not look at itself still keeps what it knew.
     strided = ((index[:, None] - index) % 7 == 0) & (index[:, None] != index) & sequence.allowed()
     local = ((index[:, None] - index).abs() < 3) & sequence.allowed()
-    first, second = (
-        dense(sequence, seen.double().expand(2, -1, -1), seen.expand(2, -1, -1)) for seen in (strided, local)
-    )
+    first, second = (dense(sequence, seen.double().expand(2, -1, -1), seen.expand(2, -1, -1)) for seen in (strided, local))
     found = reach.frontier([first, second], 33, 3, head=1)
     reached = np.eye(40, dtype=bool)[33]
     for layer, seen in enumerate((strided, local, strided)):
@@ -628,9 +616,7 @@ def test_a_refusal_stands_in_the_curve_and_a_cheaper_mechanism_pays_from_somewhe
 def test_a_mechanism_pays_from_where_it_stays_cheaper():
     exact = {n: cost.exact_cost(heads=1, n=n, d=4, e=4, causal=True).multiply_adds for n in (64, 128, 256, 512)}
     dear = {64: -1, 128: 1, 256: -1, 512: -1}
-    points = [
-        cost.CostPoint(n=n, cost=Cost(multiply_adds=exact[n] + dear[n], bytes_moved=1, bytes_peak=1)) for n in exact
-    ]
+    points = [cost.CostPoint(n=n, cost=Cost(multiply_adds=exact[n] + dear[n], bytes_moved=1, bytes_peak=1)) for n in exact]
     assert cost.pays_from(points, heads=1, d=4, e=4, causal=True) == 256
 
 

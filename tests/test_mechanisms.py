@@ -202,10 +202,7 @@ def test_ladder_does_not_get_worse(setting):
     medians = []
     for rung in rungs:
         reseeded = [rung.with_dials(seed=seed) for seed in range(seeds)]
-        errors = [
-            float((r.attend(s).output - o).norm() / o.norm())
-            for r, s, o in zip(reseeded, sequences, exact, strict=True)
-        ]
+        errors = [float((r.attend(s).output - o).norm() / o.norm()) for r, s, o in zip(reseeded, sequences, exact, strict=True)]
         medians.append(sorted(errors)[seeds // 2])
     assert all(later <= earlier + 1e-12 for earlier, later in itertools.pairwise(medians)), medians
 
@@ -270,11 +267,7 @@ def test_pooled_maps_are_pooled_rows(setting, reduce):
     sequence = readable(setting, 130, padding="holes")
     attended = setting.attend(sequence)
     rows = attended.rows()
-    for queries, keys, shape in (
-        ((0, 130), (0, 130), (13, 7)),
-        ((40, 97), (5, 61), (9, 200)),
-        ((129, 130), (0, 3), (4, 1)),
-    ):
+    for queries, keys, shape in (((0, 130), (0, 130), (13, 7)), ((40, 97), (5, 61), (9, 200)), ((129, 130), (0, 3), (4, 1))):
         pooled = attended.pooled(queries, keys, shape, reduce)
         tops, sides = edges(*queries, shape[0]), edges(*keys, shape[1])
         assert pooled.shape == (2, len(tops) - 1, len(sides) - 1)
@@ -382,10 +375,16 @@ def test_any_dials_on_any_small_sequence_give_a_map_or_a_sentence(key, data):
     setting = kind.model_validate(dials)
     n = data.draw(st.integers(1, 40), label="n")
     sequence = gaussian(
-        n, heads=data.draw(st.integers(1, 2)), d=data.draw(st.sampled_from([2, 8])), e=data.draw(st.sampled_from([1, 5])),
-        causal=data.draw(st.booleans()), padding=data.draw(st.sampled_from(PADDINGS)), seed=data.draw(st.integers(0, 9)),
-        calibrated=data.draw(st.booleans()), scale=data.draw(st.sampled_from([0.0, 0.3, 1.0, 3.0])),
-    )  # fmt: skip
+        n,
+        heads=data.draw(st.integers(1, 2)),
+        d=data.draw(st.sampled_from([2, 8])),
+        e=data.draw(st.sampled_from([1, 5])),
+        causal=data.draw(st.booleans()),
+        padding=data.draw(st.sampled_from(PADDINGS)),
+        seed=data.draw(st.integers(0, 9)),
+        calibrated=data.draw(st.booleans()),
+        scale=data.draw(st.sampled_from([0.0, 0.3, 1.0, 3.0])),
+    )
     attended = read(setting, sequence)
     if attended is None:
         return

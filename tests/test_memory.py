@@ -228,18 +228,14 @@ def test_maps_of_several_blocks_are_pooled_rows(variant):
     attended = small(variant).attend(gaussian(257, heads=2, padding="holes"))
     rows = attended.rows(slice(100, 250), slice(20, 230))
     assert_close(attended.pooled((100, 250), (20, 230), (3, 7)), rows.view(2, 3, 50, 7, 30).mean((2, 4)), **EXACT)
-    assert_close(
-        attended.pooled((100, 250), (20, 230), (3, 7), "max"), rows.view(2, 3, 50, 7, 30).amax((2, 4)), **EXACT
-    )
+    assert_close(attended.pooled((100, 250), (20, 230), (3, 7), "max"), rows.view(2, 3, 50, 7, 30).amax((2, 4)), **EXACT)
 
 
 # ------------------------------------------------------------------------------------------------ cache and summaries
 
 
 @pytest.mark.parametrize(
-    "dials",
-    [{"memory": 64}, {"memory": 100}, {"segment": 64}, {"variant": "compressed", "rate": 1, "compressed": 64}],
-    ids=str,
+    "dials", [{"memory": 64}, {"memory": 100}, {"segment": 64}, {"variant": "compressed", "rate": 1, "compressed": 64}], ids=str
 )
 def test_enough_memory_is_exact_attention(dials):
     """Under a causal mask; with c = 1 a summary is the token itself."""
@@ -472,9 +468,7 @@ def test_features_that_round_to_zero_do_not_divide_by_zero():
     for variant in ("state", "decay", "gated"):
         attended = small(variant).attend(Sequence(q=x, k=x, v=v, causal=True))
         assert_close(attended.rows().sum(-1), torch.ones(1, 10), rtol=1e-5, atol=1e-5)  # float32
-    assert_close(
-        small("state").attend(Sequence(q=x, k=x, v=v)).output[0, :, 0], torch.full((10,), 4.5), rtol=1e-5, atol=0
-    )
+    assert_close(small("state").attend(Sequence(q=x, k=x, v=v)).output[0, :, 0], torch.full((10,), 4.5), rtol=1e-5, atol=0)
 
 
 def test_states_that_have_a_direction_refuse_an_unmasked_sequence():

@@ -28,9 +28,7 @@ WINDOWS = (
     ((128, 131), (0, 129), (50, 2)),
 )
 
-SETTINGS = [
-    setting for kind in MECHANISMS.values() for setting in kind.variants() if not kind.quadratic and not setting.cubic
-]
+SETTINGS = [setting for kind in MECHANISMS.values() for setting in kind.variants() if not kind.quadratic and not setting.cubic]
 
 FACTORED = [x for x in SETTINGS if x.key in ("favor", "low_rank") or x.label == "Capsules"]
 
@@ -79,9 +77,7 @@ def test_a_map_by_factors_is_that_of_its_rows(setting, causal, small, monkeypatc
 @pytest.mark.parametrize("kind", ["positive", "hyperbolic", "trigonometric", "relu", "elu", "exponential", "hedgehog"])
 def test_factors_of_features_and_the_bound_of_their_exponents(kind, kernel):
     source = torch.Generator().manual_seed(2)
-    x, columns, rows = (
-        3 * torch.randn(*shape, generator=source, dtype=torch.float64) for shape in ((40, 8), (1,), (40, 1))
-    )
+    x, columns, rows = (3 * torch.randn(*shape, generator=source, dtype=torch.float64) for shape in ((40, 8), (1,), (40, 1)))
     maps = torch.randn(2, 1, 8, 6, generator=source, dtype=torch.float64) if kind == "hedgehog" else None
     projection = draw_projection(seed=1, m=6, d=8, orthogonal=True, regularised=False, like=x)
     features = FeatureMap(kind=kind, kernel=kernel, epsilon=1e-3, projection=projection, maps=maps)

@@ -65,9 +65,7 @@ def check_explanation(setting, sequence, attended, head, query, key):
         kept(setting, sequence, query),
         visible,
     )
-    assert math.isclose(
-        facts["measure"], measure(setting, sequence, attended.trace, head, query), rel_tol=1e-9, abs_tol=1e-12
-    )
+    assert math.isclose(facts["measure"], measure(setting, sequence, attended.trace, head, query), rel_tol=1e-9, abs_tol=1e-12)
     assert math.isclose(facts["uniform"], 1 / visible)
     assert math.isclose(said.weight, said.exact if active else 1 / visible, rel_tol=1e-9)
 
@@ -185,9 +183,7 @@ def test_the_running_mean_of_a_long_float32_text_stays_sharp():
     q = torch.zeros(1, n, 2)
     output = ProbSparse(factor=0.1, samples=0.1).attend(Sequence(q=q, k=q, v=v, causal=True)).output
     expected = v.double().cumsum(1) / torch.arange(1, n + 1)[:, None]
-    assert_close(
-        output.double(), expected, rtol=1e-6, atol=0
-    )  # one float32 rounding is 6e-8; a float32 sum drifts by 1e-5
+    assert_close(output.double(), expected, rtol=1e-6, atol=0)  # one float32 rounding is 6e-8; a float32 sum drifts by 1e-5
 
 
 def test_cost_counts_measured_and_active_pairs():

@@ -153,18 +153,14 @@ def test_t5_buckets_are_those_of_the_transformers_library(causal):
 @pytest.mark.parametrize(("buckets", "reach"), [(32, 128), (8, 8), (4, 8), (64, 1000), (256, 16)])
 def test_t5_buckets_begin_at_whole_powers(causal, buckets, reach):
     lags = torch.arange(-1100, 1101)
-    assert t5_buckets(lags, causal, buckets, reach).tolist() == [
-        bucket(lag, causal, buckets, reach) for lag in lags.tolist()
-    ]
+    assert t5_buckets(lags, causal, buckets, reach).tolist() == [bucket(lag, causal, buckets, reach) for lag in lags.tolist()]
 
 
 def test_alibi_slopes_follow_the_heads_numbers():
     sequence = replace(gaussian(10, heads=2), heads=(3, 7), total_heads=8)
     attended = Relative(variant="alibi").attend(sequence)
     assert_close(attended.trace.slopes, torch.tensor([2.0**-4, 2.0**-8], dtype=torch.float64), rtol=0, atol=0)
-    assert_close(
-        attended.added(9, 2)[:, 0, 0], torch.tensor([-7 / 16, -7 / 256], dtype=torch.float64), rtol=0, atol=1e-12
-    )
+    assert_close(attended.added(9, 2)[:, 0, 0], torch.tensor([-7 / 16, -7 / 256], dtype=torch.float64), rtol=0, atol=1e-12)
 
 
 def test_rotation_of_distance_zero_is_none_and_lengths_stay():

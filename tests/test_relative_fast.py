@@ -35,9 +35,7 @@ def test_the_kernel_gives_the_definitions_output(setting, causal, rows, monkeypa
     sequence = replace(gaussian(50, heads=3, d=8, e=8, causal=causal, scale=1.5), positions=torch.arange(11, 61))
     attended = setting.attend(sequence.to(dtype=torch.float32))
     draws = setting.trace(sequence.to(dtype=torch.float32))
-    fine = {
-        name: x.double() for name, x in vars(draws).items() if isinstance(x, torch.Tensor) and x.is_floating_point()
-    }
+    fine = {name: x.double() for name, x in vars(draws).items() if isinstance(x, torch.Tensor) and x.is_floating_point()}
     expected, _, _ = oracle(setting, sequence, replace(draws, **fine))
     assert_close(attended.output.double(), expected, rtol=2e-5, atol=5e-6)  # float32 against float64
 
@@ -89,8 +87,7 @@ def call(variant, causal, padded, n):
 
 
 @pytest.mark.parametrize(
-    ("variant", "causal", "padded"),
-    [("alibi", True, False), ("xl", False, False), ("alibi", False, True), ("shaw", True, False)],
+    ("variant", "causal", "padded"), [("alibi", True, False), ("xl", False, False), ("alibi", False, True), ("shaw", True, False)]
 )
 def test_no_scheme_holds_all_pairs(variant, causal, padded):
     held = peak_of_a_call(call, (variant, causal, padded), 8192, 300)

@@ -36,9 +36,7 @@ def named(dials):
 
 def rerun(setting, sequence, **tensors):
     parts = {"q": sequence.q, "k": sequence.k, "v": sequence.v, **tensors}
-    return setting.attend(
-        Sequence(**parts, causal=sequence.causal, padding=sequence.padding, calibration=sequence.calibration)
-    )
+    return setting.attend(Sequence(**parts, causal=sequence.causal, padding=sequence.padding, calibration=sequence.calibration))
 
 
 # ------------------------------------------------------------------------------------------------------ explanations
@@ -226,10 +224,7 @@ def test_the_number_of_clusters_follows_the_root_of_n():
 def test_centring_lets_queries_and_keys_in_cones_apart_meet():
     source = gaussian(200, causal=False)
     apart = Sequence(q=source.q + 6.0, k=source.k - 6.0, v=source.v)
-    met = [
-        float(mechanism("routed", variant="clusters", centred=c).attend(apart).seen().double().mean())
-        for c in (False, True)
-    ]
+    met = [float(mechanism("routed", variant="clusters", centred=c).attend(apart).seen().double().mean()) for c in (False, True)]
     assert met[0] < 0.01
     assert met[1] > 0.05
 

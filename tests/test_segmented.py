@@ -101,9 +101,7 @@ def test_what_stands_in_padding_changes_nothing(variant, causal):
     sequence = gaussian(37, causal=causal, padding="holes")
     wild = gaussian(37, seed=5, scale=1e3)
     hole = ~sequence.real[:, None]
-    changed = replace(
-        sequence, **{x: torch.where(hole, getattr(wild, x), getattr(sequence, x)) for x in ("q", "k", "v")}
-    )
+    changed = replace(sequence, **{x: torch.where(hole, getattr(wild, x), getattr(sequence, x)) for x in ("q", "k", "v")})
     setting = Segmented(variant=variant, width=10, overlap=4)
     assert torch.equal(setting.attend(sequence).output, setting.attend(changed).output)
     ragged = Sequence(
@@ -143,9 +141,7 @@ def test_the_first_segment_reads_no_summary_of_the_future(causal):
     context, asking = ([0, 1], 1) if causal else ([0, 1], 2)
     scores = trace.summary_keys[:, context] @ trace.summary_queries[:, asking, :, None] / root + math.log(8)
     beta = scores.softmax(1)
-    assert_close(
-        trace.integrated_values[:, 2], (beta * trace.summary_values[:, context]).sum(1), rtol=1e-11, atol=1e-12
-    )
+    assert_close(trace.integrated_values[:, 2], (beta * trace.summary_values[:, context]).sum(1), rtol=1e-11, atol=1e-12)
 
 
 def test_shifting_moves_every_cut_by_half_a_width():

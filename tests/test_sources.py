@@ -17,14 +17,7 @@ from longattn_core.contracts import Sequence
 from longattn_core.sequences import library, sources
 from longattn_core.sequences.library import Library, UnknownContentError
 from longattn_core.sequences.samples import sample_language, sample_text, samples
-from longattn_core.sequences.sources import (
-    LINK_CHARACTERS,
-    Source,
-    SyntheticSource,
-    TextSource,
-    UploadedSource,
-    read_source,
-)
+from longattn_core.sequences.sources import LINK_CHARACTERS, Source, SyntheticSource, TextSource, UploadedSource, read_source
 from longattn_core.sequences.synthetic import KINDS, synthetic
 from tests.statistics import generator_numbers
 
@@ -105,12 +98,16 @@ def test_a_text_is_read_as_the_source_says(reader):
     text, settings = reader.asked[0]
     assert text == "Two words."
     assert settings == {
-        "layer": 3, "heads": (0, 8), "causal": False, "rotary": False, "length": 40, "language": "en", "keep": False,
-    }  # fmt: skip
+        "layer": 3,
+        "heads": (0, 8),
+        "causal": False,
+        "rotary": False,
+        "length": 40,
+        "language": "en",
+        "keep": False,
+    }
     assert sequence.sharpness == 0.25
-    torch.testing.assert_close(
-        sequence.q, 0.5 * torch.from_numpy(generator_numbers("reader", 2, 20, 4)), rtol=1e-12, atol=0
-    )
+    torch.testing.assert_close(sequence.q, 0.5 * torch.from_numpy(generator_numbers("reader", 2, 20, 4)), rtol=1e-12, atol=0)
 
 
 def test_the_calibration_is_another_text_by_the_same_heads_and_is_kept(reader):

@@ -89,9 +89,7 @@ def test_a_long_text_goes_by_its_hash_in_a_link_and_whole_in_json():
     assert json.loads(study.to_json())["source"]["text"] == text
 
 
-@pytest.mark.parametrize(
-    "link", ["", "x", "eJxx", "A" * 5000, "💥", Maps(source=needle(), setting=Setting(key="lsh")).to_link()]
-)
+@pytest.mark.parametrize("link", ["", "x", "eJxx", "A" * 5000, "💥", Maps(source=needle(), setting=Setting(key="lsh")).to_link()])
 def test_a_damaged_link_is_a_sentence(link):
     with pytest.raises(ValueError, match=r"^This (link is damaged|is no study)"):
         Compare.from_link(link)
@@ -122,10 +120,9 @@ def test_provenance_names_versions_and_no_weights_for_a_synthetic_sequence(compa
 
 def made_up(share, weights, *, refusals=None, n=10):
     labels = [f"m{i}" for i in range(len(weights))]
-    table = pd.DataFrame({
-        "key": labels, "label": labels, "weight": weights, "approximates": True,
-        "refusal": refusals or [""] * len(weights),
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {"key": labels, "label": labels, "weight": weights, "approximates": True, "refusal": refusals or [""] * len(weights)}
+    )
     exact = np.full(n, (1 - share) / (n - 1))
     exact[2] = share
     arrays = {"exact": exact, "query": np.array(n - 1), "marked": np.array(2)}
@@ -147,9 +144,7 @@ def test_one_token_can_only_attend_to_itself():
 
 
 def test_a_mechanism_of_cost_n_squared_is_refused_where_it_would_take_minutes():
-    sequence = sequence_of(
-        SyntheticSource.model_validate({"settings": {"kind": "gaussian", "n": 9000, "d": 4, "e": 2}})
-    )
+    sequence = sequence_of(SyntheticSource.model_validate({"settings": {"kind": "gaussian", "n": 9000, "d": 4, "e": 2}}))
     refused = read(MECHANISMS["exact"](), sequence)
     assert refused.attended is None
     assert "8,192" in (refused.refusal or "")

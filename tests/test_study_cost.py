@@ -82,13 +82,19 @@ def test_blindly_filled_buckets_count_as_gaussian_heads_fall(label):
 @pytest.mark.parametrize(
     "setting",
     [
-        mechanism("window", variant="selected"), mechanism("window", variant="bigbird"), mechanism("hierarchical", variant="h1d"),
-        mechanism("hierarchical", variant="near_far"), mechanism("memory", variant="compressed"),
-        mechanism("segmented", variant="second"), mechanism("lsh", order_by="chunks"), mechanism("relative", variant="shaw"),
-        mechanism("low_rank", variant="linformer"), mechanism("favor", variant="trigonometric"),
+        mechanism("window", variant="selected"),
+        mechanism("window", variant="bigbird"),
+        mechanism("hierarchical", variant="h1d"),
+        mechanism("hierarchical", variant="near_far"),
+        mechanism("memory", variant="compressed"),
+        mechanism("segmented", variant="second"),
+        mechanism("lsh", order_by="chunks"),
+        mechanism("relative", variant="shaw"),
+        mechanism("low_rank", variant="linformer"),
+        mechanism("favor", variant="trigonometric"),
     ],
     ids=repr,
-)  # fmt: skip
+)
 def test_every_other_variant_has_a_count_too(setting):
     causal = setting.refuses(unit(8)) is None
     shape = hollow(200, d=16, e=24, causal=causal)
@@ -210,7 +216,7 @@ def test_more_keys_pay_later(monkeypatch):
     favor = [
         CostCurves(source=source(), keys=keys).run().tables["crossings"].query("key == 'favor' and quantity == 'multiply_adds'")
         for keys in (32, 64, 128)
-    ]  # fmt: skip
+    ]
     ends = [float(table["n"].iloc[0]) for table in favor]
     assert 64 < ends[0] < ends[1] < ends[2]
 
@@ -308,10 +314,14 @@ def test_measured_curves_cross_on_straight_lines():
 @pytest.mark.parametrize(
     ("count", "clock", "said"),
     [
-        ([1, 1, 1], [2, 2, 2], "later"), ([2, 2, 2], [1, 1, 1], "sooner"), ([1, 1, 2, 2], [2, 2, 1, 1], "apart"),
-        ([1, 1, 2], [2, 2, 1], "apart"), ([1, np.nan], [2, 1], "later"), ([], [], "apart"),
+        ([1, 1, 1], [2, 2, 2], "later"),
+        ([2, 2, 2], [1, 1, 1], "sooner"),
+        ([1, 1, 2, 2], [2, 2, 1, 1], "apart"),
+        ([1, 1, 2], [2, 2, 1], "apart"),
+        ([1, np.nan], [2, 1], "later"),
+        ([], [], "apart"),
     ],
-)  # fmt: skip
+)
 def test_how_clock_and_count_differ(count, clock, said):
     assert clock_against_count(pd.Series(count, dtype=float), pd.Series(clock, dtype=float)) == said
 
@@ -350,9 +360,7 @@ class Clock:
                 clock.now += seconds(self.key, self.n)
 
         monkeypatch.setattr(timing, "showcased", lambda: {"Exact": Timed("exact"), "Fast": Timed("fast")})
-        monkeypatch.setattr(
-            timing, "counted", lambda shown, keys, n, shape: Counted(n**2 if shown.key == "exact" else 100 * n)
-        )
+        monkeypatch.setattr(timing, "counted", lambda shown, keys, n, shape: Counted(n**2 if shown.key == "exact" else 100 * n))
 
 
 class Counted:
@@ -467,9 +475,7 @@ def test_a_long_sequence_is_sampled_and_says_so(monkeypatch):
 def test_the_chart_is_sound_and_draws_every_crossing(run):
     what = "multiply_adds"
     table, at = run.tables["points"], run.tables["crossings"]
-    chart = cost_chart(
-        table, at[at["quantity"] == what], Theme(), what=what, n=96, ticks=LENGTHS[::2], y_title="operations"
-    )
+    chart = cost_chart(table, at[at["quantity"] == what], Theme(), what=what, n=96, ticks=LENGTHS[::2], y_title="operations")
     chart.to_dict()
     said = str(specification(chart, Theme())["layer"])
     assert "pays from here on" in said
@@ -478,9 +484,7 @@ def test_the_chart_is_sound_and_draws_every_crossing(run):
 
 
 def test_multiples_are_sorted_and_kept_on_the_axis():
-    table = pd.DataFrame(
-        {"key": ["favor", "lsh", "window"], "label": ["a", "b", "c"], "multiple": [1e9, np.nan, 0.0321]}
-    )
+    table = pd.DataFrame({"key": ["favor", "lsh", "window"], "label": ["a", "b", "c"], "multiple": [1e9, np.nan, 0.0321]})
     chart = multiples_chart(table, Theme())
     drawn = chart.to_dict()
     rows = next(rows for rows in drawn["datasets"].values() if "said" in rows[0])
@@ -503,10 +507,14 @@ def test_lengths_double():
 
 
 def test_a_line_goes_on_without_a_gap():
-    times = pd.DataFrame({
-        "label": ["a", "a", "a", "b"], "n": [64, 128, 256, 64],
-        "estimate": [1.0, 2.0, 4.0, 1.0], "dashed": [False, False, True, False],
-    })  # fmt: skip
+    times = pd.DataFrame(
+        {
+            "label": ["a", "a", "a", "b"],
+            "n": [64, 128, 256, 64],
+            "estimate": [1.0, 2.0, 4.0, 1.0],
+            "dashed": [False, False, True, False],
+        }
+    )
     added = going_on(times).iloc[len(times) :]
     assert added[["label", "n", "dashed"]].to_numpy().tolist() == [["a", 128, True]]
 

@@ -224,10 +224,7 @@ def test_remedies_are_said_to_help_or_hurt_by_rule() -> None:
 
 
 def test_lessons_say_what_a_run_finds() -> None:
-    assert (
-        fate(NeedleGrowth(source=SyntheticSource(settings=Needle(lead=8, noise=1))).run().tables["points"]).kind
-        == "crowd"
-    )
+    assert fate(NeedleGrowth(source=SyntheticSource(settings=Needle(lead=8, noise=1))).run().tables["points"]).kind == "crowd"
     identical = Growth(source=SyntheticSource(settings=Identical(n=1024)), queries=1).run().tables["points"]
     assert fate(identical).kind == "never_crowd"
 

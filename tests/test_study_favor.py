@@ -78,10 +78,15 @@ def plain(source, favor):
     kernel = np.exp(x @ y.T)
     exact, given = kernel * mask, estimate * mask
     return {
-        "kernel": kernel, "estimated": estimate, "exact": exact / exact.sum(1, keepdims=True),
-        "given": given / given.sum(1, keepdims=True), "mask": mask, "v": v,
-        "sum_norm": ((x[:, None] + y[None]) ** 2).sum(-1), "difference_norm": ((x[:, None] - y[None]) ** 2).sum(-1),
-    }  # fmt: skip
+        "kernel": kernel,
+        "estimated": estimate,
+        "exact": exact / exact.sum(1, keepdims=True),
+        "given": given / given.sum(1, keepdims=True),
+        "mask": mask,
+        "v": v,
+        "sum_norm": ((x[:, None] + y[None]) ** 2).sum(-1),
+        "difference_norm": ((x[:, None] - y[None]) ** 2).sum(-1),
+    }
 
 
 # ---------------------------------------------------------------------------------------------------- pair by pair
@@ -114,9 +119,7 @@ def test_the_outputs_error_and_its_control_are_those_of_all_queries():
     row = Pairs(source=source, setting=Setting.of(favor)).run().tables["output"].iloc[0]
     exact = true["exact"] @ true["v"]
     means = np.cumsum(true["v"], 0) / np.arange(1, len(exact) + 1)[:, None]
-    assert row["error"] == pytest.approx(
-        np.linalg.norm(true["given"] @ true["v"] - exact) / np.linalg.norm(exact), rel=1e-4
-    )
+    assert row["error"] == pytest.approx(np.linalg.norm(true["given"] @ true["v"] - exact) / np.linalg.norm(exact), rel=1e-4)
     assert row["control"] == pytest.approx(np.linalg.norm(means - exact) / np.linalg.norm(exact), rel=1e-5)
 
 
@@ -213,11 +216,7 @@ def test_other_kernels_have_no_such_error():
 @pytest.mark.parametrize(("expected", "kind"), [(0.5, "gentle"), (0.6, "noisy"), (10.0, "noisy"), (11.0, "hopeless")])
 def test_an_estimate_is_called_by_how_far_it_is_expected_to_stray(expected, kind):
     curves = {"expected": expected, "measured": 1.0, "half of the pairs stray less": 0.4}
-    rows = [
-        {"norm": norm, "deviation": value, "curve": curve}
-        for norm in (1.0, 2.0, 3.0)
-        for curve, value in curves.items()
-    ]
+    rows = [{"norm": norm, "deviation": value, "curve": curve} for norm in (1.0, 2.0, 3.0) for curve, value in curves.items()]
     found = stray(pd.DataFrame(rows), 64)
     assert (found.kind, found.norm, found.found) == (kind, 2.0, 0.4)
     # Its variance falls as 1/m: half of the value needs m·(expected/½)².
@@ -277,9 +276,7 @@ def test_the_error_against_features_is_that_of_the_mechanism_at_equal_width_or_n
         assert set(same) == sizes
         paired = points["family"].isin(["hyperbolic", "trigonometric"])
         assert (points["columns"] == points["m"] * np.where(paired, 2, 1)).all()
-        mean = points[
-            (points["family"] == "ReLU") & (points["directions"] == "independent") & (points["columns"] == 16)
-        ]
+        mean = points[(points["family"] == "ReLU") & (points["directions"] == "independent") & (points["columns"] == 16)]
         own = output[(output["family"] == "ReLU") & (output["directions"] == "independent") & (output["size"] == 16)]
         assert own["error"].iloc[0] == pytest.approx(math.exp(np.log(mean["error"]).mean()))
         assert own["low"].iloc[0] <= own["error"].iloc[0] <= own["high"].iloc[0]
@@ -346,9 +343,7 @@ def test_sharpness_moves_exact_attention_and_control_too():
 def test_fitted_features_are_compared_at_equal_width():
     sweep = LearnedAgainstDrawn(source=gaussian(n=24), seeds=1)
     rows = [sweep.measure(point) for point in sweep.points() if point.columns in {8, 16}]
-    assert [(row["features"], row["columns"]) for row in rows] == [
-        ("drawn", 8), ("learned", 8), ("drawn", 16), ("learned", 16),
-    ]  # fmt: skip
+    assert [(row["features"], row["columns"]) for row in rows] == [("drawn", 8), ("learned", 8), ("drawn", 16), ("learned", 16)]
     assert "calibration" in rows[1]["calibration"], "under a mask nothing is fitted on this sequence"
 
 
@@ -371,9 +366,7 @@ def test_the_sweeps_sentences_follow_their_numbers():
 
     def beta(features, mean):
         rows = [{"beta": b, "curve": "random features", "error": e} for b, e in zip((0.5, 1.0), features, strict=True)]
-        rows += [
-            {"beta": b, "curve": "mean of visible values", "error": e} for b, e in zip((0.5, 1.0), mean, strict=True)
-        ]
+        rows += [{"beta": b, "curve": "mean of visible values", "error": e} for b, e in zip((0.5, 1.0), mean, strict=True)]
         return reach(made(ErrorAgainstSharpness(source=gaussian(n=4)), curves=pd.DataFrame(rows)))
 
     assert beta((0.1, 0.2), (0.3, 0.3)).kind == "everywhere"
@@ -382,10 +375,7 @@ def test_the_sweeps_sentences_follow_their_numbers():
     assert beta((0.5, 0.4), (0.3, 0.3)).kind == "nowhere"
 
     def widths(learned, drawn):
-        rows = [
-            {"columns": 8, "features": "learned", "error": learned},
-            {"columns": 8, "features": "drawn", "error": drawn},
-        ]
+        rows = [{"columns": 8, "features": "learned", "error": learned}, {"columns": 8, "features": "drawn", "error": drawn}]
         points = pd.DataFrame({"control": [1.0]})
         return fitted(made(LearnedAgainstDrawn(source=gaussian(n=4)), curves=pd.DataFrame(rows), points=points)).kind
 
@@ -415,15 +405,15 @@ def test_joined_draws_are_the_mean_of_outputs_and_one_ratio_of_all_features():
         assert joined[way, 1] == pytest.approx(error(outputs[0]), rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("ratio", "outputs", "kind"), [(0.2, 0.3, "ratio"), (0.3, 0.2, "outputs"), (0.2, 0.21, "alike")]
-)
+@pytest.mark.parametrize(("ratio", "outputs", "kind"), [(0.2, 0.3, "ratio"), (0.3, 0.2, "outputs"), (0.2, 0.21, "alike")])
 def test_the_better_way_of_joining_is_named(ratio, outputs, kind):
-    joined = pd.DataFrame([
-        {"together": 1, "way": "all features in one ratio", "error": 9.0},
-        {"together": 2, "way": "all features in one ratio", "error": ratio},
-        {"together": 2, "way": "mean of the outputs", "error": outputs},
-    ])  # fmt: skip
+    joined = pd.DataFrame(
+        [
+            {"together": 1, "way": "all features in one ratio", "error": 9.0},
+            {"together": 2, "way": "all features in one ratio", "error": ratio},
+            {"together": 2, "way": "mean of the outputs", "error": outputs},
+        ]
+    )
     draws = pd.DataFrame({"error": [0.5, 0.7]})
     found = spread(made(Redraws(source=gaussian(n=4)), {"control": np.array(0.9)}, draws=draws, joined=joined))
     assert (found.kind, found.low, found.high, found.control) == (kind, 0.5, 0.7, 0.9)
@@ -468,9 +458,10 @@ def test_without_a_mask_the_last_query_reads_what_is_there():
     assert np.nansum(result.arrays["exact"]) == pytest.approx(1)
 
 
-@pytest.mark.parametrize(("n", "pace", "stops"), [
-    (3, "token", (1, 2, 3)), (1, "chunk", (1,)), (32, "chunk", tuple(range(2, 33, 2))), (512, "token", tuple(range(1, 17))),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("n", "pace", "stops"),
+    [(3, "token", (1, 2, 3)), (1, "chunk", (1,)), (32, "chunk", tuple(range(2, 33, 2))), (512, "token", tuple(range(1, 17)))],
+)
 def test_stops_are_the_first_tokens_or_the_ends_of_chunks(n, pace, stops):
     assert stops_of(n, pace) == stops
 
@@ -505,9 +496,7 @@ def test_the_surface_is_symmetric_around_the_origin_as_the_paper_draws_it():
 
 
 def test_hyperbolic_features_mirror_sines_and_cosines():
-    curves = (
-        Symmetry(length=0.8).run().tables["curves"].pivot_table(index="angle", columns="features", values="deviation")
-    )
+    curves = Symmetry(length=0.8).run().tables["curves"].pivot_table(index="angle", columns="features", values="deviation")
     assert_allclose(curves["hyperbolic"], curves["trigonometric"].to_numpy()[::-1], rtol=1e-9, atol=1e-12)
     s = 2 * 0.64 * (1 + np.cos(curves.index.to_numpy()))
     assert_allclose(curves["hyperbolic"], np.sqrt(np.cosh(s) - 1), rtol=1e-6, atol=1e-7)
@@ -597,24 +586,36 @@ def test_the_surface_is_drawn_on_decades_and_the_slice_with_its_dots():
 
 def test_the_best_the_worst_and_the_present_head_are_named():
     rng = np.random.default_rng(0)
-    points = pd.DataFrame({
-        "name": [f"L0H{i}" for i in range(9)], "layer": 0, "head": range(9), "gain": np.linspace(-1, 1, 9),
-        "norm": rng.uniform(5, 50, 9), "error": 1.0, "control": 1.0, "error without sinks": 1.0, "sinks": 0,
-        "kind": ["finds only sinks"] * 4 + ["worse than the mean"] * 5,
-    })  # fmt: skip
+    points = pd.DataFrame(
+        {
+            "name": [f"L0H{i}" for i in range(9)],
+            "layer": 0,
+            "head": range(9),
+            "gain": np.linspace(-1, 1, 9),
+            "norm": rng.uniform(5, 50, 9),
+            "error": 1.0,
+            "control": 1.0,
+            "error without sinks": 1.0,
+            "sinks": 0,
+            "kind": ["finds only sinks"] * 4 + ["worse than the mean"] * 5,
+        }
+    )
     text_of = json.dumps(heads_chart(points, Theme(), marked="L0H4").to_dict())
     for name in ("L0H0", "L0H8", "L0H4"):
         assert text_of.count(f'"{name}"') >= 2, "once as a mark, once as a label"
 
 
-@pytest.mark.parametrize(("error", "control", "bare", "bare_control", "sinks", "kind"), [
-    (0.5, 1.0, 0.5, 1.0, 0, "closer than the mean"), (0.5, 1.0, 0.95, 3.0, 2, "finds only sinks"),
-    (0.5, 1.0, 0.8, 3.0, 2, "closer than the mean"), (1.1, 1.0, 0.1, 3.0, 2, "worse than the mean"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("error", "control", "bare", "bare_control", "sinks", "kind"),
+    [
+        (0.5, 1.0, 0.5, 1.0, 0, "closer than the mean"),
+        (0.5, 1.0, 0.95, 3.0, 2, "finds only sinks"),
+        (0.5, 1.0, 0.8, 3.0, 2, "closer than the mean"),
+        (1.1, 1.0, 0.1, 3.0, 2, "worse than the mean"),
+    ],
+)
 def test_heads_are_sorted_by_error_and_sinks(error, control, bare, bare_control, sinks, kind):
-    row = {
-        "error": error, "control": control, "error without sinks": bare, "control without sinks": bare_control, "sinks": sinks,
-    }  # fmt: skip
+    row = {"error": error, "control": control, "error without sinks": bare, "control without sinks": bare_control, "sinks": sinks}
     assert kind_of(row) == kind
 
 
@@ -651,9 +652,7 @@ def test_the_three_known_heads_are_as_expected():
 
 def test_gaussian_heads_of_width_4_fall_with_the_number_of_features():
     """The page's default: .53, .34, .19 expected for m = 16, 64, 256, and .54 for the mean; here the median of 9 draws."""
-    source = read_source({
-        "kind": "synthetic", "settings": {"kind": "gaussian", "n": 512, "d": 4, "scale": 0.7, "causal": False},
-    })  # fmt: skip
+    source = read_source({"kind": "synthetic", "settings": {"kind": "gaussian", "n": 512, "d": 4, "scale": 0.7, "causal": False}})
     sweep = ErrorAgainstFeatures(source=source, seeds=9, counts=(16, 64, 256))
     medians = {}
     for point in sweep.points():

@@ -29,9 +29,7 @@ ASSETS = Path(__file__).parents[1] / "assets"
 MASKS = ("none", "padding", "look_ahead", "both")
 
 
-def _given(
-    *rows: list[float], value: float = 1.0, causal: bool = True, tokens: tuple[str, ...] | None = None
-) -> Sequence:
+def _given(*rows: list[float], value: float = 1.0, causal: bool = True, tokens: tuple[str, ...] | None = None) -> Sequence:
     """A sequence of one head whose weights are the given rows: q are unit vectors, k the logarithms of the rows."""
     n = len(rows)
     weights = torch.tensor(rows, dtype=torch.float64).clamp_min(1e-30)
@@ -102,10 +100,18 @@ def test_a_survey_of_a_synthetic_sequence_has_a_row_a_head() -> None:
 
 def _row(**changed: float) -> dict[str, float]:
     plain = {
-        "sinks": 0.3, "sink count": 1, "previous without sinks": 0.05, "near without sinks": 0.3, "induction without sinks": 0.05,
-        "same word without sinks": 0.05, "effective without sinks": 40, "possible": 256, "rank": 200, "n": 512,
+        "sinks": 0.3,
+        "sink count": 1,
+        "previous without sinks": 0.05,
+        "near without sinks": 0.3,
+        "induction without sinks": 0.05,
+        "same word without sinks": 0.05,
+        "effective without sinks": 40,
+        "possible": 256,
+        "rank": 200,
+        "n": 512,
         "rank without sinks": 200,
-    }  # fmt: skip
+    }
     return {**plain, **changed}
 
 
@@ -170,8 +176,11 @@ def test_padding_never_takes_the_last_token_nor_a_file_s_own_padding() -> None:
 def test_the_small_picture_of_a_mask_says_why_a_pair_is_hidden() -> None:
     codes = small_mask("both", 0.25, "end", 4)
     assert codes.tolist() == [
-        [0, FUTURE, FUTURE, PADDED], [0, 0, FUTURE, PADDED], [0, 0, 0, PADDED], [PADDED, PADDED, PADDED, PADDED],
-    ]  # fmt: skip
+        [0, FUTURE, FUTURE, PADDED],
+        [0, 0, FUTURE, PADDED],
+        [0, 0, 0, PADDED],
+        [PADDED, PADDED, PADDED, PADDED],
+    ]
     assert (small_mask("none", 0.25, "end", 4) == 0).all()
 
 
@@ -300,15 +309,11 @@ def test_charts_are_drawn_in_both_themes() -> None:
         for value in ("role", "near", "rank without sinks"):
             chart = charts.survey_chart(heads, theme, chosen="L0 H1", value=value, layers=30).to_dict()
             assert [param["name"] for param in chart["params"]] == ["head"]
-        assert charts.mask_chart(small_mask("both", 0.25, "end", 4), theme, tokens=("a", "b", "c", "d")).to_dict()[
-            "layer"
-        ]
+        assert charts.mask_chart(small_mask("both", 0.25, "end", 4), theme, tokens=("a", "b", "c", "d")).to_dict()["layer"]
         assert charts.bonds_chart({"multi-head": bonds(3, 3)}, theme, model="multi-head", chosen=1).to_dict()["layer"]
         assert charts.cache_chart(sharing.tables["cache"], theme, model="multi-head").to_dict()["layer"]
         assert charts.likeness_chart(sharing.tables["pairs"], theme, heads=(0, 1, 2)).to_dict()["layer"]
-        assert charts.maps_chart(
-            result.arrays["maps"], result.arrays["hidden"], theme, heads=("H0", "H1", "H2")
-        ).to_dict()
+        assert charts.maps_chart(result.arrays["maps"], result.arrays["hidden"], theme, heads=("H0", "H1", "H2")).to_dict()
 
 
 def test_hidden_cells_are_drawn_as_hidden_and_not_as_weights() -> None:
@@ -322,9 +327,16 @@ def test_hidden_cells_are_drawn_as_hidden_and_not_as_weights() -> None:
 # ------------------------------------------------------------------------------------------------ the real model
 
 SAID = {
-    "local": "local", "previous token": "previous token", "induction, long range": "induction", "same word": "same word",
-    "pure sink": "sinks", "many sinks": "sinks", "diffuse": "diffuse", "sink in disguise": "sinks", "low rank": "diffuse",
-}  # fmt: skip
+    "local": "local",
+    "previous token": "previous token",
+    "induction, long range": "induction",
+    "same word": "same word",
+    "pure sink": "sinks",
+    "many sinks": "sinks",
+    "diffuse": "diffuse",
+    "sink in disguise": "sinks",
+    "low rank": "diffuse",
+}
 
 
 @pytest.fixture(scope="module", params=["story.txt", "encyclopedia.txt", "code.txt"])
@@ -375,9 +387,11 @@ class TestOnTheModel:
             sets = lesson["sets"]
             layer = int(sets["head"].split(".")[0])
             study = Masked(
-                source=TextSource(sample=sets["sample"], length=int(sets["n"]), layer=layer), mask=sets["heads.mask"],
-                side=sets.get("heads.side", "end"), padding=float(sets.get("heads.padding", 0.25)),
-            )  # fmt: skip
+                source=TextSource(sample=sets["sample"], length=int(sets["n"]), layer=layer),
+                mask=sets["heads.mask"],
+                side=sets.get("heads.side", "end"),
+                padding=float(sets.get("heads.padding", 0.25)),
+            )
             assert mask_finding(study.run()).kind == lesson["expects"], lesson["name"]
 
     def test_padding_at_the_start_takes_the_sink_away(self) -> None:

@@ -112,9 +112,7 @@ def test_a_word_ends_where_its_group_ends():
 
 
 @pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize(
-    "dials", [{}, {"variant": "mean"}, {"variant": "gate", "counts": "one"}, {"levels": 2}], ids=str
-)
+@pytest.mark.parametrize("dials", [{}, {"variant": "mean"}, {"variant": "gate", "counts": "one"}, {"levels": 2}], ids=str)
 def test_a_group_has_the_mass_of_its_tokens_in_both_maps(causal, dials):
     source = topics(causal=causal)
     result = Descent(source=source, setting=setting(**dials), query=70).run()
@@ -383,12 +381,21 @@ def test_every_way_of_joining_is_listed_and_a_refusal_has_its_reason():
 
 
 def small_tree():
-    return pd.DataFrame({
-        "depth": [0, 0, 1, 1, 1, 1], "level": ["p", "p", "t", "t", "t", "t"], "group": [0, 1, 0, 1, 2, 3],
-        "parent": [-1, -1, 0, 0, 1, 1], "label": list("ABabcd"), "first": [0, 2, 0, 1, 2, 3], "last": [1, 3, 0, 1, 2, 3],
-        "own": [False, True, False, False, False, True], "exact": [0.75, 0.25, 0.5, 0.25, 0.2499, 0.0001],
-        "mechanism": [0.1, 0.9, 0.1, 0.0, 0.45, 0.45], "sink": [True, False, True, False, False, False],
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "depth": [0, 0, 1, 1, 1, 1],
+            "level": ["p", "p", "t", "t", "t", "t"],
+            "group": [0, 1, 0, 1, 2, 3],
+            "parent": [-1, -1, 0, 0, 1, 1],
+            "label": list("ABabcd"),
+            "first": [0, 2, 0, 1, 2, 3],
+            "last": [1, 3, 0, 1, 2, 3],
+            "own": [False, True, False, False, False, True],
+            "exact": [0.75, 0.25, 0.5, 0.25, 0.2499, 0.0001],
+            "mechanism": [0.1, 0.9, 0.1, 0.0, 0.45, 0.45],
+            "sink": [True, False, True, False, False, False],
+        }
+    )
 
 
 def test_boxes_are_as_wide_as_their_mass_and_stand_below_their_parent():
@@ -410,9 +417,9 @@ def test_inside_a_group_the_boxes_fill_the_width():
 
 
 def test_thin_neighbours_are_joined_and_counted():
-    nodes = pd.DataFrame({
-        "depth": 0, "parent": -1, "exact": [0.5, *[THIN / 2] * 10, 0.5 - 5 * THIN], "label": "x", "first": 0, "last": 0,
-    })  # fmt: skip
+    nodes = pd.DataFrame(
+        {"depth": 0, "parent": -1, "exact": [0.5, *[THIN / 2] * 10, 0.5 - 5 * THIN], "label": "x", "first": 0, "last": 0}
+    )
     boxes = laid_out(nodes, "exact").sort_values("x0")
     assert boxes["id"].tolist() == [0, -1, 11]
     assert boxes["count"].tolist() == [1, 10, 1]
@@ -476,9 +483,7 @@ def on_topics(layer=14, head=3, **dials):
 
 
 @pytest.mark.parametrize(
-    "lesson",
-    json.loads((ROOT / "assets" / "lessons" / "hierarchical.json").read_text()),
-    ids=lambda entry: entry["name"],
+    "lesson", json.loads((ROOT / "assets" / "lessons" / "hierarchical.json").read_text()), ids=lambda entry: entry["name"]
 )
 @pytest.mark.model
 @with_model
@@ -521,12 +526,7 @@ def test_centimetres_look_for_kilometres_and_the_descent_takes_the_violin():
 @with_model
 def test_the_gate_arrives_more_often_nearby_and_never_far_away():
     source = TextSource(sample="topics.txt", length=2048, layer=14, heads=(3,))
-    table = (
-        Wrong(source=source, setting=setting(variant="gate"))
-        .run()
-        .tables["outcomes"]
-        .set_index(["own", "outcome"])["share"]
-    )
+    table = Wrong(source=source, setting=setting(variant="gate")).run().tables["outcomes"].set_index(["own", "outcome"])["share"]
     assert table[False, "paragraph"] > 0.9
     assert table[True, ARRIVES] > 0.4
 

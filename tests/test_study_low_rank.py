@@ -18,24 +18,9 @@ from longattn_core.measures.theory.rank import gaussian_linformer_error
 from longattn_core.mechanisms.low_rank import LowRank
 from longattn_core.sequences.sources import SyntheticSource, TextSource
 from longattn_core.studies import low_rank
-from longattn_core.studies.low_rank import (
-    Factors,
-    Rebuilt,
-    Spectrum,
-    pooled_by_size,
-    rank_finding,
-    rank_of,
-    uniform_values,
-)
+from longattn_core.studies.low_rank import Factors, Rebuilt, Spectrum, pooled_by_size, rank_finding, rank_of, uniform_values
 from longattn_core.studies.low_rank_steps import Direction, Landmarks, Mixed
-from longattn_core.studies.low_rank_sweeps import (
-    METHODS,
-    ErrorAgainstRank,
-    GaussianLaw,
-    RankAgainstLength,
-    growth,
-    steps_to,
-)
+from longattn_core.studies.low_rank_sweeps import METHODS, ErrorAgainstRank, GaussianLaw, RankAgainstLength, growth, steps_to
 from longattn_core.studies.study import Result, sequence_of
 
 
@@ -60,9 +45,7 @@ def dense(source, causal=None):
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 64, 300])
 def test_the_uniform_maps_singular_values_are_those_of_the_map_written_out(n):
     written = np.tril(np.ones((n, n))) / np.arange(1, n + 1)[:, None]
-    np.testing.assert_allclose(
-        uniform_values(n, causal=True), np.linalg.svd(written, compute_uv=False), rtol=1e-8, atol=1e-11
-    )
+    np.testing.assert_allclose(uniform_values(n, causal=True), np.linalg.svd(written, compute_uv=False), rtol=1e-8, atol=1e-11)
     np.testing.assert_allclose(uniform_values(n, causal=False), np.eye(n)[0], atol=0)
 
 
@@ -89,9 +72,7 @@ def test_identical_tokens_have_the_uniform_map():
 def test_singular_values_are_those_of_the_map_by_its_definition(causal):
     source = synthetic(n=80, causal=causal)
     result = Spectrum(source=source).run()
-    np.testing.assert_allclose(
-        result.arrays["values"], np.linalg.svd(dense(source), compute_uv=False), rtol=1e-4, atol=1e-6
-    )
+    np.testing.assert_allclose(result.arrays["values"], np.linalg.svd(dense(source), compute_uv=False), rtol=1e-4, atol=1e-6)
     table = result.tables["spectrum"]
     own = table[table["map"] == "this map"]
     # What is held and what is lost is all there is.
@@ -106,9 +87,7 @@ def test_sinks_are_taken_out_by_their_columns():
     assert sinks == [0]
     rest = dense(source)
     rest[:, sinks] = 0
-    np.testing.assert_allclose(
-        result.arrays["without sinks"], np.linalg.svd(rest, compute_uv=False), rtol=1e-4, atol=1e-6
-    )
+    np.testing.assert_allclose(result.arrays["without sinks"], np.linalg.svd(rest, compute_uv=False), rtol=1e-4, atol=1e-6)
     assert set(result.tables["spectrum"]["map"]) == {"this map", "without its sinks", "uniform map"}
     without = Factors(source=source, rank=128, without_sinks=True).run()
     np.testing.assert_allclose(without.arrays["left"] @ without.arrays["right"], rest, atol=2e-6)
@@ -178,10 +157,13 @@ def test_a_long_source_is_read_to_its_first_tokens():
 def made(values, without=None, sinks=(), n=64, causal=True):
     values = np.asarray(values, float)
     arrays = {
-        "values": values, "without sinks": values if without is None else np.asarray(without, float),
-        "uniform": uniform_values(n, causal=causal), "sinks": np.array(sinks, int), "n": np.array(n),
+        "values": values,
+        "without sinks": values if without is None else np.asarray(without, float),
+        "uniform": uniform_values(n, causal=causal),
+        "sinks": np.array(sinks, int),
+        "n": np.array(n),
         "causal": np.array(causal),
-    }  # fmt: skip
+    }
     return Result(study=Spectrum(source=synthetic(n=8)), arrays=arrays)
 
 
@@ -257,9 +239,7 @@ def test_errors_of_the_sweep_are_those_of_the_mechanisms(errors):
     control = np.linalg.norm(mean - output) / np.linalg.norm(output)
     assert points["control"].iloc[0] == pytest.approx(control, rel=1e-5)
     even = np.full_like(exact, 1 / 48)
-    assert points["map_control"].iloc[0] == pytest.approx(
-        np.linalg.norm(even - exact) / np.linalg.norm(exact), rel=1e-5
-    )
+    assert points["map_control"].iloc[0] == pytest.approx(np.linalg.norm(even - exact) / np.linalg.norm(exact), rel=1e-5)
 
 
 def test_a_causal_source_is_read_without_its_mask():
@@ -310,9 +290,7 @@ def test_ranks_against_length_are_those_of_prefixes():
 
 def test_growth_reads_a_power_off_its_table():
     n = np.array([16, 64, 256])
-    curves = pd.DataFrame(
-        {"n": [*n, *n], "rank": [*(2 * n**0.5), 4, 5, 6], "map": ["this map"] * 3 + ["uniform map"] * 3}
-    )
+    curves = pd.DataFrame({"n": [*n, *n], "rank": [*(2 * n**0.5), 4, 5, 6], "map": ["this map"] * 3 + ["uniform map"] * 3})
     result = Result(study=RankAgainstLength(source=synthetic(n=8)), tables={"curves": curves})
     found = growth(result)
     assert found.power == pytest.approx(0.5)
@@ -430,11 +408,7 @@ def story(layer, head, sample="story.txt"):
 @pytest.mark.model
 @pytest.mark.parametrize(
     ("layer", "head", "kind", "rank", "without"),
-    [
-        (0, 6, "low", (70, 80), (70, 80)),
-        (16, 0, "high", (488, 490), (488, 490)),
-        (26, 5, "disguise", (4, 6), (48, 58)),
-    ],
+    [(0, 6, "low", (70, 80), (70, 80)), (16, 0, "high", (488, 490), (488, 490)), (26, 5, "disguise", (4, 6), (48, 58))],
 )
 def test_the_default_heads_have_the_ranks_that_the_page_tells(layer, head, kind, rank, without):
     found = rank_finding(Spectrum(source=story(layer, head)).run())
@@ -448,8 +422,11 @@ def test_the_default_heads_have_the_ranks_that_the_page_tells(layer, head, kind,
 def test_the_lessons_say_what_is_so():
     lessons = json.loads((Path(__file__).parents[1] / "assets/lessons/low_rank.json").read_text(encoding="utf-8"))
     assert {lesson["name"]: lesson["expects"] for lesson in lessons} == {
-        "low": "low", "high": "high", "disguise": "disguise", "uniform": "uniform",
-    }  # fmt: skip
+        "low": "low",
+        "high": "high",
+        "disguise": "disguise",
+        "uniform": "uniform",
+    }
     # The previous token: at k = 64 the diagonal breaks up.
     assert float(Factors(source=story(16, 0), rank=64).run().arrays["error"]) > 0.8
     # The sink: one column takes nearly all of the weight, and one direction rebuilds it.

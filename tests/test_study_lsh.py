@@ -115,9 +115,10 @@ def test_chunks_show_the_own_and_the_previous_chunk_of_the_own_bucket():
     order = arrays["order"]
     own = int(arrays["place"]) // 7
     wanted = {
-        int(order[place]) for place in range(60)
+        int(order[place])
+        for place in range(60)
         if place // 7 in (own - 1, own) and its[order[place]] == mine and order[place] <= 50
-    }  # fmt: skip
+    }
     assert {int(key) for key in np.flatnonzero(arrays["found"] == HERE)} == wanted
 
 
@@ -216,9 +217,7 @@ def test_angles_are_means_of_plain_cosines_and_centring_takes_the_mean_off():
             q, k = q - q.mean(0), k - k.mean(0)
         q, k = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (q, k))
         off = ~np.eye(60, dtype=bool)
-        assert number(table, "mean cosine", pairs="query and key", centred=centred) == pytest.approx(
-            (q @ k.T).mean(), abs=1e-9
-        )
+        assert number(table, "mean cosine", pairs="query and key", centred=centred) == pytest.approx((q @ k.T).mean(), abs=1e-9)
         assert number(table, "mean cosine", pairs="key and key", centred=centred) == pytest.approx(
             (k @ k.T)[off].mean(), abs=1e-9
         )
@@ -229,9 +228,7 @@ def test_angles_are_means_of_plain_cosines_and_centring_takes_the_mean_off():
 
 def test_half_of_the_weight_lies_within_the_weighted_angle():
     source = gaussian(causal=False)
-    angle = number(
-        LshAngles(source=source).run().tables["angles"], "weighted angle", pairs="query and key", centred=False
-    )
+    angle = number(LshAngles(source=source).run().tables["angles"], "weighted angle", pairs="query and key", centred=False)
     sequence = sequence_of(source)
     q, k = (torch.nn.functional.normalize(x[0].double(), dim=-1) for x in (sequence.q, sequence.k))
     weight = exact_rows(sequence)[0].double()
@@ -260,9 +257,7 @@ def test_the_sweep_measures_every_value_under_every_seed_and_summarises_them():
     shares = points.groupby("rounds")["share without sinks"].mean()
     np.testing.assert_allclose(looked, shares.sort_index(), rtol=1e-12)
     assert (np.diff(looked) > 0).all(), "more rounds look at more pairs"
-    assert {p.setting.build().buckets for p in LshSweep(source=gaussian(40), over="buckets", seeds=1).points()} == set(
-        BUCKETS
-    )
+    assert {p.setting.build().buckets for p in LshSweep(source=gaussian(40), over="buckets", seeds=1).points()} == set(BUCKETS)
     assert len({p.setting.build().seed for p in LshSweep(source=gaussian(40), over="seeds", seeds=7).points()}) == 7
 
 
@@ -306,10 +301,18 @@ def test_the_interval_of_a_share_is_wilsons(hits):
 @pytest.mark.parametrize(
     ("recall", "share", "kind"),
     [
-        (0.99, 0.95, "everything"), (0.85, 0.25, "finds"), (0.63, 0.28, "finds"), (0.29, 0.14, "little"), (0.08, 0.02, "little"),
-        (0.41, 0.40, "chance"), (0.31, 0.23, "chance"), (0.10, 0.20, "chance"), (0.55, 0.45, "little"), (math.nan, 0.3, "chance"),
+        (0.99, 0.95, "everything"),
+        (0.85, 0.25, "finds"),
+        (0.63, 0.28, "finds"),
+        (0.29, 0.14, "little"),
+        (0.08, 0.02, "little"),
+        (0.41, 0.40, "chance"),
+        (0.31, 0.23, "chance"),
+        (0.10, 0.20, "chance"),
+        (0.55, 0.45, "little"),
+        (math.nan, 0.3, "chance"),
     ],
-)  # fmt: skip
+)
 def test_what_a_recall_at_a_share_is_called(recall, share, kind):
     assert judged(recall, share) == kind
 
@@ -340,11 +343,13 @@ def made_up(met, found, *, seen=0, query=9, marked=3):
 @pytest.mark.parametrize(
     ("result", "pair"),
     [
-        (made_up([True, False], [True, False], seen=HERE), "found"), (made_up([True, False], [False, False]), "overflowed"),
-        (made_up([False, False], [False, False]), "apart"), (made_up([True, False], [False, False], seen=ALWAYS), "always"),
+        (made_up([True, False], [True, False], seen=HERE), "found"),
+        (made_up([True, False], [False, False]), "overflowed"),
+        (made_up([False, False], [False, False]), "apart"),
+        (made_up([True, False], [False, False], seen=ALWAYS), "always"),
         (made_up([False], [False], query=3), "itself"),
     ],
-)  # fmt: skip
+)
 def test_how_the_pair_fared(result, pair):
     found = hashing_finding(result)
     assert found.pair == pair
@@ -352,14 +357,13 @@ def test_how_the_pair_fared(result, pair):
     assert found.weight == 0.8
 
 
-@pytest.mark.parametrize(
-    ("key_key", "query_key", "kind"), [(0.5, -0.1, "cone"), (0.5, 0.4, "cone_near"), (0.1, 0.0, "spread")]
-)
+@pytest.mark.parametrize(("key_key", "query_key", "kind"), [(0.5, -0.1, "cone"), (0.5, 0.4, "cone_near"), (0.1, 0.0, "spread")])
 def test_where_the_keys_point(key_key, query_key, kind):
     rows = [
         {"pairs": pairs, "centred": centred, "mean cosine": value if not centred else 0.01, "weighted angle": 70.0 - 20 * centred}
-        for pairs, value in (("query and key", query_key), ("key and key", key_key)) for centred in (False, True)
-    ]  # fmt: skip
+        for pairs, value in (("query and key", query_key), ("key and key", key_key))
+        for centred in (False, True)
+    ]
     result = Result(study=LshAngles(source=gaussian()), tables={"angles": pd.DataFrame(rows)})
     found = directions_finding(result)
     assert isinstance(found, Directions)
@@ -417,15 +421,28 @@ def test_every_picture_is_drawn(mode, hashing):
 
 def test_strips_refuse_what_does_not_fit():
     fine = {
-        "key": "k", "theme": Theme(), "tokens": ["a", "b"], "buckets": np.array([0, 1]), "order": np.array([0, 1]),
-        "found": np.array([1, 0]), "exact": np.array([0.5, 0.5]), "query": 1, "marked": 0, "query_bucket": 1, "place": 1,
-        "stretches": np.empty((0, 2), int), "causal": True,
-    }  # fmt: skip
+        "key": "k",
+        "theme": Theme(),
+        "tokens": ["a", "b"],
+        "buckets": np.array([0, 1]),
+        "order": np.array([0, 1]),
+        "found": np.array([1, 0]),
+        "exact": np.array([0.5, 0.5]),
+        "query": 1,
+        "marked": 0,
+        "query_bucket": 1,
+        "place": 1,
+        "stretches": np.empty((0, 2), int),
+        "causal": True,
+    }
     shown = (Strip(name="the text"),)
     for change, words in (
-        ({"order": np.array([0, 0])}, "every token once"), ({"query": 2}, "must lie"), ({"marked": -1}, "must lie"),
-        ({"found": np.array([1])}, "one entry"), ({"tokens": []}, "1 to 8192"),
-    ):  # fmt: skip
+        ({"order": np.array([0, 0])}, "every token once"),
+        ({"query": 2}, "must lie"),
+        ({"marked": -1}, "must lie"),
+        ({"found": np.array([1])}, "one entry"),
+        ({"tokens": []}, "1 to 8192"),
+    ):
         with pytest.raises(ValueError, match=words):
             strips(shown, **{**fine, **change})
     with pytest.raises(ValueError, match="at least one"):
@@ -444,11 +461,7 @@ class TestRealHeads:
 
     def test_hashing_works_on_one_head_and_is_chance_on_another(self):
         works = [
-            measured(
-                SettingPoint(
-                    source=self.text("16.0"), setting=Setting(key="lsh", dials={"centred": True, "seed": seed})
-                )
-            )
+            measured(SettingPoint(source=self.text("16.0"), setting=Setting(key="lsh", dials={"centred": True, "seed": seed})))
             for seed in range(4)
         ]
         # Documented: .85 of the weight on .25 of the pairs; the mean of a few draws, centred on another text's mean.
@@ -477,9 +490,7 @@ class TestRealHeads:
         assert directions_finding(LshAngles(source=self.text("16.0")).run()).query_key < -0.2
         # "The weight found grows, and so does the share of pairs that is paid for."
         four, sixteen = (
-            hashing_finding(
-                LshStrips(source=self.text("14.3"), setting=Setting(key="lsh", dials={"rounds": rounds})).run()
-            )
+            hashing_finding(LshStrips(source=self.text("14.3"), setting=Setting(key="lsh", dials={"rounds": rounds})).run())
             for rounds in (4, 16)
         )
         assert sixteen.recall > four.recall + 0.2

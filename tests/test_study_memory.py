@@ -156,9 +156,11 @@ def made_up(variant, gone, segments=3, life=math.inf, later=0.0, error=0.5, over
     whole |= {"gone without sinks": gone, "later without sinks": later, "gone": 0.9, "error": error, "control": 1.0}
     whole["overlap"] = overlap
     return Result(
-        study=MemoryTimeline(source=small()), tables={"whole": pd.DataFrame([whole])},
-        arrays={"spans": np.zeros((segments, 4)), "life": np.array(life)}, words={"variant": variant},
-    )  # fmt: skip
+        study=MemoryTimeline(source=small()),
+        tables={"whole": pd.DataFrame([whole])},
+        arrays={"spans": np.zeros((segments, 4)), "life": np.array(life)},
+        words={"variant": variant},
+    )
 
 
 @pytest.mark.parametrize(
@@ -319,9 +321,7 @@ def test_written_again_at_once_the_first_value_keeps_its_closed_share(beta):
 
 
 def rows(errors):
-    return pd.DataFrame([
-        {"label": label, "error": error, "control": 1.0, "verdict": word} for label, error, word in errors
-    ])  # fmt: skip
+    return pd.DataFrame([{"label": label, "error": error, "control": 1.0, "verdict": word} for label, error, word in errors])
 
 
 def test_the_rule_about_all_memories():
@@ -367,9 +367,16 @@ def test_the_timeline_is_drawn_at_every_stop(variant):
         for at in {0, len(arrays["stops"]) - 1}:
             shares = {name: float(result.tables["segments"][name][at]) for name in STATUSES}
             chart = charts.timeline_chart(
-                arrays["spans"], arrays["stops"], arrays["mass"], at, Theme(), variant=variant, shares=shares,
-                tokens=arrays["tokens"], sinks=arrays["sinks"],
-            )  # fmt: skip
+                arrays["spans"],
+                arrays["stops"],
+                arrays["mass"],
+                at,
+                Theme(),
+                variant=variant,
+                shares=shares,
+                tokens=arrays["tokens"],
+                sinks=arrays["sinks"],
+            )
             drawn = chart.layer[0].data
             assert drawn["now"].any()
             assert set(drawn["status"]) <= set(charts.status_names(variant).values())
@@ -378,8 +385,12 @@ def test_the_timeline_is_drawn_at_every_stop(variant):
 
 def test_spans_cover_the_text_once_in_the_order_of_the_statuses():
     assert charts.spans_of(np.array([3, 8, 20, 30]), 45) == [
-        ("gone", 0, 3), ("blended", 3, 8), ("cached", 8, 20), ("current", 20, 30), ("later", 30, 45),
-    ]  # fmt: skip
+        ("gone", 0, 3),
+        ("blended", 3, 8),
+        ("cached", 8, 20),
+        ("current", 20, 30),
+        ("later", 30, 45),
+    ]
     assert charts.spans_of(np.array([0, 0, 0, 45]), 45) == [("current", 0, 45)]
 
 

@@ -97,16 +97,18 @@ def test_keys_ahead_are_drawn_where_they_can_be_seen():
 
 
 def test_every_scheme_is_there_once_and_the_chosen_one_is_itself():
-    for chosen in (Relative(), Relative(variant="rope", base=500.0, trained=16), Relative(variant="rope", scaling="yarn"),
-                   Relative(variant="shaw", clip=3, strength=0.5)):  # fmt: skip
+    for chosen in (
+        Relative(),
+        Relative(variant="rope", base=500.0, trained=16),
+        Relative(variant="rope", scaling="yarn"),
+        Relative(variant="shaw", clip=3, strength=0.5),
+    ):
         found = schemes(chosen, 48)
         assert found.count(chosen) == 1
         assert len({scheme.label for scheme in found}) == len(found)
         assert {scheme.variant for scheme in found} == {shown.variant for shown in Relative.variants()}
         assert {scheme.strength for scheme in found} == {chosen.strength}
-    assert {"RoPE, interpolated", "RoPE, NTK", "RoPE, YaRN"} <= {
-        scheme.label for scheme in schemes(Relative(trained=16), 48)
-    }
+    assert {"RoPE, interpolated", "RoPE, NTK", "RoPE, YaRN"} <= {scheme.label for scheme in schemes(Relative(trained=16), 48)}
     assert not any(scheme.scaling != "none" for scheme in schemes(Relative(trained=48), 48))
 
 
@@ -145,10 +147,16 @@ def uploaded(n=24, width=5):
 def made(bias, chosen=None):
     chosen = chosen or Relative()
     bias = np.asarray(bias, float)
-    table = pd.DataFrame({
-        "scheme": chosen.label, "distance": np.arange(len(bias)), "bias": bias, "parameters": chosen.parameters,
-        "variant": chosen.variant, "chosen": True,
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "scheme": chosen.label,
+            "distance": np.arange(len(bias)),
+            "bias": bias,
+            "parameters": chosen.parameters,
+            "variant": chosen.variant,
+            "chosen": True,
+        }
+    )
     return Result(study=Curves(source=gaussian(8), chosen=Setting.of(chosen)), tables={"curves": table})
 
 

@@ -81,8 +81,12 @@ def test_shares_loads_and_errors_are_those_of_the_mechanism(causal, dials):
     np.testing.assert_allclose(table["load"], result.arrays["shares"].mean(0), atol=1e-12)
     np.testing.assert_allclose(result.arrays["choice"], result.arrays["shares"].argmax(1))
     errors = result.tables["errors"].set_index("way")["error"]
-    for way, more in ((FITTED, {}), (f"{FITTED}, top 1", {"top_k": 1}), (f"{RANDOM}, top 2", {"top_k": 2, "weights": "random"}),
-                      (RANDOM, {"weights": "random"})):  # fmt: skip
+    for way, more in (
+        (FITTED, {}),
+        (f"{FITTED}, top 1", {"top_k": 1}),
+        (f"{RANDOM}, top 2", {"top_k": 2, "weights": "random"}),
+        (RANDOM, {"weights": "random"}),
+    ):
         again = mechanism("routed", width=8, **more).attend(sequence).output[0]
         assert math.isclose(errors[way], relative(again, exact), rel_tol=1e-6), way
     for path in ("local", "strided", "clusters"):
@@ -143,9 +147,7 @@ def test_the_best_path_is_given_the_keys_of_all_paths():
     assert not (with_exact["group"] == "wide").any()
 
 
-@given(
-    st.lists(st.floats(0.01, 1.0), min_size=2, max_size=4), st.integers(0, 5)
-)  # fmt: skip
+@given(st.lists(st.floats(0.01, 1.0), min_size=2, max_size=4), st.integers(0, 5))
 def test_the_largest_shares_are_kept_and_made_shares_again(weights, top):
     shares = torch.tensor([weights], dtype=torch.float64)
     shares = shares / shares.sum()
@@ -180,11 +182,18 @@ def test_one_query_is_followed_through_every_path():
 @pytest.mark.parametrize(
     ("token", "start", "kind"),
     [
-        (" Mart", False, "word"), ("Mart", True, "word"), ("a", False, "piece of a word"), (" 12", False, "number"),
-        ("7", False, "number"), (',"', False, "punctuation"), ("\n\n", False, "space or line end"), ("\\xe8\\x80", True, "bytes"),
-        ("", False, "space or line end"), ("茶", True, "word"),
+        (" Mart", False, "word"),
+        ("Mart", True, "word"),
+        ("a", False, "piece of a word"),
+        (" 12", False, "number"),
+        ("7", False, "number"),
+        (',"', False, "punctuation"),
+        ("\n\n", False, "space or line end"),
+        ("\\xe8\\x80", True, "bytes"),
+        ("", False, "space or line end"),
+        ("茶", True, "word"),
     ],
-)  # fmt: skip
+)
 def test_a_token_is_what_its_characters_say(token, start, kind):
     assert kind_of(token, start) == kind
 
@@ -196,9 +205,18 @@ def test_pieces_are_told_from_words_by_what_stands_before():
     _names, found = token_kinds(Sequence(q=empty, k=empty, v=empty, tokens=tokens, offsets=offsets))
     named = [KINDS[number] for number in found]
     assert named == [
-        "word", "word", "piece of a word", "punctuation", "punctuation", "word", "space or line end", "word",
-        "piece of a word", "number", "number",
-    ]  # fmt: skip
+        "word",
+        "word",
+        "piece of a word",
+        "punctuation",
+        "punctuation",
+        "word",
+        "space or line end",
+        "word",
+        "piece of a word",
+        "number",
+        "number",
+    ]
 
 
 def test_the_flow_is_the_shares_by_kind_and_without_a_text_by_place():
@@ -233,10 +251,12 @@ def test_the_routers_sentence_follows_from_the_numbers(numbers, kind):
 @pytest.mark.parametrize(
     ("numbers", "kind"),
     [
-        ({"clusters": 1, "kept": 1.0, "chance": 1.0}, "one"), ({"clusters": 9, "kept": 0.25, "chance": 0.2}, "chance"),
-        ({"clusters": 9, "kept": 0.26, "chance": 0.2}, "some"), ({"clusters": 9, "kept": 0.5, "chance": 0.2}, "most"),
+        ({"clusters": 1, "kept": 1.0, "chance": 1.0}, "one"),
+        ({"clusters": 9, "kept": 0.25, "chance": 0.2}, "chance"),
+        ({"clusters": 9, "kept": 0.26, "chance": 0.2}, "some"),
+        ({"clusters": 9, "kept": 0.5, "chance": 0.2}, "most"),
     ],
-)  # fmt: skip
+)
 def test_the_clusters_sentence_follows_from_the_numbers(numbers, kind):
     assert cluster_kind(**numbers) == kind
 
@@ -244,29 +264,24 @@ def test_the_clusters_sentence_follows_from_the_numbers(numbers, kind):
 @pytest.mark.parametrize(
     ("entropy", "bound", "kind"),
     [
-        ([1.0, 0.9, 0.5], 2.0, "sharpen"), ([1.0, 1.5, 0.91], 2.0, "stay"), ([1.0, 1.09], 2.0, "stay"),
-        ([1.0, 1.11], 2.0, "blur"), ([0.0], 0.0, "stay"), ([0.4], 2.0, "stay"),
+        ([1.0, 0.9, 0.5], 2.0, "sharpen"),
+        ([1.0, 1.5, 0.91], 2.0, "stay"),
+        ([1.0, 1.09], 2.0, "stay"),
+        ([1.0, 1.11], 2.0, "blur"),
+        ([0.0], 0.0, "stay"),
+        ([0.4], 2.0, "stay"),
     ],
-)  # fmt: skip
+)
 def test_couplings_are_said_to_sharpen_only_when_their_entropy_falls(entropy, bound, kind):
     assert entropy_kind(np.array(entropy), bound) == kind
 
 
 @pytest.mark.parametrize(
     ("error", "best", "worse"),
-    [
-        (0.69, 0.75, False),
-        (0.82, 0.75, False),
-        (0.84, 0.75, True),
-        (0.75, 0.75, False),
-        (0.01, 0.0, True),
-        (0.0, 0.0, False),
-    ],
+    [(0.69, 0.75, False), (0.82, 0.75, False), (0.84, 0.75, True), (0.75, 0.75, False), (0.01, 0.0, True), (0.0, 0.0, False)],
 )
 def test_a_router_is_called_worse_only_when_it_clearly_is(error, best, worse):
-    numbers = dict.fromkeys(
-        ("load", "wide", "hindsight", "control", "fitted", "random", "right", "right_random", "always"), 0.5
-    )
+    numbers = dict.fromkeys(("load", "wide", "hindsight", "control", "fitted", "random", "right", "right_random", "always"), 0.5)
     found = RouterFinding(
         kind="no_gain", path="local", best="local", always_path="local", error=error, best_error=best, **numbers
     )
@@ -405,9 +420,7 @@ def test_paths_have_the_same_colours_as_in_the_text():
 @pytest.mark.parametrize("n", [1, 7, MOST_STEPS, 1500])
 def test_the_stacked_shares_fill_the_height_whatever_the_length(n):
     shares = np.random.default_rng(0).dirichlet([1, 1, 1], size=n)
-    table = pd.DataFrame(
-        next(iter(probabilities_chart(shares, ("a", "b", "c"), Theme()).to_dict()["datasets"].values()))
-    )
+    table = pd.DataFrame(next(iter(probabilities_chart(shares, ("a", "b", "c"), Theme()).to_dict()["datasets"].values())))
     assert table["x2"].max() == n
     assert len(table) == 3 * min(n, MOST_STEPS)
     np.testing.assert_allclose(table[table["path"] == "c"]["y2"], 1.0, atol=1e-9)

@@ -126,9 +126,10 @@ def made_up(lost, control=1.0, error=0.5, cuts=2, sinks=()):
     whole = {"attention": 0.4, "without sinks": lost, "never": 0.2, "error": error, "control": control}
     result = Cuts(source=small(), setting=cutting()).run()
     return Result(
-        study=result.study, tables={"cuts": table, "whole": pd.DataFrame([whole])},
+        study=result.study,
+        tables={"cuts": table, "whole": pd.DataFrame([whole])},
         arrays={"tokens": np.array(["x"] * 30), "sinks": np.array(sinks)},
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(("lost", "kind"), [(0.5, "most"), (0.49, "some"), (0.1, "some"), (0.09, "little")])
@@ -149,9 +150,7 @@ def test_no_cut_and_a_refusal_have_answers_of_their_own():
     assert found.lost == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("error", "word"), [(0.5, "better"), (0.97, "better"), (0.99, "even"), (1.01, "even"), (1.03, "worse")]
-)
+@pytest.mark.parametrize(("error", "word"), [(0.5, "better"), (0.97, "better"), (0.99, "even"), (1.01, "even"), (1.03, "worse")])
 def test_an_output_is_judged_beside_the_mean_of_what_is_visible(error, word):
     assert verdict(error, 1.0) == word
     assert verdict(2 * error, 2.0) == word
@@ -303,13 +302,7 @@ def test_the_pictures_are_drawn_also_for_one_token_and_many_cuts():
         frames = SegmentFrames(source=given, setting=cutting(width=width)).run()
         for row in frames.arrays["weights"]:
             charts.row_chart(
-                row,
-                theme,
-                boundaries=edges,
-                query=n - 1,
-                tokens=frames.arrays["tokens"],
-                own=len(edges) - 2,
-                key="exact",
+                row, theme, boundaries=edges, query=n - 1, tokens=frames.arrays["tokens"], own=len(edges) - 2, key="exact"
             ).to_dict()
     reach = SegmentReach(source=small(), setting=cutting()).run().tables["reach"]
     charts.reach_chart(reach, theme, n=40).to_dict()

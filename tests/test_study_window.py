@@ -22,14 +22,7 @@ from longattn_core.studies.window_finding import active_finding, ledger_finding,
 from longattn_core.studies.window_ledger import MOST, PARTS, Ledger
 from longattn_core.studies.window_patterns import Patterns, patterns
 from longattn_core.studies.window_reach import WindowReach
-from longattn_core.studies.window_swaps import (
-    LONGEST,
-    SwapPoint,
-    Swaps,
-    candidates,
-    perplexity,
-    text_of,
-)
+from longattn_core.studies.window_swaps import LONGEST, SwapPoint, Swaps, candidates, perplexity, text_of
 from longattn_core.studies.window_widths import WindowWidths
 from pages.kit.window_step import STEPS
 from pages.kit.words import sections
@@ -74,12 +67,16 @@ def part_by_hand(built, query, key, n, *, causal, random, chosen):
 @pytest.mark.parametrize(
     "dials",
     [
-        {"variant": "sliding"}, {"variant": "sinks", "sinks": 3}, {"variant": "global", "global_tokens": 2},
-        {"variant": "bigbird", "block": 8, "random_blocks": 2}, {"variant": "selected", "block": 8, "selected_blocks": 2},
-        {"variant": "selected", "block": 8, "selected_blocks": 2, "windowed": True}, {"variant": "sinks", "dilation": 4},
+        {"variant": "sliding"},
+        {"variant": "sinks", "sinks": 3},
+        {"variant": "global", "global_tokens": 2},
+        {"variant": "bigbird", "block": 8, "random_blocks": 2},
+        {"variant": "selected", "block": 8, "selected_blocks": 2},
+        {"variant": "selected", "block": 8, "selected_blocks": 2, "windowed": True},
+        {"variant": "sinks", "dilation": 4},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_the_ledger_adds_up_what_the_definition_gives_each_part(dials, causal):
     study = Ledger(source=source("sink" if causal else "gaussian", causal=causal), setting=window(**dials), query=66)
     result, built = study.run(), study.setting.build()
@@ -145,12 +142,7 @@ def test_widths_count_pairs_as_the_closed_form_and_end_at_exact():
     assert alone["error"].iloc[-1] < 1e-5
     assert float(result.words["control"]) == pytest.approx(alone["control"].iloc[0], rel=1e-5)
     curves = result.tables["curves"]
-    assert set(curves["curve"]) == {
-        "window alone",
-        "window + 4 first tokens",
-        "outside the sinks",
-        "pairs looked at (chance)",
-    }
+    assert set(curves["curve"]) == {"window alone", "window + 4 first tokens", "outside the sinks", "pairs looked at (chance)"}
     assert set(curves[curves["chance"]]["curve"]) == {"pairs looked at (chance)"}
 
 
@@ -201,9 +193,7 @@ def test_active_queries_are_those_whose_scores_stand_out():
 
 
 def test_when_all_attend_the_output_is_exact():
-    found = active_finding(
-        ActiveQueries(source=source(n=40), setting=Setting(key="probsparse", dials={"queries": 40})).run()
-    )
+    found = active_finding(ActiveQueries(source=source(n=40), setting=Setting(key="probsparse", dials={"queries": 40})).run())
     assert found.kind == "all"
     assert found.error < 1e-6
 
@@ -218,9 +208,7 @@ def test_finding_active_queries_is_more_than_chance(active, rightful, both, kind
     rows[active : active + rightful - both, 1] = True
     table = pd.DataFrame(rows[:100], columns=["active", "rightful"])
     agreement = pd.DataFrame({"measure": ["sampled"], "error": [1.0], "control": [1.2]})
-    found = active_finding(
-        Result(study=ActiveQueries(source=source()), tables={"queries": table, "agreement": agreement})
-    )
+    found = active_finding(Result(study=ActiveQueries(source=source()), tables={"queries": table, "agreement": agreement}))
     assert (found.kind, found.chance) == (kind, active / 100)
 
 
@@ -239,20 +227,26 @@ def made_up(shares, recall, share, *, seen=False):
         }
     )
     arrays = {
-        "shares": table, "queries": np.arange(4), "query": np.array(3), "marked": np.array(1), "weight": np.array(0.7),
+        "shares": table,
+        "queries": np.arange(4),
+        "query": np.array(3),
+        "marked": np.array(1),
+        "weight": np.array(0.7),
         "seen": np.array(seen),
-    }  # fmt: skip
+    }
     return Result(study=Ledger(source=source()), arrays=arrays, tables={"agreement": agreement})
 
 
 @pytest.mark.parametrize(
     ("shares", "recall", "share", "kind"),
     [
-        ((1, 0, 0, 0, 0), 1.0, 1.0, "everything"), ((0.9, 0.08, 0, 0, 0.02), 0.95, 0.2, "enough"),
-        ((0.2, 0.55, 0, 0, 0.25), 0.28, 0.23, "sink"), ((0.2, 0, 0, 0.5, 0.3), 0.25, 0.22, "chance"),
+        ((1, 0, 0, 0, 0), 1.0, 1.0, "everything"),
+        ((0.9, 0.08, 0, 0, 0.02), 0.95, 0.2, "enough"),
+        ((0.2, 0.55, 0, 0, 0.25), 0.28, 0.23, "sink"),
+        ((0.2, 0, 0, 0.5, 0.3), 0.25, 0.22, "chance"),
         ((0.3, 0.1, 0, 0, 0.6), 0.45, 0.2, "misses"),
     ],
-)  # fmt: skip
+)
 def test_what_a_ledger_is_called(shares, recall, share, kind):
     found = ledger_finding(made_up(shares, recall, share))
     assert found.kind == kind
@@ -321,9 +315,9 @@ def test_every_picture_is_drawn(mode):
     ledger = Ledger(source=source("sink"), setting=window(variant="sliding")).run()
     chart = charts.ledger_chart(ledger.tables["ledger"], theme, query=69, token="a\nb")
     data = next(iter(chart.to_dict()["datasets"].values()))
-    by_query = pd.DataFrame(
-        [row for rows in chart.to_dict()["datasets"].values() for row in rows if "part" in row]
-    ).groupby("query")
+    by_query = pd.DataFrame([row for rows in chart.to_dict()["datasets"].values() for row in rows if "part" in row]).groupby(
+        "query"
+    )
     assert len(data)
     # Stacked from 0 to 1 without a gap or an overlap.
     assert by_query["from"].min().max() == pytest.approx(0, abs=1e-9)
@@ -331,10 +325,19 @@ def test_every_picture_is_drawn(mode):
     widths = WindowWidths(source=source(n=40)).run()
     found = Patterns(source=source(n=48), keys=8).run()
     table = found.tables["patterns"]
-    swaps = pd.DataFrame({
-        "name": ["exact", "window 60"], "key": ["exact", "window"], "perplexity": [29.0, 80.0], "least": [29.0, 78.0],
-        "most": [29.0, 82.0], "probability": [0.9, 0.0], "lowest": [0.9, 0.0], "highest": [0.9, 0.0], "seeds": [1, 3],
-    })  # fmt: skip
+    swaps = pd.DataFrame(
+        {
+            "name": ["exact", "window 60"],
+            "key": ["exact", "window"],
+            "perplexity": [29.0, 80.0],
+            "least": [29.0, 78.0],
+            "most": [29.0, 82.0],
+            "probability": [0.9, 0.0],
+            "lowest": [0.9, 0.0],
+            "highest": [0.9, 0.0],
+            "seeds": [1, 3],
+        }
+    )
     active = ActiveQueries(source=source(n=40)).run()
     for drawn in (
         charts.recall_chart(widths.tables["curves"], theme, now=8),
@@ -343,9 +346,7 @@ def test_every_picture_is_drawn(mode):
         charts.active_chart(active.tables["queries"], theme),
         charts.pattern_pictures(list(table["name"]), list(table["idea"]), found.arrays["seen"], theme, causal=True),
         charts.swaps_chart(swaps, theme, column="perplexity", ends=("least", "most"), title="p", log=True),
-        charts.swaps_chart(
-            swaps, theme, column="probability", ends=("lowest", "highest"), title="p", log=False, names=False
-        ),
+        charts.swaps_chart(swaps, theme, column="probability", ends=("lowest", "highest"), title="p", log=False, names=False),
         charts.reach_chart(WindowReach(source=source()).run().tables["reach"], theme),
     ):
         assert drawn.to_json()
@@ -370,23 +371,15 @@ class TestRealHeads:
     def test_what_there_is_to_try_shows_what_it_claims(self):
         for lesson in json.loads((ROOT / "assets/lessons/window.json").read_text(encoding="utf-8")):
             sets = lesson["sets"]
-            dials = {
-                name.removeprefix("m.window."): text for name, text in sets.items() if name.startswith("m.window.")
-            }
-            built = Window.model_validate(
-                {name: text if name == "variant" else int(text) for name, text in dials.items()}
-            )
+            dials = {name.removeprefix("m.window."): text for name, text in sets.items() if name.startswith("m.window.")}
+            built = Window.model_validate({name: text if name == "variant" else int(text) for name, text in dials.items()})
             layer, head = sets["head"].split(".")
             read = TextSource(sample="story.txt", length=512, layer=int(layer), heads=(int(head),))
-            assert ledger_finding(Ledger(source=read, setting=Setting.of(built)).run()).kind == lesson["expects"], (
-                lesson["name"]
-            )
+            assert ledger_finding(Ledger(source=read, setting=Setting.of(built)).run()).kind == lesson["expects"], lesson["name"]
 
     def test_what_the_sentences_beside_the_buttons_say_is_so(self):
         def ledger(head, **dials):
-            read = TextSource(
-                sample="story.txt", length=512, layer=int(head.split(".")[0]), heads=(int(head.split(".")[1]),)
-            )
+            read = TextSource(sample="story.txt", length=512, layer=int(head.split(".")[0]), heads=(int(head.split(".")[1]),))
             return ledger_finding(Ledger(source=read, setting=Setting(key="window", dials=dials)).run())
 
         # "About eight tokens are enough."

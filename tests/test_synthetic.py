@@ -149,9 +149,7 @@ def test_clusters_score_high_inside_and_nothing_between():
             between.append(float(lines[~same].mean()))
     assert_mean(within, 4 / (1 + 0.8**2))
     assert_mean(between, 0.0)
-    assert_variance(
-        torch.cat([drawn("clustered", n=1, d=16, heads=16, seed=seed).q.flatten() for seed in range(12)]), 1.0
-    )
+    assert_variance(torch.cat([drawn("clustered", n=1, d=16, heads=16, seed=seed).q.flatten() for seed in range(12)]), 1.0)
 
 
 @pytest.mark.parametrize("rank", [1, 4, 16, 256])

@@ -123,8 +123,7 @@ def test_calibration_is_another_text_read_the_same_way() -> None:
         ({"heads": (3,), "layer": 2}, "SmolLM2-135M-Instruct.Q4_1, layer 2, head 3, on 25 tokens of a text."),
         (
             {"heads": (3, 4), "layer": 0, "length": 5, "rotary": False},
-            "SmolLM2-135M-Instruct.Q4_1, layer 0, heads 3, 4, on the first 5 of 25 tokens of a text, "
-            "without rotary positions.",
+            "SmolLM2-135M-Instruct.Q4_1, layer 0, heads 3, 4, on the first 5 of 25 tokens of a text, without rotary positions.",
         ),
     ],
 )
@@ -140,10 +139,7 @@ def test_a_sequence_says_where_it_came_from(options: dict[str, object], origin: 
     [
         ("", "The text is empty; write at least one word."),
         (" \t\r\n\n\u3000", "The text is blank: it holds only spaces and line ends; write at least one word."),
-        (
-            "word" + " word" * 8192,
-            "The text has 8,193 tokens, and the model reads at most 8,192: shorten it, or set a length",
-        ),
+        ("word" + " word" * 8192, "The text has 8,193 tokens, and the model reads at most 8,192: shorten it, or set a length"),
         ("half \ud83d a character", "Character 6 of the text is U+D83D, which the language model's vocabulary cannot"),
         ("a\x06b", "Character 2 of the text is U+0006"),
     ],

@@ -91,9 +91,7 @@ def test_never_looked_at_is_neither_paper_nor_the_future(mode, kind):
     palette = theme.palette(kind)
     assert palette.shape == (256, 3)
     assert hexadecimal(palette[NEVER]) == theme.never
-    assert len({tuple(palette[code].tolist()) for code in (0, BELOW, FUTURE, NEVER)}) >= (
-        3 if kind == "difference" else 4
-    )
+    assert len({tuple(palette[code].tolist()) for code in (0, BELOW, FUTURE, NEVER)}) >= (3 if kind == "difference" else 4)
 
 
 def test_a_twelfth_mechanism_gets_a_free_legible_hue_of_its_family():
@@ -133,10 +131,7 @@ def test_settings_of_one_mechanism_share_its_colour():
     assert theme.style("lsh:2") == theme.style("lsh")
 
 
-@given(
-    st.sampled_from([weight_scale(), weight_scale(log=False), difference_scale(), weight_scale(top=3.0)]),
-    st.floats(0, 1),
-)
+@given(st.sampled_from([weight_scale(), weight_scale(log=False), difference_scale(), weight_scale(top=3.0)]), st.floats(0, 1))
 def test_a_scale_undoes_itself(scale, position):
     assert float(scale.position(scale.value(position))) == pytest.approx(position, abs=1e-9)
 
@@ -151,9 +146,7 @@ def test_scales_end_where_they_say():
     assert np.isnan(weight_scale().position(np.nan))
 
 
-@pytest.mark.parametrize(
-    "scale", [weight_scale(), weight_scale(log=False), difference_scale(), difference_scale(top=0.5)]
-)
+@pytest.mark.parametrize("scale", [weight_scale(), weight_scale(log=False), difference_scale(), difference_scale(top=0.5)])
 def test_ticks_stand_where_their_numbers_are(scale):
     for at, label in scale.ticks():
         value = float(label.replace("+", "").replace("\N{MINUS SIGN}", "-"))

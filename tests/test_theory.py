@@ -83,9 +83,7 @@ def test_the_chance_that_no_noise_outranks_the_needle():
     np.testing.assert_array_equal(dilution.chance_of_leading([1.0, -1.0], 100, 0.0), [1.0, 0.0])
     assert float(dilution.chance_of_leading(-3.0, 1, 1.0)) == 1.0
     # Against one noise key it is the normal distribution itself.
-    assert float(dilution.chance_of_leading(1.3, 2, 1.3)) == pytest.approx(
-        0.5 * (1 + math.erf(math.sqrt(0.5))), rel=1e-12
-    )
+    assert float(dilution.chance_of_leading(1.3, 2, 1.3)) == pytest.approx(0.5 * (1 + math.erf(math.sqrt(0.5))), rel=1e-12)
 
 
 def test_uniform_weights_and_the_entropy_bound():
@@ -117,8 +115,7 @@ def test_hyperplanes_collide_as_the_angle_says(angle):
 
 
 @pytest.mark.parametrize(
-    ("buckets", "angle"),
-    [(b, angle) for b in (2, 4, 16, 64) for angle in (0.1, 0.8, 1.4)] + [(2, 2.5), (4, 2.5), (8, 2.2)],
+    ("buckets", "angle"), [(b, angle) for b in (2, 4, 16, 64) for angle in (0.1, 0.8, 1.4)] + [(2, 2.5), (4, 2.5), (8, 2.2)]
 )
 def test_cross_polytopes_collide_as_the_integral_says(angle, buckets):
     # Projections of two unit vectors on Gaussian columns are normals of correlation cos θ, whatever d is.
@@ -210,11 +207,7 @@ def estimates(x, y, omega):
     return {"positive": positive, "hyperbolic": hyperbolic, "trigonometric": trigonometric}
 
 
-MSE = {
-    "positive": features.mse_positive,
-    "hyperbolic": features.mse_hyperbolic,
-    "trigonometric": features.mse_trigonometric,
-}
+MSE = {"positive": features.mse_positive, "hyperbolic": features.mse_hyperbolic, "trigonometric": features.mse_trigonometric}
 
 
 @pytest.mark.parametrize("kind", MSE)

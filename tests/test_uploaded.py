@@ -161,7 +161,7 @@ def changed(name, array):
         (npz(**heads(), positions=np.zeros(5)), "positions is float64", "allowed are int8"),
         (npz(**heads(), tokens=np.arange(5)), "tokens is int64", "allowed are text"),
     ],
-)  # fmt: skip
+)
 def test_a_refusal_says_what_was_found_and_what_is_allowed(data, found, allowed):
     text = refusal(data)
     assert found in text
@@ -177,9 +177,7 @@ def test_an_array_of_objects_is_not_unpickled():
     trap[0, 0] = Trap()
     buffer = io.BytesIO()
     np.savez(buffer, **{**heads(), "q": trap}, allow_pickle=True)
-    assert "holds Python objects, which only a pickle can store, and pickles are never opened" in refusal(
-        buffer.getvalue()
-    )
+    assert "holds Python objects, which only a pickle can store, and pickles are never opened" in refusal(buffer.getvalue())
 
 
 def test_a_checkpoint_and_a_lone_array_are_named():
@@ -217,7 +215,7 @@ def promised(h, n, d, e):
         (promised(1, 10**9, 10**9, 10**9), "<f8", f"at most {MAX_BYTES:,} are allowed"),
         ({"q": (64, 65_536, 20), "k": (1, 65_536, 20), "v": (1, 65_536, 20)}, "<f2", f"at most {MAX_NUMBERS:,} are allowed"),
     ],
-)  # fmt: skip
+)
 def test_sizes_are_refused_from_the_headers_before_anything_is_unpacked(shapes, dtype, words, monkeypatch):
     monkeypatch.setattr(uploaded, "_npy", lambda *_: pytest.fail("numbers were read"))
     assert words in refusal(header_only(shapes, dtype=dtype))
@@ -232,9 +230,7 @@ def test_odd_archives_are_refused():
     with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(buffer, "a") as archive:
         archive.writestr("q.npy", b"")
     assert "'q.npy' is no .npy array, or is there twice" in refusal(buffer.getvalue())
-    assert "packed in a way that numpy.savez does not use" in refusal(
-        header_only(promised(1, 2, 2, 2), packing=zipfile.ZIP_LZMA)
-    )
+    assert "packed in a way that numpy.savez does not use" in refusal(header_only(promised(1, 2, 2, 2), packing=zipfile.ZIP_LZMA))
     many = npz(**{f"a{i}": np.zeros(1) for i in range(70)})
     assert "holds 70 members; at most 64" in refusal(many)
 
@@ -279,10 +275,7 @@ def test_names_inside_a_file_cannot_break_the_line():
     assert refusal(buffer.getvalue()).isprintable()
 
 
-@given(
-    st.binary(max_size=300),
-    st.sampled_from([b"", b"PK\x03\x04", b"\x40\0\0\0\0\0\0\0{", b"\x93NUMPY\x01\x00", b"\x80\x04"]),
-)
+@given(st.binary(max_size=300), st.sampled_from([b"", b"PK\x03\x04", b"\x40\0\0\0\0\0\0\0{", b"\x93NUMPY\x01\x00", b"\x80\x04"]))
 @example(b"\xff" * 64, b"PK\x05\x06")
 def test_random_bytes_give_nothing_but_a_sentence(data, start):
     reads_or_refuses(start + data)
@@ -297,9 +290,7 @@ def test_truncated_files_give_nothing_but_a_sentence(kind, part):
             uploaded_sequence(cut)
 
 
-@given(
-    st.sampled_from(sorted(WHOLE)), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6)
-)
+@given(st.sampled_from(sorted(WHOLE)), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6))
 def test_damaged_files_give_nothing_but_a_sentence(kind, damages):
     data = bytearray(WHOLE[kind])
     for place, value in damages:

@@ -56,9 +56,7 @@ def check_explanation(setting, sequence, attended, head, query, key):
     facts, block = said.facts, setting.block
     assert facts["distance"] == abs(query - key)
     first = real[
-        : {"sinks": setting.sinks, "global": setting.global_tokens, "bigbird": setting.global_tokens}.get(
-            setting.variant, 0
-        )
+        : {"sinks": setting.sinks, "global": setting.global_tokens, "bigbird": setting.global_tokens}.get(setting.variant, 0)
     ]
     windowed = setting.variant != "selected" or setting.windowed
     if windowed and inside(setting, sequence, query, key):
@@ -75,13 +73,7 @@ def check_explanation(setting, sequence, attended, head, query, key):
         ranking = [number for number, _ in ranked_blocks(setting, sequence, head, query)]
         rank = ranking.index(key // block) + 1
         kept = min(setting.selected_blocks, len(ranking))
-        assert facts == {
-            "distance": abs(query - key),
-            "block": key // block,
-            "rank": rank,
-            "scored": len(ranking),
-            "kept": kept,
-        }
+        assert facts == {"distance": abs(query - key), "block": key // block, "rank": rank, "scored": len(ranking), "kept": kept}
         assert said.reason is (WindowReason.SELECTED_BLOCK if rank <= kept else WindowReason.NOT_SELECTED)
         assert said.seen == (rank <= kept)
     elif setting.variant == "bigbird" and key // block in attended.trace.random[query // block].tolist():

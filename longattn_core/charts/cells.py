@@ -33,9 +33,7 @@ class Window:
     def __post_init__(self) -> None:
         """Refuse a window that holds no pair."""
         if not (0 <= self.r0 < self.r1 and 0 <= self.c0 < self.c1):
-            raise ValueError(
-                f"a window needs 0 ≤ start < stop, found queries {self.r0}–{self.r1}, keys {self.c0}–{self.c1}"
-            )
+            raise ValueError(f"a window needs 0 ≤ start < stop, found queries {self.r0}–{self.r1}, keys {self.c0}–{self.c1}")
 
     @property
     def rows(self) -> int:

@@ -23,9 +23,18 @@ LEAST, MOST = 1e-4, 1e3
 
 
 def cost_chart(
-    points: pd.DataFrame, crossings: pd.DataFrame, theme: Theme, *, what: str, n: int, ticks: Sequence[int], y_title: str,
-    height: int = HERO_HEIGHT, y_format: str = "~s", rules: Sequence[tuple[float, str]] = (),
-) -> alt.LayerChart:  # fmt: skip
+    points: pd.DataFrame,
+    crossings: pd.DataFrame,
+    theme: Theme,
+    *,
+    what: str,
+    n: int,
+    ticks: Sequence[int],
+    y_title: str,
+    height: int = HERO_HEIGHT,
+    y_format: str = "~s",
+    rules: Sequence[tuple[float, str]] = (),
+) -> alt.LayerChart:
     """A line a mechanism over n, both axes logarithmic, its name at the end; a ring where it falls below exact attention's
     for good; the sequence at hand as a vertical line.
 
@@ -35,11 +44,25 @@ def cost_chart(
     shown = points[points[what] > 0]
     keys = dict(zip(shown["label"], shown["key"], strict=True))
     chart = curves_chart(
-        shown, theme, x="n", y=what, series="label", x_title="tokens n (logarithmic)", y_title=y_title, log_x=True, log_y=True,
-        x_ticks=list(ticks), y_domain=_decades(shown[what], [value for value, _label in rules]), y_format=y_format, keys=keys,
-        dashed="dashed" if "dashed" in shown else None, rules=rules, height=height, crowded=True,
+        shown,
+        theme,
+        x="n",
+        y=what,
+        series="label",
+        x_title="tokens n (logarithmic)",
+        y_title=y_title,
+        log_x=True,
+        log_y=True,
+        x_ticks=list(ticks),
+        y_domain=_decades(shown[what], [value for value, _label in rules]),
+        y_format=y_format,
+        keys=keys,
+        dashed="dashed" if "dashed" in shown else None,
+        rules=rules,
+        height=height,
+        crowded=True,
         marked=[(float(n), f"n = {n:,}")],
-    )  # fmt: skip
+    )
     marks = crossing_marks(points, crossings, what)
     if len(marks):
         chart.layer = [*chart.layer, _rings(marks, theme)]
@@ -67,15 +90,14 @@ def multiples_chart(table: pd.DataFrame, theme: Theme) -> alt.LayerChart:
     shown = shown.assign(one=1.0, said=[_times(value) for value in shown["multiple"]])
     order = list(shown["label"])
     styles = {label: theme.style(key) for key, label in shown[["key", "label"]].itertuples(index=False)}
-    colour = alt.Color(
-        "label:N", scale=alt.Scale(domain=order, range=[styles[name].colour for name in order]), legend=None
-    )
+    colour = alt.Color("label:N", scale=alt.Scale(domain=order, range=[styles[name].colour for name in order]), legend=None)
     y = alt.Y("label:N", sort=order, title=None, axis=alt.Axis(labelLimit=220, ticks=False))
     x = alt.X(
-        "at:Q", title="multiple of exact attention's (logarithmic)",
+        "at:Q",
+        title="multiple of exact attention's (logarithmic)",
         scale=alt.Scale(type="log", domain=[LEAST, MOST], nice=False),
         axis=alt.Axis(values=[1e-4, 1e-3, 1e-2, 0.1, 1, 10, 100, 1000], format="~g", labelOverlap=True),
-    )  # fmt: skip
+    )
     tooltip = [alt.Tooltip("label:N", title="mechanism"), alt.Tooltip("multiple:Q", title="of exact", format=".3~g")]
     base = alt.Chart(shown)
     size = SIZES["tick"] * theme.zoom
@@ -84,20 +106,19 @@ def multiples_chart(table: pd.DataFrame, theme: Theme) -> alt.LayerChart:
         one.mark_rule(color=theme.text, strokeWidth=1.5).encode(x=alt.X("at:Q")),
         base.mark_rule(strokeWidth=6, opacity=0.8).encode(y=y, x=x, x2=alt.X2("one"), color=colour, tooltip=tooltip),
         base.mark_text(
-            fontSize=size, color=theme.text, align=alt.ExprRef("datum.at < 1 ? 'right' : 'left'"),
+            fontSize=size,
+            color=theme.text,
+            align=alt.ExprRef("datum.at < 1 ? 'right' : 'left'"),
             dx=alt.ExprRef("datum.at < 1 ? -6 : 6"),
         ).encode(y=y, x=x, text=alt.Text("said:N"), tooltip=tooltip),
-        height=max(1, len(shown)) * ROW * theme.zoom, width="container",
-    )  # fmt: skip
+        height=max(1, len(shown)) * ROW * theme.zoom,
+        width="container",
+    )
 
 
 def _rings(marks: pd.DataFrame, theme: Theme) -> alt.Chart:
-    tooltip = [
-        alt.Tooltip("label:N", title="pays from here on"), alt.Tooltip("n:Q", title="tokens n", format=",.4~r"),
-    ]  # fmt: skip
-    ring: Any = alt.Chart(marks).mark_point(
-        shape="circle", size=110, filled=False, strokeWidth=2, opacity=1, stroke=theme.text
-    )
+    tooltip = [alt.Tooltip("label:N", title="pays from here on"), alt.Tooltip("n:Q", title="tokens n", format=",.4~r")]
+    ring: Any = alt.Chart(marks).mark_point(shape="circle", size=110, filled=False, strokeWidth=2, opacity=1, stroke=theme.text)
     return ring.encode(x=alt.X("n:Q"), y=alt.Y("value:Q"), tooltip=tooltip)  # type: ignore[no-any-return]
 
 

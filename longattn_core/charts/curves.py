@@ -21,18 +21,7 @@ MOST_TICKS = 10
 """Measured places of a logarithmic axis up to which each has a tick of its own."""
 LONGEST_LABEL = 30
 """Characters of a label; a longer one is cut, its whole name stands in the tooltip."""
-SPARE_HUES = (
-    "window",
-    "favor",
-    "lsh",
-    "memory",
-    "low_rank",
-    "probsparse",
-    "segmented",
-    "routed",
-    "relative",
-    "hierarchical",
-)
+SPARE_HUES = ("window", "favor", "lsh", "memory", "low_rank", "probsparse", "segmented", "routed", "relative", "hierarchical")
 """Whose colours the curves take that stand for no mechanism, in this order: neighbours are far apart."""
 
 
@@ -78,36 +67,28 @@ def curves_chart(
     measured = sorted(set(shown[x].astype(float)))
     if x_ticks is None and log_x and len(measured) <= MOST_TICKS:
         x_ticks = measured
-    across_scale = (
-        alt.Scale(type="log", nice=False, padding=8) if log_x else alt.Scale(nice=False, zero=False, padding=8)
-    )
+    across_scale = alt.Scale(type="log", nice=False, padding=8) if log_x else alt.Scale(nice=False, zero=False, padding=8)
     across = alt.X(
-        field=x, type="quantitative", title=x_title, scale=across_scale,
+        field=x,
+        type="quantitative",
+        title=x_title,
+        scale=across_scale,
         axis=alt.Axis(
             format=_numbers(shown[x]) if log_x else ".6~g", values=x_ticks or alt.Undefined, tickCount=7, labelOverlap=True
         ),
-    )  # fmt: skip
+    )
     scale_y = alt.Scale(type="log" if log_y else "linear", domain=list(low_high), nice=False, clamp=True)
     down = alt.Y(
-        field=y,
-        type="quantitative",
-        title=y_title,
-        scale=scale_y,
-        axis=alt.Axis(format=y_format, tickCount=6, labelOverlap=True),
+        field=y, type="quantitative", title=y_title, scale=scale_y, axis=alt.Axis(format=y_format, tickCount=6, labelOverlap=True)
     )
-    colour = alt.Color(
-        field=series, type="nominal", scale=alt.Scale(domain=names, range=[inks[name][0] for name in names])
-    )
+    colour = alt.Color(field=series, type="nominal", scale=alt.Scale(domain=names, range=[inks[name][0] for name in names]))
     base = alt.Chart(shown)
     tooltip = _tooltip(shown, x, y, series, band, x_title, y_title)
     layers: list[Any] = [*_rules(rules, theme, scale_y, size), *_marked(marked, theme, size)]
     if band is not None:
         layers.append(
             base.mark_area(opacity=0.18).encode(
-                x=across,
-                y=alt.Y(field=band[0], type="quantitative", scale=scale_y),
-                y2=alt.Y2(field=band[1]),
-                color=colour,
+                x=across, y=alt.Y(field=band[0], type="quantitative", scale=scale_y), y2=alt.Y2(field=band[1]), color=colour
             )
         )
     line = base.mark_line(strokeWidth=2).encode(
@@ -115,11 +96,14 @@ def curves_chart(
     )
     if dashed is not None:
         line = base.mark_line(strokeWidth=2).encode(
-            x=across, y=down, color=colour, tooltip=tooltip,
+            x=across,
+            y=down,
+            color=colour,
+            tooltip=tooltip,
             strokeDash=alt.StrokeDash(
                 field=dashed, type="nominal", scale=alt.Scale(domain=[False, True], range=[[1, 0], [5, 4]])
             ),
-        )  # fmt: skip
+        )
     layers.append(line)
     if points and len(shown):
         layers.append(_points(base, across, down, colour, series, names, inks, tooltip))
@@ -130,8 +114,8 @@ def curves_chart(
         layers.append(_end_labels(shown, x, y, series, names, colour, low_high, tall, log_y, theme, scale_y, crowded))
     # Said at once: resolve_scale and properties each copy the whole chart.
     chart = layered(
-        *layers, resolve={"scale": {"shape": "independent"}}, height=tall,
-        padding={"left": 4, "top": 8, "bottom": 4, "right": 8})  # fmt: skip
+        *layers, resolve={"scale": {"shape": "independent"}}, height=tall, padding={"left": 4, "top": 8, "bottom": 4, "right": 8}
+    )
     assert isinstance(chart, alt.LayerChart)
     return chart
 
@@ -151,9 +135,7 @@ def _drawable(table: pd.DataFrame, x: str, y: str, *, log_x: bool, log_y: bool) 
     return table[keep].reset_index(drop=True)
 
 
-def _inks(
-    names: Sequence[str], theme: Theme, colours: Mapping[str, str], keys: Mapping[str, str]
-) -> dict[str, tuple[str, str]]:
+def _inks(names: Sequence[str], theme: Theme, colours: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """The colour and the symbol of each series."""
     used = {keys[name] for name in names if name in keys}
     spare = [key for key in SPARE_HUES if key not in used] or list(SPARE_HUES)
@@ -181,15 +163,17 @@ def _domain(
 
 
 def _points(
-    base: alt.Chart, across: alt.X, down: alt.Y, colour: alt.Color, series: str, names: Sequence[str],
-    inks: Mapping[str, tuple[str, str]], tooltip: list[alt.Tooltip],
-) -> alt.Chart:  # fmt: skip
-    shape = alt.Shape(
-        series, type="nominal", scale=alt.Scale(domain=list(names), range=[inks[name][1] for name in names])
-    )
-    drawn: alt.Chart = base.mark_point(size=46, filled=True).encode(
-        x=across, y=down, color=colour, shape=shape, tooltip=tooltip
-    )
+    base: alt.Chart,
+    across: alt.X,
+    down: alt.Y,
+    colour: alt.Color,
+    series: str,
+    names: Sequence[str],
+    inks: Mapping[str, tuple[str, str]],
+    tooltip: list[alt.Tooltip],
+) -> alt.Chart:
+    shape = alt.Shape(series, type="nominal", scale=alt.Scale(domain=list(names), range=[inks[name][1] for name in names]))
+    drawn: alt.Chart = base.mark_point(size=46, filled=True).encode(x=across, y=down, color=colour, shape=shape, tooltip=tooltip)
     return drawn
 
 
@@ -235,9 +219,19 @@ def _marked(marked: Sequence[tuple[float, str]], theme: Theme, size: float) -> l
 
 
 def _end_labels(
-    shown: pd.DataFrame, x: str, y: str, series: str, names: Sequence[str], colour: alt.Color,
-    domain: tuple[float, float], height: int, log: bool, theme: Theme, scale: alt.Scale, crowded: bool,
-) -> alt.Chart:  # fmt: skip
+    shown: pd.DataFrame,
+    x: str,
+    y: str,
+    series: str,
+    names: Sequence[str],
+    colour: alt.Color,
+    domain: tuple[float, float],
+    height: int,
+    log: bool,
+    theme: Theme,
+    scale: alt.Scale,
+    crowded: bool,
+) -> alt.Chart:
     """Each series' name at the height of its last point, pushed apart where two would cover one another."""
     label, at, value = shown[series].to_numpy(), shown[x].to_numpy(dtype=float), shown[y].to_numpy(dtype=float)
     ends = [float(value[label == name][at[label == name].argmax()]) for name in names]
@@ -254,15 +248,21 @@ def _end_labels(
     drawn: alt.Chart = (
         alt.Chart(pd.DataFrame({"its end": heights, "its label": [_cut(name) for name in names], series: list(names)}))
         .mark_text(
-            align=alt.ExprRef(f"{NARROW} ? 'right' : 'left'"), baseline="middle", fontSize=size,
-            dx=alt.ExprRef(f"{NARROW} ? -6 : 8"), dy=alt.ExprRef(f"{NARROW} ? -9 : 0"),
+            align=alt.ExprRef(f"{NARROW} ? 'right' : 'left'"),
+            baseline="middle",
+            fontSize=size,
+            dx=alt.ExprRef(f"{NARROW} ? -6 : 8"),
+            dy=alt.ExprRef(f"{NARROW} ? -9 : 0"),
             opacity=alt.ExprRef(f"{NARROW} ? 0 : 1") if crowded else alt.Undefined,
         )
         .encode(
-            x=fixed(alt.XValue, "width"), y=alt.Y("its end:Q", scale=scale), text=alt.Text("its label:N"), color=colour,
+            x=fixed(alt.XValue, "width"),
+            y=alt.Y("its end:Q", scale=scale),
+            text=alt.Text("its label:N"),
+            color=colour,
             tooltip=alt.Tooltip(field=series, type="nominal", title="curve"),
         )
-    )  # fmt: skip
+    )
     return drawn
 
 

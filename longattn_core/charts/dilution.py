@@ -14,15 +14,7 @@ from longattn_core.charts.oklab import hexadecimal
 from longattn_core.charts.styles import layered
 from longattn_core.charts.theme import SIZES, Theme
 
-__all__ = [
-    "PARTS",
-    "denominator_chart",
-    "every_head_chart",
-    "part_colours",
-    "rank_table",
-    "remedy_table",
-    "shares_chart",
-]
+__all__ = ["PARTS", "denominator_chart", "every_head_chart", "part_colours", "rank_table", "remedy_table", "shares_chart"]
 
 PARTS = ("needle", "sinks", "rest")
 LABELLED = 0.07
@@ -36,9 +28,15 @@ def part_colours(theme: Theme) -> dict[str, str]:
 
 
 def shares_chart(
-    points: pd.DataFrame, theme: Theme, *, names: Mapping[str, str], lengths: Sequence[int] | None = None,
-    height: int = 300, labels: bool = True, y_title: str = "share of the last token's weight",
-) -> alt.LayerChart | alt.FacetChart:  # fmt: skip
+    points: pd.DataFrame,
+    theme: Theme,
+    *,
+    names: Mapping[str, str],
+    lengths: Sequence[int] | None = None,
+    height: int = 300,
+    labels: bool = True,
+    y_title: str = "share of the last token's weight",
+) -> alt.LayerChart | alt.FacetChart:
     """One bar a length: the needle's share at the bottom, the sinks', and everybody else's, 1 in all.
 
     `points` has `n`, `needle`, `sinks`, `rest`, one row a length; `names` says what the three are called in the picture;
@@ -48,15 +46,15 @@ def shares_chart(
     order = [f"{n:,}" for n in (lengths or sorted(points["n"].unique()))]
     inks, size = part_colours(theme), SIZES["tick"] * theme.zoom
     x = alt.X(
-        "length:N", sort=order, title="tokens of the text", scale=alt.Scale(domain=order, paddingInner=0.16, paddingOuter=0.08),
+        "length:N",
+        sort=order,
+        title="tokens of the text",
+        scale=alt.Scale(domain=order, paddingInner=0.16, paddingOuter=0.08),
         axis=alt.Axis(labelAngle=0, ticks=False, labelOverlap="greedy", labelSeparation=6),
-    )  # fmt: skip
+    )
     scale = alt.Scale(domain=[0, 1], nice=False)
     y = alt.Y(
-        "low:Q",
-        title=y_title if labels else None,
-        scale=scale,
-        axis=alt.Axis(format="%", values=[0, 0.25, 0.5, 0.75, 1.0]),
+        "low:Q", title=y_title if labels else None, scale=scale, axis=alt.Axis(format="%", values=[0, 0.25, 0.5, 0.75, 1.0])
     )
     colour = alt.Color("part:N", scale=alt.Scale(domain=list(PARTS), range=[inks[part] for part in PARTS]), legend=None)
     tooltip = [
@@ -69,10 +67,13 @@ def shares_chart(
         alt.Chart(table[table["share"] >= LABELLED])
         .mark_text(fontSize=size, baseline="middle")
         .encode(
-            x=x, y=alt.Y("middle:Q", scale=scale), text=alt.Text("share:Q", format=".0%"),
-            color=alt.Color("ink:N", scale=None), tooltip=tooltip,
+            x=x,
+            y=alt.Y("middle:Q", scale=scale),
+            text=alt.Text("share:Q", format=".0%"),
+            color=alt.Color("ink:N", scale=None),
+            tooltip=tooltip,
         )
-    )  # fmt: skip
+    )
     numbers.data = numbers.data.assign(ink=[theme.ink_on(inks[part]) for part in numbers.data["part"]])
     return layered(bars, *([numbers] if labels else []), height=height, width="container")
 
@@ -83,10 +84,18 @@ def _long(points: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
         low = 0.0
         for part in PARTS:
             share = float(np.nan_to_num(point[part]))
-            rows.append({
-                "n": int(point["n"]), "length": f"{int(point['n']):,}", "part": part, "name": names[part], "share": share,
-                "low": low, "high": low + share, "middle": low + share / 2,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "n": int(point["n"]),
+                    "length": f"{int(point['n']):,}",
+                    "part": part,
+                    "name": names[part],
+                    "share": share,
+                    "low": low,
+                    "high": low + share,
+                    "middle": low + share / 2,
+                }
+            )
             low += share
     return pd.DataFrame(rows, columns=["n", "length", "part", "name", "share", "low", "high", "middle"])
 
@@ -101,27 +110,32 @@ def denominator_chart(
     ordered = points.sort_values("n")
     unit = float(ordered["score needle"].iloc[0])
     rows = [
-        {"part": part, "name": names[part], "n": int(point["n"]), "added": float(np.exp(point[f"score {part}"] - unit)),
-         "share": float(np.nan_to_num(point[part]))}
+        {
+            "part": part,
+            "name": names[part],
+            "n": int(point["n"]),
+            "added": float(np.exp(point[f"score {part}"] - unit)),
+            "share": float(np.nan_to_num(point[part])),
+        }
         for _, point in ordered.iterrows()
         for part in PARTS
         if int(point["n"]) <= at and np.isfinite(point[f"score {part}"])
-    ]  # fmt: skip
+    ]
     everything = [
         float(np.exp(ordered[f"score {part}"].max() - unit)) for part in PARTS if ordered[f"score {part}"].notna().any()
     ]
-    least = [
-        float(np.exp(ordered[f"score {part}"].min() - unit)) for part in PARTS if ordered[f"score {part}"].notna().any()
-    ]
+    least = [float(np.exp(ordered[f"score {part}"].min() - unit)) for part in PARTS if ordered[f"score {part}"].notna().any()]
     table = pd.DataFrame(rows, columns=["part", "name", "n", "added", "share"])
     table = table[table["added"] > 0]
     now, before = table[table["n"] == at], table[table["n"] < at]
     domain = [max(min(least, default=1.0), 1e-12) / 2, max(everything, default=1.0) * 2]
     inks, size = part_colours(theme), SIZES["tick"] * theme.zoom
     x = alt.X(
-        "added:Q", title="what it adds (1: the first, at the shortest length)",
-        scale=alt.Scale(type="log", domain=domain, nice=False), axis=alt.Axis(format="~g", tickCount=6, labelOverlap=True),
-    )  # fmt: skip
+        "added:Q",
+        title="what it adds (1: the first, at the shortest length)",
+        scale=alt.Scale(type="log", domain=domain, nice=False),
+        axis=alt.Axis(format="~g", tickCount=6, labelOverlap=True),
+    )
     y = alt.Y(
         "name:N",
         sort=[names[part] for part in PARTS],
@@ -130,17 +144,15 @@ def denominator_chart(
     )
     colour = alt.Color("part:N", scale=alt.Scale(domain=list(PARTS), range=[inks[part] for part in PARTS]), legend=None)
     tooltip = [
-        alt.Tooltip("name:N", title="part"), alt.Tooltip("n:Q", title="tokens", format=","),
-        alt.Tooltip("added:Q", title="adds", format=".3~g"), alt.Tooltip("share:Q", title="share", format=".1%"),
-    ]  # fmt: skip
-    trail = (
-        alt.Chart(before).mark_point(size=70, filled=True, opacity=PALE).encode(x=x, y=y, color=colour, tooltip=tooltip)
-    )
+        alt.Tooltip("name:N", title="part"),
+        alt.Tooltip("n:Q", title="tokens", format=","),
+        alt.Tooltip("added:Q", title="adds", format=".3~g"),
+        alt.Tooltip("share:Q", title="share", format=".1%"),
+    ]
+    trail = alt.Chart(before).mark_point(size=70, filled=True, opacity=PALE).encode(x=x, y=y, color=colour, tooltip=tooltip)
     dots = alt.Chart(now).mark_point(size=190, filled=True, opacity=1).encode(x=x, y=y, color=colour, tooltip=tooltip)
     words = (
-        alt.Chart(now)
-        .mark_text(dy=-16, fontSize=size, color=theme.text)
-        .encode(x=x, y=y, text=alt.Text("share:Q", format=".1%"))
+        alt.Chart(now).mark_text(dy=-16, fontSize=size, color=theme.text).encode(x=x, y=y, text=alt.Text("share:Q", format=".1%"))
     )
     return layered(trail, dots, words, height=height, width="container")
 
@@ -155,21 +167,22 @@ def every_head_chart(
     """
     share = y == "sinks"
     log = not share and y != "entropy"
-    table = heads.assign(
-        value=heads[y].clip(lower=1.0 if log else 0.0), label=heads["name"].map(dict(named)).fillna("")
-    )
+    table = heads.assign(value=heads[y].clip(lower=1.0 if log else 0.0), label=heads["name"].map(dict(named)).fillna(""))
     table = table[["name", "label", "n", "value"]]
     lengths = np.array(sorted(table["n"].unique()))
     scale = alt.Scale(type="log", nice=False) if log else alt.Scale(domain=[0, 1] if share else alt.Undefined)
     across = alt.X(
-        "n:Q", title="tokens of the text (logarithmic)", axis=alt.Axis(values=lengths.tolist(), format=","),
+        "n:Q",
+        title="tokens of the text (logarithmic)",
+        axis=alt.Axis(values=lengths.tolist(), format=","),
         scale=alt.Scale(type="log", nice=False, padding=6),
-    )  # fmt: skip
+    )
     down = alt.Y("value:Q", title=y_title, scale=scale, axis=alt.Axis(format="%" if share else "~g", tickCount=6))
     tooltip = [
-        alt.Tooltip("name:N", title="head"), alt.Tooltip("n:Q", title="tokens", format=","),
+        alt.Tooltip("name:N", title="head"),
+        alt.Tooltip("n:Q", title="tokens", format=","),
         alt.Tooltip("value:Q", title=y_title, format=".1%" if share else ".3~g"),
-    ]  # fmt: skip
+    ]
     base = alt.Chart(table)
     layers: list[Any] = [
         base.mark_line(strokeWidth=0.8, opacity=0.22, color=hexadecimal(theme.weights[150])).encode(
@@ -180,10 +193,7 @@ def every_head_chart(
         bound = pd.DataFrame({"n": lengths, "value": np.log(lengths) if y == "entropy" else lengths.astype(float)})
         dashed = alt.Chart(bound).mark_line(strokeDash=[6, 4], color=theme.muted, strokeWidth=1.5)
         layers.append(dashed.encode(x=across, y=down))
-    inks = [
-        theme.mark,
-        *(theme.style(key).colour for key in ("window", "favor", "lsh", "memory", "segmented", "routed")),
-    ]
+    inks = [theme.mark, *(theme.style(key).colour for key in ("window", "favor", "lsh", "memory", "segmented", "routed"))]
     strong = [label for name, label in named.items() if (table["name"] == name).any()]
     colour = alt.Color("label:N", scale=alt.Scale(domain=strong, range=inks[: len(strong)]), legend=None)
     bold = table[table["label"] != ""]

@@ -66,26 +66,42 @@ def cloud(result: Result, what: What) -> Cloud:
     up = np.clip(np.nan_to_num(estimate, neginf=y[0]), y[0], y[1] - 1e-9)
     counts, _a, _b = np.histogram2d(at[~negative], up[~negative], bins=(across, down))
     column, row = counts.nonzero()
-    tiles = pd.DataFrame({
-        "left": across[column], "right": across[column + 1], "low": down[row], "high": down[row + 1],
-        "count": counts[column, row].astype(int), "below": False,
-    })  # fmt: skip
+    tiles = pd.DataFrame(
+        {
+            "left": across[column],
+            "right": across[column + 1],
+            "low": down[row],
+            "high": down[row + 1],
+            "count": counts[column, row].astype(int),
+            "below": False,
+        }
+    )
     if negative.any():
         wrong, _c = np.histogram(at[negative], bins=across)
         some = wrong.nonzero()[0]
-        foot = pd.DataFrame({
-            "left": across[some], "right": across[some + 1], "low": y[0] - lane, "high": y[0] - lane * 0.15,
-            "count": wrong[some].astype(int), "below": True,
-        })  # fmt: skip
+        foot = pd.DataFrame(
+            {
+                "left": across[some],
+                "right": across[some + 1],
+                "low": y[0] - lane,
+                "high": y[0] - lane * 0.15,
+                "count": wrong[some].astype(int),
+                "below": True,
+            }
+        )
         tiles = pd.concat([tiles, foot], ignore_index=True)
     for edge in ("left", "right", "low", "high"):
         tiles[edge] = 10.0 ** tiles[edge]
     strongest = _single(result, what, x, y)
     low, middle, high = (float(end) for end in 10.0 ** np.quantile(control, (0.05, 0.5, 0.95)))
     return Cloud(
-        tiles=tiles, strongest=strongest, control=(low, middle, high), x=(10.0 ** x[0], 10.0 ** x[1]),
-        y=(10.0 ** (y[0] - lane), 10.0 ** y[1]), negative=float(negative.mean()),
-    )  # fmt: skip
+        tiles=tiles,
+        strongest=strongest,
+        control=(low, middle, high),
+        x=(10.0 ** x[0], 10.0 ** x[1]),
+        y=(10.0 ** (y[0] - lane), 10.0 ** y[1]),
+        negative=float(negative.mean()),
+    )
 
 
 def pairs_chart(result: Result, theme: Theme, *, what: What = "weights", height: int = HERO_HEIGHT) -> Drawn:
@@ -160,13 +176,16 @@ def _domains(
 def _single(result: Result, what: What, x: tuple[float, float], y: tuple[float, float]) -> pd.DataFrame:
     exact_name, name, sign_name = _names(what)
     table = result.tables["strongest"]
-    shown = pd.DataFrame({
-        "exact": 10.0 ** np.clip(table[exact_name] / math.log(10), *x),
-        "estimate": 10.0 ** np.clip(np.nan_to_num(table[name] / math.log(10), neginf=y[0]), *y),
-        "pair": table["query token"].str.strip() + " → " + table["key token"].str.strip(),
-        "places": table["query"].astype(str) + " → " + table["key"].astype(str),
-        "sink": table["sink"], "norm": table["sum_norm"],
-    })  # fmt: skip
+    shown = pd.DataFrame(
+        {
+            "exact": 10.0 ** np.clip(table[exact_name] / math.log(10), *x),
+            "estimate": 10.0 ** np.clip(np.nan_to_num(table[name] / math.log(10), neginf=y[0]), *y),
+            "pair": table["query token"].str.strip() + " → " + table["key token"].str.strip(),
+            "places": table["query"].astype(str) + " → " + table["key"].astype(str),
+            "sink": table["sink"],
+            "norm": table["sum_norm"],
+        }
+    )
     return shown[table[sign_name].to_numpy() >= 0].reset_index(drop=True)
 
 
@@ -187,21 +206,14 @@ def _control_band(made: Cloud, theme: Theme, scale: alt.Scale) -> alt.Chart:
     drawn: alt.Chart = (
         note(low=low, high=high)
         .mark_rect(color=theme.muted, opacity=0.15)
-        .encode(
-            y=alt.Y("low:Q", scale=scale),
-            y2=alt.Y2("high:Q"),
-            x=fixed(alt.XValue, 0),
-            x2=fixed(alt.X2Value, "width"),
-        )
+        .encode(y=alt.Y("low:Q", scale=scale), y2=alt.Y2("high:Q"), x=fixed(alt.XValue, 0), x2=fixed(alt.X2Value, "width"))
     )
     return drawn
 
 
 def _control_line(made: Cloud, theme: Theme, scale: alt.Scale) -> list[alt.Chart]:
     """The dashed line and its words, over the tiles, with a rim in the page's colour so that they can be read there."""
-    chart = alt.Chart(
-        pd.DataFrame({"middle": [made.control[1]], "text": ["mean of the visible values: every key alike"]})
-    )
+    chart = alt.Chart(pd.DataFrame({"middle": [made.control[1]], "text": ["mean of the visible values: every key alike"]}))
     at = alt.Y("middle:Q", scale=scale)
     words: dict[str, Any] = {"align": "left", "dx": 6, "dy": -9, "fontSize": SIZES["tick"] * theme.zoom}
     where: dict[str, Any] = {"y": at, "x": fixed(alt.XValue, 0), "text": alt.Text("text:N")}
@@ -252,28 +264,27 @@ def _marks(strongest: pd.DataFrame, theme: Theme, x_scale: alt.Scale, y_scale: a
     y = alt.Y("estimate:Q", scale=y_scale)
     others, sinks = strongest[~strongest["sink"].astype(bool)], strongest[strongest["sink"].astype(bool)]
     layers = [
-        alt.Chart(others).mark_point(
-            shape=style.symbol.vega, filled=False, color=style.colour, size=46, strokeWidth=1.5, opacity=0.9
-        ).encode(x=x, y=y, tooltip=tooltip),
-    ]  # fmt: skip
+        alt.Chart(others)
+        .mark_point(shape=style.symbol.vega, filled=False, color=style.colour, size=46, strokeWidth=1.5, opacity=0.9)
+        .encode(x=x, y=y, tooltip=tooltip)
+    ]
     if len(sinks):
         layers.append(
-            alt.Chart(sinks).mark_point(shape="diamond", filled=True, color=theme.added, size=46, opacity=0.9)
+            alt.Chart(sinks)
+            .mark_point(shape="diamond", filled=True, color=theme.added, size=46, opacity=0.9)
             .encode(x=x, y=y, tooltip=tooltip)
-        )  # fmt: skip
+        )
     return layers
 
 
-def _below(
-    tiles: pd.DataFrame, theme: Theme, x: alt.X, y: alt.Y, tooltip: list[alt.Tooltip], share: float
-) -> list[alt.Chart]:
+def _below(tiles: pd.DataFrame, theme: Theme, x: alt.X, y: alt.Y, tooltip: list[alt.Tooltip], share: float) -> list[alt.Chart]:
     depth = alt.Opacity("count:Q", scale=alt.Scale(type="log", range=[0.35, 1]), legend=None)
     label = note(text=f"below zero: {share:.0%} of the pairs")
     return [
         alt.Chart(tiles)
         .mark_rect(color=theme.lost)
         .encode(x=x, x2=alt.X2("right:Q"), y=y, y2=alt.Y2("high:Q"), opacity=depth, tooltip=tooltip[:2]),
-        label.mark_text(
-            align="left", dx=6, dy=-28, color=theme.lost, fontSize=SIZES["tick"] * theme.zoom
-        ).encode(x=fixed(alt.XValue, 0), y=fixed(alt.YValue, "height"), text=alt.Text("text:N")),
-    ]  # fmt: skip
+        label.mark_text(align="left", dx=6, dy=-28, color=theme.lost, fontSize=SIZES["tick"] * theme.zoom).encode(
+            x=fixed(alt.XValue, 0), y=fixed(alt.YValue, "height"), text=alt.Text("text:N")
+        ),
+    ]

@@ -28,19 +28,17 @@ HUES = {"positive": "favor", "hyperbolic": "low_rank", "trigonometric": "lsh"}
 def kind_colours(theme: Theme) -> dict[str, str]:
     """The colour of each kind of feature, the same in all charts of the page."""
     return {name: theme.style(key).colour for name, key in HUES.items()} | {
-        "Gaussian kernel": theme.style("memory").colour, "ReLU": theme.style("window").colour,
-    }  # fmt: skip
+        "Gaussian kernel": theme.style("memory").colour,
+        "ReLU": theme.style("window").colour,
+    }
 
 
 _ENDS = (
-    f"datum.value >= {WIDEST} ? '≥ 1,000' : datum.value <= -{WIDEST} ? '≤ −1,000' : "
-    "replace(format(datum.value, '~g'), '-', '−')"
+    f"datum.value >= {WIDEST} ? '≥ 1,000' : datum.value <= -{WIDEST} ? '≤ −1,000' : replace(format(datum.value, '~g'), '-', '−')"
 )
 
 
-def denominators_chart(
-    sums: pd.DataFrame, theme: Theme, *, height: int = CURVE_HEIGHT
-) -> alt.LayerChart | alt.FacetChart:
+def denominators_chart(sums: pd.DataFrame, theme: Theme, *, height: int = CURVE_HEIGHT) -> alt.LayerChart | alt.FacetChart:
     """A mark a query and kind of feature: its estimated sum of weights over the exact one, and its largest weight.
 
     `sums` is the table of the `Denominators` study. Near 0 the division explodes, unless no weight can be negative.
@@ -50,20 +48,22 @@ def denominators_chart(
     inks = kind_colours(theme)
     colour = alt.Color("features:N", scale=alt.Scale(domain=kinds, range=[inks[kind] for kind in kinds]), legend=None)
     shape = alt.Shape(
-        "features:N", legend=None,
-        scale=alt.Scale(domain=kinds, range=[theme.style(HUES[kind]).symbol.vega for kind in kinds]),
-    )  # fmt: skip
+        "features:N", legend=None, scale=alt.Scale(domain=kinds, range=[theme.style(HUES[kind]).symbol.vega for kind in kinds])
+    )
     scale = alt.Scale(type="symlog", constant=0.1, domain=_symmetric(table["across"]), nice=False)
     ticks = [-1000, -100, -10, -1, -0.1, 0, 0.1, 1, 10, 100, 1000]
     x = alt.X(
-        "across:Q", title="estimated sum of weights, of the exact sum (symmetric logarithm)", scale=scale,
+        "across:Q",
+        title="estimated sum of weights, of the exact sum (symmetric logarithm)",
+        scale=scale,
         axis=alt.Axis(values=ticks, labelExpr=_ENDS, labelOverlap=True),
-    )  # fmt: skip
+    )
     y = alt.Y(
-        "up:Q", title="largest |weight| (logarithmic)",
+        "up:Q",
+        title="largest |weight| (logarithmic)",
         scale=alt.Scale(type="log", nice=False, domain=_reach(table["up"])),
         axis=alt.Axis(format="~g", tickCount=5),
-    )  # fmt: skip
+    )
     tooltip = [
         alt.Tooltip("features:N", title="features"),
         alt.Tooltip("query:Q", title="query"),
@@ -88,11 +88,14 @@ def denominators_chart(
         most.mark_text(align="left", dx=4, dy=-7, color=theme.muted, fontSize=size, opacity=alt.ExprRef(ROOM)).encode(
             y=alt.Y("top:Q"), x=fixed(alt.XValue, 0), text=alt.Text("text:N")
         ),
-        alt.Chart(table).mark_point(size=34, filled=True, opacity=0.5).encode(
-            x=x, y=y, color=colour, shape=shape, tooltip=tooltip
-        ),
+        alt.Chart(table)
+        .mark_point(size=34, filled=True, opacity=0.5)
+        .encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip),
         *_names_above(inks, kinds, theme),
-        height=height, width="container", padding=ABOVE)  # fmt: skip
+        height=height,
+        width="container",
+        padding=ABOVE,
+    )
 
 
 def _reach(values: pd.Series) -> list[float]:
@@ -139,19 +142,21 @@ def heads_chart(
     colour = alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=[inks[kind] for kind in kinds]), legend=None)
     shape = alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=[shapes[kind] for kind in kinds]), legend=None)
     x = alt.X(
-        "norm:Q", title="median ‖q+k‖²/√d of the head's pairs (logarithmic)",
-        scale=alt.Scale(type="log", nice=False, padding=16), axis=alt.Axis(format="~g", tickCount=6),
-    )  # fmt: skip
-    y = alt.Y(
-        "gain:Q", title="error − error of the mean (relative)", scale=alt.Scale(nice=True), axis=alt.Axis(format="+.1f")
+        "norm:Q",
+        title="median ‖q+k‖²/√d of the head's pairs (logarithmic)",
+        scale=alt.Scale(type="log", nice=False, padding=16),
+        axis=alt.Axis(format="~g", tickCount=6),
     )
+    y = alt.Y("gain:Q", title="error − error of the mean (relative)", scale=alt.Scale(nice=True), axis=alt.Axis(format="+.1f"))
     tooltip = [
-        alt.Tooltip("name:N", title="head"), alt.Tooltip("kind:N", title="random features"),
+        alt.Tooltip("name:N", title="head"),
+        alt.Tooltip("kind:N", title="random features"),
         alt.Tooltip("error:Q", title="error", format=".2f"),
         alt.Tooltip("control:Q", title="mean of visible values", format=".2f"),
         alt.Tooltip("error without sinks:Q", title="error without sinks", format=".2f"),
-        alt.Tooltip("norm:Q", title="‖q+k‖²/√d", format=".1f"), alt.Tooltip("sinks:Q", title="sinks"),
-    ]  # fmt: skip
+        alt.Tooltip("norm:Q", title="‖q+k‖²/√d", format=".1f"),
+        alt.Tooltip("sinks:Q", title="sinks"),
+    ]
     size = SIZES["tick"] * theme.zoom
     zero = note(at=0.0, text="as good as the mean of the visible values")
     named = _named(points, marked)
@@ -160,12 +165,15 @@ def heads_chart(
         zero.mark_text(align="left", dy=-7, color=theme.muted, fontSize=size, opacity=alt.ExprRef(ROOM)).encode(
             y=alt.Y("at:Q"), x=fixed(alt.XValue, alt.expr("0.12 * width")), text=alt.Text("text:N")
         ),
-        alt.Chart(points).mark_point(size=60, filled=True, opacity=0.75).encode(
-            x=x, y=y, color=colour, shape=shape, tooltip=tooltip
-        ),
+        alt.Chart(points)
+        .mark_point(size=60, filled=True, opacity=0.75)
+        .encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip),
         *_head_labels(named, points, theme, height, x, y),
         *_names_above(inks, kinds, theme),
-        height=height, width="container", padding=ABOVE)  # fmt: skip
+        height=height,
+        width="container",
+        padding=ABOVE,
+    )
 
 
 def _named(points: pd.DataFrame, marked: str) -> pd.DataFrame:
@@ -175,29 +183,22 @@ def _named(points: pd.DataFrame, marked: str) -> pd.DataFrame:
     return points[points["name"].isin(names)].reset_index(drop=True)
 
 
-def _head_labels(
-    named: pd.DataFrame, points: pd.DataFrame, theme: Theme, height: int, x: alt.X, y: alt.Y
-) -> list[alt.Chart]:
+def _head_labels(named: pd.DataFrame, points: pd.DataFrame, theme: Theme, height: int, x: alt.X, y: alt.Y) -> list[alt.Chart]:
     width = 1000.0
 
     def places(table: pd.DataFrame) -> np.ndarray:
         across, up = np.log(points["norm"]), points["gain"]
         spread = (float(across.max() - across.min()) or 1.0, float(up.max() - up.min()) or 1.0)
-        return np.stack([
-            (np.log(table["norm"]) - across.min()) / spread[0], 1 - (table["gain"] - up.min()) / spread[1],
-        ], axis=1)  # fmt: skip
+        return np.stack([(np.log(table["norm"]) - across.min()) / spread[0], 1 - (table["gain"] - up.min()) / spread[1]], axis=1)
 
     if named.empty:
         return []
     chosen = place_labels(
-        [places(named.iloc[[row]]) for row in range(len(named))],
-        named["name"].tolist(),
-        (width, height),
-        zoom=theme.zoom,
+        [places(named.iloc[[row]]) for row in range(len(named))], named["name"].tolist(), (width, height), zoom=theme.zoom
     )
     return [
-        alt.Chart(named.iloc[[row]]).mark_text(
-            align=align, dx=dx, dy=dy, fontSize=SIZES["tick"] * theme.zoom, color=theme.text, opacity=alt.ExprRef(ROOM)
-        ).encode(x=x, y=y, text=alt.Text("name:N"))
+        alt.Chart(named.iloc[[row]])
+        .mark_text(align=align, dx=dx, dy=dy, fontSize=SIZES["tick"] * theme.zoom, color=theme.text, opacity=alt.ExprRef(ROOM))
+        .encode(x=x, y=y, text=alt.Text("name:N"))
         for row, (_index, dx, dy, align) in enumerate(chosen)
-    ]  # fmt: skip
+    ]

@@ -19,9 +19,7 @@ def state_chart(state: np.ndarray, features: np.ndarray, theme: Theme, *, height
     """
     rows, columns = state.shape
     row, column = (part.ravel() for part in np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"))
-    table = pd.DataFrame({
-        "rank": row + 1, "feature": features[row] + 1, "channel": column + 1, "value": state.ravel().round(4),
-    })  # fmt: skip
+    table = pd.DataFrame({"rank": row + 1, "feature": features[row] + 1, "channel": column + 1, "value": state.ravel().round(4)})
     colours = [hexadecimal(colour) for colour in theme.differences[::14]]
     scale = alt.Scale(type="symlog", constant=0.02, domain=[-1, 1], range=colours)
     tooltip = [
@@ -58,8 +56,10 @@ def reads_chart(table: pd.DataFrame, theme: Theme, *, height: int = 300) -> alt.
     base = alt.Chart(table)
     title = "weight (share of what is in the state)"
     tooltip = [
-        alt.Tooltip("row:N", title="token"), alt.Tooltip("exact:Q", format=".3~g"), alt.Tooltip("estimate:Q", format=".3~g"),
-    ]  # fmt: skip
+        alt.Tooltip("row:N", title="token"),
+        alt.Tooltip("exact:Q", format=".3~g"),
+        alt.Tooltip("estimate:Q", format=".3~g"),
+    ]
     legend = [("■ exact", theme.style("exact").colour, 0), ("△ random features", style.colour, 70)]
     return layered(
         base.mark_bar(color=theme.style("exact").colour, opacity=0.55, height={"band": 0.6}).encode(
@@ -69,9 +69,12 @@ def reads_chart(table: pd.DataFrame, theme: Theme, *, height: int = 300) -> alt.
             x=alt.X("estimate:Q", scale=scale), y=y, tooltip=tooltip
         ),
         *(
-            note(text=text).mark_text(align="left", color=ink, fontSize=size, fontWeight=600).encode(
-                x=fixed(alt.XValue, left * theme.zoom), y=fixed(alt.YValue, -10), text=alt.Text("text:N")
-            )
+            note(text=text)
+            .mark_text(align="left", color=ink, fontSize=size, fontWeight=600)
+            .encode(x=fixed(alt.XValue, left * theme.zoom), y=fixed(alt.YValue, -10), text=alt.Text("text:N"))
             for text, ink, left in legend
         ),
-        height=height, width="container", padding={"left": 4, "right": 8, "bottom": 4, "top": 22})  # fmt: skip
+        height=height,
+        width="container",
+        padding={"left": 4, "right": 8, "bottom": 4, "top": 22},
+    )

@@ -37,35 +37,54 @@ def ratio_surface(result: Result, theme: Theme, *, height: int = 460) -> go.Figu
     measured = result.tables["measured"]
     length = getattr(result.study, "length_of_slice", 1.0)
     surface = go.Surface(
-        x=result.arrays["angle"], y=result.arrays["length"], z=decades, cmin=FLOOR, cmax=CEILING, connectgaps=False,
+        x=result.arrays["angle"],
+        y=result.arrays["length"],
+        z=decades,
+        cmin=FLOOR,
+        cmax=CEILING,
+        connectgaps=False,
         colorscale=[(0, below), (middle, theme.surface), (1, above)],
         colorbar={
-            "orientation": "h", "y": -0.02, "yanchor": "top",
+            "orientation": "h",
+            "y": -0.02,
+            "yanchor": "top",
             "title": {
-                "text": "squared error of sines and cosines, over positive", "side": "top",
+                "text": "squared error of sines and cosines, over positive",
+                "side": "top",
                 "font": {"size": theme.size("label"), "color": theme.text},
             },
-            "tickvals": marks, "ticktext": names, "len": 0.8, "thickness": 12,
+            "tickvals": marks,
+            "ticktext": names,
+            "len": 0.8,
+            "thickness": 12,
             "tickfont": {"size": theme.size("tick"), "color": theme.muted},
         },
         contours={"z": {"show": True, "start": 0, "end": 0.5, "size": 1, "color": theme.text, "width": 3}},
         hovertemplate="angle %{x:.2f} rad<br>length %{y:.2f}<br>ratio 10^%{z:.2f}<extra></extra>",
-    )  # fmt: skip
+    )
     dots = go.Scatter3d(
-        x=measured["angle"], y=[length] * len(measured), z=np.log10(measured["ratio"]) + 0.08, mode="markers",
-        marker={"size": 4, "color": theme.mark}, hovertemplate="Monte Carlo: 10^%{z:.2f}<extra></extra>",
-    )  # fmt: skip
+        x=measured["angle"],
+        y=[length] * len(measured),
+        z=np.log10(measured["ratio"]) + 0.08,
+        mode="markers",
+        marker={"size": 4, "color": theme.mark},
+        hovertemplate="Monte Carlo: 10^%{z:.2f}<extra></extra>",
+    )
     axis: dict[str, Any] = {
-        "gridcolor": theme.grid, "backgroundcolor": theme.background, "color": theme.muted,
-        "tickfont": {"size": theme.size("tick")}, "title": {"font": {"size": theme.size("label"), "color": theme.text}},
-    }  # fmt: skip
+        "gridcolor": theme.grid,
+        "backgroundcolor": theme.background,
+        "color": theme.muted,
+        "tickfont": {"size": theme.size("tick")},
+        "title": {"font": {"size": theme.size("label"), "color": theme.text}},
+    }
 
     def named(text: str, **more: Any) -> dict[str, Any]:
         return axis | {"title": axis["title"] | {"text": text}} | more
 
     figure = go.Figure([surface, dots])
     figure.update_layout(
-        height=height, margin={"l": 0, "r": 0, "t": 8, "b": 64},
+        height=height,
+        margin={"l": 0, "r": 0, "t": 8, "b": 64},
         scene={
             "xaxis": named("angle φ (radians)", tickvals=[-math.pi, 0, math.pi], ticktext=["−π", "0", "π"]),
             "yaxis": named("length ℓ (of x and y)"),
@@ -73,7 +92,7 @@ def ratio_surface(result: Result, theme: Theme, *, height: int = 460) -> go.Figu
             "camera": {"eye": {"x": 1.25, "y": -1.55, "z": 0.75}, "center": {"x": 0, "y": 0, "z": -0.1}},
             "aspectratio": {"x": 1.3, "y": 1, "z": 0.7},
         },
-    )  # fmt: skip
+    )
     return figure
 
 
@@ -87,23 +106,52 @@ def slice_chart(result: Result, theme: Theme) -> Any:
     line = line[line["angle"] >= 0].assign(curve="closed form", unconfirmed=lambda t: ~t["confirmable"].astype(bool))
     line = line[(line["ratio"] > 1e-4) & (line["ratio"] < 1e5)]
     chart = curves_chart(
-        line, theme, x="angle", y="ratio", series="curve", x_title="angle φ between x and y (radians)",
-        y_title="ratio of the errors (logarithmic)", log_y=True, dashed="unconfirmed",
-        colours={"closed form": theme.style("favor").colour}, rules=((1.0, "1: both err alike"),), points=False,
-        y_domain=(1e-4, 1e5), y_format="~g",
-    )  # fmt: skip
+        line,
+        theme,
+        x="angle",
+        y="ratio",
+        series="curve",
+        x_title="angle φ between x and y (radians)",
+        y_title="ratio of the errors (logarithmic)",
+        log_y=True,
+        dashed="unconfirmed",
+        colours={"closed form": theme.style("favor").colour},
+        rules=((1.0, "1: both err alike"),),
+        points=False,
+        y_domain=(1e-4, 1e5),
+        y_format="~g",
+    )
     return _with_dots(chart, result.tables["measured"], theme, x="angle", y="ratio")
 
 
 def measured_curves(
-    curves: pd.DataFrame, measured: pd.DataFrame, theme: Theme, *, x: str, y: str, series: str, x_title: str, y_title: str,
-    rules: tuple[tuple[float, str], ...] = (), y_domain: tuple[float, float] | None = None, log_y: bool = False,
-) -> Any:  # fmt: skip
+    curves: pd.DataFrame,
+    measured: pd.DataFrame,
+    theme: Theme,
+    *,
+    x: str,
+    y: str,
+    series: str,
+    x_title: str,
+    y_title: str,
+    rules: tuple[tuple[float, str], ...] = (),
+    y_domain: tuple[float, float] | None = None,
+    log_y: bool = False,
+) -> Any:
     """Closed forms as lines and Monte Carlo's dots with their intervals over them."""
     chart = curves_chart(
-        curves, theme, x=x, y=y, series=series, x_title=x_title, y_title=y_title, rules=rules, points=False,
-        y_domain=y_domain, log_y=log_y,
-    )  # fmt: skip
+        curves,
+        theme,
+        x=x,
+        y=y,
+        series=series,
+        x_title=x_title,
+        y_title=y_title,
+        rules=rules,
+        points=False,
+        y_domain=y_domain,
+        log_y=log_y,
+    )
     return _with_dots(chart, measured, theme, x=x, y=y)
 
 
@@ -115,7 +163,7 @@ def _with_dots(chart: Any, measured: pd.DataFrame, theme: Theme, *, x: str, y: s
         alt.Tooltip(field=y, type="quantitative", title="Monte Carlo", format=".4~g"),
         alt.Tooltip("low:Q", title="99.9 % from", format=".4~g"),
         alt.Tooltip("high:Q", title="99.9 % to", format=".4~g"),
-    ]  # fmt: skip
+    ]
     bars = base.mark_rule(color=theme.mark, strokeWidth=2).encode(x=across, y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))
     dots = base.mark_point(color=theme.mark, filled=True, size=40, opacity=1).encode(x=across, y=down, tooltip=tooltip)
     # Into the chart's own layers: a layer of layers would lose the paddings and the clamped scale.

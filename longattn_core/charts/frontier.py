@@ -41,14 +41,17 @@ def frontier_chart(rungs: pd.DataFrame, theme: Theme, *, height: int = 420) -> a
     control = min(max(float(table["control"].iloc[0]), ERROR_FLOOR), ERROR_CEILING)
     across, down = _domain(table["cost"]), _domain(pd.concat([table["shown"], pd.Series([control])]))
     x = alt.X(
-        "cost:Q", title="operations, share of exact attention's (logarithmic)",
-        scale=alt.Scale(type="log", nice=False, domain=across), axis=alt.Axis(format="~%", tickCount=6),
-    )  # fmt: skip
+        "cost:Q",
+        title="operations, share of exact attention's (logarithmic)",
+        scale=alt.Scale(type="log", nice=False, domain=across),
+        axis=alt.Axis(format="~%", tickCount=6),
+    )
     y = alt.Y(
-        "shown:Q", title="relative error of the output (logarithmic)",
+        "shown:Q",
+        title="relative error of the output (logarithmic)",
         scale=alt.Scale(type="log", nice=False, domain=down),
         axis=alt.Axis(format="~g", values=[0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10], labelExpr=_floor_label()),
-    )  # fmt: skip
+    )
     tooltip = [
         alt.Tooltip("label:N", title="mechanism"),
         alt.Tooltip("dials:N", title="setting"),
@@ -87,9 +90,17 @@ def _floor_label() -> str:
 
 
 def _labels(
-    table: pd.DataFrame, ladders: list[str], across: list[float], down: list[float], height: int, theme: Theme, *,
-    x: alt.X, y: alt.Y, colour: alt.Color,
-) -> list[alt.Chart]:  # fmt: skip
+    table: pd.DataFrame,
+    ladders: list[str],
+    across: list[float],
+    down: list[float],
+    height: int,
+    theme: Theme,
+    *,
+    x: alt.X,
+    y: alt.Y,
+    colour: alt.Color,
+) -> list[alt.Chart]:
     def share(values: pd.Series, domain: list[float]) -> np.ndarray:
         low, high = np.log(domain)
         return np.asarray((np.log(values.to_numpy(dtype=np.float64)) - low) / (high - low))

@@ -53,9 +53,7 @@ def map_pixels(weights: np.ndarray, hidden: np.ndarray, theme: Theme, *, factor:
     return paint(type(cells)(codes=codes, fine=cells.fine), theme=theme, kind="log", factor=(factor, factor))
 
 
-def mask_chart(
-    codes: np.ndarray, theme: Theme, *, tokens: Sequence[str], height: int = 230
-) -> alt.LayerChart | alt.FacetChart:
+def mask_chart(codes: np.ndarray, theme: Theme, *, tokens: Sequence[str], height: int = 230) -> alt.LayerChart | alt.FacetChart:
     """A mask of a few tokens `[n, n]`, named by words of ours: who may look at whom.
 
     Crossed where the key lies ahead, grey where a token is padding.
@@ -73,11 +71,7 @@ def mask_chart(
     axis = alt.Axis(labelExpr=names_at, labelAngle=0, ticks=False, domain=False, labelPadding=4)
     slanted = alt.Axis(labelExpr=names_at, labelAngle=-50, ticks=False, domain=False, labelPadding=4)
     colour = alt.Color("code:N", scale=alt.Scale(domain=list(inks), range=list(inks.values())), legend=None)
-    tooltip = [
-        alt.Tooltip("from:N", title="query"),
-        alt.Tooltip("to:N", title="key"),
-        alt.Tooltip("code:N", title="the mask"),
-    ]
+    tooltip = [alt.Tooltip("from:N", title="query"), alt.Tooltip("to:N", title="key"), alt.Tooltip("code:N", title="the mask")]
     base = alt.Chart(pd.DataFrame(rows))
     x = alt.X("key:N", title="key →", axis=slanted, scale=alt.Scale(paddingInner=0.08))
     y = alt.Y("query:N", title="↓ query", axis=axis, scale=alt.Scale(paddingInner=0.08))
@@ -91,12 +85,7 @@ def mask_chart(
 
 
 def bonds_chart(
-    bonds: Mapping[str, Sequence[tuple[int, int]]],
-    theme: Theme,
-    *,
-    model: str,
-    chosen: int | None = None,
-    height: int = 190,
+    bonds: Mapping[str, Sequence[tuple[int, int]]], theme: Theme, *, model: str, chosen: int | None = None, height: int = 190
 ) -> alt.LayerChart | alt.FacetChart:
     """Query heads above, the key/value heads that they read below, for each scheme side by side; the model's own in colour.
 
@@ -111,19 +100,25 @@ def bonds_chart(
             left, right = place + _slot(head, heads), place + _slot(kv, shared)
             marked = own and head == chosen
             rows.append({"x": left, "x2": right, "own": own, "marked": marked})
-            dots.append(
-                {"x": left, "y": 1.0, "text": str(head), "own": own, "marked": marked, "what": f"query head {head}"}
-            )
+            dots.append({"x": left, "y": 1.0, "text": str(head), "own": own, "marked": marked, "what": f"query head {head}"})
         for kv in range(shared):
             readers = [head for head, one in pairs if one == kv]
-            dots.append({
-                "x": place + _slot(kv, shared), "y": 0.0, "text": str(kv), "own": own,
-                "marked": own and chosen in readers, "what": f"key/value head {kv}, read by {', '.join(map(str, readers))}",
-            })  # fmt: skip
-    names = pd.DataFrame({
-        "x": [place + 0.5 for place in range(len(bonds))],
-        "text": [f"{scheme}{' (this one)' if scheme == model else ''}" for scheme in bonds],
-    })  # fmt: skip
+            dots.append(
+                {
+                    "x": place + _slot(kv, shared),
+                    "y": 0.0,
+                    "text": str(kv),
+                    "own": own,
+                    "marked": own and chosen in readers,
+                    "what": f"key/value head {kv}, read by {', '.join(map(str, readers))}",
+                }
+            )
+    names = pd.DataFrame(
+        {
+            "x": [place + 0.5 for place in range(len(bonds))],
+            "text": [f"{scheme}{' (this one)' if scheme == model else ''}" for scheme in bonds],
+        }
+    )
     size, zoom = SIZES["tick"] * theme.zoom, theme.zoom
     x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, max(1, len(bonds))], nice=False))
     y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[-0.25, 1.5], nice=False))
@@ -139,9 +134,9 @@ def bonds_chart(
         circles.mark_circle(size=alt.ExprRef(f"{NARROW} ? 60 : {330 * zoom}"), opacity=1).encode(
             x=x, y=y, color=ink, tooltip=tooltip
         ),
-        circles.mark_text(
-            fontSize=size, color=theme.background, fontWeight=600, opacity=alt.ExprRef(f"{NARROW} ? 0 : 1")
-        ).encode(x=x, y=y, text=alt.Text("text:N")),
+        circles.mark_text(fontSize=size, color=theme.background, fontWeight=600, opacity=alt.ExprRef(f"{NARROW} ? 0 : 1")).encode(
+            x=x, y=y, text=alt.Text("text:N")
+        ),
         above.mark_text(fontSize=SIZES["label"] * zoom, color=theme.text).encode(x=x, y=y, text=alt.Text("text:N")),
         height=height,
         width="container",
@@ -157,12 +152,12 @@ def cache_chart(cache: pd.DataFrame, theme: Theme, *, model: str, height: int = 
     table = cache.assign(own=cache["scheme"] == model, said=[f"{size:,} bytes" for size in cache["bytes a token"]])
     most = float(table["bytes a token"].max())
     x = alt.X(
-        "bytes a token:Q", title="bytes kept of one token, 2 a number", scale=alt.Scale(domain=[0, 1.35 * most], nice=False),
+        "bytes a token:Q",
+        title="bytes kept of one token, 2 a number",
+        scale=alt.Scale(domain=[0, 1.35 * most], nice=False),
         axis=alt.Axis(format="~s", tickCount=5),
-    )  # fmt: skip
-    y = alt.Y(
-        "scheme:N", sort=list(table["scheme"]), title=None, axis=alt.Axis(labelFontSize=SIZES["label"] * theme.zoom)
     )
+    y = alt.Y("scheme:N", sort=list(table["scheme"]), title=None, axis=alt.Axis(labelFontSize=SIZES["label"] * theme.zoom))
     colour = alt.condition("datum.own", alt.value(theme.style("window").colour), alt.value(theme.border))
     base = alt.Chart(table)
     bars = base.mark_bar(height=22).encode(
@@ -184,9 +179,15 @@ def role_colours(theme: Theme) -> dict[str, str]:
 
 
 def survey_chart(
-    heads: pd.DataFrame, theme: Theme, *, chosen: str, value: str = "role", title: str = "", layers: int | None = None,
+    heads: pd.DataFrame,
+    theme: Theme,
+    *,
+    chosen: str,
+    value: str = "role",
+    title: str = "",
+    layers: int | None = None,
     height: int = 300,
-) -> alt.LayerChart | alt.FacetChart:  # fmt: skip
+) -> alt.LayerChart | alt.FacetChart:
     """Every head as a cell, layers across and heads down: coloured by its name, or by a measured column.
 
     `chosen` ("L17 H3") is framed. The selection "head" holds the cell that was clicked. `layers` keeps places for those that are
@@ -210,9 +211,11 @@ def survey_chart(
         ramp = [theme.background, theme.style("window").colour]
         colour = alt.Color("shown:Q", scale=alt.Scale(range=ramp, domainMin=0), legend=None)
     tooltip = [
-        alt.Tooltip("name:N", title="head"), alt.Tooltip("role:N", title="what it does"), alt.Tooltip("traits:N", title="also"),
+        alt.Tooltip("name:N", title="head"),
+        alt.Tooltip("role:N", title="what it does"),
+        alt.Tooltip("traits:N", title="also"),
         *(alt.Tooltip(f"{column}:Q", title=said, format=form) for column, said, form in _FACTS),
-    ]  # fmt: skip
+    ]
     pick = alt.selection_point(name="head", fields=["layer", "head"], on="click", empty=False, toggle=False)
     base = alt.Chart(table)
     cells = (
@@ -237,21 +240,35 @@ def survey_chart(
     # Two colour scales stand in one picture: the cells' own, and the letters', which are colours already.
     rows = int(table["head"].max()) + 1
     return layered(
-        *drawn, height=min(height, 60 + 34 * rows), width="container", resolve={"scale": {"color": "independent"}},
+        *drawn,
+        height=min(height, 60 + 34 * rows),
+        width="container",
+        resolve={"scale": {"color": "independent"}},
         params=[selecting(pick, "cells")],
-    )  # fmt: skip
+    )
 
 
 LETTERS = {
-    "induction": "I", "same word": "W", "previous token": "P", "local": "L", "sinks": "S", "diffuse": "D", "high rank": "R",
-}  # fmt: skip
+    "induction": "I",
+    "same word": "W",
+    "previous token": "P",
+    "local": "L",
+    "sinks": "S",
+    "diffuse": "D",
+    "high rank": "R",
+}
 """A role is told by its letter too, never by colour alone."""
 
 _FACTS = (
-    ("near", "within 8 tokens", ".0%"), ("previous", "token before", ".0%"), ("same word", "same word", ".0%"),
-    ("induction", "what followed it", ".0%"), ("sinks", "sinks", ".0%"), ("effective", "effective tokens", ".3~g"),
-    ("rank", "rank", "d"), ("rank without sinks", "rank without sinks", "d"),
-)  # fmt: skip
+    ("near", "within 8 tokens", ".0%"),
+    ("previous", "token before", ".0%"),
+    ("same word", "same word", ".0%"),
+    ("induction", "what followed it", ".0%"),
+    ("sinks", "sinks", ".0%"),
+    ("effective", "effective tokens", ".3~g"),
+    ("rank", "rank", "d"),
+    ("rank without sinks", "rank without sinks", "d"),
+)
 
 
 def _letter() -> str:
@@ -265,10 +282,15 @@ def likeness_chart(
     rows = []
     for _, pair in pairs.iterrows():
         for a, b in ((pair["first"], pair["second"]), (pair["second"], pair["first"])):
-            rows.append({
-                "a": int(a), "b": int(b), "overlap": float(pair["overlap without sinks"]), "share": bool(pair["share keys"]),
-                "whole": float(pair["overlap"]),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "a": int(a),
+                    "b": int(b),
+                    "overlap": float(pair["overlap without sinks"]),
+                    "share": bool(pair["share keys"]),
+                    "whole": float(pair["overlap"]),
+                }
+            )
     table = pd.DataFrame(rows)
     table["overlap"] = table["overlap"].fillna(0.0)
     ramp = [hexadecimal(colour) for colour in theme.weights[::32]]
@@ -277,10 +299,12 @@ def likeness_chart(
     x = alt.X("b:O", title="head", scale=scale, axis=alt.Axis(labelAngle=0, orient="top"))
     y = alt.Y("a:O", title="head", scale=scale)
     tooltip = [
-        alt.Tooltip("a:O", title="head"), alt.Tooltip("b:O", title="and head"),
+        alt.Tooltip("a:O", title="head"),
+        alt.Tooltip("b:O", title="and head"),
         alt.Tooltip("overlap:Q", title="overlap without sinks", format=".2f"),
-        alt.Tooltip("whole:Q", title="overlap with sinks", format=".2f"), alt.Tooltip("share:N", title="share keys"),
-    ]  # fmt: skip
+        alt.Tooltip("whole:Q", title="overlap with sinks", format=".2f"),
+        alt.Tooltip("share:N", title="share keys"),
+    ]
     base = alt.Chart(table)
     cells = base.mark_rect().encode(
         x=x, y=y, color=alt.Color("overlap:Q", scale=alt.Scale(domain=[0, 1], range=ramp), legend=None), tooltip=tooltip
@@ -290,9 +314,13 @@ def likeness_chart(
         x=x, y=y, text=alt.Text("overlap:Q", format=".2f"), color=alt.Color("ink:N", scale=None), tooltip=tooltip
     )
     return layered(
-        cells, frames.encode(x=x, y=y, tooltip=tooltip), numbers, width=int(1.25 * size), height=size,
+        cells,
+        frames.encode(x=x, y=y, tooltip=tooltip),
+        numbers,
+        width=int(1.25 * size),
+        height=size,
         resolve={"scale": {"color": "independent"}},
-    )  # fmt: skip
+    )
 
 
 def maps_chart(
@@ -302,17 +330,18 @@ def maps_chart(
     panels = []
     for weights, name in zip(maps, heads, strict=True):
         frame = pd.DataFrame(
-            {
-                "x": [0.0],
-                "x2": [1.0],
-                "y": [0.0],
-                "y2": [1.0],
-                "url": [data_uri(map_pixels(weights, hidden, theme, factor=4))],
-            }
+            {"x": [0.0], "x2": [1.0], "y": [0.0], "y2": [1.0], "url": [data_uri(map_pixels(weights, hidden, theme, factor=4))]}
         )
-        picture = alt.Chart(frame).mark_image(aspect=False).encode(
-            x=alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, 1])), x2=alt.X2("x2:Q"),
-            y=alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[0, 1])), y2=alt.Y2("y2:Q"), url=alt.Url("url:N"),
-        )  # fmt: skip
+        picture = (
+            alt.Chart(frame)
+            .mark_image(aspect=False)
+            .encode(
+                x=alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, 1])),
+                x2=alt.X2("x2:Q"),
+                y=alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[0, 1])),
+                y2=alt.Y2("y2:Q"),
+                url=alt.Url("url:N"),
+            )
+        )
         panels.append(picture.properties(width=size, height=size, title=alt.TitleParams(name, fontSize=SIZES["label"])))
     return alt.concat(*panels, columns=3, spacing=12)

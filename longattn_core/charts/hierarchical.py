@@ -81,18 +81,19 @@ def laid_out(nodes: pd.DataFrame, column: str, focus: int = -1) -> pd.DataFrame:
     return pd.DataFrame.from_records(boxes)
 
 
-def _box(
-    index: int, row: int, left: float, mass: float, whole: float, parent_mass: float, count: int
-) -> dict[str, float]:
+def _box(index: int, row: int, left: float, mass: float, whole: float, parent_mass: float, count: int) -> dict[str, float]:
     return {
-        "id": index, "row": row, "x0": left, "x1": min(1.0, left + float(mass) / whole), "count": count, "mass": float(mass),
+        "id": index,
+        "row": row,
+        "x0": left,
+        "x1": min(1.0, left + float(mass) / whole),
+        "count": count,
+        "mass": float(mass),
         "of parent": float(mass) / parent_mass if parent_mass > 0 else 0.0,
-    }  # fmt: skip
+    }
 
 
-def icicle_chart(
-    nodes: pd.DataFrame, theme: Theme, *, best: int, titles: Mapping[str, str], focus: int = -1
-) -> alt.LayerChart:
+def icicle_chart(nodes: pd.DataFrame, theme: Theme, *, best: int, titles: Mapping[str, str], focus: int = -1) -> alt.LayerChart:
     """Icicles under one another, one for each column of `titles` (column → title): a box's width is its share of the mass.
 
     Boxes carry their text as far as it fits; a click selects one (`SELECTED`, the node's row). `best` is the token that
@@ -112,22 +113,25 @@ def icicle_chart(
         counts = boxes["count"].tolist()
         # One table with all columns: added one after the other they would take ten times as long.
         frames.append(
-            pd.DataFrame({
-                **{name: boxes[name].to_numpy() for name in boxes.columns},
-                "y0": top + TITLE * theme.zoom + boxes["row"].to_numpy() * row,
-                "y1": top + TITLE * theme.zoom + (boxes["row"].to_numpy() + 1) * row - 2,
-                "panel": title,
-                "level": np.where(known, nodes["level"].to_numpy()[index], "several"),
-                "role": np.where(known, nodes["role"].to_numpy()[index], "rest"),
-                "text": np.where(
-                    known, [visible(label, 60) for label in labels], ["…" if count > 1 else "" for count in counts]
-                ),
-                "name": np.where(
-                    known, [visible(label, 80) for label in labels],
-                    [f"{int(count):,} thin ones together" for count in counts],
-                ),
-            })
-        )  # fmt: skip
+            pd.DataFrame(
+                {
+                    **{name: boxes[name].to_numpy() for name in boxes.columns},
+                    "y0": top + TITLE * theme.zoom + boxes["row"].to_numpy() * row,
+                    "y1": top + TITLE * theme.zoom + (boxes["row"].to_numpy() + 1) * row - 2,
+                    "panel": title,
+                    "level": np.where(known, nodes["level"].to_numpy()[index], "several"),
+                    "role": np.where(known, nodes["role"].to_numpy()[index], "rest"),
+                    "text": np.where(
+                        known, [visible(label, 60) for label in labels], ["…" if count > 1 else "" for count in counts]
+                    ),
+                    "name": np.where(
+                        known,
+                        [visible(label, 80) for label in labels],
+                        [f"{int(count):,} thin ones together" for count in counts],
+                    ),
+                }
+            )
+        )
         heads.append({"text": title, "y": top + TITLE * theme.zoom - 8})
     table = pd.concat(frames, ignore_index=True)
     height = len(titles) * (panel + 10) - 10
@@ -141,17 +145,21 @@ def icicle_chart(
     boxes_drawn = (
         base.mark_rect(stroke=theme.background, strokeWidth=1, cursor="pointer")
         .encode(
-            x=x, x2=alt.X2("x1:Q"), y=y, y2=alt.Y2("y1:Q"),
+            x=x,
+            x2=alt.X2("x1:Q"),
+            y=y,
+            y2=alt.Y2("y1:Q"),
             color=alt.Color("role:N", scale=alt.Scale(domain=list(colours), range=list(colours.values()))),
             tooltip=[
-                alt.Tooltip("panel:N", title="map"), alt.Tooltip("level:N", title="level"),
+                alt.Tooltip("panel:N", title="map"),
+                alt.Tooltip("level:N", title="level"),
                 alt.Tooltip("name:N", title="begins with"),
                 alt.Tooltip("mass:Q", title="share of the query's attention", format=".2~%"),
                 alt.Tooltip("of parent:Q", title="share of what arrives above", format=".2~%"),
             ],
         )
         .properties(name="boxes")
-    )  # fmt: skip
+    )
     texts = (
         base.transform_filter("datum.room >= 2")
         .transform_calculate(
@@ -159,12 +167,8 @@ def icicle_chart(
             kept="datum.id >= 0 && datum.room >= 10 ? datum.room - 6 : datum.room",
             y_middle="(datum.y0 + datum.y1) / 2",
         )
-        .transform_calculate(
-            shown="length(datum.text) <= datum.kept ? datum.text : truncate(datum.text, max(2, datum.kept))"
-        )
-        .mark_text(
-            align="left", baseline="middle", dx=4, fontSize=SIZES["tick"] * theme.zoom, color=theme.text, clip=True
-        )
+        .transform_calculate(shown="length(datum.text) <= datum.kept ? datum.text : truncate(datum.text, max(2, datum.kept))")
+        .mark_text(align="left", baseline="middle", dx=4, fontSize=SIZES["tick"] * theme.zoom, color=theme.text, clip=True)
         .encode(x=x, y=alt.Y("y_middle:Q"), text=alt.Text("shown:N"))
     )
     shares = (
@@ -179,14 +183,7 @@ def icicle_chart(
         .encode(x=fixed(alt.XValue, 0), y=alt.Y("y:Q"), text=alt.Text("text:N"))
     )
     return layered(
-        boxes_drawn,
-        texts,
-        shares,
-        head,
-        height=height,
-        width="container",
-        data=table,
-        params=[selecting(select, "boxes")],
+        boxes_drawn, texts, shares, head, height=height, width="container", data=table, params=[selecting(select, "boxes")]
     )
 
 
@@ -199,10 +196,7 @@ def choices_chart(candidates: pd.DataFrame, theme: Theme, *, title: str) -> alt.
     kept = candidates[weight.rank(method="first", ascending=False) <= MOST_BARS].reset_index(drop=True)
     kept = kept.assign(
         order=np.arange(len(kept)),
-        text=[
-            f"{visible(label, 26)}{' (own)' if own else ''}"
-            for label, own in zip(kept["label"], kept["own"], strict=True)
-        ],
+        text=[f"{visible(label, 26)}{' (own)' if own else ''}" for label, own in zip(kept["label"], kept["own"], strict=True)],
     )
     kept["text"] = [f"{text}\u2009[{first}]" for text, first in zip(kept["text"], kept["first"], strict=True)]
     long = pd.concat(
@@ -220,13 +214,18 @@ def choices_chart(candidates: pd.DataFrame, theme: Theme, *, title: str) -> alt.
     colour = alt.Color("who:N", scale=alt.Scale(domain=names, range=inks))
     base = alt.Chart(long)
     bars = base.mark_bar().encode(
-        x=x, y=y, yOffset=offset, color=colour,
+        x=x,
+        y=y,
+        yOffset=offset,
+        color=colour,
         tooltip=[
-            alt.Tooltip("who:N", title="by"), alt.Tooltip("label:N", title="begins with"),
-            alt.Tooltip("first:Q", title="from token"), alt.Tooltip("last:Q", title="to token"),
+            alt.Tooltip("who:N", title="by"),
+            alt.Tooltip("label:N", title="begins with"),
+            alt.Tooltip("first:Q", title="from token"),
+            alt.Tooltip("last:Q", title="to token"),
             alt.Tooltip("value:Q", title="share", format=".2~%"),
         ],
-    )  # fmt: skip
+    )
     texts = base.mark_text(align="left", dx=4, baseline="middle", fontSize=SIZES["tick"] * theme.zoom).encode(
         x=x, y=y, yOffset=offset, text=alt.Text("value:Q", format=".1%"), color=colour
     )
@@ -240,21 +239,25 @@ def blocks_chart(items: pd.DataFrame, theme: Theme, *, query: int, n: int) -> al
     table = items.assign(end=items["last"] + 1, shown=items["weight"].clip(lower=1e-4))
     x = alt.X(
         "first:Q", title="token position", scale=alt.Scale(domain=[0, n], nice=False), axis=alt.Axis(format="d", tickMinStep=1)
-    )  # fmt: skip
+    )
     y = alt.Y("name:N", sort=names, title="read as", axis=alt.Axis(grid=False))
     boxes = (
         alt.Chart(table)
         .mark_rect(stroke=theme.border, strokeWidth=0.5)
         .encode(
-            x=x, x2=alt.X2("end:Q"), y=y,
+            x=x,
+            x2=alt.X2("end:Q"),
+            y=y,
             color=alt.Color("shown:Q", scale=alt.Scale(type="log", domain=[1e-4, 1], range=palette, clamp=True)),
             tooltip=[
-                alt.Tooltip("name:N", title="read as"), alt.Tooltip("first:Q", title="from token"),
-                alt.Tooltip("last:Q", title="to token"), alt.Tooltip("size:Q", title="tokens"),
+                alt.Tooltip("name:N", title="read as"),
+                alt.Tooltip("first:Q", title="from token"),
+                alt.Tooltip("last:Q", title="to token"),
+                alt.Tooltip("size:Q", title="tokens"),
                 alt.Tooltip("weight:Q", title="weight", format=".3~g"),
             ],
         )
-    )  # fmt: skip
+    )
     place = pd.DataFrame({"first": [query + 0.5], "text": ["the query"]})
     mark = alt.Chart(place)
     rule = mark.mark_rule(color=theme.mark, strokeWidth=2).encode(x=x)
@@ -279,25 +282,35 @@ def outcomes_chart(outcomes: pd.DataFrame, theme: Theme, *, names: Mapping[str, 
         for outcome, words in names.items():
             for record in shown[(shown["own"] == own) & (shown["outcome"] == outcome)].to_dict("records"):
                 where = "in its own" if own else "in another"
-                rows.append({
-                    "where": f"{where} ({record['of']})", "outcome": words, "x0": left, "x1": left + record["share"],
-                    "count": record["count"], "share": record["share"], "middle": left + record["share"] / 2,
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "where": f"{where} ({record['of']})",
+                        "outcome": words,
+                        "x0": left,
+                        "x1": left + record["share"],
+                        "count": record["count"],
+                        "share": record["share"],
+                        "middle": left + record["share"] / 2,
+                    }
+                )
                 left += float(record["share"])
     table = pd.DataFrame.from_records(rows)
-    x = alt.X(
-        "x0:Q", title="share of the queries with a target", axis=alt.Axis(format=".0%"), scale=alt.Scale(domain=[0, 1])
-    )
+    x = alt.X("x0:Q", title="share of the queries with a target", axis=alt.Axis(format=".0%"), scale=alt.Scale(domain=[0, 1]))
     y = alt.Y("where:N", sort=None, title=None, axis=alt.Axis(grid=False, labelLimit=200))
     scale = alt.Scale(domain=list(names.values()), range=inks)
     base = alt.Chart(table)
     bars = base.mark_bar(stroke=theme.background).encode(
-        x=x, x2=alt.X2("x1:Q"), y=y, color=alt.Color("outcome:N", scale=scale),
+        x=x,
+        x2=alt.X2("x1:Q"),
+        y=y,
+        color=alt.Color("outcome:N", scale=scale),
         tooltip=[
-            alt.Tooltip("where:N", title="the target stands"), alt.Tooltip("outcome:N", title="the descent"),
-            alt.Tooltip("count:Q", title="queries"), alt.Tooltip("share:Q", title="share", format=".0%"),
+            alt.Tooltip("where:N", title="the target stands"),
+            alt.Tooltip("outcome:N", title="the descent"),
+            alt.Tooltip("count:Q", title="queries"),
+            alt.Tooltip("share:Q", title="share", format=".0%"),
         ],
-    )  # fmt: skip
+    )
     size = SIZES["tick"] * theme.zoom
     fit = f"floor((datum.x1 - datum.x0) * width / {CHARACTER_WIDTH * theme.zoom:.2f}) - 1"
     labelled = base.transform_calculate(room=fit).transform_filter("datum.room >= 4")
@@ -320,20 +333,24 @@ def variants_chart(variants: pd.DataFrame, theme: Theme, *, error: str, control:
     colour = theme.style("hierarchical").colour
     top = float(max(shown[error].max(), shown[control].max())) * 1.15
     x = alt.X(
-        "cost:Q", title="operations, share of exact attention's", axis=alt.Axis(format=".0%", tickCount=6),
+        "cost:Q",
+        title="operations, share of exact attention's",
+        axis=alt.Axis(format=".0%", tickCount=6),
         scale=alt.Scale(domain=[0, 1.4 * float(shown["cost"].max())], nice=False),
-    )  # fmt: skip
+    )
     y = alt.Y(f"{error}:Q", title="relative error of the output", scale=alt.Scale(domain=[0, top], nice=False))
     base = alt.Chart(shown)
     points = base.mark_point(filled=True, size=90, color=colour, shape="diamond").encode(
-        x=x, y=y,
+        x=x,
+        y=y,
         tooltip=[
-            alt.Tooltip("label:N", title="levels joined"), alt.Tooltip("cost:Q", title="operations", format=".1%"),
+            alt.Tooltip("label:N", title="levels joined"),
+            alt.Tooltip("cost:Q", title="operations", format=".1%"),
             alt.Tooltip("looked:Q", title="keys and groups a query", format=".1f"),
             alt.Tooltip(f"{error}:Q", title="relative error", format=".3g"),
             alt.Tooltip(f"{control}:Q", title="mean of the visible values", format=".3g"),
         ],
-    )  # fmt: skip
+    )
     size = SIZES["tick"] * theme.zoom
     places = _apart([float(value) for value in shown[error]], 16 * top / CURVE_HEIGHT)
     labels = (

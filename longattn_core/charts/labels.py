@@ -40,12 +40,7 @@ def place_labels(
                 box = _box(point, dx, dy, align, len(text) * CHARACTER * zoom, LINE * zoom)
                 cover = 40 * sum(_overlap(box, other) for other in taken) + _outside(box, size) * 60
                 cover += 90.0 * int(
-                    (
-                        (every[:, 0] > box[0])
-                        & (every[:, 0] < box[2])
-                        & (every[:, 1] > box[1])
-                        & (every[:, 1] < box[3])
-                    ).sum()
+                    ((every[:, 0] > box[0]) & (every[:, 0] < box[2]) & (every[:, 1] > box[1]) & (every[:, 1] < box[3])).sum()
                 )
                 if best is None or cover < best[0]:
                     best = (cover, index, dx, dy, align)

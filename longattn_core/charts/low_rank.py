@@ -37,9 +37,14 @@ KEYS = {
 
 
 def factors_chart(
-    left: npt.NDArray[np.floating], right: npt.NDArray[np.floating], rebuilt: npt.NDArray[np.floating], theme: Theme, *, n: int,
+    left: npt.NDArray[np.floating],
+    right: npt.NDArray[np.floating],
+    rebuilt: npt.NDArray[np.floating],
+    theme: Theme,
+    *,
+    n: int,
     height: int = HEIGHT,
-) -> alt.Chart:  # fmt: skip
+) -> alt.Chart:
     """The rebuilt map with U√Σ `[n k]` at its left and √ΣVᵀ `[k n]` above it, drawn to scale.
 
     Factors on the scale of differences up to their largest number; the map on that of weights. `rebuilt` may be pooled.
@@ -55,29 +60,30 @@ def factors_chart(
     ticks = [tick for tick in _ticks(n) if tick <= n]
     # The axes end where the pictures do: said by the pictures, or the chart would be built anew for every rank.
     x = alt.X(
-        "x:Q", scale=alt.Scale(nice=False, zero=False),
+        "x:Q",
+        scale=alt.Scale(nice=False, zero=False),
         axis=alt.Axis(title="key (token position)", grid=False, values=ticks, format="d"),
-    )  # fmt: skip
+    )
     y = alt.Y(
-        "y:Q", scale=alt.Scale(nice=False, zero=False, reverse=True),
+        "y:Q",
+        scale=alt.Scale(nice=False, zero=False, reverse=True),
         axis=alt.Axis(title="query (token position)", grid=False, values=ticks, format="d"),
-    )  # fmt: skip
+    )
     records = [
         {
-            "x": x0, "x2": x1, "y": y0, "y2": y1, "url": picture(values, theme, kind=kind, top=end),  # type: ignore[arg-type]
+            "x": x0,
+            "x2": x1,
+            "y": y0,
+            "y2": y1,
+            "url": picture(values, theme, kind=kind, top=end),  # type: ignore[arg-type]
             "what": _NAMES[name].format(n=n, k=k),
         }
         for name, values, kind, end, (x0, y0, x1, y1) in parts
-    ]  # fmt: skip
+    ]
     # One layer for all three: every layer costs as much again to check and to send.
     chart = alt.Chart(pd.DataFrame.from_records(records)).mark_image(aspect=False, smooth=False)
     drawn: alt.Chart = chart.encode(
-        x=x,
-        x2=alt.X2("x2:Q"),
-        y=y,
-        y2=alt.Y2("y2:Q"),
-        url=alt.Url("url:N"),
-        tooltip=alt.Tooltip("what:N", title="this is"),
+        x=x, x2=alt.X2("x2:Q"), y=y, y2=alt.Y2("y2:Q"), url=alt.Url("url:N"), tooltip=alt.Tooltip("what:N", title="this is")
     )
     return drawn.properties(height=height, width="container")
 
@@ -123,15 +129,27 @@ _painted: dict[tuple[object, ...], str] = {}
 
 
 def matrix_chart(
-    values: npt.NDArray[np.floating], theme: Theme, *, x_title: str, y_title: str, kind: Kind = "log", top: float = 1.0,
+    values: npt.NDArray[np.floating],
+    theme: Theme,
+    *,
+    x_title: str,
+    y_title: str,
+    kind: Kind = "log",
+    top: float = 1.0,
     height: int = 260,
-) -> alt.Chart:  # fmt: skip
+) -> alt.Chart:
     """A matrix of any shape as a picture within its axes: weights, or signed numbers up to ±`top`."""
     rows, columns = values.shape
-    frame = pd.DataFrame({
-        "x": [0], "x2": [columns], "y": [0], "y2": [rows], "url": [picture(_thinned(values), theme, kind=kind, top=top)],
-        "what": [f"{rows} × {columns} numbers, from {float(values.min()):.3g} to {float(values.max()):.3g}"],
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "x": [0],
+            "x2": [columns],
+            "y": [0],
+            "y2": [rows],
+            "url": [picture(_thinned(values), theme, kind=kind, top=top)],
+            "what": [f"{rows} × {columns} numbers, from {float(values.min()):.3g} to {float(values.max()):.3g}"],
+        }
+    )
     across = alt.X("x:Q", scale=alt.Scale(domain=[0, columns], nice=False), axis=_whole_axis(x_title, columns))
     down = alt.Y("y:Q", scale=alt.Scale(domain=[0, rows], nice=False, reverse=True), axis=_whole_axis(y_title, rows))
     drawn: alt.Chart = (
@@ -164,29 +182,60 @@ def scree_chart(spectrum: pd.DataFrame, theme: Theme, *, k: int, height: int = 2
     """Singular values, falling, both axes logarithmic: this map, without its sinks, the uniform map; k marked."""
     shown = _some(spectrum[spectrum["value"] >= FLOOR * spectrum["value"].max()])
     return curves_chart(
-        shown, theme, x="direction", y="value", series="map", x_title="direction (the strongest first; logarithmic)",
-        y_title="singular value σ (logarithmic)", log_x=True, log_y=True, points=False, colours=map_colours(theme),
-        marked=[(k, f"k = {k:,}")], height=height,
-    )  # fmt: skip
+        shown,
+        theme,
+        x="direction",
+        y="value",
+        series="map",
+        x_title="direction (the strongest first; logarithmic)",
+        y_title="singular value σ (logarithmic)",
+        log_x=True,
+        log_y=True,
+        points=False,
+        colours=map_colours(theme),
+        marked=[(k, f"k = {k:,}")],
+        height=height,
+    )
 
 
 def energy_chart(spectrum: pd.DataFrame, theme: Theme, *, k: int, share: float) -> alt.LayerChart:
     """The share of Σσ² that the strongest k directions hold."""
     return curves_chart(
-        _some(spectrum), theme, x="direction", y="energy", series="map", x_title="directions kept, k (logarithmic)",
-        y_title="energy held (share of Σσ²)", log_x=True, points=False, colours=map_colours(theme), y_domain=(0.0, 1.02),
-        y_format="~%", rules=[(share, f"{share:.0%}")], marked=[(k, f"k = {k:,}")],
-    )  # fmt: skip
+        _some(spectrum),
+        theme,
+        x="direction",
+        y="energy",
+        series="map",
+        x_title="directions kept, k (logarithmic)",
+        y_title="energy held (share of Σσ²)",
+        log_x=True,
+        points=False,
+        colours=map_colours(theme),
+        y_domain=(0.0, 1.02),
+        y_format="~%",
+        rules=[(share, f"{share:.0%}")],
+        marked=[(k, f"k = {k:,}")],
+    )
 
 
 def tail_chart(spectrum: pd.DataFrame, theme: Theme, *, k: int) -> alt.LayerChart:
     """The relative error of stopping at k, from the singular values alone (Eckart and Young)."""
     shown = _some(spectrum[spectrum["error"] >= 1e-4])
     return curves_chart(
-        shown, theme, x="direction", y="error", series="map", x_title="directions kept, k (logarithmic)",
-        y_title="error of the map (relative, logarithmic)", log_x=True, log_y=True, points=False,
-        colours=map_colours(theme), rules=[(0.1, "10 %")], marked=[(k, f"k = {k:,}")],
-    )  # fmt: skip
+        shown,
+        theme,
+        x="direction",
+        y="error",
+        series="map",
+        x_title="directions kept, k (logarithmic)",
+        y_title="error of the map (relative, logarithmic)",
+        log_x=True,
+        log_y=True,
+        points=False,
+        colours=map_colours(theme),
+        rules=[(0.1, "10 %")],
+        marked=[(k, f"k = {k:,}")],
+    )
 
 
 def map_colours(theme: Theme) -> Mapping[str, str]:
@@ -203,11 +252,21 @@ def error_chart(curves: pd.DataFrame, theme: Theme, *, value: str, control: floa
     names = [name for name in KEYS if name in set(curves["method"])]
     shown = curves[curves[value] >= 1e-4]
     return curves_chart(
-        shown, theme, x="rank", y=value, series="method", x_title="rank k: columns kept (logarithmic)",
-        y_title=f"error of {what} (relative, logarithmic)", log_x=True, log_y=True, band=("low", "high"),
-        keys={name: KEYS[name] for name in names}, rules=[(control, "mean of the visible values")],
-        marked=[(k, f"k = {k:,}")], height=380,
-    )  # fmt: skip
+        shown,
+        theme,
+        x="rank",
+        y=value,
+        series="method",
+        x_title="rank k: columns kept (logarithmic)",
+        y_title=f"error of {what} (relative, logarithmic)",
+        log_x=True,
+        log_y=True,
+        band=("low", "high"),
+        keys={name: KEYS[name] for name in names},
+        rules=[(control, "mean of the visible values")],
+        marked=[(k, f"k = {k:,}")],
+        height=380,
+    )
 
 
 def length_chart(curves: pd.DataFrame, theme: Theme) -> alt.LayerChart:
@@ -216,20 +275,36 @@ def length_chart(curves: pd.DataFrame, theme: Theme) -> alt.LayerChart:
     full = pd.DataFrame({"n": n, "rank": n, "low": n, "high": n, "count": 1, "map": "every direction", "formula": True})
     shown = pd.concat([curves.assign(formula=False), full], ignore_index=True)
     return curves_chart(
-        shown, theme, x="n", y="rank", series="map", x_title="tokens n (logarithmic)",
-        y_title="directions for 99 % of the energy (logarithmic)", log_x=True, log_y=True, band=("low", "high"),
-        dashed="formula", colours={**map_colours(theme), "every direction": theme.border},
-    )  # fmt: skip
+        shown,
+        theme,
+        x="n",
+        y="rank",
+        series="map",
+        x_title="tokens n (logarithmic)",
+        y_title="directions for 99 % of the energy (logarithmic)",
+        log_x=True,
+        log_y=True,
+        band=("low", "high"),
+        dashed="formula",
+        colours={**map_colours(theme), "every direction": theme.border},
+    )
 
 
 def law_chart(curves: pd.DataFrame, theme: Theme, *, shared: float, apart: float) -> alt.LayerChart:
     """The error of Gaussian Linformer against its rank, with the two limits of the law."""
     return curves_chart(
-        curves, theme, x="rank", y="error", series="projections", x_title="rank k, up to n",
-        y_title="error of the output (relative, logarithmic)", log_y=True, band=("low", "high"),
+        curves,
+        theme,
+        x="rank",
+        y="error",
+        series="projections",
+        x_title="rank k, up to n",
+        y_title="error of the output (relative, logarithmic)",
+        log_y=True,
+        band=("low", "high"),
         colours={"E and F apart": theme.style("low_rank").colour, "E = F": theme.style("lsh").colour},
         rules=[(apart, f"limit, E and F apart: {apart:.2f}"), (shared, f"limit, E = F: {shared:.2f}")],
-    )  # fmt: skip
+    )
 
 
 def signed_top(x: npt.NDArray[np.floating]) -> float:

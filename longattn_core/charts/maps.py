@@ -56,20 +56,20 @@ def attention_map_chart(
     cells = encode(x, measure, future=future_cells(window, shape) if causal else None)
     factor = (max(1, -(-_SHARPNESS // shape[0])), max(1, -(-_SHARPNESS // shape[1])))
     height = size if window.rows == window.cols else max(96, min(size, size * window.rows // window.cols))
-    named = (
-        tokens_rows is not None and window.rows <= NAMED_TOKENS,
-        tokens_cols is not None and window.cols <= NAMED_TOKENS,
-    )
+    named = (tokens_rows is not None and window.rows <= NAMED_TOKENS, tokens_cols is not None and window.cols <= NAMED_TOKENS)
     room = [
         0.56 * theme.size("tick") * max((len(visible(token)) for token in tokens or ()), default=0) + 12
         for tokens in (tokens_rows, tokens_cols)
     ]
     frame = pd.DataFrame(
         {
-            "x": [window.c0], "x2": [window.c1], "y": [window.r0], "y2": [window.r1],
+            "x": [window.c0],
+            "x2": [window.c1],
+            "y": [window.r0],
+            "y2": [window.r1],
             "url": [data_uri(paint(cells, theme=theme, kind=scale, factor=factor))],
         }
-    )  # fmt: skip
+    )
     picture = (
         alt.Chart(frame)
         .mark_image(aspect=False, smooth=False)
@@ -134,9 +134,7 @@ def _names(tokens: Sequence[str], span: tuple[int, int], *, down: bool, theme: T
     if down:
         mark = alt.Chart(frame).mark_text(align="right", baseline="middle", dx=-4, fontSize=size, color=theme.muted)
         return mark.encode(y=alt.Y("at:Q"), x=fixed(alt.XValue, 0), text=alt.Text("token:N"))
-    mark = alt.Chart(frame).mark_text(
-        align="right", baseline="middle", angle=300, dx=-4, dy=2, fontSize=size, color=theme.muted
-    )
+    mark = alt.Chart(frame).mark_text(align="right", baseline="middle", angle=300, dx=-4, dy=2, fontSize=size, color=theme.muted)
     return mark.encode(x=alt.X("at:Q"), y=fixed(alt.YValue, edge), text=alt.Text("token:N"))
 
 

@@ -58,20 +58,24 @@ def spans_of(spans: np.ndarray, n: int, *, both_ways: bool = False) -> list[tupl
     """The runs of tokens of each status for one segment: `spans [4]` as in the `MemoryTimeline` study."""
     blended, cached, own, stop = (int(at) for at in spans)
     later = "blended" if both_ways else "later"
-    runs = [
-        ("gone", 0, blended),
-        ("blended", blended, cached),
-        ("cached", cached, own),
-        ("current", own, stop),
-        (later, stop, n),
-    ]
+    runs = [("gone", 0, blended), ("blended", blended, cached), ("cached", cached, own), ("current", own, stop), (later, stop, n)]
     return [run for run in runs if run[2] > run[1]]
 
 
 def timeline_chart(
-    spans: np.ndarray, stops: np.ndarray, mass: np.ndarray, at: int, theme: Theme, *, variant: str, tokens: np.ndarray,
-    shares: dict[str, float], sinks: np.ndarray, both_ways: bool = False, height: int = 330,
-) -> Chart:  # fmt: skip
+    spans: np.ndarray,
+    stops: np.ndarray,
+    mass: np.ndarray,
+    at: int,
+    theme: Theme,
+    *,
+    variant: str,
+    tokens: np.ndarray,
+    shares: dict[str, float],
+    sinks: np.ndarray,
+    both_ways: bool = False,
+    height: int = 330,
+) -> Chart:
     """Above, a row a segment, read downwards: which tokens it finds current, cached, blended, gone. Below, the exact attention of
     the segment at hand, in the colours of what the memory still holds. Later rows are faint: they have not been read.
 
@@ -80,30 +84,42 @@ def timeline_chart(
     """
     n, names, inks = mass.shape[1], status_names(variant), status_colours(theme)
     tall = (1 - ROOF) / len(stops)
-    rows = pd.DataFrame([
-        {
-            "from": a, "to": b, "low": 1 - (row + 0.92) * tall, "high": 1 - (row + 0.08) * tall, "status": names[status],
-            "ink": status, "segment": int(segment) + 1, "now": row == at, "alpha": 1.0 if row == at else 0.5 if row < at else 0.1,
-        }
-        for row, segment in enumerate(stops)
-        for status, a, b in spans_of(spans[segment], n, both_ways=both_ways)
-    ])  # fmt: skip
+    rows = pd.DataFrame(
+        [
+            {
+                "from": a,
+                "to": b,
+                "low": 1 - (row + 0.92) * tall,
+                "high": 1 - (row + 0.08) * tall,
+                "status": names[status],
+                "ink": status,
+                "segment": int(segment) + 1,
+                "now": row == at,
+                "alpha": 1.0 if row == at else 0.5 if row < at else 0.1,
+            }
+            for row, segment in enumerate(stops)
+            for status, a, b in spans_of(spans[segment], n, both_ways=both_ways)
+        ]
+    )
     colour = _colour(inks, theme)
     x = alt.X(
-        "from:Q", title="token", scale=alt.Scale(domain=[0, n], nice=False),
-        axis=alt.Axis(format="d", tickCount=8, grid=False),
-    )  # fmt: skip
+        "from:Q", title="token", scale=alt.Scale(domain=[0, n], nice=False), axis=alt.Axis(format="d", tickCount=8, grid=False)
+    )
     bars = _bins(mass[at], sinks)
     highest = float(np.sqrt(bars.loc[~bars["sink"], "mass"].max())) if not bars["sink"].all() else 1.0
     top = next(size for size in TOPS if size >= highest or size == TOPS[-1])
     y = alt.Y(
-        "low:Q", scale=alt.Scale(domain=[0, 1]), title="exact attention (√)",
+        "low:Q",
+        scale=alt.Scale(domain=[0, 1]),
+        title="exact attention (√)",
         axis=alt.Axis(values=[0, FLOOR / 2, FLOOR], grid=False, titleAnchor="start", labelExpr=_labels(top)),
-    )  # fmt: skip
+    )
     tooltip = [
-        alt.Tooltip("segment:Q", title="segment"), alt.Tooltip("status:N", title="these tokens are"),
-        alt.Tooltip("from:Q", title="from token", format="d"), alt.Tooltip("to:Q", title="up to, not with", format="d"),
-    ]  # fmt: skip
+        alt.Tooltip("segment:Q", title="segment"),
+        alt.Tooltip("status:N", title="these tokens are"),
+        alt.Tooltip("from:Q", title="from token", format="d"),
+        alt.Tooltip("to:Q", title="up to, not with", format="d"),
+    ]
     opacity = alt.Opacity("alpha:Q", scale=None)
     layers: list[Any] = [
         alt.Chart(rows)
@@ -128,9 +144,7 @@ def _labels(top: float) -> str:
 
 def _colour(inks: dict[str, str], theme: Theme) -> alt.Color:
     """One scale for rows, grounds and bars: what is lost has no ground, and a colour where it was looked for."""
-    return alt.Color(
-        "ink:N", scale=alt.Scale(domain=[*STATUSES, "lost"], range=[*(inks[name] for name in STATUSES), theme.lost])
-    )
+    return alt.Color("ink:N", scale=alt.Scale(domain=[*STATUSES, "lost"], range=[*(inks[name] for name in STATUSES), theme.lost]))
 
 
 def _bins(mass: np.ndarray, sinks: np.ndarray) -> pd.DataFrame:
@@ -138,16 +152,29 @@ def _bins(mass: np.ndarray, sinks: np.ndarray) -> pd.DataFrame:
     n = len(mass)
     edges = np.arange(min(n, MOST_BARS) + 1) * n // min(n, MOST_BARS)
     found = np.isin(np.arange(n), sinks)
-    return pd.DataFrame({
-        "from": edges[:-1], "to": edges[1:], "mass": np.add.reduceat(mass.astype(float), edges[:-1]),
-        "sink": np.logical_or.reduceat(found, edges[:-1]),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "from": edges[:-1],
+            "to": edges[1:],
+            "mass": np.add.reduceat(mass.astype(float), edges[:-1]),
+            "sink": np.logical_or.reduceat(found, edges[:-1]),
+        }
+    )
 
 
 def _bars(
-    bars: pd.DataFrame, spans: np.ndarray, n: int, tokens: np.ndarray, theme: Theme, names: dict[str, str],
-    inks: dict[str, str], top: float, x: alt.X, *, both_ways: bool,
-) -> list[Any]:  # fmt: skip
+    bars: pd.DataFrame,
+    spans: np.ndarray,
+    n: int,
+    tokens: np.ndarray,
+    theme: Theme,
+    names: dict[str, str],
+    inks: dict[str, str],
+    top: float,
+    x: alt.X,
+    *,
+    both_ways: bool,
+) -> list[Any]:
     runs = spans_of(spans, n, both_ways=both_ways)
     starts, own = np.array([a for _status, a, _b in runs]), int(spans[2])
     statuses = [runs[i][0] for i in np.searchsorted(starts, bars["from"], side="right") - 1]
@@ -159,9 +186,10 @@ def _bars(
     tooltip = [
         alt.Tooltip("token:N", title="word" if len(bars) == n else "first word of the bar"),
         alt.Tooltip("from:Q", title="token", format="d"),
-        alt.Tooltip("lag:Q", title="tokens before the segment", format="d"), alt.Tooltip("status:N", title="it is"),
+        alt.Tooltip("lag:Q", title="tokens before the segment", format="d"),
+        alt.Tooltip("status:N", title="it is"),
         alt.Tooltip("mass:Q", title="exact attention", format=".2%"),
-    ]  # fmt: skip
+    ]
     grounds = pd.DataFrame([{"from": a, "to": b, "low": 0.0, "high": FLOOR, "ink": status} for status, a, b in runs])
     colour = _colour(inks, theme)
     layers: list[Any] = [
@@ -173,13 +201,10 @@ def _bars(
         .encode(x=x, x2=alt.X2("to:Q"), y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=colour, tooltip=tooltip),
     ]
     beyond = bars[bars["sink"] & (np.sqrt(bars["mass"]) > top)].head(3)
-    said = pd.DataFrame({
-        "from": beyond["from"], "low": LABELS,
-        "text": [f"↑ sink {share:.0%}".replace("%", " %") for share in beyond["mass"]],
-    })  # fmt: skip
-    text = alt.Chart(_one_at_least(said)).mark_text(
-        align="left", dx=1, fontSize=SIZES["tick"] * theme.zoom, color=theme.text
+    said = pd.DataFrame(
+        {"from": beyond["from"], "low": LABELS, "text": [f"↑ sink {share:.0%}".replace("%", " %") for share in beyond["mass"]]}
     )
+    text = alt.Chart(_one_at_least(said)).mark_text(align="left", dx=1, fontSize=SIZES["tick"] * theme.zoom, color=theme.text)
     return [*layers, text.encode(x=x, y=alt.Y("low:Q"), text=alt.Text("text:N"))]
 
 
@@ -189,22 +214,11 @@ def _one_at_least(words: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shares(
-    spans: np.ndarray,
-    shares: dict[str, float],
-    theme: Theme,
-    names: dict[str, str],
-    n: int,
-    x: alt.X,
-    *,
-    both_ways: bool,
+    spans: np.ndarray, shares: dict[str, float], theme: Theme, names: dict[str, str], n: int, x: alt.X, *, both_ways: bool
 ) -> list[Any]:
     """Each status' share of the attention, written over its tokens where there is room."""
     found = [
-        {
-            "from": (a + b) / 2,
-            "low": LABELS,
-            "text": f"{names[status]} {shares.get(status, 0):.0%}".replace("%", " %"),
-        }
+        {"from": (a + b) / 2, "low": LABELS, "text": f"{names[status]} {shares.get(status, 0):.0%}".replace("%", " %")}
         for status, a, b in spans_of(spans, n, both_ways=both_ways)
         if status != "later" and b - a > 0.115 * n
     ]
@@ -227,10 +241,19 @@ def lags_chart(lags: pd.DataFrame, theme: Theme, *, bare: bool, label: str) -> C
     rows = pd.concat([lags[["middle"]].assign(mass=values, curve=name) for name, values in parts.items()])
     ticks = [4**power for power in range(8) if 4**power <= float(lags["high"].max())]
     return curves_chart(
-        rows, theme, x="middle", y="mass", series="curve", x_title="tokens back (logarithmic, bins that double)",
-        y_title="share of a query's attention", log_x=True, x_ticks=ticks or None, y_format=".0%",
-        keys={"exact attention": "exact", label: "memory"}, rules=[(0.0, "")] if float(rows["mass"].min()) < 0 else (),
-    )  # fmt: skip
+        rows,
+        theme,
+        x="middle",
+        y="mass",
+        series="curve",
+        x_title="tokens back (logarithmic, bins that double)",
+        y_title="share of a query's attention",
+        log_x=True,
+        x_ticks=ticks or None,
+        y_format=".0%",
+        keys={"exact attention": "exact", label: "memory"},
+        rules=[(0.0, "")] if float(rows["mass"].min()) < 0 else (),
+    )
 
 
 def reach_chart(reach: pd.DataFrame, theme: Theme, *, n: int, names: dict[str, str]) -> Chart:
@@ -238,9 +261,17 @@ def reach_chart(reach: pd.DataFrame, theme: Theme, *, n: int, names: dict[str, s
     shown = reach[(reach["layer"] > 0) & reach["kind"].isin(list(names))]
     shown = shown.assign(label=shown["kind"].map(names), dashed=shown["kind"].isin(["rule", "blended"]))
     return curves_chart(
-        shown, theme, x="layer", y="back", series="label", x_title="layers", y_title="reaches so many tokens back",
-        dashed="dashed", y_domain=(0, 1.08 * max(1, n - 1)), rules=[(n - 1, "the first token")],
-    )  # fmt: skip
+        shown,
+        theme,
+        x="layer",
+        y="back",
+        series="label",
+        x_title="layers",
+        y_title="reaches so many tokens back",
+        dashed="dashed",
+        y_domain=(0, 1.08 * max(1, n - 1)),
+        rules=[(n - 1, "the first token")],
+    )
 
 
 def sizes_chart(rows: pd.DataFrame, theme: Theme, *, control: float | None, size: float) -> Chart:
@@ -251,9 +282,18 @@ def sizes_chart(rows: pd.DataFrame, theme: Theme, *, control: float | None, size
     ordered = ordered.drop_duplicates(["label", "held"]).sort_values(["label", "held"], kind="stable")
     rules = [] if control is None else [(control, "mean of the visible values")]
     return curves_chart(
-        ordered, theme, x="held", y="error", series="label", x_title="remembered, in tokens of keys and values (logarithmic)",
-        y_title="relative error of the output", log_x=True, rules=rules, marked=[(size, "here")], dashed="one_size",
-    )  # fmt: skip
+        ordered,
+        theme,
+        x="held",
+        y="error",
+        series="label",
+        x_title="remembered, in tokens of keys and values (logarithmic)",
+        y_title="relative error of the output",
+        log_x=True,
+        rules=rules,
+        marked=[(size, "here")],
+        dashed="one_size",
+    )
 
 
 def standing_chart(rows: pd.DataFrame, theme: Theme, *, control: float) -> Chart:
@@ -263,15 +303,16 @@ def standing_chart(rows: pd.DataFrame, theme: Theme, *, control: float) -> Chart
     y = alt.Y("label:N", title=None, sort=list(shown["label"]), axis=alt.Axis(grid=True, labelLimit=160))
     high = 1.12 * max(float(shown["error"].max()), control)
     x = alt.X(
-        "error:Q", title="relative error of the output", scale=alt.Scale(domain=[0, high], nice=False),
-        axis=alt.Axis(tickCount=6),
-    )  # fmt: skip
+        "error:Q", title="relative error of the output", scale=alt.Scale(domain=[0, high], nice=False), axis=alt.Axis(tickCount=6)
+    )
     tooltip = [
-        alt.Tooltip("label:N", title="memory"), alt.Tooltip("error:Q", title="error", format=".3f"),
+        alt.Tooltip("label:N", title="memory"),
+        alt.Tooltip("error:Q", title="error", format=".3f"),
         alt.Tooltip("control:Q", title="mean of the visible values", format=".3f"),
         alt.Tooltip("error without sinks:Q", title="error without sinks", format=".3f"),
-        alt.Tooltip("looked:Q", title="looked at"), alt.Tooltip("unit:N", title="of"),
-    ]  # fmt: skip
+        alt.Tooltip("looked:Q", title="looked at"),
+        alt.Tooltip("unit:N", title="of"),
+    ]
     rule = alt.Chart(pd.DataFrame({"error": [control], "text": ["mean of the visible values"]}))
     size = SIZES["tick"] * theme.zoom
     return layered(
@@ -296,10 +337,20 @@ def survival_chart(survival: pd.DataFrame, theme: Theme) -> Chart:
         for name in group["curve"].unique():
             colours[str(name)] = _ink(str(variant), theme)
     return curves_chart(
-        rows, theme, x="lag", y="share", series="curve", x_title="tokens since it was written (logarithmic)",
-        y_title="left of what was written", log_x=True, y_domain=(0, 1.05), y_format=".0%", dashed="closed", colours=colours,
+        rows,
+        theme,
+        x="lag",
+        y="share",
+        series="curve",
+        x_title="tokens since it was written (logarithmic)",
+        y_title="left of what was written",
+        log_x=True,
+        y_domain=(0, 1.05),
+        y_format=".0%",
+        dashed="closed",
+        colours=colours,
         points=False,
-    )  # fmt: skip
+    )
 
 
 def _measured_and_closed(table: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -316,37 +367,54 @@ def recall_chart(recall: pd.DataFrame, theme: Theme) -> Chart:
         cosine=lambda t: t["control"], label="mean of all values so far", variant="control"
     )
     rows = pd.concat([recall.assign(dashed=False), control.assign(dashed=True)]).sort_values(["label", "age"])
-    colours = {
-        str(label): _ink(str(variant), theme) for label, variant in zip(rows["label"], rows["variant"], strict=True)
-    }
+    colours = {str(label): _ink(str(variant), theme) for label, variant in zip(rows["label"], rows["variant"], strict=True)}
     return curves_chart(
-        rows, theme, x="age", y="cosine", series="label", x_title="tokens since the word was read",
-        y_title="cosine with the word's own value", dashed="dashed", colours=colours, points=False,
-    )  # fmt: skip
+        rows,
+        theme,
+        x="age",
+        y="cosine",
+        series="label",
+        x_title="tokens since the word was read",
+        y_title="cosine with the word's own value",
+        dashed="dashed",
+        colours=colours,
+        points=False,
+    )
 
 
 def norms_chart(norms: pd.DataFrame, theme: Theme) -> Chart:
     """How large the state grows, as a share of its last size."""
-    colours = {
-        str(label): _ink(str(variant), theme) for label, variant in zip(norms["label"], norms["variant"], strict=True)
-    }
+    colours = {str(label): _ink(str(variant), theme) for label, variant in zip(norms["label"], norms["variant"], strict=True)}
     return curves_chart(
-        norms, theme, x="token", y="norm", series="label", x_title="tokens read",
-        y_title="size of the state (norm, share of its last)", colours=colours, points=False,
-    )  # fmt: skip
+        norms,
+        theme,
+        x="token",
+        y="norm",
+        series="label",
+        x_title="tokens read",
+        y_title="size of the state (norm, share of its last)",
+        colours=colours,
+        points=False,
+    )
 
 
 def rewriting_chart(writes: pd.DataFrame, theme: Theme) -> Chart:
     """The share that the first of several writes under one key still has; the closed form dashed where it differs."""
     rows = _measured_and_closed(writes, "first")
-    colours = {
-        str(name): _ink(str(variant), theme) for name, variant in zip(rows["curve"], rows["variant"], strict=True)
-    }
+    colours = {str(name): _ink(str(variant), theme) for name, variant in zip(rows["curve"], rows["variant"], strict=True)}
     return curves_chart(
-        rows, theme, x="writes", y="share", series="curve", x_title="times the same key has been written",
-        y_title="share of the first value in what is read", dashed="closed", colours=colours, y_domain=(0, 1.05),
+        rows,
+        theme,
+        x="writes",
+        y="share",
+        series="curve",
+        x_title="times the same key has been written",
+        y_title="share of the first value in what is read",
+        dashed="closed",
+        colours=colours,
+        y_domain=(0, 1.05),
         y_format=".0%",
-    )  # fmt: skip
+    )
 
 
 _HUES = {"state": "window", "decay": "favor", "gated": "lsh", "delta": "memory"}
@@ -363,19 +431,18 @@ def slots_chart(held: np.ndarray, theme: Theme, *, start: int) -> Chart:
     cells = pool_cells(held, (slots, min(n, 1024)), "max")
     coded = encode(cells, Scale(kind="log"))
     factor = (max(1, -(-320 // slots)), max(1, -(-960 // cells.shape[1])))
-    frame = pd.DataFrame({
-        "x": [0], "x2": [n], "y": [0], "y2": [slots], "url": [data_uri(paint(coded, theme=theme, kind="log", factor=factor))]
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {"x": [0], "x2": [n], "y": [0], "y2": [slots], "url": [data_uri(paint(coded, theme=theme, kind="log", factor=factor))]}
+    )
     x = alt.X(
-        "x:Q",
-        title="token",
-        scale=alt.Scale(domain=[0, n], nice=False),
-        axis=alt.Axis(format="d", tickCount=8, grid=False),
+        "x:Q", title="token", scale=alt.Scale(domain=[0, n], nice=False), axis=alt.Axis(format="d", tickCount=8, grid=False)
     )
     y = alt.Y(
-        "y:Q", title="slot", scale=alt.Scale(domain=[0, slots], nice=False, reverse=True),
+        "y:Q",
+        title="slot",
+        scale=alt.Scale(domain=[0, slots], nice=False, reverse=True),
         axis=alt.Axis(format="d", tickMinStep=1, tickCount=6, grid=False),
-    )  # fmt: skip
+    )
     rule = alt.Chart(pd.DataFrame({"x": [start]}))
     return layered(
         alt.Chart(frame)

@@ -30,15 +30,9 @@ _LAB = np.array(
 )
 _VISION: dict[Vision, Floats] = {
     "normal": np.eye(3),
-    "protan": np.array(
-        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
-    ),
-    "deutan": np.array(
-        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
-    ),
-    "tritan": np.array(
-        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]
-    ),
+    "protan": np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]),
+    "deutan": np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]),
+    "tritan": np.array([[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]),
 }
 
 
@@ -101,9 +95,7 @@ def blend(start: str, end: str, steps: int) -> npt.NDArray[np.uint8]:
 
 
 @lru_cache(maxsize=256)
-def farthest(
-    taken: tuple[str, ...], arc: tuple[float, float], backgrounds: tuple[str, ...], least_contrast: float
-) -> str:
+def farthest(taken: tuple[str, ...], arc: tuple[float, float], backgrounds: tuple[str, ...], least_contrast: float) -> str:
     """The colour of a hue arc that is farthest from those taken, legible on every background.
 
     The distance of a candidate is its smallest ΔE to a taken colour over the four kinds of vision. A grid over

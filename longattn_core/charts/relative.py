@@ -66,14 +66,17 @@ def bias_chart(curves: pd.DataFrame, theme: Theme, *, height: int = 380) -> Laye
     first, last = (int(shown["distance"].min()), int(shown["distance"].max())) if len(shown) else (0, 1)
     bends = alt.Scale(type="symlog", constant=1, domain=[low, high], nice=False)
     x = alt.X(
-        "distance:Q", title="distance (tokens, beyond 1 logarithmic)",
+        "distance:Q",
+        title="distance (tokens, beyond 1 logarithmic)",
         scale=alt.Scale(type="symlog", constant=1, domain=[first, last], nice=False),
         axis=alt.Axis(values=[d for d in DISTANCE_TICKS if first <= d <= last], format=",d"),
-    )  # fmt: skip
+    )
     y = alt.Y(
-        "bias:Q", title="added to the score (beyond ±1 logarithmic)", scale=bends,
+        "bias:Q",
+        title="added to the score (beyond ±1 logarithmic)",
+        scale=bends,
         axis=alt.Axis(values=_symmetric_ticks(low, high), format=",d"),
-    )  # fmt: skip
+    )
     colour = alt.Color("scheme:N", scale=alt.Scale(domain=names, range=[colours[name] for name in names]))
     dash = alt.StrokeDash("untrained:N", scale=alt.Scale(domain=[False, True], range=[[1, 0], [5, 4]]))
     tooltip = [
@@ -88,9 +91,7 @@ def bias_chart(curves: pd.DataFrame, theme: Theme, *, height: int = 380) -> Laye
     for chosen, untrained, width, opacity in ((0, 1, 1.0, 0.55), (0, 0, 1.5, 0.8), (1, None, 3.5, 1.0)):
         which = f"datum.chosen == {chosen}" + ("" if untrained is None else f" && datum.untrained == {untrained}")
         part = base.transform_filter(which)
-        layers.append(
-            part.mark_line(strokeWidth=width, opacity=opacity).encode(x=x, y=y, color=colour, strokeDash=dash)
-        )
+        layers.append(part.mark_line(strokeWidth=width, opacity=opacity).encode(x=x, y=y, color=colour, strokeDash=dash))
     hits = sent[sent["distance"].isin(_some(np.unique(sent["distance"]), HIT_POINTS))]
     layers.append(alt.Chart(hits).mark_point(size=160, opacity=0.001).encode(x=x, y=y, color=colour, tooltip=tooltip))
     layers += _ends(shown, names, (low, high), height, theme, y, colour)
@@ -131,9 +132,8 @@ def _straight(value: float) -> float:
 
 
 def _ends(
-    shown: pd.DataFrame, names: Sequence[str], domain: tuple[float, float], height: int, theme: Theme, y: alt.Y,
-    colour: alt.Color,
-) -> list[alt.Chart]:  # fmt: skip
+    shown: pd.DataFrame, names: Sequence[str], domain: tuple[float, float], height: int, theme: Theme, y: alt.Y, colour: alt.Color
+) -> list[alt.Chart]:
     """The schemes' names at the ends of their curves; on a phone only the chosen one's, inside. Two layers for all."""
     low, high = _bent(domain[0]), _bent(domain[1])
     ends = shown.sort_values("distance").drop_duplicates("scheme", keep="last").set_index("scheme")
@@ -141,21 +141,28 @@ def _ends(
     room = 0.85 * height  # the axis takes the rest
     wanted = [room * (1 - (_bent(float(bias)) - low) / (high - low)) for bias in last["bias"]]
     places = spread(wanted, LINE_GAP * theme.zoom, room)
-    table = pd.DataFrame({
-        "label": last["label"], "scheme": list(names), "chosen": last["chosen"].astype(bool),
-        "bias": [_straight(low + (high - low) * (1 - place / room)) for place in places],
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "label": last["label"],
+            "scheme": list(names),
+            "chosen": last["chosen"].astype(bool),
+            "bias": [_straight(low + (high - low) * (1 - place / room)) for place in places],
+        }
+    )
     base = alt.Chart(table)
     return [
         base.transform_filter(f"datum.chosen == {int(chosen)}")
         .mark_text(
-            align=alt.ExprRef(f"{NARROW} ? 'right' : 'left'"), baseline="middle", dx=alt.ExprRef(f"{NARROW} ? -6 : 8"),
-            fontSize=SIZES["tick"] * theme.zoom, fontWeight="bold" if chosen else "normal",
+            align=alt.ExprRef(f"{NARROW} ? 'right' : 'left'"),
+            baseline="middle",
+            dx=alt.ExprRef(f"{NARROW} ? -6 : 8"),
+            fontSize=SIZES["tick"] * theme.zoom,
+            fontWeight="bold" if chosen else "normal",
             opacity=1 if chosen else alt.ExprRef(f"{NARROW} ? 0 : 1"),
         )
         .encode(x=fixed(alt.XValue, "width"), y=y, text=alt.Text("label:N"), color=colour)
         for chosen in (False, True)
-    ]  # fmt: skip
+    ]
 
 
 def within_chart(within: pd.DataFrame, theme: Theme) -> alt.LayerChart:
@@ -165,20 +172,39 @@ def within_chart(within: pd.DataFrame, theme: Theme) -> alt.LayerChart:
     shown = within[within["distance"].isin(drawn)].assign(alone=lambda t: t["variant"] == "")
     colours = scheme_colours(within[within["variant"] != ""], theme) | {"content alone": theme.text}
     return curves_chart(
-        shown, theme, x="distance", y="share", series="scheme", x_title="distance from the query (tokens, logarithmic)",
-        y_title="weight within this distance (share)", log_x=True, points=False, colours=colours, y_domain=(0.0, 1.02),
-        y_format="~%", dashed="alone", height=360,
-    )  # fmt: skip
+        shown,
+        theme,
+        x="distance",
+        y="share",
+        series="scheme",
+        x_title="distance from the query (tokens, logarithmic)",
+        y_title="weight within this distance (share)",
+        log_x=True,
+        points=False,
+        colours=colours,
+        y_domain=(0.0, 1.02),
+        y_format="~%",
+        dashed="alone",
+        height=360,
+    )
 
 
 def shift_chart(shifts: pd.DataFrame, theme: Theme) -> alt.LayerChart:
     """The share of the weight that goes elsewhere when all positions are moved by the same number."""
     return curves_chart(
-        shifts[shifts["shift"] > 0], theme, x="shift", y="moved", series="scheme",
+        shifts[shifts["shift"] > 0],
+        theme,
+        x="shift",
+        y="moved",
+        series="scheme",
         x_title="shift of the whole text (tokens, logarithmic)",
-        y_title="weight that went elsewhere (share)", log_x=True, colours=scheme_colours(shifts, theme), y_format="~%",
-        y_domain=(-0.02, max(0.1, 1.05 * float(shifts["moved"].max()))), height=360,
-    )  # fmt: skip
+        y_title="weight that went elsewhere (share)",
+        log_x=True,
+        colours=scheme_colours(shifts, theme),
+        y_format="~%",
+        y_domain=(-0.02, max(0.1, 1.05 * float(shifts["moved"].max()))),
+        height=360,
+    )
 
 
 def clocks_chart(hands: pd.DataFrame, theme: Theme, *, columns: int = 8, height: int = 460) -> Layers:
@@ -187,10 +213,11 @@ def clocks_chart(hands: pd.DataFrame, theme: Theme, *, columns: int = 8, height:
     columns = min(columns, count)
     rows = -(-count // columns)
     table = hands.assign(
-        column=hands["pair"] % columns, row=hands["pair"] // columns,
+        column=hands["pair"] % columns,
+        row=hands["pair"] // columns,
         added=[f"{value:+.2f}" for value in hands["adds"]],
         wave=[_tokens(value) for value in hands["wavelength"]],
-    )  # fmt: skip
+    )
     reach = max(float(table["adds"].abs().max()), 1e-9)
     area = f"pow(max(10, min(width / {columns * 1.5:g}, {height / rows * 0.62:g}) * 0.92), 2)"
     x = alt.X("column:Q", scale=alt.Scale(domain=[-0.55, columns - 0.45], nice=False), axis=None)
@@ -204,17 +231,14 @@ def clocks_chart(hands: pd.DataFrame, theme: Theme, *, columns: int = 8, height:
         alt.Tooltip("adds:Q", title="adds to the score", format="+.3f"),
     ]
     tint = alt.Color(
-        "adds:Q",
-        scale=alt.Scale(domain=[-reach, 0, reach], range=[theme.lost, theme.surface, theme.added], interpolate="rgb"),
+        "adds:Q", scale=alt.Scale(domain=[-reach, 0, reach], range=[theme.lost, theme.surface, theme.added], interpolate="rgb")
     )
     base = alt.Chart(table)
     size = alt.ExprRef(area)
     tick = SIZES["tick"] * theme.zoom
 
     def hand(angle: str, colour: str, width: float) -> alt.Chart:
-        needle = base.mark_point(
-            shape="M0,0L0,-0.92", size=size, stroke=colour, strokeWidth=width, filled=False, opacity=1
-        )
+        needle = base.mark_point(shape="M0,0L0,-0.92", size=size, stroke=colour, strokeWidth=width, filled=False, opacity=1)
         drawn: alt.Chart = needle.encode(x=x, y=y, angle=alt.Angle(f"{angle}:Q", scale=None), tooltip=tooltip)
         return drawn
 
@@ -239,27 +263,51 @@ def _tokens(value: float) -> str:
 def beyond_chart(scores: pd.DataFrame, theme: Theme, *, trained: int) -> alt.LayerChart:
     """The mean query's score with the mean key over a text longer than any in training."""
     return curves_chart(
-        scores, theme, x="distance", y="score", series="scaling", x_title="distance (tokens, logarithmic)",
-        y_title="score of the mean query with the mean key", log_x=True, points=False, colours=scaling_colours(theme),
-        marked=[(trained, f"trained length {trained:,}")], height=360,
-    )  # fmt: skip
+        scores,
+        theme,
+        x="distance",
+        y="score",
+        series="scaling",
+        x_title="distance (tokens, logarithmic)",
+        y_title="score of the mean query with the mean key",
+        log_x=True,
+        points=False,
+        colours=scaling_colours(theme),
+        marked=[(trained, f"trained length {trained:,}")],
+        height=360,
+    )
 
 
 def unseen_chart(unseen: pd.DataFrame, theme: Theme) -> alt.LayerChart:
     """How far past the largest angle of training the worst hand goes as the text grows."""
     return curves_chart(
-        unseen, theme, x="length", y="worst", series="scaling", x_title="tokens of the text (logarithmic)",
-        y_title="worst hand: angle, of the largest seen (logarithmic)", log_x=True, log_y=True,
-        colours=scaling_colours(theme), rules=[(1.0, "the edge of what training saw")],
-    )  # fmt: skip
+        unseen,
+        theme,
+        x="length",
+        y="worst",
+        series="scaling",
+        x_title="tokens of the text (logarithmic)",
+        y_title="worst hand: angle, of the largest seen (logarithmic)",
+        log_x=True,
+        log_y=True,
+        colours=scaling_colours(theme),
+        rules=[(1.0, "the edge of what training saw")],
+    )
 
 
 def lag_chart(lag: pd.DataFrame, theme: Theme, *, distance: int) -> alt.LayerChart:
     """The score at one distance as the text grows."""
     return curves_chart(
-        lag, theme, x="length", y="score", series="scaling", x_title="tokens of the text (logarithmic)",
-        y_title=f"score at distance {distance:,}", log_x=True, colours=scaling_colours(theme),
-    )  # fmt: skip
+        lag,
+        theme,
+        x="length",
+        y="score",
+        series="scaling",
+        x_title="tokens of the text (logarithmic)",
+        y_title=f"score at distance {distance:,}",
+        log_x=True,
+        colours=scaling_colours(theme),
+    )
 
 
 def turns_chart(pairs: pd.DataFrame, theme: Theme) -> alt.LayerChart:
@@ -268,20 +316,37 @@ def turns_chart(pairs: pd.DataFrame, theme: Theme) -> alt.LayerChart:
     seen = seen.assign(turns=seen["trained"])
     shown = pd.concat([pairs.assign(formula=False), seen.assign(formula=True)], ignore_index=True)
     return curves_chart(
-        shown, theme, x="pair", y="turns", series="scaling", x_title="pair of channels (the fastest first)",
-        y_title="angle at the last token (turns, logarithmic)", log_y=True, points=False, dashed="formula",
+        shown,
+        theme,
+        x="pair",
+        y="turns",
+        series="scaling",
+        x_title="pair of channels (the fastest first)",
+        y_title="angle at the last token (turns, logarithmic)",
+        log_y=True,
+        points=False,
+        dashed="formula",
         colours={**scaling_colours(theme), "seen in training": theme.muted},
-        rules=[(1.0, "one full turn: above it, every angle was seen")], height=360,
-    )  # fmt: skip
+        rules=[(1.0, "one full turn: above it, every angle was seen")],
+        height=360,
+    )
 
 
 def waves_chart(pairs: pd.DataFrame, theme: Theme, *, tokens: int) -> alt.LayerChart:
     """The tokens that a full turn takes, for each pair and way of scaling."""
     return curves_chart(
-        pairs, theme, x="pair", y="wavelength", series="scaling", x_title="pair of channels (the fastest first)",
-        y_title="tokens a full turn takes (logarithmic)", log_y=True, points=False, colours=scaling_colours(theme),
+        pairs,
+        theme,
+        x="pair",
+        y="wavelength",
+        series="scaling",
+        x_title="pair of channels (the fastest first)",
+        y_title="tokens a full turn takes (logarithmic)",
+        log_y=True,
+        points=False,
+        colours=scaling_colours(theme),
         rules=[(float(tokens), f"the text at hand: {tokens:,} tokens")],
-    )  # fmt: skip
+    )
 
 
 def scaling_colours(theme: Theme) -> dict[str, str]:
@@ -341,9 +406,7 @@ def skew_chart(cells: pd.DataFrame, theme: Theme, *, stage: str, height: int = 2
     tick = SIZES["tick"] * theme.zoom
     tint = alt.Color(
         "place:Q",
-        scale=alt.Scale(
-            domain=[-reach, 0, reach], range=[theme.lost, theme.background, theme.added], interpolate="rgb"
-        ),
+        scale=alt.Scale(domain=[-reach, 0, reach], range=[theme.lost, theme.background, theme.added], interpolate="rgb"),
     )
     base = alt.Chart(shown)
     opacity = alt.condition("isValid(datum.place)", alt.value(0.55), alt.value(0.0))
@@ -356,9 +419,7 @@ def skew_chart(cells: pd.DataFrame, theme: Theme, *, stage: str, height: int = 2
     layers = [
         base.mark_rect(stroke=theme.border, fillOpacity=0).encode(x=x, y=y, tooltip=tooltip),
         base.mark_rect().encode(x=x, y=y, color=tint, opacity=opacity, tooltip=tooltip),
-        base.mark_text(dy=-7, fontSize=tick + 1, color=theme.text).encode(
-            x=x, y=y, text=alt.Text("number:N"), opacity=faint
-        ),
+        base.mark_text(dy=-7, fontSize=tick + 1, color=theme.text).encode(x=x, y=y, text=alt.Text("number:N"), opacity=faint),
         base.mark_text(dy=9, fontSize=tick, color=theme.muted, opacity=alt.ExprRef(WIDE)).encode(
             x=x, y=y, text=alt.Text("under:N")
         ),

@@ -112,20 +112,14 @@ class _Sheet:
         return self.head + index * (self.tall + RIBBON_GAP) + self.tall / 2
 
     def x(self, name: str) -> alt.X:
-        return alt.X(
-            f"{name}:Q", scale=alt.Scale(domain=[0, self.n], range=[0, self.width], nice=False), axis=self._axis()
-        )
+        return alt.X(f"{name}:Q", scale=alt.Scale(domain=[0, self.n], range=[0, self.width], nice=False), axis=self._axis())
 
     def _axis(self) -> alt.Axis:
         return alt.Axis(title="token position", grid=False, format="d", tickMinStep=1, tickCount=8)
 
     def axis(self) -> Any:
         frame = pd.DataFrame({"from": [0], "to": [self.n]})
-        return (
-            alt.Chart(frame)
-            .mark_rule(opacity=0)
-            .encode(x=self.x("from"), x2=alt.X2("to:Q"), y=fixed(alt.YValue, self.height))
-        )
+        return alt.Chart(frame).mark_rule(opacity=0).encode(x=self.x("from"), x2=alt.X2("to:Q"), y=fixed(alt.YValue, self.height))
 
     def text(
         self,
@@ -139,11 +133,7 @@ class _Sheet:
         weight: Weight = "normal",
     ) -> Any:
         mark = alt.Chart(pd.DataFrame({"text": [words]})).mark_text(
-            align=align,
-            baseline="middle",
-            fontSize=self.theme.size(role),
-            fontWeight=weight,
-            color=colour or self.theme.muted,
+            align=align, baseline="middle", fontSize=self.theme.size(role), fontWeight=weight, color=colour or self.theme.muted
         )
         return mark.encode(x=fixed(alt.XValue, x), y=fixed(alt.YValue, y), text=alt.Text("text:N"))
 
@@ -164,9 +154,7 @@ class _Sheet:
         return charts
 
     def strip(self, cells: Encoded, y: float, scale: Scale) -> Any:
-        pixels = paint(
-            cells, theme=self.theme, kind=scale.kind, factor=(44, max(1, self.width * _DOTS // cells.codes.shape[1]))
-        )
+        pixels = paint(cells, theme=self.theme, kind=scale.kind, factor=(44, max(1, self.width * _DOTS // cells.codes.shape[1])))
         frame = pd.DataFrame({"x": [0], "x2": [self.n], "url": [data_uri(pixels)]})
         mark = alt.Chart(frame).mark_image(aspect=False, smooth=False, height=self.tall, baseline="middle")
         return mark.encode(x=self.x("x"), x2=alt.X2("x2:Q"), y=fixed(alt.YValue, y), url=alt.Url("url:N"))

@@ -34,24 +34,19 @@ def load_chart(paths: pd.DataFrame, theme: Theme, *, other: str, other_name: str
     colours = path_colours(names, theme)
     size = SIZES["tick"] * theme.zoom
     x = alt.X(
-        "load:Q",
-        title="mean share of the tokens",
-        scale=alt.Scale(domain=[0, 1.0]),
-        axis=alt.Axis(format=".0%", tickCount=4),
+        "load:Q", title="mean share of the tokens", scale=alt.Scale(domain=[0, 1.0]), axis=alt.Axis(format=".0%", tickCount=4)
     )
     y = alt.Y("path:N", sort=names, title=None, axis=alt.Axis(grid=False, labelLimit=110))
     base = alt.Chart(paths)
     tooltip = [
-        alt.Tooltip("path:N", title="path"), alt.Tooltip("load:Q", title="load", format=".1%"),
+        alt.Tooltip("path:N", title="path"),
+        alt.Tooltip("load:Q", title="load", format=".1%"),
         alt.Tooltip(f"{other}:Q", title=other_name, format=".1%"),
         alt.Tooltip("chosen:Q", title="largest share for", format=".1%"),
         alt.Tooltip("best:Q", title="serves best", format=".1%"),
-    ]  # fmt: skip
+    ]
     bars = base.mark_bar(size=22 * theme.zoom).encode(
-        x=x,
-        y=y,
-        color=alt.Color("path:N", scale=alt.Scale(domain=names, range=list(colours.values()))),
-        tooltip=tooltip,
+        x=x, y=y, color=alt.Color("path:N", scale=alt.Scale(domain=names, range=list(colours.values()))), tooltip=tooltip
     )
     ticks = base.mark_tick(thickness=3, size=30 * theme.zoom, color=theme.muted).encode(
         x=alt.X(f"{other}:Q"), y=y, tooltip=tooltip
@@ -73,14 +68,20 @@ def probabilities_chart(shares: np.ndarray, paths: Sequence[str], theme: Theme) 
     above = np.cumsum(stretch, axis=1)
     table = pd.concat(
         [
-            pd.DataFrame({
-                "x": edges[:-1], "x2": edges[1:], "y": above[:, index] - stretch[:, index], "y2": above[:, index],
-                "path": path, "share": stretch[:, index],
-            })
+            pd.DataFrame(
+                {
+                    "x": edges[:-1],
+                    "x2": edges[1:],
+                    "y": above[:, index] - stretch[:, index],
+                    "y2": above[:, index],
+                    "path": path,
+                    "share": stretch[:, index],
+                }
+            )
             for index, path in enumerate(paths)
         ],
         ignore_index=True,
-    )  # fmt: skip
+    )
     colours = path_colours(paths, theme)
     chart = (
         alt.Chart(table)
@@ -92,11 +93,12 @@ def probabilities_chart(shares: np.ndarray, paths: Sequence[str], theme: Theme) 
             y2=alt.Y2("y2:Q"),
             color=alt.Color("path:N", scale=alt.Scale(domain=list(paths), range=list(colours.values()))),
             tooltip=[
-                alt.Tooltip("path:N", title="path"), alt.Tooltip("x:Q", title="from token"),
+                alt.Tooltip("path:N", title="path"),
+                alt.Tooltip("x:Q", title="from token"),
                 alt.Tooltip("share:Q", title="share", format=".1%"),
             ],
         )
-    )  # fmt: skip
+    )
     return layered(chart, height=220 * theme.zoom, width="container")
 
 
@@ -115,22 +117,27 @@ def flow_figure(flow: pd.DataFrame, theme: Theme) -> go.Figure:
         go.Sankey(
             arrangement="fixed",
             node={
-                "label": labels, "pad": 14, "thickness": 14, "line": {"width": 0},
+                "label": labels,
+                "pad": 14,
+                "thickness": 14,
+                "line": {"width": 0},
                 "color": [theme.border] * len(kinds) + [colours[path] for path in paths],
-                "x": [0.001] * len(kinds) + [0.999] * len(paths), "y": _heights(counts[kinds]) + _heights(loads[paths]),
+                "x": [0.001] * len(kinds) + [0.999] * len(paths),
+                "y": _heights(counts[kinds]) + _heights(loads[paths]),
                 "hovertemplate": "%{label}<extra></extra>",
             },
             link={
                 "source": [kinds.index(kind) for kind in drawn["kind"]],
                 "target": [len(kinds) + paths.index(path) for path in drawn["path"]],
-                "value": list(drawn["tokens"]), "color": [_mixed(colours[path], theme.background, 0.6) for path in drawn["path"]],
+                "value": list(drawn["tokens"]),
+                "color": [_mixed(colours[path], theme.background, 0.6) for path in drawn["path"]],
                 "customdata": list(drawn["share"]),
                 "hovertemplate": "%{source.label} → %{target.label}: %{value:,.1f} tokens, %{customdata:.1%} of the kind"
                 "<extra></extra>",
             },
             textfont={"size": theme.size("tick"), "color": theme.text},
         )
-    )  # fmt: skip
+    )
     # The room below is for the figure's menu.
     tall = 32 + int(max(240, 46 * max(len(kinds), len(paths))) * theme.zoom)
     figure.update_layout(height=tall, margin={"l": 4, "r": 4, "t": 12, "b": 44})
@@ -147,9 +154,12 @@ def _heights(sizes: pd.Series) -> list[float]:
 
 
 GROUP_WORDS = {
-    "router": "mixtures by a router", "path": "one path alone", "wide": "one path, more keys",
-    "hindsight": "knows the answer", "control": "looks at nothing",
-}  # fmt: skip
+    "router": "mixtures by a router",
+    "path": "one path alone",
+    "wide": "one path, more keys",
+    "hindsight": "knows the answer",
+    "control": "looks at nothing",
+}
 
 
 def errors_chart(errors: pd.DataFrame, theme: Theme, *, recall: str = "recall") -> alt.LayerChart:
@@ -172,11 +182,12 @@ def errors_chart(errors: pd.DataFrame, theme: Theme, *, recall: str = "recall") 
     size = SIZES["tick"] * theme.zoom
     base = alt.Chart(table)
     tooltip = [
-        alt.Tooltip("way:N", title="way"), alt.Tooltip("error:Q", title="relative error", format=".3f"),
+        alt.Tooltip("way:N", title="way"),
+        alt.Tooltip("error:Q", title="relative error", format=".3f"),
         alt.Tooltip("recall:Q", title="exact mass on pairs looked at", format=".1%"),
         alt.Tooltip("recall without sinks:Q", title="the same without sinks", format=".1%"),
         alt.Tooltip("share:Q", title="pairs looked at", format=".1%"),
-    ]  # fmt: skip
+    ]
     points = base.mark_point(filled=True, size=90).encode(x=x, y=y, color=colour, tooltip=tooltip)
     right = f"datum.error > {0.45 * top}"
     sides: list[tuple[str, Align, int]] = [(right, "right", -10), (f"!({right})", "left", 10)]
@@ -203,10 +214,12 @@ def sizes_chart(sizes: pd.DataFrame, theme: Theme, *, colours: Mapping[int, str]
     x = alt.X("cluster:O", title="cluster", axis=alt.Axis(labelAngle=0, labelOverlap=True, grid=False))
     y = alt.Y("keys:Q", title="tokens", axis=alt.Axis(format="d", tickMinStep=1))
     tooltip = [
-        alt.Tooltip("cluster:O", title="cluster"), alt.Tooltip("keys:Q", title="keys"),
-        alt.Tooltip("queries:Q", title="queries"), alt.Tooltip("kept:Q", title="exact mass that stays inside", format=".1%"),
+        alt.Tooltip("cluster:O", title="cluster"),
+        alt.Tooltip("keys:Q", title="keys"),
+        alt.Tooltip("queries:Q", title="queries"),
+        alt.Tooltip("kept:Q", title="exact mass that stays inside", format=".1%"),
         alt.Tooltip("chance:Q", title="visible keys inside", format=".1%"),
-    ]  # fmt: skip
+    ]
     base = alt.Chart(table)
     bars = base.mark_bar(stroke=theme.border, strokeWidth=0.5).encode(
         x=x, y=y, color=alt.Color("colour:N", scale=None), tooltip=tooltip

@@ -35,23 +35,20 @@ def cuts_chart(cuts: pd.DataFrame, theme: Theme, *, n: int, counted: str) -> Cha
     ink = theme.style("segmented").colour
     width = max(2.0, min(28.0, 700 / max(1, len(cuts)) - 4))
     x = alt.X(
-        "cut:Q", title="place of the cut (token)", scale=alt.Scale(domain=[0, n], nice=False),
+        "cut:Q",
+        title="place of the cut (token)",
+        scale=alt.Scale(domain=[0, n], nice=False),
         axis=alt.Axis(format="d", tickCount=8, grid=False),
-    )  # fmt: skip
+    )
     y = alt.Y(
-        "shown:Q",
-        title=f"{COUNTED[counted]} (share)",
-        scale=alt.Scale(domain=[0, 1]),
-        axis=alt.Axis(format="%", tickCount=5),
+        "shown:Q", title=f"{COUNTED[counted]} (share)", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=5)
     )
     tooltip = _cut_tooltip()
     upper = cuts[[counted, "attention"]].max(axis=1)
     base = alt.Chart(cuts.assign(shown=cuts[counted], whole=cuts["attention"], upper=upper))
     layers: list[Any] = []
     if counted != "attention":
-        layers.append(
-            base.mark_bar(size=width, color=ink, opacity=0.25).encode(x=x, y=alt.Y("whole:Q"), tooltip=tooltip)
-        )
+        layers.append(base.mark_bar(size=width, color=ink, opacity=0.25).encode(x=x, y=alt.Y("whole:Q"), tooltip=tooltip))
     layers.append(base.mark_bar(size=max(2.0, 0.6 * width), color=ink).encode(x=x, y=y, tooltip=tooltip))
     if len(cuts) <= 12:
         layers.append(
@@ -83,15 +80,12 @@ def cuts_strip(cuts: pd.DataFrame, theme: Theme, *, n: int, counted: str, bounda
     widest = max(2.0, min(46.0, 800 / max(1, len(cuts))))
     shown = cuts.assign(**{"from": cuts["cut"], "share": cuts[counted], "wide": 1.5 + (widest - 1.5) * cuts[counted]})
     x = alt.X(
-        "from:Q", title="token", scale=alt.Scale(domain=[0, n], nice=False),
-        axis=alt.Axis(format="d", tickCount=8, grid=False),
-    )  # fmt: skip
+        "from:Q", title="token", scale=alt.Scale(domain=[0, n], nice=False), axis=alt.Axis(format="d", tickCount=8, grid=False)
+    )
     low, high = alt.Y("low:Q", axis=None, scale=alt.Scale(domain=[0, 1])), alt.Y2("high:Q")
     bands, shown = (table.assign(low=0.0, high=0.68, said=0.86) for table in (bands, shown))
     layers: list[Any] = [
-        alt.Chart(bands)
-        .mark_rect()
-        .encode(x=x, x2=alt.X2("to:Q"), y=low, y2=high, color=alt.Color("ink:N", scale=None)),
+        alt.Chart(bands).mark_rect().encode(x=x, x2=alt.X2("to:Q"), y=low, y2=high, color=alt.Color("ink:N", scale=None))
     ]
     if len(shown):
         base = alt.Chart(shown)
@@ -107,39 +101,42 @@ def cuts_strip(cuts: pd.DataFrame, theme: Theme, *, n: int, counted: str, bounda
 
 
 def row_chart(
-    weights: np.ndarray, theme: Theme, *, boundaries: np.ndarray, query: int, tokens: np.ndarray, own: int, key: str,
+    weights: np.ndarray,
+    theme: Theme,
+    *,
+    boundaries: np.ndarray,
+    query: int,
+    tokens: np.ndarray,
+    own: int,
+    key: str,
     height: int = 230,
-) -> Chart:  # fmt: skip
+) -> Chart:
     """One query's weights over the text as bars on a logarithmic scale, segments as bands, grey where nothing is read.
 
     Up to `MOST_BARS` bars; in a longer text one stands for several tokens and shows the largest. `key` names the colour.
     """
     n = len(weights)
     edges = np.arange(min(n, MOST_BARS) + 1) * n // min(n, MOST_BARS)
-    bars = pd.DataFrame([
-        {"from": a, "to": b, "weight": float(np.nanmax(part)), "token": str(tokens[a + int(np.nanargmax(part))]).strip()}
-        for a, b in pairwise(edges)
-        if not np.isnan(part := weights[a:b]).all()
-    ])  # fmt: skip
+    bars = pd.DataFrame(
+        [
+            {"from": a, "to": b, "weight": float(np.nanmax(part)), "token": str(tokens[a + int(np.nanargmax(part))]).strip()}
+            for a, b in pairwise(edges)
+            if not np.isnan(part := weights[a:b]).all()
+        ]
+    )
     bars["shown"] = bars["weight"].clip(lower=WEIGHT_FLOOR) if len(bars) else []
     bars["floor"] = WEIGHT_FLOOR
     x = alt.X(
-        "from:Q", title="token", scale=alt.Scale(domain=[0, n], nice=False),
-        axis=alt.Axis(format="d", tickCount=8, grid=False),
-    )  # fmt: skip
+        "from:Q", title="token", scale=alt.Scale(domain=[0, n], nice=False), axis=alt.Axis(format="d", tickCount=8, grid=False)
+    )
     scale = alt.Scale(type="log", domain=[WEIGHT_FLOOR, 1], clamp=True)
-    y = alt.Y(
-        "shown:Q", title="weight (logarithmic)", scale=scale,
-        axis=alt.Axis(format="~g", values=[1e-4, 1e-3, 0.01, 0.1, 1]),
-    )  # fmt: skip
+    y = alt.Y("shown:Q", title="weight (logarithmic)", scale=scale, axis=alt.Axis(format="~g", values=[1e-4, 1e-3, 0.01, 0.1, 1]))
     layers: list[Any] = []
     unread = _runs(np.isnan(weights))
     if len(unread):
         layers.append(alt.Chart(unread).mark_rect(color=theme.never).encode(x=x, x2=alt.X2("to:Q")))
     band = pd.DataFrame({"from": [int(boundaries[own])], "to": [int(boundaries[own + 1])]})
-    layers.append(
-        alt.Chart(band).mark_rect(color=theme.style("segmented").colour, opacity=0.12).encode(x=x, x2=alt.X2("to:Q"))
-    )
+    layers.append(alt.Chart(band).mark_rect(color=theme.style("segmented").colour, opacity=0.12).encode(x=x, x2=alt.X2("to:Q")))
     if len(boundaries) <= 130:
         cuts = pd.DataFrame({"from": boundaries[1:-1]})
         layers.append(alt.Chart(cuts).mark_rule(color=theme.border, strokeDash=[3, 3]).encode(x=x))
@@ -179,13 +176,7 @@ def pattern_chart(cells: np.ndarray, theme: Theme, *, n: int, causal: bool, heig
     coded = encode(cells, Scale(kind="log"), future=future_cells(window, size) if causal else None)
     factor = (max(1, -(-384 // size[0])), max(1, -(-384 // size[1])))
     frame = pd.DataFrame(
-        {
-            "x": [0],
-            "x2": [n],
-            "y": [0],
-            "y2": [n],
-            "url": [data_uri(paint(coded, theme=theme, kind="log", factor=factor))],
-        }
+        {"x": [0], "x2": [n], "y": [0], "y2": [n], "url": [data_uri(paint(coded, theme=theme, kind="log", factor=factor))]}
     )
     axis = alt.Axis(grid=False, tickCount=2, values=[0, n], format="d", titlePadding=2)
     x = alt.X("x:Q", scale=alt.Scale(domain=[0, n], nice=False), title="key (token)", axis=axis)
@@ -207,9 +198,17 @@ def reach_chart(reach: pd.DataFrame, theme: Theme, *, n: int) -> Chart:
     """Tokens back against layers, a line an integration; dashed where what is reached is reached in a mean only."""
     shown = reach[reach["layer"] > 0]
     return curves_chart(
-        shown, theme, x="layer", y="back", series="label", x_title="layers", y_title="reaches so many tokens back",
-        dashed="blurred", y_domain=(0, 1.08 * max(1, n - 1)), rules=[(n - 1, "the first token")],
-    )  # fmt: skip
+        shown,
+        theme,
+        x="layer",
+        y="back",
+        series="label",
+        x_title="layers",
+        y_title="reaches so many tokens back",
+        dashed="blurred",
+        y_domain=(0, 1.08 * max(1, n - 1)),
+        rules=[(n - 1, "the first token")],
+    )
 
 
 def widths_chart(rows: pd.DataFrame, theme: Theme, *, value: str, title: str, control: float | None, width: int) -> Any:
@@ -217,32 +216,42 @@ def widths_chart(rows: pd.DataFrame, theme: Theme, *, value: str, title: str, co
     ordered = rows.sort_values(["integration", "width"], kind="stable")
     rules = [] if control is None else [(control, "mean of the visible values")]
     return curves_chart(
-        ordered, theme, x="width", y=value, series="label", x_title="segment width s (tokens, logarithmic)", y_title=title,
-        log_x=True, rules=rules, marked=[(width, f"s = {width:,}")],
-    )  # fmt: skip
+        ordered,
+        theme,
+        x="width",
+        y=value,
+        series="label",
+        x_title="segment width s (tokens, logarithmic)",
+        y_title=title,
+        log_x=True,
+        rules=rules,
+        marked=[(width, f"s = {width:,}")],
+    )
 
 
 def kinds_chart(kinds: pd.DataFrame, theme: Theme) -> Chart:
     """What each way to place the cuts loses outside the sinks, with the middle 95 % of its draws."""
     ink = theme.style("segmented").colour
-    shown = kinds.assign(
-        lost_bare=kinds["without sinks"], low_bare=kinds["low without"], high_bare=kinds["high without"]
-    )
+    shown = kinds.assign(lost_bare=kinds["without sinks"], low_bare=kinds["low without"], high_bare=kinds["high without"])
     low, high = float(shown["low_bare"].min()), float(shown["high_bare"].max())
     margin = max(0.01, 0.15 * (high - low))
     y = alt.Y("kind:N", title=None, sort=list(kinds["kind"]), axis=alt.Axis(labelLimit=220, grid=False))
     x = alt.X(
-        "lost_bare:Q", title="lost: share of the attention outside the sinks", axis=alt.Axis(format=".1%", tickCount=5),
+        "lost_bare:Q",
+        title="lost: share of the attention outside the sinks",
+        axis=alt.Axis(format=".1%", tickCount=5),
         scale=alt.Scale(domain=[max(0.0, low - margin), min(1.0, high + margin)], nice=False, zero=False),
-    )  # fmt: skip
+    )
     base = alt.Chart(shown)
     tooltip = [
-        alt.Tooltip("kind:N", title="cuts"), alt.Tooltip("lost_bare:Q", title="lost outside the sinks", format=".1%"),
-        alt.Tooltip("low_bare:Q", title="from", format=".1%"), alt.Tooltip("high_bare:Q", title="to", format=".1%"),
+        alt.Tooltip("kind:N", title="cuts"),
+        alt.Tooltip("lost_bare:Q", title="lost outside the sinks", format=".1%"),
+        alt.Tooltip("low_bare:Q", title="from", format=".1%"),
+        alt.Tooltip("high_bare:Q", title="to", format=".1%"),
         alt.Tooltip("lost:Q", title="lost of all attention", format=".1%"),
         alt.Tooltip("length:Q", title="mean length", format=".1f"),
         alt.Tooltip("pairs:Q", title="share of pairs read", format=".1%"),
-    ]  # fmt: skip
+    ]
     return layered(
         base.mark_rule(strokeWidth=4, opacity=0.4, color=ink).encode(
             x=alt.X("low_bare:Q"), x2=alt.X2("high_bare:Q"), y=y, tooltip=tooltip
@@ -264,13 +273,17 @@ def places_chart(places: pd.DataFrame, theme: Theme, *, n: int) -> Chart:
         places = places[keep]
     shown = places.dropna(subset=["severed"])
     x = alt.X(
-        "token:Q", title="cut before token", scale=alt.Scale(domain=[0, n], nice=False),
+        "token:Q",
+        title="cut before token",
+        scale=alt.Scale(domain=[0, n], nice=False),
         axis=alt.Axis(format="d", tickCount=8, grid=False),
-    )  # fmt: skip
+    )
     y = alt.Y(
-        "severed:Q", title="would be severed, outside the sinks", scale=alt.Scale(domain=[0, 1]),
+        "severed:Q",
+        title="would be severed, outside the sinks",
+        scale=alt.Scale(domain=[0, 1]),
         axis=alt.Axis(format="%", tickCount=5),
-    )  # fmt: skip
+    )
     pale = hexadecimal(blend(theme.background, ink, 5)[2])
     tooltip = [
         alt.Tooltip("token:Q", title="cut before token", format="d"),

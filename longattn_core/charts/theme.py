@@ -65,33 +65,54 @@ MECHANISM_COLOURS: Final = MappingProxyType(
     }
 )
 FAMILY_HUES: Final = MappingProxyType(
-    {
-        "by place": (165.0, 290.0),
-        "by content": (10.0, 110.0),
-        "compressed": (290.0, 370.0),
-        "changes the score": (110.0, 165.0),
-    }
+    {"by place": (165.0, 290.0), "by content": (10.0, 110.0), "compressed": (290.0, 370.0), "changes the score": (110.0, 165.0)}
 )
 """The arc of OKLab hues, in degrees, that a family's next free colour is taken from."""
 
 # cmocean's own twelve anchors, as Plotly carries them: read here, so that a chart of the home page need not load Plotly.
 _ICE = (
-    (3, 5, 18), (25, 25, 51), (44, 42, 87), (58, 60, 125), (62, 83, 160), (62, 109, 178),
-    (72, 134, 187), (89, 159, 196), (114, 184, 205), (149, 207, 216), (192, 229, 232), (234, 252, 253),
-)  # fmt: skip
+    (3, 5, 18),
+    (25, 25, 51),
+    (44, 42, 87),
+    (58, 60, 125),
+    (62, 83, 160),
+    (62, 109, 178),
+    (72, 134, 187),
+    (89, 159, 196),
+    (114, 184, 205),
+    (149, 207, 216),
+    (192, 229, 232),
+    (234, 252, 253),
+)
 
 _SURFACES: dict[Mode, dict[str, str]] = {
     "light": {
-        "background": "#FFFFFF", "surface": "#F0F2F6", "text": "#1F2430", "muted": "#565C6B", "grid": "#DDE1E9",
-        "border": "#7C8290", "never": "#ECEEF3", "hatch": "#C9CED9", "mark": "#C2410C", "lost": "#5E3C99",
+        "background": "#FFFFFF",
+        "surface": "#F0F2F6",
+        "text": "#1F2430",
+        "muted": "#565C6B",
+        "grid": "#DDE1E9",
+        "border": "#7C8290",
+        "never": "#ECEEF3",
+        "hatch": "#C9CED9",
+        "mark": "#C2410C",
+        "lost": "#5E3C99",
         "added": "#B35806",
     },
     "dark": {
-        "background": "#0E1117", "surface": "#262730", "text": "#E8EAF0", "muted": "#ABB1C0", "grid": "#2C303B",
-        "border": "#7D8494", "never": "#262730", "hatch": "#3B404D", "mark": "#FF9E3D", "lost": "#B9A2F2",
+        "background": "#0E1117",
+        "surface": "#262730",
+        "text": "#E8EAF0",
+        "muted": "#ABB1C0",
+        "grid": "#2C303B",
+        "border": "#7D8494",
+        "never": "#262730",
+        "hatch": "#3B404D",
+        "mark": "#FF9E3D",
+        "lost": "#B9A2F2",
         "added": "#F5A64A",
     },
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, kw_only=True)

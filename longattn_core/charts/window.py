@@ -23,9 +23,12 @@ from longattn_core.charts.theme import Theme
 Layered: TypeAlias = alt.LayerChart | alt.FacetChart
 
 PART_NAMES = {
-    "window": "seen in the window", "first tokens": "seen in the first tokens", "blocks": "seen in blocks",
-    "lost to sinks": "lost, on sinks", "lost elsewhere": "lost",
-}  # fmt: skip
+    "window": "seen in the window",
+    "first tokens": "seen in the first tokens",
+    "blocks": "seen in blocks",
+    "lost to sinks": "lost, on sinks",
+    "lost elsewhere": "lost",
+}
 
 
 def part_colours(theme: Theme) -> dict[str, str]:
@@ -33,9 +36,12 @@ def part_colours(theme: Theme) -> dict[str, str]:
     window, lost = theme.style("window").colour, theme.lost
     pale = hexadecimal(blend(window, theme.background, 100)[55])
     return {
-        "window": window, "first tokens": pale, "blocks": theme.style("segmented").colour,
-        "lost to sinks": hexadecimal(blend(lost, theme.background, 100)[60]), "lost elsewhere": lost,
-    }  # fmt: skip
+        "window": window,
+        "first tokens": pale,
+        "blocks": theme.style("segmented").colour,
+        "lost to sinks": hexadecimal(blend(lost, theme.background, 100)[60]),
+        "lost elsewhere": lost,
+    }
 
 
 BARS = 256
@@ -62,11 +68,17 @@ def _stacked(ledger: pd.DataFrame, parts: list[str]) -> pd.DataFrame:
     to = share.cumsum(axis=1).clip(max=1.0)
     many = len(parts)
     tokens = ledger["token"].to_numpy()[first[starts]]
-    return pd.DataFrame({
-        "query": np.repeat(places[starts], many), "shown": np.repeat([visible(str(token)) for token in tokens], many),
-        "part": np.tile(parts, len(starts)), "name": np.tile([PART_NAMES[name] for name in parts], len(starts)),
-        "share": share.ravel(), "to": to.ravel(), "from": (to - share).clip(min=0.0).ravel(),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "query": np.repeat(places[starts], many),
+            "shown": np.repeat([visible(str(token)) for token in tokens], many),
+            "part": np.tile(parts, len(starts)),
+            "name": np.tile([PART_NAMES[name] for name in parts], len(starts)),
+            "share": share.ravel(),
+            "to": to.ravel(),
+            "from": (to - share).clip(min=0.0).ravel(),
+        }
+    )
 
 
 def ledger_chart(ledger: pd.DataFrame, theme: Theme, *, query: int, token: str, height: int = 300) -> Layered:
@@ -81,9 +93,7 @@ def ledger_chart(ledger: pd.DataFrame, theme: Theme, *, query: int, token: str, 
     table["end"] = table["query"] + wide
     last = float(places[-1] + wide)
     x_scale = alt.Scale(domain=[float(places[0]), last], nice=False)
-    x = alt.X(
-        "query:Q", scale=x_scale, title="query (token position)", axis=alt.Axis(format="d", tickCount=8, grid=False)
-    )
+    x = alt.X("query:Q", scale=x_scale, title="query (token position)", axis=alt.Axis(format="d", tickCount=8, grid=False))
     percent = alt.Axis(format="%", tickCount=5)
     bars = (
         alt.Chart(table)
@@ -107,12 +117,12 @@ def ledger_chart(ledger: pd.DataFrame, theme: Theme, *, query: int, token: str, 
     own = pd.DataFrame({"query": [query + wide / 2], "label": [f"“{visible(token)}” ({query}) looks back"]})
     far = query > (float(places[0]) + last) / 2
     rule = alt.Chart(own).mark_rule(color=theme.mark, strokeWidth=2).encode(x=x)
-    text = alt.Chart(own).mark_text(
-        align="right" if far else "left", baseline="bottom", color=theme.mark, fontSize=theme.size("tick"), dy=-4
-    ).encode(x=x, y=fixed(alt.YValue, 0), text=alt.Text("label:N"))  # fmt: skip
-    return layered(
-        bars, rule, text, height=height, width="container", padding={"top": 18, "left": 4, "right": 8, "bottom": 4}
+    text = (
+        alt.Chart(own)
+        .mark_text(align="right" if far else "left", baseline="bottom", color=theme.mark, fontSize=theme.size("tick"), dy=-4)
+        .encode(x=x, y=fixed(alt.YValue, 0), text=alt.Text("label:N"))
     )
+    return layered(bars, rule, text, height=height, width="container", padding={"top": 18, "left": 4, "right": 8, "bottom": 4})
 
 
 def recall_chart(curves: pd.DataFrame, theme: Theme, *, now: float) -> Layered:
@@ -125,10 +135,20 @@ def recall_chart(curves: pd.DataFrame, theme: Theme, *, now: float) -> Layered:
     }
     colours |= {"window alone": window}
     return curves_chart(
-        curves, theme, x="width", y="value", series="curve", x_title="window width (tokens, logarithmic)",
-        y_title="share of weight, of pairs", log_x=True, y_domain=(0.0, 1.0), y_format="%", dashed="chance", colours=colours,
+        curves,
+        theme,
+        x="width",
+        y="value",
+        series="curve",
+        x_title="window width (tokens, logarithmic)",
+        y_title="share of weight, of pairs",
+        log_x=True,
+        y_domain=(0.0, 1.0),
+        y_format="%",
+        dashed="chance",
+        colours=colours,
         marked=[(now, "now")],
-    )  # fmt: skip
+    )
 
 
 def error_chart(errors: pd.DataFrame, theme: Theme, *, control: float, now: float) -> Layered:
@@ -138,9 +158,18 @@ def error_chart(errors: pd.DataFrame, theme: Theme, *, control: float, now: floa
     colours = {name: window if name == "window alone" else beside for name in names}
     rules = [(control, "mean of the visible values")] if math.isfinite(control) else []
     return curves_chart(
-        errors, theme, x="width", y="error", series="pattern", x_title="window width (tokens, logarithmic)",
-        y_title="relative error of the output", log_x=True, colours=colours, rules=rules, marked=[(now, "now")],
-    )  # fmt: skip
+        errors,
+        theme,
+        x="width",
+        y="error",
+        series="pattern",
+        x_title="window width (tokens, logarithmic)",
+        y_title="relative error of the output",
+        log_x=True,
+        colours=colours,
+        rules=rules,
+        marked=[(now, "now")],
+    )
 
 
 def patterns_chart(table: pd.DataFrame, theme: Theme, *, height: int = 340) -> Layered:
@@ -165,46 +194,44 @@ def patterns_chart(table: pd.DataFrame, theme: Theme, *, height: int = 340) -> L
     keys = list(dict.fromkeys(shown["key"]))
     colour = alt.Color("key:N", scale=alt.Scale(domain=keys, range=[theme.style(key).colour for key in keys]))
     tooltip = [
-        alt.Tooltip("name:N", title="pattern"), alt.Tooltip("found:Q", title="weight found", format=".1%"),
-        alt.Tooltip("looked:Q", title="pairs looked at", format=".1%"), alt.Tooltip("error:Q", title="error", format=".3f"),
+        alt.Tooltip("name:N", title="pattern"),
+        alt.Tooltip("found:Q", title="weight found", format=".1%"),
+        alt.Tooltip("looked:Q", title="pairs looked at", format=".1%"),
+        alt.Tooltip("error:Q", title="error", format=".3f"),
         alt.Tooltip("control:Q", title="error of the mean of the visible values", format=".3f"),
         alt.Tooltip("cost:Q", title="operations, of exact", format=".0%"),
-    ]  # fmt: skip
+    ]
     end = min(side, top)
     line = (
         alt.Chart(pd.DataFrame({"looked": [0, end], "found": [0, end]}))
         .mark_line(strokeDash=[6, 4], color=theme.muted)
         .encode(x=x, y=y)
     )
-    label = alt.Chart(pd.DataFrame({"looked": [0.25 * end], "found": [0.25 * end], "label": ["chance"]})).mark_text(
-        align="left", dx=8, dy=8, color=theme.muted, fontSize=theme.size("tick")
-    ).encode(x=x, y=y, text=alt.Text("label:N"))  # fmt: skip
+    label = (
+        alt.Chart(pd.DataFrame({"looked": [0.25 * end], "found": [0.25 * end], "label": ["chance"]}))
+        .mark_text(align="left", dx=8, dy=8, color=theme.muted, fontSize=theme.size("tick"))
+        .encode(x=x, y=y, text=alt.Text("label:N"))
+    )
     dots = [
         alt.Chart(shown[shown["key"] == key])
         .mark_point(
-            size=90,
-            filled=not theme.style(key).symbol.open,
-            shape=theme.style(key).symbol.vega,
-            strokeWidth=2,
-            opacity=1,
+            size=90, filled=not theme.style(key).symbol.open, shape=theme.style(key).symbol.vega, strokeWidth=2, opacity=1
         )
         .encode(x=x, y=y, color=colour, tooltip=tooltip)
         for key in keys
     ]
     places = place_labels(
-        [
-            np.array([[looked / side, 1 - found / top]])
-            for looked, found in shown[["looked", "found"]].to_numpy(dtype=float)
-        ],
+        [np.array([[looked / side, 1 - found / top]]) for looked, found in shown[["looked", "found"]].to_numpy(dtype=float)],
         list(shown["name"]),
         (700, height),
         zoom=theme.zoom,
     )
     texts = [
-        alt.Chart(shown.iloc[[row]]).mark_text(align=align, dx=dx, dy=dy, fontSize=theme.size("tick"))
+        alt.Chart(shown.iloc[[row]])
+        .mark_text(align=align, dx=dx, dy=dy, fontSize=theme.size("tick"))
         .encode(x=x, y=y, text=alt.Text("name:N"), color=colour)
         for row, (_index, dx, dy, align) in enumerate(places)
-    ]  # fmt: skip
+    ]
     return layered(line, label, *dots, *texts, height=height, width="container")
 
 
@@ -241,14 +268,7 @@ def pattern_picture(name: str, idea: str, seen: np.ndarray, theme: Theme, *, cau
 
 
 def pattern_pictures(
-    names: Sequence[str],
-    ideas: Sequence[str],
-    seen: np.ndarray,
-    theme: Theme,
-    *,
-    causal: bool,
-    columns: int = 5,
-    size: int = 180,
+    names: Sequence[str], ideas: Sequence[str], seen: np.ndarray, theme: Theme, *, causal: bool, columns: int = 5, size: int = 180
 ) -> alt.ConcatChart:
     """All patterns' small maps on one sheet, for print."""
     charts = [
@@ -262,9 +282,11 @@ def pattern_pictures(
 def active_chart(queries: pd.DataFrame, theme: Theme, *, height: int = 340) -> Layered:
     """Each query's measure on the sample against its measure on all keys; colour and shape say who attends, and rightly."""
     looks = {
-        "active, rightly": (theme.style("probsparse").colour, "circle"), "missed": (theme.lost, "cross"),
-        "active, needlessly": (theme.added, "triangle-up"), "lazy, rightly": (theme.hatch, "circle"),
-    }  # fmt: skip
+        "active, rightly": (theme.style("probsparse").colour, "circle"),
+        "missed": (theme.lost, "cross"),
+        "active, needlessly": (theme.added, "triangle-up"),
+        "lazy, rightly": (theme.hatch, "circle"),
+    }
     table = queries.assign(shown=[visible(str(token)) for token in queries["token"]])
     table = table[np.isfinite(table["sampled"]) & np.isfinite(table["exact"])]
     x = alt.X("exact:Q", title="measure on all visible keys (largest less mean score)", scale=alt.Scale(nice=True))
@@ -277,16 +299,12 @@ def active_chart(queries: pd.DataFrame, theme: Theme, *, height: int = 340) -> L
         alt.Tooltip("verdict:N", title=""),
     ]
     low, high = (float(f(table[["exact", "sampled"]].to_numpy())) if len(table) else 0.0 for f in (np.min, np.max))
-    line = alt.Chart(pd.DataFrame({"exact": [low, high], "sampled": [low, high]})).mark_line(
-        strokeDash=[6, 4], color=theme.muted
-    )
+    line = alt.Chart(pd.DataFrame({"exact": [low, high], "sampled": [low, high]})).mark_line(strokeDash=[6, 4], color=theme.muted)
     layers: list[Any] = [line.encode(x=x, y=y)]
     for index, (verdict, (ink, shape)) in enumerate(reversed(looks.items())):
         one = table[table["verdict"] == verdict]
         layers.append(
-            alt.Chart(one)
-            .mark_point(shape=shape, size=44, filled=True, color=ink, opacity=0.9)
-            .encode(x=x, y=y, tooltip=tooltip)
+            alt.Chart(one).mark_point(shape=shape, size=44, filled=True, color=ink, opacity=0.9).encode(x=x, y=y, tooltip=tooltip)
         )
         # The names stand in the legible colours of text; the mark before each is the class's own.
         at = 8 + 16 * (len(looks) - 1 - index) * theme.zoom
@@ -327,18 +345,18 @@ def swaps_chart(
     keys = list(dict.fromkeys(table["key"]))
     colour = alt.Color("key:N", scale=alt.Scale(domain=keys, range=[theme.style(key).colour for key in keys]))
     tooltip = [
-        alt.Tooltip("name:N", title="in every layer"), alt.Tooltip("perplexity:Q", format=".2f"),
-        alt.Tooltip("probability:Q", title="probability of what should come", format=".4f"), alt.Tooltip("seeds:Q"),
-    ]  # fmt: skip
+        alt.Tooltip("name:N", title="in every layer"),
+        alt.Tooltip("perplexity:Q", format=".2f"),
+        alt.Tooltip("probability:Q", title="probability of what should come", format=".4f"),
+        alt.Tooltip("seeds:Q"),
+    ]
     layers: list[Any] = [
         alt.Chart(table)
         .mark_rule(strokeWidth=2)
         .encode(y=y, x=alt.X(field=ends[0], type="quantitative", scale=scale), x2=ends[1], color=colour),
         *(
             alt.Chart(table[table["key"] == key])
-            .mark_point(
-                size=110, filled=not theme.style(key).symbol.open, strokeWidth=2, shape=_dot(theme, key), opacity=1
-            )
+            .mark_point(size=110, filled=not theme.style(key).symbol.open, strokeWidth=2, shape=_dot(theme, key), opacity=1)
             .encode(y=y, x=x, color=colour, tooltip=tooltip)
             for key in keys
         ),
@@ -367,14 +385,19 @@ def reach_chart(reach: pd.DataFrame, theme: Theme) -> Layered:
     """Tokens back against layers, a line a width; the setting at hand in the mechanism's colour."""
     own = str(reach.loc[reach["now"], "curve"].iloc[0])
     return curves_chart(
-        reach, theme, x="layers", y="tokens", series="curve", x_title="layers", y_title="tokens back (at most)", points=False,
+        reach,
+        theme,
+        x="layers",
+        y="tokens",
+        series="curve",
+        x_title="layers",
+        y_title="tokens back (at most)",
+        points=False,
         colours={own: theme.style("window").colour},
-    )  # fmt: skip
+    )
 
 
 def verdict_colours(theme: Theme) -> dict[str, str]:
     """Quiet colours behind the words, by what became of them as queries: the same hues as in the chart."""
-    inks = {
-        "active, rightly": theme.style("probsparse").colour, "missed": theme.lost, "active, needlessly": theme.added,
-    }  # fmt: skip
+    inks = {"active, rightly": theme.style("probsparse").colour, "missed": theme.lost, "active, needlessly": theme.added}
     return {name: hexadecimal(blend(ink, theme.background, 100)[45]) for name, ink in inks.items()}

@@ -21,9 +21,7 @@ from longattn_core.numerics.rotary import rotary_frequencies, rotate
 
 __all__ = ["Attention", "Captured", "LanguageModel", "exact_attention", "load_language_model", "repeat_groups"]
 
-Attention = Callable[
-    [Float[Tensor, "h n d"], Float[Tensor, "h n d"], Float[Tensor, "h n e"], int], Float[Tensor, "h n e"]
-]
+Attention = Callable[[Float[Tensor, "h n d"], Float[Tensor, "h n d"], Float[Tensor, "h n e"], int], Float[Tensor, "h n e"]]
 """`(q, k, v, layer) -> output`: keys and values come repeated, one per query head, and q and k after rotary."""
 
 
@@ -109,9 +107,7 @@ class LanguageModel:
                 x = self._block(x, turned, layer, attention)
         return captured
 
-    def hidden(
-        self, ids: Many[int] | Int[Tensor, "n"], *, attention: Attention = exact_attention
-    ) -> Float[Tensor, "n w"]:
+    def hidden(self, ids: Many[int] | Int[Tensor, "n"], *, attention: Attention = exact_attention) -> Float[Tensor, "n w"]:
         """What the last block leaves at each token, normalised: the embedding of the token that is expected next."""
         x, positions = self._embed(ids)
         for layer in range(self.config.layers):
@@ -169,9 +165,7 @@ class LanguageModel:
         q, k = (rotate(x, positions, frequencies) for x in (heads.q, heads.k))
         return Captured(q=q, k=k, v=heads.v)
 
-    def _block(
-        self, x: Float[Tensor, "n w"], heads: Captured, layer: int, attention: Attention
-    ) -> Float[Tensor, "n w"]:
+    def _block(self, x: Float[Tensor, "n w"], heads: Captured, layer: int, attention: Attention) -> Float[Tensor, "n w"]:
         weight = {name: self._tensors[f"blocks.{layer}.{name}"] for name in ("output", "gate", "up", "down")}
         k, v = (repeat_groups(shared, self.config.group_size) for shared in (heads.k, heads.v))
         mixed = attention(heads.q, k, v, layer).transpose(0, 1).flatten(1)

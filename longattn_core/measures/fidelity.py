@@ -80,7 +80,7 @@ class Fidelity:
 
 def fidelity(
     attended: Attended, *, queries: int | None = None, seed: int = 0, sinks: Sinks | None = None, views: Views | None = None
-) -> Fidelity:  # fmt: skip
+) -> Fidelity:
     """Measure what a mechanism gave back against exact attention on the same sequence.
 
     `queries` looks at so many of them only (see `sample_queries`); sinks are found by their rule if none are given;
@@ -113,9 +113,12 @@ def fidelity(
 
 
 def _without(
-    sinks: Sinks, given: Float[Tensor, "h r n"], logs: Float[Tensor, "h r n"], output: Float[Tensor, "h r e"],
+    sinks: Sinks,
+    given: Float[Tensor, "h r n"],
+    logs: Float[Tensor, "h r n"],
+    output: Float[Tensor, "h r e"],
     values: Float[Tensor, "h n e"],
-) -> tuple[Float[Tensor, "h r n"], Float[Tensor, "h r n"], Float[Tensor, "h r e"]]:  # fmt: skip
+) -> tuple[Float[Tensor, "h r n"], Float[Tensor, "h r n"], Float[Tensor, "h r e"]]:
     """A mechanism's rows, their w·ln w, and its output without what the sinks add. The rows are changed in place."""
     output = output.clone()
     for head, keys in enumerate(sinks):
@@ -149,16 +152,24 @@ class _Side:
 
     @classmethod
     def of(
-        cls, log_exact: Float[Tensor, "h r n"], open_pairs: Bool[Tensor, "#h r n"], values: Float[Tensor, "h n e"],
+        cls,
+        log_exact: Float[Tensor, "h r n"],
+        open_pairs: Bool[Tensor, "#h r n"],
+        values: Float[Tensor, "h n e"],
         control: Float[Tensor, "h r e"],
-    ) -> _Side:  # fmt: skip
+    ) -> _Side:
         exact = log_exact.exp()
         mass, reference = exact.sum(-1), exact @ values
         log_share = log_exact - mass.log()[..., None]
         return cls(
-            exact=exact, log_share=log_share.clamp_min(2 * LEAST), share=log_share.exp(), mass=mass, reference=reference,
-            control=(control - reference).square().sum(-1), open_pairs=open_pairs,
-        )  # fmt: skip
+            exact=exact,
+            log_share=log_share.clamp_min(2 * LEAST),
+            share=log_share.exp(),
+            mass=mass,
+            reference=reference,
+            control=(control - reference).square().sum(-1),
+            open_pairs=open_pairs,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -227,9 +238,13 @@ class _Tally:
         self.sums: dict[str, Tensor] = {}
 
     def add(
-        self, side: _Side, given: Float[Tensor, "h r n"], logs: Float[Tensor, "h r n"], seen: Bool[Tensor, "h r n"],
+        self,
+        side: _Side,
+        given: Float[Tensor, "h r n"],
+        logs: Float[Tensor, "h r n"],
+        seen: Bool[Tensor, "h r n"],
         output: Float[Tensor, "h r e"],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Count some rows of a mechanism: its weights w, w·ln w, what it looked at, and what it put out."""
         self._sum("norm", side.reference.square().sum(-1))
         self._sum("error", (output - side.reference).square().sum(-1))

@@ -18,15 +18,7 @@ from torch import Tensor
 
 from longattn_core.contracts import Attended, row_chunks
 
-__all__ = [
-    "Frontier",
-    "Integration",
-    "frontier",
-    "memory_reach",
-    "memory_reach_closed",
-    "segment_reach",
-    "window_reach",
-]
+__all__ = ["Frontier", "Integration", "frontier", "memory_reach", "memory_reach_closed", "segment_reach", "window_reach"]
 
 Integration = Literal["none", "summaries", "second", "overlap", "shifted"]
 """What crosses the cuts: nothing, a summary of every other segment, one integrated summary, an overlap, shifted cuts."""
@@ -51,15 +43,11 @@ def memory_reach_closed(position: int, segment: int, memory: int, layers: int) -
     """
     _positive({"segment": segment})
     if memory % segment:
-        raise ValueError(
-            f"the closed form needs a memory that is a multiple of the segment, found {memory} and {segment}"
-        )
+        raise ValueError(f"the closed form needs a memory that is a multiple of the segment, found {memory} and {segment}")
     return min(position, position % segment + layers * memory) if layers else 0
 
 
-def segment_reach(
-    position: int, width: int, layers: int, integration: Integration = "none", *, overlap: int = 0
-) -> int:
+def segment_reach(position: int, width: int, layers: int, integration: Integration = "none", *, overlap: int = 0) -> int:
     """How many tokens back segments of `width` reach under each integration.
 
     None: to the segment's start, however many layers. Summaries and an integrated summary: to the first token at once,
@@ -73,9 +61,7 @@ def segment_reach(
         "summaries": lambda at, layer: 0,
         "second": lambda at, layer: 0,
         "overlap": lambda at, layer: at // width * width - overlap,
-        "shifted": lambda at, layer: (
-            at // width * width if layer % 2 == 0 else max(0, (at - half) // width * width + half)
-        ),
+        "shifted": lambda at, layer: at // width * width if layer % 2 == 0 else max(0, (at - half) // width * width + half),
     }
     return _back(position, layers, steps[integration])
 

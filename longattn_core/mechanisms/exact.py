@@ -84,25 +84,40 @@ class Exact(Mechanism):
         },
     )
     temperature: float = dial(
-        0.7, title="Temperature τ", symbol="τ", ge=0.05, le=20, scale="log10", when={"variant": ("temperature",)},
+        0.7,
+        title="Temperature τ",
+        symbol="τ",
+        ge=0.05,
+        le=20,
+        scale="log10",
+        when={"variant": ("temperature",)},
         help="Scores are divided by τ; below 1 the weights are sharper.",
-    )  # fmt: skip
+    )
     scalable: float = dial(
-        0.43, title="Scale s", symbol="s", ge=0.01, le=2, when={"variant": ("scalable",)},
+        0.43,
+        title="Scale s",
+        symbol="s",
+        ge=0.01,
+        le=2,
+        when={"variant": ("scalable",)},
         help="Scores are multiplied by s·ln of the number of visible keys; the paper learns s, 0.43 is its mean.",
-    )  # fmt: skip
+    )
     trained: int = dial(
-        2048, title="Trained length", symbol="L", ge=16, le=131072, scale="log2", when={"variant": ("yarn",)},
+        2048,
+        title="Trained length",
+        symbol="L",
+        ge=16,
+        le=131072,
+        scale="log2",
+        when={"variant": ("yarn",)},
         help="The length that the model was trained on; YaRN's temperature falls with n over this length.",
-    )  # fmt: skip
+    )
 
     def _attend(self, sequence: Sequence) -> Attended:
         """Cost: n²·(d + e) per head under no mask, half of it under a causal one; at most 32 MB above the output."""
         factor = self._factor(sequence)
         output = attend_whole(replace(sequence, q=sequence.q * factor[:, None]))
-        return ExactMap(
-            mechanism=self, sequence=sequence, output=output, trace=ExactTrace(factor=factor), cost=_cost(sequence)
-        )
+        return ExactMap(mechanism=self, sequence=sequence, output=output, trace=ExactTrace(factor=factor), cost=_cost(sequence))
 
     def _factor(self, sequence: Sequence) -> Float[Tensor, "n"]:
         ones = torch.ones(sequence.n, dtype=sequence.q.dtype, device=sequence.q.device)
@@ -155,6 +170,5 @@ class Exact(Mechanism):
 
 def _cost(sequence: Sequence) -> Cost:
     return exact_cost(
-        heads=sequence.h, n=sequence.n, d=sequence.d, e=sequence.e, causal=sequence.causal,
-        number_bytes=sequence.q.element_size(),
-    )  # fmt: skip
+        heads=sequence.h, n=sequence.n, d=sequence.d, e=sequence.e, causal=sequence.causal, number_bytes=sequence.q.element_size()
+    )

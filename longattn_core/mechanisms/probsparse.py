@@ -82,9 +82,7 @@ class ProbSparseMap(Attended):
         """What a lazy query gives each key that it may see."""
         return 1 / self.trace.visible[queries, None].clamp_min(1).to(self.output.dtype)
 
-    def _pooled(
-        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
-    ) -> Float[Tensor, "g H W"]:
+    def _pooled(self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]) -> Float[Tensor, "g H W"]:
         """Lazy rows by counting the keys that they see in each cell, active rows one by one. Cost n·W, and n per active row."""
         sequence, device = self.sequence, self.output.device
         tops, sides = (torch.tensor(x, device=device) for x in (rows, columns))
@@ -123,14 +121,7 @@ class ProbSparseMap(Attended):
         visible, rank, kept = int(trace.visible[query]), int(trace.rank[head, query]), int(trace.kept[query])
         measure = float(trace.measure[head, query])
         among = visible if self.sequence.causal else int(self.sequence.real.sum())
-        facts = {
-            "measure": measure,
-            "rank": rank,
-            "among": among,
-            "kept": kept,
-            "visible": visible,
-            "uniform": 1 / visible,
-        }
+        facts = {"measure": measure, "rank": rank, "among": among, "kept": kept, "visible": visible, "uniform": 1 / visible}
         whom = f"{among} queries{' up to it' if self.sequence.causal else ''}"
         spread = f"the spread of its scores, {measure:.3g}, ranks {rank} of {whom}"
         if bool(trace.active[head, query]):
@@ -158,21 +149,38 @@ class ProbSparse(Mechanism):
     causal_note: ClassVar[str] = "A query draws its sample from its past and is ranked among the queries up to it."
 
     factor: float = dial(
-        5.0, title="Active queries per ln n", symbol="c", ge=0.1, le=1000, scale="log10",
+        5.0,
+        title="Active queries per ln n",
+        symbol="c",
+        ge=0.1,
+        le=1000,
+        scale="log10",
         help="The top c·ln n queries attend; under a causal mask query i is ranked among the i + 1 up to it.",
-    )  # fmt: skip
+    )
     queries: int = dial(
-        0, title="Active queries u", symbol="u", ge=0, le=65536,
+        0,
+        title="Active queries u",
+        symbol="u",
+        ge=0,
+        le=65536,
         help="How many queries attend, in place of c·ln n; 0 leaves it to c.",
-    )  # fmt: skip
+    )
     measure: Literal["sampled", "exact"] = dial(
-        "sampled", title="Measure", help="Over which keys the spread of a query's scores is taken.",
+        "sampled",
+        title="Measure",
+        help="Over which keys the spread of a query's scores is taken.",
         options={"sampled": "on a sample of keys", "exact": "on all keys (costs n²)"},
-    )  # fmt: skip
+    )
     samples: float = dial(
-        5.0, title="Sampled keys per ln n", symbol="c_s", ge=0.1, le=50, scale="log10", when={"measure": ("sampled",)},
+        5.0,
+        title="Sampled keys per ln n",
+        symbol="c_s",
+        ge=0.1,
+        le=50,
+        scale="log10",
+        when={"measure": ("sampled",)},
         help="Each query's spread is estimated on c_s·ln n keys drawn at random from those it may see.",
-    )  # fmt: skip
+    )
 
     def _attend(self, sequence: Sequence) -> Attended:
         """Cost per head: n·c_s·ln n·d for the measure and n·(d + e) for each active query; memory n·e and 4 M numbers."""

@@ -46,9 +46,16 @@ def products_allowed(q: Float[Tensor, "h n d"], k: Float[Tensor, "h n d"], reach
 
 
 def attend_band(
-    q: Float[Tensor, "h n d"], k: Float[Tensor, "h n d"], v: Float[Tensor, "h n e"], *,
-    rows: range, back: int, ahead: int, output: Float[Tensor, "h n e"], lse: Float[Tensor, "h n"],
-) -> None:  # fmt: skip
+    q: Float[Tensor, "h n d"],
+    k: Float[Tensor, "h n d"],
+    v: Float[Tensor, "h n e"],
+    *,
+    rows: range,
+    back: int,
+    ahead: int,
+    output: Float[Tensor, "h n e"],
+    lse: Float[Tensor, "h n"],
+) -> None:
     """Write `rows` of output and of its logsumexps: each query i sees the keys i − back … i + ahead, all of which exist.
 
     All are float32 with rows that are contiguous; `rows` holds whole blocks of `SIZE`. Cost: h·n·(32 + back + ahead)·(d + e);

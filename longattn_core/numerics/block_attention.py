@@ -64,9 +64,13 @@ def kernel_blocks(
 
 
 def flash_blocks(
-    q: Float[Tensor, "h b x d"], k: Float[Tensor, "h b y d"], v: Float[Tensor, "h b y e"],
-    bias: Float[Tensor, "h b x y"] | None, *, scale: float | None = None,
-) -> tuple[Float[Tensor, "h b x e"], Float[Tensor, "h b x"]]:  # fmt: skip
+    q: Float[Tensor, "h b x d"],
+    k: Float[Tensor, "h b y d"],
+    v: Float[Tensor, "h b y e"],
+    bias: Float[Tensor, "h b x y"] | None,
+    *,
+    scale: float | None = None,
+) -> tuple[Float[Tensor, "h b x e"], Float[Tensor, "h b x"]]:
     """The kernel itself, where `kernel_allowed` and every query has a key; `bias` may be an expanded view. Output and lse.
 
     `scale` is 1/√d unless it is given. Of a query whose bias is −∞ everywhere the output is 0 and the lse means nothing.

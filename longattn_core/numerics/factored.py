@@ -51,9 +51,7 @@ class FactoredMap(Attended):
         rows = torch.cat(parts, dim=-1).to(self.output.dtype)
         return rows.masked_fill(~self.sequence.allowed(queries), 0.0)
 
-    def _pooled(
-        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
-    ) -> Float[Tensor, "g H W"]:
+    def _pooled(self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]) -> Float[Tensor, "g H W"]:
         if reduce == "max":
             return self._largest(rows, columns, heads).to(self.output.dtype)
         if self.sequence.causal:
@@ -113,9 +111,15 @@ class FactoredMap(Attended):
 
 
 def _cut(
-    left: Float[Tensor, "g a m"], right: Float[Tensor, "g b m"], own: Float[Tensor, "g o"],
-    rows: list[int], columns: list[int], tops: list[int], sides: list[int], low: int,
-) -> Float[Tensor, "g H W"]:  # fmt: skip
+    left: Float[Tensor, "g a m"],
+    right: Float[Tensor, "g b m"],
+    own: Float[Tensor, "g o"],
+    rows: list[int],
+    columns: list[int],
+    tops: list[int],
+    sides: list[int],
+    low: int,
+) -> Float[Tensor, "g H W"]:
     """Cells of the past, from sums over blocks with edges `tops` and `sides`, and from `own`, the pairs within each block
     that is one of rows and of columns, which begin at token `low`.
     """
@@ -176,9 +180,7 @@ def _most_within(x: Float[Tensor, "g r m"], cut: list[int]) -> Float[Tensor, "g 
 
 
 def _block_sums(
-    factor: Callable[[Int[Tensor, "r"], Int[Tensor, "g"]], Float[Tensor, "g r m"]],
-    cells: list[int],
-    heads: Int[Tensor, "g"],
+    factor: Callable[[Int[Tensor, "r"], Int[Tensor, "g"]], Float[Tensor, "g r m"]], cells: list[int], heads: Int[Tensor, "g"]
 ) -> Float[Tensor, "g B m"]:
     """Sums of a factor's rows over cells of tokens, some thousand rows at a time."""
     fine, sums = _finer(cells, BLOCK_ROWS), []

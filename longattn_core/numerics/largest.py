@@ -49,9 +49,7 @@ def largest(
 
 
 def nearest_direction(
-    coarse: Float[Tensor, "r d"],
-    fine: Callable[[Int[Tensor, "s"]], Float[Tensor, "s d"]],
-    directions: Float[Tensor, "c d"],
+    coarse: Float[Tensor, "r d"], fine: Callable[[Int[Tensor, "s"]], Float[Tensor, "s d"]], directions: Float[Tensor, "c d"]
 ) -> Int[Tensor, "r"]:
     """The place of the largest cosine among `directions` (float64, of length 1) for each vector. Cost r·c·d.
 

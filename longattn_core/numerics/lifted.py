@@ -115,9 +115,7 @@ class LiftedMap(Attended):
                 found.append(Covering(level=level, group=group, weight=weight, share=share))
         return tuple(found)
 
-    def _pooled(
-        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
-    ) -> Float[Tensor, "g H W"]:
+    def _pooled(self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]) -> Float[Tensor, "g H W"]:
         """Join the rows of a cell within each tile, whose rows read one list, then share the items out.
 
         Cost: the scores, and one step for each item of a tile; memory H·(W + the groups that reach into several cells).
@@ -194,9 +192,8 @@ class LiftedMap(Attended):
             shares.append(part[:, ~alone])
             several += int(many.sum())
         return _Places(
-            of=of, factor=factor, several=several, item=torch.cat(items), cell=torch.cat(cells),
-            share=torch.cat(shares, dim=1),
-        )  # fmt: skip
+            of=of, factor=factor, several=several, item=torch.cat(items), cell=torch.cat(cells), share=torch.cat(shares, dim=1)
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

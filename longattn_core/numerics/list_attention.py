@@ -45,9 +45,15 @@ def attend_lists(
 
 
 def _plainly(
-    q: Float[Tensor, "h n d"], k: Float[Tensor, "h n d"], v: Float[Tensor, "h n e"], lists: SortedLists, *,
-    real: Bool[Tensor, "n"], scale: float, skip_self: bool,
-) -> tuple[Float[Tensor, "h n e"], int]:  # fmt: skip
+    q: Float[Tensor, "h n d"],
+    k: Float[Tensor, "h n d"],
+    v: Float[Tensor, "h n e"],
+    lists: SortedLists,
+    *,
+    real: Bool[Tensor, "n"],
+    scale: float,
+    skip_self: bool,
+) -> tuple[Float[Tensor, "h n e"], int]:
     """`attend_lists` written out: any device, any dtype, with gradients."""
     h, n, e = v.shape
     # The column of ones sums the weights in the same product; one more row takes what ragged blocks leave over.
@@ -77,9 +83,16 @@ def _plainly(
 
 
 def _by_kernel(
-    q: Float[Tensor, "h n d"], k: Float[Tensor, "h n d"], v: Float[Tensor, "h n e"], lists: SortedLists, *,
-    real: Bool[Tensor, "n"], scale: float, skip_self: bool, directions: bool,
-) -> tuple[Float[Tensor, "h n e"], int]:  # fmt: skip
+    q: Float[Tensor, "h n d"],
+    k: Float[Tensor, "h n d"],
+    v: Float[Tensor, "h n e"],
+    lists: SortedLists,
+    *,
+    real: Bool[Tensor, "n"],
+    scale: float,
+    skip_self: bool,
+    directions: bool,
+) -> tuple[Float[Tensor, "h n e"], int]:
     """`attend_lists` by torch's kernel, tiles merged by their logsumexps. Memory above the output: a few MB and n·d."""
     h, n, e = v.shape
     # One more row takes what ragged blocks leave over.
@@ -93,9 +106,12 @@ def _by_kernel(
             computed += bias.numel()
             blind = bias.amax(-1) == -math.inf
             part, log = flash_blocks(
-                taken(q[head], tile.queries.clamp_max(n - 1))[None], taken(keys, tile.keys)[None],
-                taken(v[head], tile.keys)[None], bias[None], scale=scale,
-            )  # fmt: skip
+                taken(q[head], tile.queries.clamp_max(n - 1))[None],
+                taken(keys, tile.keys)[None],
+                taken(v[head], tile.keys)[None],
+                bias[None],
+                scale=scale,
+            )
             # The kernel reports a logsumexp of 0 for a row with nothing to see, which a merge would take for a key.
             part, log = part.view(-1, e), log[0].masked_fill_(blind, -math.inf).flatten()
             rows = torch.where(tile.queries < n, head * n + tile.queries, h * n).flatten()

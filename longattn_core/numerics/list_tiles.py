@@ -113,9 +113,7 @@ def _four(places: Int[Tensor, "*b"]) -> Float[Tensor, "*b"]:
     return (4 * places).float()
 
 
-def tiles(
-    lists: SortedLists, head: int, among: Int[Tensor, "r"] | None = None, cells: int | None = None
-) -> Iterator[Tile]:
+def tiles(lists: SortedLists, head: int, among: Int[Tensor, "r"] | None = None, cells: int | None = None) -> Iterator[Tile]:
     """The tiles that cover every stretch of one head, list by list, `cells` scores at once (TILE_CELLS, if nothing is said); only
     those of some queries, if any are named.
     """
@@ -134,9 +132,14 @@ def tiles(
                     slots = begin[chosen, None] + torch.arange(length, device=order.device)
                     keys = order.index_select(0, slots.flatten().clamp_max(n - 1)).view_as(slots)
                     yield Tile(
-                        head=head, p=p, queries=queries[chosen], keys=keys, slots=slots,
-                        earlier=earlier, first=not earlier and step == 0,
-                    )  # fmt: skip
+                        head=head,
+                        p=p,
+                        queries=queries[chosen],
+                        keys=keys,
+                        slots=slots,
+                        earlier=earlier,
+                        first=not earlier and step == 0,
+                    )
         earlier = (*earlier, p)
 
 
@@ -183,8 +186,7 @@ def _blocks(
         place = place + (room.cumsum(0) - room - begin).repeat_interleave(lengths)
     count = -(-(int(place[-1]) + 1) // block) * block
     queries, low, high = (
-        x.new_full((count,), fill).index_copy(0, place, x).view(-1, block)
-        for x, fill in ((queries, n), (low, n), (high, 0))
+        x.new_full((count,), fill).index_copy(0, place, x).view(-1, block) for x, fill in ((queries, n), (low, n), (high, 0))
     )
     return queries, low.amin(1), high.amax(1)
 

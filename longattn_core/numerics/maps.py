@@ -89,9 +89,7 @@ class SparseMap(Attended):
         entries = self._entries(torch.tensor([query], device=device), torch.tensor([head], device=device))
         return Looked(count=int((entries.keys >= 0).sum()), unit="keys")
 
-    def _pooled(
-        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
-    ) -> Float[Tensor, "g H W"]:
+    def _pooled(self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]) -> Float[Tensor, "g H W"]:
         cells = self._cells(rows, columns, reduce, heads)
         return cells / areas(rows, columns, cells) if reduce == "mean" else cells
 

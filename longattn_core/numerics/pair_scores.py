@@ -23,17 +23,13 @@ with warnings.catch_warnings():
     torch.sparse_csr_tensor(torch.tensor([0, 0]), torch.zeros(0, dtype=torch.int64), torch.zeros(0), size=(1, 1))
 
 
-def pair_scores(
-    q: Float[Tensor, "g r d"], k: Float[Tensor, "g n d"], keys: Int[Tensor, "g r c"]
-) -> Float[Tensor, "g r c"]:
+def pair_scores(q: Float[Tensor, "g r d"], k: Float[Tensor, "g n d"], keys: Int[Tensor, "g r c"]) -> Float[Tensor, "g r c"]:
     """q·k of each query with the keys listed for it, 0 … n − 1 (a key may be listed twice). Cost g·r·c·d, memory g·r·c."""
     gradients = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
     return plain_scores(q, k, keys) if gradients or q.device.type != "cpu" else sampled_scores(q, k, keys)
 
 
-def plain_scores(
-    q: Float[Tensor, "g r d"], k: Float[Tensor, "g n d"], keys: Int[Tensor, "g r c"]
-) -> Float[Tensor, "g r c"]:
+def plain_scores(q: Float[Tensor, "g r d"], k: Float[Tensor, "g n d"], keys: Int[Tensor, "g r c"]) -> Float[Tensor, "g r c"]:
     """`pair_scores` with gathered keys: any device, with gradients."""
     heads, n, width = k.shape
     flat, offset = k.reshape(-1, width), torch.arange(heads, device=k.device)[:, None, None] * n
@@ -45,9 +41,7 @@ def plain_scores(
     return torch.cat(parts, dim=1) if parts else q.new_zeros(keys.shape)
 
 
-def sampled_scores(
-    q: Float[Tensor, "g r d"], k: Float[Tensor, "g n d"], keys: Int[Tensor, "g r c"]
-) -> Float[Tensor, "g r c"]:
+def sampled_scores(q: Float[Tensor, "g r d"], k: Float[Tensor, "g n d"], keys: Int[Tensor, "g r c"]) -> Float[Tensor, "g r c"]:
     """`pair_scores` on the CPU, a head at a time; fastest where neighbouring queries list neighbouring keys."""
     heads, rows, width = keys.shape
     if not keys.numel():
@@ -56,8 +50,6 @@ def sampled_scores(
     nothing = q.new_zeros(rows * width)
     found = []
     for head in range(heads):
-        pattern = torch.sparse_csr_tensor(
-            ends, keys[head].reshape(-1), nothing, size=(rows, k.shape[1]), check_invariants=False
-        )
+        pattern = torch.sparse_csr_tensor(ends, keys[head].reshape(-1), nothing, size=(rows, k.shape[1]), check_invariants=False)
         found.append(torch.sparse.sampled_addmm(pattern, q[head], k[head].mT, beta=0.0).values().view(rows, width))
     return torch.stack(found)

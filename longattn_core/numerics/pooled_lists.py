@@ -46,9 +46,15 @@ class ListedMap(SparseMap):
 
     def _entries(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Entries:
         return entries_of_lists(
-            self.sequence.q, self._read, self.lists, queries, heads,
-            real=self.sequence.real, scale=1 / math.sqrt(self.sequence.d), skip_self=self._skips_self,
-        )  # fmt: skip
+            self.sequence.q,
+            self._read,
+            self.lists,
+            queries,
+            heads,
+            real=self.sequence.real,
+            scale=1 / math.sqrt(self.sequence.d),
+            skip_self=self._skips_self,
+        )
 
     def _cells(
         self,
@@ -62,9 +68,18 @@ class ListedMap(SparseMap):
         if GATHER_PRICE * sum(self.lists.widest) >= self.sequence.n or self.sequence.n > MANY:
             return super()._cells(rows, columns, reduce, heads, shares)
         return pooled_lists(
-            self.sequence.q, self._read, self.lists, rows, columns, reduce, heads,
-            real=self.sequence.real, scale=1 / math.sqrt(self.sequence.d), skip_self=self._skips_self, shares=shares,
-        )  # fmt: skip
+            self.sequence.q,
+            self._read,
+            self.lists,
+            rows,
+            columns,
+            reduce,
+            heads,
+            real=self.sequence.real,
+            scale=1 / math.sqrt(self.sequence.d),
+            skip_self=self._skips_self,
+            shares=shares,
+        )
 
 
 def pooled_lists(

@@ -188,10 +188,7 @@ class Reading(ABC):
                 yield found
 
         output, parts, mass = laid_out(tiles(), sequence.n)
-        return Read(
-            output=output, parts=parts if split else None, mass=mass,
-            cost=self._cost(pairs, cells, parts.numel()),
-        )  # fmt: skip
+        return Read(output=output, parts=parts if split else None, mass=mass, cost=self._cost(pairs, cells, parts.numel()))
 
     def counted(self, split: bool = False) -> Cost:
         """What `read` would cost: the lists of the tiles are made, and nothing is weighed."""
@@ -278,9 +275,9 @@ class Reading(ABC):
         listed, every = self.widest, self.widest + len(self.shared(self.sequence.n - 1))
         cells = len(heads) * (every + listed * self.sequence.d * runs // max(1, len(queries)))
         q, k = self.queries[heads], self.keys[heads]
-        return _stacked([
-            self._run(q, k, queries[part], first[tile[part]], stop[tile[part]]) for part in row_chunks(len(queries), cells)
-        ])  # fmt: skip
+        return _stacked(
+            [self._run(q, k, queries[part], first[tile[part]], stop[tile[part]]) for part in row_chunks(len(queries), cells)]
+        )
 
     def weights_by_tile(self, low: int, high: int, heads: Int[Tensor, "g"]) -> Iterator[TileWeights]:
         """The weights of queries low … high − 1, some tiles at a time. Cost: the scores; memory some buffers of 2 MB a head."""
@@ -318,9 +315,7 @@ class Reading(ABC):
         def picked(x: Tensor, y: Tensor) -> Tensor:
             return torch.cat([part.flatten(-3, -2).index_select(-2, at) for part in (x, y)], dim=-1)
 
-        return Entries(
-            keys=torch.where(picked(near_read, far_read), items, -1).expand(len(q), -1, -1), weights=picked(near, far)
-        )
+        return Entries(keys=torch.where(picked(near_read, far_read), items, -1).expand(len(q), -1, -1), weights=picked(near, far))
 
 
 def _shared_product(x: Float[Tensor, "g b T i"], y: Float[Tensor, "g i j"]) -> Float[Tensor, "g b T j"]:

@@ -35,10 +35,7 @@ def softmax_and_lse(
 
 
 def merge(
-    output: Float[Tensor, "*b e"],
-    lse: Float[Tensor, "*b"],
-    other: Float[Tensor, "*b e"],
-    other_lse: Float[Tensor, "*b"],
+    output: Float[Tensor, "*b e"], lse: Float[Tensor, "*b"], other: Float[Tensor, "*b e"], other_lse: Float[Tensor, "*b"]
 ) -> tuple[Float[Tensor, "*b e"], Float[Tensor, "*b"]]:
     """Two softmax outputs over disjoint keys as one over their union, by their logsumexps; −inf means no key."""
     total = torch.logaddexp(lse, other_lse)

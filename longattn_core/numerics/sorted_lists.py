@@ -61,16 +61,10 @@ class SortedLists:
             parts = [getattr(lists, name).expand(h, -1, -1) for lists in every]
             return torch.cat(parts, dim=1, out=empty(parts[0], h, p, parts[0].shape[-1]))
 
-        return SortedLists(
-            order=together("order"), rank=together("rank"), first=together("first"), stop=together("stop")
-        )
+        return SortedLists(order=together("order"), rank=together("rank"), first=together("first"), stop=together("stop"))
 
     def holds(
-        self,
-        p: int,
-        queries: Int[Tensor, "g r"],
-        keys: Int[Tensor, "g #r c"],
-        heads: Int[Tensor, "g"],
+        self, p: int, queries: Int[Tensor, "g r"], keys: Int[Tensor, "g #r c"], heads: Int[Tensor, "g"]
     ) -> Bool[Tensor, "g r c"]:
         """Whether each pair lies in the stretch of list p. Cost g·r·c."""
         owner = heads[:, None]
@@ -107,9 +101,7 @@ class Bucketed:
         return SortedLists(order=self.order, rank=inverse(self.order), first=first, stop=stop)
 
 
-def bucketed(
-    query_buckets: Int[Tensor, "h p n"], key_buckets: Int[Tensor, "h p n"], real: Bool[Tensor, "n"]
-) -> Bucketed:
+def bucketed(query_buckets: Int[Tensor, "h p n"], key_buckets: Int[Tensor, "h p n"], real: Bool[Tensor, "n"]) -> Bucketed:
     """Sort keys by (bucket, position), padding last; quicker when both are the same tensor, else p·n·ln n a head."""
     n = real.shape[0]
     position = torch.arange(n, device=real.device)

@@ -63,9 +63,7 @@ class _Source(BaseModel, ABC):
 
 
 def _sharpness() -> Any:
-    return dial(
-        1.0, title="Sharpness β", symbol="β", ge=0.05, le=20, scale="log10", help="All scores are multiplied by β."
-    )
+    return dial(1.0, title="Sharpness β", symbol="β", ge=0.05, le=20, scale="log10", help="All scores are multiplied by β.")
 
 
 class TextSource(_Source):

@@ -37,9 +37,17 @@ _OPTIONAL = ("padding", "positions", "tokens")
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64")
 _TORCH_TYPES = {
-    "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64, "BOOL": torch.bool,
-    "I8": torch.int8, "U8": torch.uint8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64,
-}  # fmt: skip
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+    "BOOL": torch.bool,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+}
 _HEADER_BYTES = 1_000_000
 _MAX_MEMBERS = 64
 
@@ -70,12 +78,7 @@ class _Sizes:
 
 
 def uploaded_sequence(
-    file: bytes | Path,
-    *,
-    name: str = "the file",
-    causal: bool = True,
-    sharpness: float = 1.0,
-    length: int | None = None,
+    file: bytes | Path, *, name: str = "the file", causal: bool = True, sharpness: float = 1.0, length: int | None = None
 ) -> Sequence:
     """Read a sequence from a file's bytes or its path; `length` keeps the first tokens only.
 
@@ -196,9 +199,7 @@ def _npy_header(stream: Any, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]
         version = np.lib.format.read_magic(stream)
         shape, _, dtype = readers[version](stream)
     except Exception as error:
-        raise _Refusal(
-            f"its array {name[:40]!r} has no readable .npy header of version 1.0 or 2.0 ({error})"
-        ) from error
+        raise _Refusal(f"its array {name[:40]!r} has no readable .npy header of version 1.0 or 2.0 ({error})") from error
     if dtype.hasobject:
         raise _Refusal(
             f"its array {name[:40]!r} holds Python objects, which only a pickle can store, and pickles are never opened; "

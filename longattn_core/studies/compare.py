@@ -55,9 +55,12 @@ class Compare(Study):
                 weights[index] = torch.where(seen, row, torch.nan).float().cpu().numpy()
         table = pd.DataFrame.from_records(records)
         table.attrs["units"] = {
-            "looked": "keys or features", "weight": "share", "multiply_adds": "operations", **AGREEMENT_UNITS,
+            "looked": "keys or features",
+            "weight": "share",
+            "multiply_adds": "operations",
+            **AGREEMENT_UNITS,
             **{f"{name} without sinks": unit for name, unit in AGREEMENT_UNITS.items()},
-        }  # fmt: skip
+        }
         visible = sequence.allowed(query)[0]
         arrays = {
             "weights": weights,
@@ -72,9 +75,7 @@ class Compare(Study):
         """The settings to compare: those that were asked for, or every mechanism's showcase at the budget."""
         if self.settings:
             return tuple(setting.build() for setting in self.settings)
-        return tuple(
-            shown.budgeted(min(self.keys, n), n) for kind in mechanisms().values() for shown in kind.showcase()
-        )
+        return tuple(shown.budgeted(min(self.keys, n), n) for kind in mechanisms().values() for shown in kind.showcase())
 
     def place(self, sequence: Sequence) -> int:
         """The query that looks back: the one asked for, or the last real token."""
@@ -143,9 +144,14 @@ def agreement_record(attended: Attended, head: int) -> dict[str, float | None]:
 
 
 AGREEMENT_UNITS = {
-    "error": "relative", "control": "relative", "recall": "share", "share": "share of pairs", "overlap": "share",
-    "variation": "share", "divergence": "nats",
-}  # fmt: skip
+    "error": "relative",
+    "control": "relative",
+    "recall": "share",
+    "share": "share of pairs",
+    "overlap": "share",
+    "variation": "share",
+    "divergence": "nats",
+}
 
 
 def tokens_of(sequence: Sequence) -> list[str]:

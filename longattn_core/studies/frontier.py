@@ -53,23 +53,30 @@ class Frontier(Sweep):
         mechanism = point.setting.build()
         one = read(mechanism, head_of(point.source, point.head, LONGEST))
         row: Row = {
-            "key": mechanism.key, "label": mechanism.label, "rung": point.rung, "place": point.place,
-            "dials": _dials(mechanism), "refusal": one.refusal or "", "n": one.sequence.n,
-        }  # fmt: skip
+            "key": mechanism.key,
+            "label": mechanism.label,
+            "rung": point.rung,
+            "place": point.place,
+            "dials": _dials(mechanism),
+            "refusal": one.refusal or "",
+            "n": one.sequence.n,
+        }
         if one.attended is None:
             return row | {"multiply_adds": 0, "bytes_peak": 0} | dict.fromkeys(agreement_columns())
         cost = one.attended.cost
-        return row | {
-            "multiply_adds": cost.multiply_adds, "bytes_peak": cost.bytes_peak, **agreement_record(one.attended, 0),
-        }  # fmt: skip
+        return row | {"multiply_adds": cost.multiply_adds, "bytes_peak": cost.bytes_peak, **agreement_record(one.attended, 0)}
 
     @property
     def units(self) -> dict[str, str]:
         """The unit of each column that has one."""
         return {
-            "multiply_adds": "operations", "bytes_peak": "bytes", "cost": "of exact", "n": "tokens", **AGREEMENT_UNITS,
+            "multiply_adds": "operations",
+            "bytes_peak": "bytes",
+            "cost": "of exact",
+            "n": "tokens",
+            **AGREEMENT_UNITS,
             **{f"{name} without sinks": unit for name, unit in AGREEMENT_UNITS.items()},
-        }  # fmt: skip
+        }
 
     def name_of(self, point: Point) -> str:
         """The mechanism's name."""

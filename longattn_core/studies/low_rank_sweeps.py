@@ -135,9 +135,7 @@ class ErrorAgainstRank(Sweep):
 def _method(point: ErrorPoint) -> Mechanism:
     if point.method == "nystrom":
         return LowRank(variant="nystrom", rank=point.rank, cutoff=CUTOFF)
-    return LowRank.model_validate(
-        {"variant": "linformer", "projection": point.method, "rank": point.rank, "seed": point.seed}
-    )
+    return LowRank.model_validate({"variant": "linformer", "projection": point.method, "rank": point.rank, "seed": point.seed})
 
 
 class LengthPoint(Point):
@@ -230,10 +228,13 @@ def growth(result: Result) -> Growth | None:
     plain = curves[curves["map"] == "uniform map"].sort_values("n")
     slope = np.polyfit(np.log(own["n"].to_numpy(float)), np.log(own["rank"].to_numpy(float)), 1)[0]
     return Growth(
-        first=int(own["n"].iloc[0]), last=int(own["n"].iloc[-1]), low=float(own["rank"].iloc[0]),
-        high=float(own["rank"].iloc[-1]), power=float(slope),
+        first=int(own["n"].iloc[0]),
+        last=int(own["n"].iloc[-1]),
+        low=float(own["rank"].iloc[0]),
+        high=float(own["rank"].iloc[-1]),
+        power=float(slope),
         uniform=(float(plain["rank"].iloc[0]), float(plain["rank"].iloc[-1])),
-    )  # fmt: skip
+    )
 
 
 class LawPoint(Point):

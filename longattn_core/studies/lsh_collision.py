@@ -39,10 +39,11 @@ class LshCollision(Study):
         theta = np.radians(DEGREES)
         axis, sides = cross_polytope_collision(theta, even), bits_collide(theta, bits)
         curves = [
-            _curve("nearest axis", 1, axis), _curve("hyperplanes (SimHash)", 1, sides),
+            _curve("nearest axis", 1, axis),
+            _curve("hyperplanes (SimHash)", 1, sides),
             _curve(f"nearest axis, {self.rounds} rounds", self.rounds, found_at_least_once(axis, self.rounds)),
             _curve(f"hyperplanes, {self.rounds} rounds", self.rounds, found_at_least_once(sides, self.rounds)),
-        ]  # fmt: skip
+        ]
         table = pd.concat(curves if self.rounds > 1 else curves[:2], ignore_index=True)
         d = self.sequence().d
         simulated = pd.concat(
@@ -53,12 +54,7 @@ class LshCollision(Study):
             ignore_index=True,
         )
         for one in (table, simulated):
-            one.attrs["units"] = {
-                "angle": "degrees",
-                "chance": "probability",
-                "low": "probability",
-                "high": "probability",
-            }
+            one.attrs["units"] = {"angle": "degrees", "chance": "probability", "low": "probability", "high": "probability"}
         return Result(study=self, tables={"curves": table, "simulated": simulated})
 
     def _simulated(self, name: str, hashing: Hashing, buckets: int, d: int) -> pd.DataFrame:

@@ -101,13 +101,17 @@ class LshPlane(Study):
 
 
 def _points(
-    study: LshPlane, sequence: Sequence, projected: dict[str, np.ndarray], buckets: dict[str, np.ndarray],
-    axes: tuple[int, int], mechanism: LSH, query: int, marked: int,
-) -> pd.DataFrame:  # fmt: skip
+    study: LshPlane,
+    sequence: Sequence,
+    projected: dict[str, np.ndarray],
+    buckets: dict[str, np.ndarray],
+    axes: tuple[int, int],
+    mechanism: LSH,
+    query: int,
+    marked: int,
+) -> pd.DataFrame:
     real = sequence.real.nonzero().squeeze(-1).numpy()
-    kept = np.unique(
-        np.concatenate([real[np.linspace(0, len(real) - 1, min(MOST, len(real))).astype(int)], [query, marked]])
-    )
+    kept = np.unique(np.concatenate([real[np.linspace(0, len(real) - 1, min(MOST, len(real))).astype(int)], [query, marked]]))
     tokens = np.array(tokens_of(sequence), dtype=np.str_)
     columns, frames = projected["query"].shape[1], []
     for kind in ("key", "query"):
@@ -116,11 +120,20 @@ def _points(
         inside = np.ones(len(kept), dtype=bool)
         if mechanism.hashing == "cross_polytope":
             inside = np.isin(bucket % columns, [axis for axis in axes if axis >= 0])
-        frames.append(pd.DataFrame({
-            "kind": kind, "token": tokens[kept], "position": kept, "x": x[:, axes[0]],
-            "y": x[:, axes[1]] if axes[1] >= 0 else np.zeros(len(kept)), "bucket": bucket, "inside": inside,
-            "tracked": kept == (query if kind == "query" else marked),
-        }))  # fmt: skip
+        frames.append(
+            pd.DataFrame(
+                {
+                    "kind": kind,
+                    "token": tokens[kept],
+                    "position": kept,
+                    "x": x[:, axes[0]],
+                    "y": x[:, axes[1]] if axes[1] >= 0 else np.zeros(len(kept)),
+                    "bucket": bucket,
+                    "inside": inside,
+                    "tracked": kept == (query if kind == "query" else marked),
+                }
+            )
+        )
     table = pd.concat(frames, ignore_index=True)
     table.attrs["units"] = {"x": "of length 1", "y": "of length 1", "position": "token", "bucket": "number"}
     return table
@@ -168,26 +181,20 @@ class LshAngles(Study):
                 values = cosine[chosen].numpy()
                 counts = np.histogram(values, BINS)[0] / max(1, len(values))
                 histogram.append(
-                    pd.DataFrame(
-                        {
-                            "pairs": name,
-                            "centred": centred,
-                            "low": BINS[:-1],
-                            "high": BINS[1:],
-                            "share": counts,
-                        }
-                    )
+                    pd.DataFrame({"pairs": name, "centred": centred, "low": BINS[:-1], "high": BINS[1:], "share": counts})
                 )
-                angles.append({
-                    "pairs": name, "centred": centred, "mean cosine": float(values.mean()) if len(values) else np.nan,
-                    "median angle": float(np.degrees(np.arccos(np.median(values)))) if len(values) else np.nan,
-                    "weighted angle": _weighted(cosine, weight) if name == "query and key" else np.nan,
-                })  # fmt: skip
+                angles.append(
+                    {
+                        "pairs": name,
+                        "centred": centred,
+                        "mean cosine": float(values.mean()) if len(values) else np.nan,
+                        "median angle": float(np.degrees(np.arccos(np.median(values)))) if len(values) else np.nan,
+                        "weighted angle": _weighted(cosine, weight) if name == "query and key" else np.nan,
+                    }
+                )
         tables = {"cosines": pd.concat(histogram, ignore_index=True), "angles": pd.DataFrame.from_records(angles)}
         tables["cosines"].attrs["units"] = {"low": "cosine", "high": "cosine", "share": "share of pairs"}
-        tables["angles"].attrs["units"] = {
-            "mean cosine": "cosine", "median angle": "degrees", "weighted angle": "degrees",
-        }  # fmt: skip
+        tables["angles"].attrs["units"] = {"mean cosine": "cosine", "median angle": "degrees", "weighted angle": "degrees"}
         return Result(study=self, tables=tables, words={"sample": sample.text})
 
 

@@ -77,15 +77,22 @@ def hashing_finding(result: Result) -> HashingFinding:
     if "refusal" in result.words:
         nothing = float("nan")
         return HashingFinding(
-            kind="refused", recall=nothing, share=nothing, error=nothing, control=nothing, weight=weight,
-            distance=distance, met=0, found=0, rounds=0, pair="apart",
-        )  # fmt: skip
+            kind="refused",
+            recall=nothing,
+            share=nothing,
+            error=nothing,
+            control=nothing,
+            weight=weight,
+            distance=distance,
+            met=0,
+            found=0,
+            rounds=0,
+            pair="apart",
+        )
     rounds, agreement = result.tables["rounds"], result.tables["agreement"]
     met, found = int(rounds["met"].sum()), int(rounds["found"].sum())
     seen = int(arrays["found"][marked]) > 0
-    pair: Pair = (
-        "found" if found else "itself" if query == marked else "always" if seen else "overflowed" if met else "apart"
-    )
+    pair: Pair = "found" if found else "itself" if query == marked else "always" if seen else "overflowed" if met else "apart"
     recall, share = (number(agreement, name, which="without sinks") for name in ("recall", "share"))
     return HashingFinding(
         kind=judged(recall, share),

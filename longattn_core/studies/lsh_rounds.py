@@ -76,9 +76,7 @@ class LshRounds(Study):
         columns = ["alone", "new", "union", "recall alone", "recall new", "recall union"]
         shares = sums / np.array([max(pairs, 1.0)] * 3 + [weight or np.nan] * 3)
         table = pd.DataFrame({"list": names, **dict(zip(columns, shares.T, strict=True))})
-        table.attrs["units"] = dict.fromkeys(columns[:3], "share of pairs") | dict.fromkeys(
-            columns[3:], "share of weight"
-        )
+        table.attrs["units"] = dict.fromkeys(columns[:3], "share of pairs") | dict.fromkeys(columns[3:], "share of weight")
         return table
 
 
@@ -90,9 +88,13 @@ def _sizes(attended: LSHMap, head: int) -> pd.DataFrame:
     trace = attended.trace
     rounds, buckets = trace.sizes.shape[1:]
     queries = np.stack([np.bincount(row[row >= 0].numpy(), minlength=buckets) for row in trace.buckets[head]])
-    table = pd.DataFrame({
-        "round": np.repeat(np.arange(1, rounds + 1), buckets), "bucket": np.tile(np.arange(buckets), rounds),
-        "keys": trace.sizes[head].numpy().ravel(), "queries": queries.ravel(),
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "round": np.repeat(np.arange(1, rounds + 1), buckets),
+            "bucket": np.tile(np.arange(buckets), rounds),
+            "keys": trace.sizes[head].numpy().ravel(),
+            "queries": queries.ravel(),
+        }
+    )
     table.attrs["units"] = {"keys": "tokens", "queries": "tokens", "round": "number", "bucket": "number"}
     return table

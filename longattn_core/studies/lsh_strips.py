@@ -130,31 +130,38 @@ def _rounds(attended: LSHMap, head: int, query: int, marked: int) -> pd.DataFram
     trace = attended.trace
     mine, its = trace.buckets[head, :, query], trace.key_buckets[head, :, marked]
     pair = torch.tensor([[query]]), torch.tensor([[[marked]]]), torch.tensor([head])
-    held = [
-        any(bool(attended.lists.holds(p, *pair)) for p in _lists_of_round(trace.lists, shown))
-        for shown in range(len(mine))
-    ]
+    held = [any(bool(attended.lists.holds(p, *pair)) for p in _lists_of_round(trace.lists, shown)) for shown in range(len(mine))]
     if attended.shared and query == marked:
         held = [False] * len(mine)
-    table = pd.DataFrame({
-        "round": np.arange(1, len(mine) + 1), "query bucket": mine.numpy(), "key bucket": its.numpy(),
-        "met": (mine == its).numpy(), "found": held,
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "round": np.arange(1, len(mine) + 1),
+            "query bucket": mine.numpy(),
+            "key bucket": its.numpy(),
+            "met": (mine == its).numpy(),
+            "found": held,
+        }
+    )
     table.attrs["units"] = {"round": "number", "query bucket": "number", "key bucket": "number"}
     return table
 
 
 def _agreement(attended: LSHMap, head: int) -> pd.DataFrame:
     measured = fidelity(attended, queries=SAMPLE)
-    table = pd.DataFrame.from_records([
-        {"which": name, **{column: _value(agreement, column, head) for column in ("recall", "share", "error", "control")}}
-        for name, agreement in (("whole", measured.whole), ("without sinks", measured.without_sinks))
-    ])  # fmt: skip
+    table = pd.DataFrame.from_records(
+        [
+            {"which": name, **{column: _value(agreement, column, head) for column in ("recall", "share", "error", "control")}}
+            for name, agreement in (("whole", measured.whole), ("without sinks", measured.without_sinks))
+        ]
+    )
     table["sinks"] = len(measured.sinks[head])
     table.attrs["units"] = {
-        "recall": "share of weight", "share": "share of pairs", "error": "relative", "control": "relative",
+        "recall": "share of weight",
+        "share": "share of pairs",
+        "error": "relative",
+        "control": "relative",
         "sinks": "keys",
-    }  # fmt: skip
+    }
     return table
 
 

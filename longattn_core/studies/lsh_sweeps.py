@@ -40,11 +40,13 @@ class LshSweep(Sweep):
         values = {"rounds": ROUNDS, "buckets": BUCKETS, "seeds": (0,)}[self.over]
         return tuple(
             SettingPoint(
-                source=self.source, head=self.head,
+                source=self.source,
+                head=self.head,
                 setting=Setting.of(base.with_dials(seed=seed, **({} if self.over == "seeds" else {self.over: value}))),
             )
-            for seed in range(self.seeds) for value in values
-        )  # fmt: skip
+            for seed in range(self.seeds)
+            for value in values
+        )
 
     def measure(self, point: Point) -> Row:
         """One run of the mechanism against exact attention."""

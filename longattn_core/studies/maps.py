@@ -52,11 +52,7 @@ class Maps(Study):
         queries, keys = _window(self.queries, sequence.n), _window(self.keys, sequence.n)
         progress(0.0, self.setting.key)
         chosen = reading(self.source, self.setting.build())
-        arrays = {
-            "queries": np.array(queries),
-            "keys": np.array(keys),
-            "tokens": np.array(tokens_of(sequence), dtype=np.str_),
-        }
+        arrays = {"queries": np.array(queries), "keys": np.array(keys), "tokens": np.array(tokens_of(sequence), dtype=np.str_)}
         words = {"label": chosen.mechanism.label}
         every = (queries[1] - queries[0]) * sequence.n
         rows = None
@@ -71,9 +67,7 @@ class Maps(Study):
                 f"{MOST_EXACT / 1e9:.1f} billion. Zoom in to see it."
             )
         else:
-            arrays["exact"] = self._exact(
-                sequence, head, queries, keys, rows, _part(progress, 0.1, 0.6, "exact attention")
-            )
+            arrays["exact"] = self._exact(sequence, head, queries, keys, rows, _part(progress, 0.1, 0.6, "exact attention"))
         if chosen.attended is not None:
             told = _part(progress, 0.6, 1.0, self.setting.key)
             arrays["mechanism"] = self._cells(chosen.attended, head, queries, keys, rows, told)
@@ -82,9 +76,7 @@ class Maps(Study):
             arrays["difference"] = np.where(np.isnan(arrays["exact"]), np.nan, seen - np.nan_to_num(arrays["exact"]))
         return Result(study=self, arrays=arrays, words=words)
 
-    def _exact(
-        self, sequence: Sequence, head: int, queries: Span, keys: Span, rows: Tensor | None, told: Told
-    ) -> np.ndarray:
+    def _exact(self, sequence: Sequence, head: int, queries: Span, keys: Span, rows: Tensor | None, told: Told) -> np.ndarray:
         """Exact attention's map, streamed: it needs no output, so it is there where the output is too much."""
 
         def weights(chosen: Tensor) -> Tensor:
@@ -97,9 +89,7 @@ class Maps(Study):
         cells = self._streamed(weights, sequence.n, queries, keys, rows, told)
         return _marked(cells, self._single(queries, keys), lambda: sequence.allowed(slice(*queries))[:, slice(*keys)])
 
-    def _cells(
-        self, attended: Attended, head: int, queries: Span, keys: Span, rows: Tensor | None, told: Told
-    ) -> np.ndarray:
+    def _cells(self, attended: Attended, head: int, queries: Span, keys: Span, rows: Tensor | None, told: Told) -> np.ndarray:
         shape = (self.cells, self.cells)
         if rows is not None:
             n = attended.sequence.n
@@ -158,10 +148,7 @@ def _part(progress: Progress, begin: float, end: float, words: str) -> Told:
 def _sample(tops: list[int], n: int) -> Int[Tensor, "r"]:
     """As many evenly spaced queries of each cell as stay within `MOST_LARGEST` weights, at least one."""
     most = max(1, MOST_LARGEST // ((len(tops) - 1) * n))
-    found = [
-        torch.arange(min(most, high - low)) * (high - low) // min(most, high - low) + low
-        for low, high in pairwise(tops)
-    ]
+    found = [torch.arange(min(most, high - low)) * (high - low) // min(most, high - low) + low for low, high in pairwise(tops)]
     return torch.cat(found)
 
 

@@ -137,13 +137,16 @@ def _curves(read: list[tuple[Relative, Floats]], sequence: Sequence, chosen: Rel
     def each(values: list[Any]) -> np.ndarray:
         return np.repeat(np.array(values), len(distance))
 
-    return pd.DataFrame({
-        "scheme": each([scheme.label for scheme, _bias in read]), "distance": np.tile(distance, len(read)),
-        "bias": np.concatenate([bias[distance + n - 1] for _scheme, bias in read]) if read else np.zeros(0),
-        "parameters": each([scheme.parameters for scheme, _bias in read]),
-        "variant": each([scheme.variant for scheme, _bias in read]),
-        "chosen": each([scheme == chosen for scheme, _bias in read]),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "scheme": each([scheme.label for scheme, _bias in read]),
+            "distance": np.tile(distance, len(read)),
+            "bias": np.concatenate([bias[distance + n - 1] for _scheme, bias in read]) if read else np.zeros(0),
+            "parameters": each([scheme.parameters for scheme, _bias in read]),
+            "variant": each([scheme.variant for scheme, _bias in read]),
+            "chosen": each([scheme == chosen for scheme, _bias in read]),
+        }
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,17 +182,31 @@ def curve_finding(result: Result) -> CurveFinding:
     if len(bias) < 2:
         refused = f"{scheme.label} refusal" in result.words
         return CurveFinding(
-            kind="refused" if refused else "alone", scheme=scheme.label, near=0.0, far=0.0, wobble=0.0, factor=1.0,
-            reach=0, peak=0, top=0.0, untrained=scheme.parameters != "none",
-        )  # fmt: skip
+            kind="refused" if refused else "alone",
+            scheme=scheme.label,
+            near=0.0,
+            far=0.0,
+            wobble=0.0,
+            factor=1.0,
+            reach=0,
+            peak=0,
+            top=0.0,
+            untrained=scheme.parameters != "none",
+        )
     near, rest = float(bias[distance <= NEAR].mean()), bias[distance > max(1, int(distance.max()) // 2)]
     far, wobble = float(rest.mean()), float(rest.std())
     return CurveFinding(
-        kind=_shape(scheme, bias, near, far, wobble), scheme=scheme.label, near=near, far=far, wobble=wobble,
-        factor=math.exp(min(abs(near - far), 700.0)), reach=int(distance.max()),
-        peak=int(distance[bias.argmax()]), top=float(bias.max()),
+        kind=_shape(scheme, bias, near, far, wobble),
+        scheme=scheme.label,
+        near=near,
+        far=far,
+        wobble=wobble,
+        factor=math.exp(min(abs(near - far), 700.0)),
+        reach=int(distance.max()),
+        peak=int(distance[bias.argmax()]),
+        top=float(bias.max()),
         untrained=scheme.parameters != "none",
-    )  # fmt: skip
+    )
 
 
 def _shape(scheme: Relative, bias: Floats, near: float, far: float, wobble: float) -> Shape:
@@ -266,16 +283,12 @@ class Distances(Study):
             attended: Attended = scheme.attend(sequence)
             share = mass_by_distance(attended, sample)[0].cumsum(0).numpy()
             variant = "" if scheme is content else scheme.variant
-            parts.append(pd.DataFrame({
-                "scheme": name, "variant": variant, "distance": np.arange(sequence.n), "share": share,
-            }))  # fmt: skip
+            parts.append(pd.DataFrame({"scheme": name, "variant": variant, "distance": np.arange(sequence.n), "share": share}))
             typical.append({"scheme": name, "half": int(np.searchsorted(share, 0.5 * share[-1]))})
         table, halves = pd.concat(parts, ignore_index=True), pd.DataFrame.from_records(typical)
         table.attrs["units"] = {"distance": "tokens", "share": "share of the weight"}
         halves.attrs["units"] = {"half": "tokens"}
-        return Result(
-            study=self, arrays={"n": np.array(sequence.n)}, tables={"within": table, "halves": halves}, words=words
-        )
+        return Result(study=self, arrays={"n": np.array(sequence.n)}, tables={"within": table, "halves": halves}, words=words)
 
 
 class Shifts(Study):
@@ -307,10 +320,15 @@ class Shifts(Study):
                 positions = sequence.token_positions + shift
                 there = mapped(scheme, replace(sequence, positions=positions))
                 change = (there.added() - added).abs().masked_fill(~mask, 0.0)
-                records.append({
-                    "scheme": scheme.label, "variant": scheme.variant, "shift": shift, "score": float(change.max()),
-                    "moved": float(0.5 * (there.rows() - rows).abs().sum(-1).mean()),
-                })  # fmt: skip
+                records.append(
+                    {
+                        "scheme": scheme.label,
+                        "variant": scheme.variant,
+                        "shift": shift,
+                        "score": float(change.max()),
+                        "moved": float(0.5 * (there.rows() - rows).abs().sum(-1).mean()),
+                    }
+                )
         table = pd.DataFrame.from_records(records, columns=["scheme", "variant", "shift", "score", "moved"])
         table.attrs["units"] = {"shift": "tokens", "score": "units of the score", "moved": "share of the weight"}
         return Result(study=self, arrays={"n": np.array(sequence.n)}, tables={"shifts": table}, words=words)

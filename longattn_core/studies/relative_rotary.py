@@ -23,12 +23,7 @@ from longattn_core.studies.reading import read_prefix
 from longattn_core.studies.relative import LONGEST, unturned
 from longattn_core.studies.study import Progress, Result, Study
 
-SCALINGS: dict[Scaling, str] = {
-    "none": "RoPE as it is",
-    "interpolation": "interpolated",
-    "ntk": "NTK",
-    "yarn": "YaRN",
-}
+SCALINGS: dict[Scaling, str] = {"none": "RoPE as it is", "interpolation": "interpolated", "ntk": "NTK", "yarn": "YaRN"}
 STRETCHES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 MOST_LAGS = 900
 """Distances that are drawn of a long text."""
@@ -59,15 +54,24 @@ class Clocks(Study):
         turned = q * k.conj() * torch.polar(torch.ones_like(frequencies), (query - key) * frequencies)
         adds = turned.real / math.sqrt(sequence.d)
         degrees = [np.degrees(np.mod(place * frequencies.numpy(), 2 * np.pi)) for place in (query, key)]
-        table = pd.DataFrame({
-            "pair": np.arange(len(frequencies)), "wavelength": 2 * np.pi / frequencies.numpy(),
-            "query": degrees[0], "key": degrees[1], "apart": (query - key) * frequencies.numpy() / (2 * np.pi),
-            "adds": adds.numpy(),
-        })  # fmt: skip
+        table = pd.DataFrame(
+            {
+                "pair": np.arange(len(frequencies)),
+                "wavelength": 2 * np.pi / frequencies.numpy(),
+                "query": degrees[0],
+                "key": degrees[1],
+                "apart": (query - key) * frequencies.numpy() / (2 * np.pi),
+                "adds": adds.numpy(),
+            }
+        )
         table.attrs["units"] = {
-            "pair": "number", "wavelength": "tokens", "query": "degrees", "key": "degrees", "apart": "turns",
+            "pair": "number",
+            "wavelength": "tokens",
+            "query": "degrees",
+            "key": "degrees",
+            "apart": "turns",
             "adds": "units of the score",
-        }  # fmt: skip
+        }
         arrays = {
             "score": np.array(float(adds.sum())),
             "content": np.array(float((q * k.conj()).real.sum()) / math.sqrt(sequence.d)),
@@ -116,14 +120,21 @@ class Beyond(Study):
         scores, at_lag, unseen, pairs = [], [], [], []
         for scaling, name in SCALINGS.items():
             frequencies, side = _scaled(d, self.base, scaling, self.trained, length)
-            scores.append(pd.DataFrame({
-                "scaling": name, "distance": lags, "score": _score(amplitudes, frequencies, lags) * side**2,
-            }))  # fmt: skip
+            scores.append(
+                pd.DataFrame({"scaling": name, "distance": lags, "score": _score(amplitudes, frequencies, lags) * side**2})
+            )
             turns = (length - 1) * frequencies / (2 * np.pi)
-            pairs.append(pd.DataFrame({
-                "scaling": name, "pair": np.arange(len(frequencies)), "wavelength": 2 * np.pi / frequencies, "turns": turns,
-                "trained": (self.trained - 1) * _scaled(d, self.base, "none", self.trained, 1)[0] / (2 * np.pi),
-            }))  # fmt: skip
+            pairs.append(
+                pd.DataFrame(
+                    {
+                        "scaling": name,
+                        "pair": np.arange(len(frequencies)),
+                        "wavelength": 2 * np.pi / frequencies,
+                        "turns": turns,
+                        "trained": (self.trained - 1) * _scaled(d, self.base, "none", self.trained, 1)[0] / (2 * np.pi),
+                    }
+                )
+            )
             for stretch in STRETCHES:
                 longer = round(self.trained * stretch)
                 frequencies, side = _scaled(d, self.base, scaling, self.trained, longer)
@@ -132,9 +143,11 @@ class Beyond(Study):
                 share, worst = unseen_angles(d, self.base, scaling, self.trained, longer)
                 unseen.append({"scaling": name, "length": longer, "share": share, "worst": worst})
         tables = {
-            "scores": pd.concat(scores, ignore_index=True), "pairs": pd.concat(pairs, ignore_index=True),
-            "lag": pd.DataFrame.from_records(at_lag), "unseen": pd.DataFrame.from_records(unseen),
-        }  # fmt: skip
+            "scores": pd.concat(scores, ignore_index=True),
+            "pairs": pd.concat(pairs, ignore_index=True),
+            "lag": pd.DataFrame.from_records(at_lag),
+            "unseen": pd.DataFrame.from_records(unseen),
+        }
         tables["scores"].attrs["units"] = {"distance": "tokens", "score": "units of the score"}
         tables["lag"].attrs["units"] = {"length": "tokens", "score": "units of the score"}
         tables["unseen"].attrs["units"] = {

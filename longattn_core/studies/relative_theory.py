@@ -77,15 +77,22 @@ def _frames(logits: np.ndarray, lags: np.ndarray, c: int) -> list[pd.DataFrame]:
         _cells("pad", padded, distances, kept_padded, lines),
         _cells("reshape", cut, cut_distances, kept, again),
         _cells("slice", cut[:, :c], cut_distances[:, :c], kept[:, :c], again[:, :c]),
-    ]  # fmt: skip
+    ]
 
 
 def _cells(stage: str, values: np.ndarray, distances: np.ndarray, kept: np.ndarray, lines: np.ndarray) -> pd.DataFrame:
     rows, columns = np.indices(values.shape)
-    return pd.DataFrame({
-        "stage": stage, "row": rows.ravel(), "column": columns.ravel(), "value": values.ravel(),
-        "distance": distances.ravel(), "kept": kept.ravel(), "line": lines.ravel(),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "stage": stage,
+            "row": rows.ravel(),
+            "column": columns.ravel(),
+            "value": values.ravel(),
+            "distance": distances.ravel(),
+            "kept": kept.ravel(),
+            "line": lines.ravel(),
+        }
+    )
 
 
 class Tables(Study):

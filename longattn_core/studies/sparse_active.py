@@ -49,23 +49,23 @@ class ActiveQueries(Study):
         real = sequence.real.nonzero().squeeze(-1).numpy()
         measures = {name: of.trace.measure[head].double().numpy() for name, of in chosen.items()}
         active = {name: of.trace.active[head].numpy() for name, of in chosen.items()}
-        table = pd.DataFrame({
-            "position": real, "token": np.array(tokens_of(sequence), dtype=np.str_)[real],
-            "sampled": measures["sampled"][real], "exact": measures["exact"][real],
-            "active": active["sampled"][real], "rightful": active["exact"][real],
-        })  # fmt: skip
+        table = pd.DataFrame(
+            {
+                "position": real,
+                "token": np.array(tokens_of(sequence), dtype=np.str_)[real],
+                "sampled": measures["sampled"][real],
+                "exact": measures["exact"][real],
+                "active": active["sampled"][real],
+                "rightful": active["exact"][real],
+            }
+        )
         table["verdict"] = np.select(
-            [table["active"] & table["rightful"], table["rightful"], table["active"]],
-            [BOTH, ONLY_EXACT, ONLY_SAMPLED], NEITHER,
-        )  # fmt: skip
+            [table["active"] & table["rightful"], table["rightful"], table["active"]], [BOTH, ONLY_EXACT, ONLY_SAMPLED], NEITHER
+        )
         table.attrs["units"] = {"position": "token", "sampled": "score", "exact": "score"}
         everywhere = np.full(sequence.n, np.nan)
         everywhere[real] = measures["exact"][real]
-        arrays = {
-            "measure": everywhere,
-            "active": active["sampled"],
-            "tokens": np.array(tokens_of(sequence), dtype=np.str_),
-        }
+        arrays = {"measure": everywhere, "active": active["sampled"], "tokens": np.array(tokens_of(sequence), dtype=np.str_)}
         return Result(study=self, arrays=arrays, tables={"queries": table, "agreement": _agreement(chosen, head)})
 
     def _measuring(self, measure: str) -> Mechanism:
@@ -80,15 +80,15 @@ def _agreement(chosen: dict[str, ProbSparseMap], head: int) -> pd.DataFrame:
     for name, attended in chosen.items():
         whole = fidelity(attended, queries=256).whole
         overlap = np.nan if isinstance(whole.overlap, Unavailable) else float(whole.overlap[head])
-        records.append({
-            "measure": name, "error": float(whole.error[head]), "control": float(whole.control[head]), "overlap": overlap,
-            "active": float(torch.as_tensor(attended.trace.active[head]).double().mean()),
-        })  # fmt: skip
+        records.append(
+            {
+                "measure": name,
+                "error": float(whole.error[head]),
+                "control": float(whole.control[head]),
+                "overlap": overlap,
+                "active": float(torch.as_tensor(attended.trace.active[head]).double().mean()),
+            }
+        )
     table = pd.DataFrame.from_records(records)
-    table.attrs["units"] = {
-        "error": "relative",
-        "control": "relative",
-        "overlap": "share",
-        "active": "share of queries",
-    }
+    table.attrs["units"] = {"error": "relative", "control": "relative", "overlap": "share", "active": "share of queries"}
     return table

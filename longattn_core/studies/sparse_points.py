@@ -26,11 +26,18 @@ SAMPLE = 256
 """Queries of each run that are compared with exact attention."""
 
 UNITS = {
-    "recall": "share of weight", "share": "share of pairs", "error": "relative", "control": "relative",
-    "overlap": "share of weight", "recall without sinks": "share of weight", "share without sinks": "share of pairs",
-    "error without sinks": "relative", "control without sinks": "relative", "overlap without sinks": "share of weight",
+    "recall": "share of weight",
+    "share": "share of pairs",
+    "error": "relative",
+    "control": "relative",
+    "overlap": "share of weight",
+    "recall without sinks": "share of weight",
+    "share without sinks": "share of pairs",
+    "error without sinks": "relative",
+    "control without sinks": "relative",
+    "overlap without sinks": "share of weight",
     "cost": "of exact attention's operations",
-}  # fmt: skip
+}
 
 
 class SettingPoint(Point):

@@ -116,9 +116,7 @@ class Study(BaseModel, ABC):
     def to_link(self) -> str:
         """A short string for a URL; long texts and uploads go by their content hash."""
         content = self.model_dump(mode="json", exclude_defaults=True)
-        content["source"] = self.source.linked().model_dump(mode="json", exclude_defaults=True) | {
-            "kind": self.source.kind
-        }
+        content["source"] = self.source.linked().model_dump(mode="json", exclude_defaults=True) | {"kind": self.source.kind}
         packed = zlib.compress(json.dumps({"study": self.key, **content}, separators=(",", ":")).encode(), 9)
         return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
@@ -151,9 +149,7 @@ class Study(BaseModel, ABC):
         """Three lines that make the result again."""
         kind = type(self)
         content = self.model_dump(mode="json", exclude_defaults=True)
-        content["source"] = self.source.embedded().model_dump(mode="json", exclude_defaults=True) | {
-            "kind": self.source.kind
-        }
+        content["source"] = self.source.embedded().model_dump(mode="json", exclude_defaults=True) | {"kind": self.source.kind}
         lines = (
             f"from {kind.__module__} import {kind.__name__}",
             f"study = {kind.__name__}.model_validate({content!r})",

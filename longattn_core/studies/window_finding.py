@@ -49,21 +49,42 @@ def ledger_finding(result: Result) -> LedgerFinding:
     if "refusal" in result.words:
         nothing = float("nan")
         return LedgerFinding(
-            kind="refused", near=nothing, first=nothing, blocks=nothing, lost=nothing, lost_sinks=nothing, recall=nothing,
-            share=nothing, error=nothing, control=nothing, asked="lost", weight=nothing, distance=0, asked_lost=nothing,
-        )  # fmt: skip
+            kind="refused",
+            near=nothing,
+            first=nothing,
+            blocks=nothing,
+            lost=nothing,
+            lost_sinks=nothing,
+            recall=nothing,
+            share=nothing,
+            error=nothing,
+            control=nothing,
+            asked="lost",
+            weight=nothing,
+            distance=0,
+            asked_lost=nothing,
+        )
     arrays, agreement = result.arrays, result.tables["agreement"]
     near, first, blocks, lost_sinks, lost_else = (float(x) for x in arrays["shares"].mean(0))
     query, marked = int(arrays["query"]), int(arrays["marked"])
     recall, share = (number(agreement, name, which="without sinks") for name in ("recall", "share"))
     asked = arrays["shares"][list(arrays["queries"]).index(query)]
     return LedgerFinding(
-        kind=_kind(recall, share, near, first), near=near, first=first, blocks=blocks, lost=lost_sinks + lost_else,
-        lost_sinks=lost_sinks, recall=recall, share=share, error=number(agreement, "error", which="whole"),
-        control=number(agreement, "control", which="whole"), asked="seen" if bool(arrays["seen"]) else "lost",
-        weight=float(arrays["weight"]), distance=abs(query - marked),
+        kind=_kind(recall, share, near, first),
+        near=near,
+        first=first,
+        blocks=blocks,
+        lost=lost_sinks + lost_else,
+        lost_sinks=lost_sinks,
+        recall=recall,
+        share=share,
+        error=number(agreement, "error", which="whole"),
+        control=number(agreement, "control", which="whole"),
+        asked="seen" if bool(arrays["seen"]) else "lost",
+        weight=float(arrays["weight"]),
+        distance=abs(query - marked),
         asked_lost=float(asked[PARTS.index("lost to sinks")] + asked[PARTS.index("lost elsewhere")]),
-    )  # fmt: skip
+    )
 
 
 def _kind(recall: float, share: float, near: float, first: float) -> Kind:
@@ -106,15 +127,16 @@ def active_finding(result: Result) -> ActiveFinding:
     kind: Literal["finds", "misses", "all"] = "all"
     if active < len(table):
         found = both / max(1, rightful)
-        kind = (
-            "finds"
-            if found >= FINDS and (found - active / len(table)) / (1 - active / len(table)) >= LIFT
-            else "misses"
-        )
+        kind = "finds" if found >= FINDS and (found - active / len(table)) / (1 - active / len(table)) >= LIFT else "misses"
     return ActiveFinding(
-        kind=kind, active=active, rightful=rightful, both=both, queries=len(table),
-        error=number(agreement, "error", measure="sampled"), control=number(agreement, "control", measure="sampled"),
-    )  # fmt: skip
+        kind=kind,
+        active=active,
+        rightful=rightful,
+        both=both,
+        queries=len(table),
+        error=number(agreement, "error", measure="sampled"),
+        control=number(agreement, "control", measure="sampled"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,9 +184,7 @@ def swap_finding(result: Result) -> SwapFinding:
         )
     others = table[table["key"] != "exact"]
     hiding = others[(others["perplexity"] <= NEAR * reference) & (others["probability"] < sure / 2)]
-    kind: Literal["hides", "shows", "unsure", "waiting"] = (
-        "unsure" if sure < SURE else "hides" if len(hiding) else "shows"
-    )
+    kind: Literal["hides", "shows", "unsure", "waiting"] = "unsure" if sure < SURE else "hides" if len(hiding) else "shows"
     if kind == "shows" and len(table) < _patterns_of(result):
         # What one pattern does can be said at once; that none does, only of all of them.
         kind = "waiting"

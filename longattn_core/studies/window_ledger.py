@@ -71,25 +71,34 @@ class Ledger(Study):
         sinks = sinks_of(self.source)[head]
         shares, chance = _shares(attended, head, queries, sink_mask((sinks,), sequence.n)[0])
         measured = fidelity(attended, queries=256)
-        agreement = pd.DataFrame.from_records([
-            {"which": name, **{column: float(getattr(of, column)[head]) for column in ("recall", "share", "error", "control")}}
-            for name, of in (("whole", measured.whole), ("without sinks", measured.without_sinks))
-        ])  # fmt: skip
+        agreement = pd.DataFrame.from_records(
+            [
+                {
+                    "which": name,
+                    **{column: float(getattr(of, column)[head]) for column in ("recall", "share", "error", "control")},
+                }
+                for name, of in (("whole", measured.whole), ("without sinks", measured.without_sinks))
+            ]
+        )
         tokens = np.array(tokens_of(sequence), dtype=np.str_)
         arrays = {
-            "queries": queries, "shares": shares, "chance": chance, "tokens": tokens, "query": np.array(query),
-            "marked": np.array(marked), "weight": np.array(float(exact[marked])), "sinks": np.array(sinks, dtype=np.int64),
+            "queries": queries,
+            "shares": shares,
+            "chance": chance,
+            "tokens": tokens,
+            "query": np.array(query),
+            "marked": np.array(marked),
+            "weight": np.array(float(exact[marked])),
+            "sinks": np.array(sinks, dtype=np.int64),
             "seen": np.array(bool(attended.seen(query, marked, head))),
-        }  # fmt: skip
+        }
         tables = {"ledger": _long(queries, shares, tokens), "agreement": agreement}
         arrays |= _of_query(attended, head, query, exact)
         words["sample"] = QuerySample(queries=tuple(queries.tolist()), real=sample.real, seed=0).text
         return Result(study=self, arrays=arrays, tables=tables, words=words)
 
 
-def _shares(
-    attended: WindowMap, head: int, queries: np.ndarray, sinks: Bool[Tensor, "n"]
-) -> tuple[np.ndarray, np.ndarray]:
+def _shares(attended: WindowMap, head: int, queries: np.ndarray, sinks: Bool[Tensor, "n"]) -> tuple[np.ndarray, np.ndarray]:
     """The parts of each query's exact weight `[r parts]`, and the share of the visible keys that it looks at `[r]`."""
     sequence, pattern = attended.sequence, attended.pattern
     out, chances = [], []
@@ -136,10 +145,14 @@ def _long(queries: np.ndarray, shares: np.ndarray, tokens: np.ndarray) -> pd.Dat
     """One row a query and part, without the parts that are empty everywhere."""
     there = [order for order in range(len(PARTS)) if shares[:, order].max(initial=0.0) > 0]
     many = len(there)
-    table = pd.DataFrame({
-        "query": np.tile(queries, many), "token": np.tile(tokens[queries], many),
-        "part": np.repeat([PARTS[order] for order in there], len(queries)), "order": np.repeat(there, len(queries)),
-        "share": shares[:, there].T.ravel(),
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "query": np.tile(queries, many),
+            "token": np.tile(tokens[queries], many),
+            "part": np.repeat([PARTS[order] for order in there], len(queries)),
+            "order": np.repeat(there, len(queries)),
+            "share": shares[:, there].T.ravel(),
+        }
+    )
     table.attrs["units"] = {"query": "token position", "share": "share of the query's weight"}
     return table

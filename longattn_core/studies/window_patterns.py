@@ -45,9 +45,7 @@ class Patterns(Study):
             progress(index / len(chosen), name)
             setting = Setting.of(mechanism)
             row = measured(SettingPoint(source=self.source, setting=setting, head=self.head))
-            records.append(
-                {"name": name, "idea": idea, "key": mechanism.key, "setting": setting.model_dump_json(), **row}
-            )
+            records.append({"name": name, "idea": idea, "key": mechanism.key, "setting": setting.model_dump_json(), **row})
             one = read(mechanism, sequence)
             pictures.append(_picture(one.attended, sequence.n))
         table = pd.DataFrame.from_records(records)

@@ -30,11 +30,16 @@ class WindowReach(Study):
         chosen = {(self.width, self.dilation): True, (max(2, self.width // 4), 1): False, (4 * self.width, 1): False}
         records = [
             {
-                "layers": layers, "curve": _name(width, dilation), "width": width, "dilation": dilation,
-                "tokens": window_reach(last, width, layers, dilation=dilation), "now": now,
+                "layers": layers,
+                "curve": _name(width, dilation),
+                "width": width,
+                "dilation": dilation,
+                "tokens": window_reach(last, width, layers, dilation=dilation),
+                "now": now,
             }
-            for (width, dilation), now in chosen.items() for layers in range(1, LAYERS + 1)
-        ]  # fmt: skip
+            for (width, dilation), now in chosen.items()
+            for layers in range(1, LAYERS + 1)
+        ]
         table = pd.DataFrame.from_records(records)
         table.attrs["units"] = {"layers": "number", "tokens": "tokens back", "width": "tokens"}
         return Result(study=self, tables={"reach": table})

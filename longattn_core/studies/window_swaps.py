@@ -70,9 +70,13 @@ class Swaps(Sweep):
         logits = swapped_logits(load_language_model(), ids, mechanism)
         expected, token = _expected(ids)
         return {
-            "name": point.name, "key": mechanism.key, "seed": mechanism.seed, "perplexity": perplexity(logits, ids),
-            "expected": token, "probability": float(logits[-1].double().softmax(-1)[expected]),
-        }  # fmt: skip
+            "name": point.name,
+            "key": mechanism.key,
+            "seed": mechanism.seed,
+            "perplexity": perplexity(logits, ids),
+            "expected": token,
+            "probability": float(logits[-1].double().softmax(-1)[expected]),
+        }
 
     @property
     def units(self) -> dict[str, str]:
@@ -88,12 +92,19 @@ class Swaps(Sweep):
         records: list[dict[str, Any]] = []
         for name, group in rows.groupby("name", sort=False):
             logs = np.log(group["perplexity"])
-            records.append({
-                "name": name, "key": group["key"].iloc[0], "perplexity": float(np.exp(logs.mean())),
-                "least": float(group["perplexity"].min()), "most": float(group["perplexity"].max()),
-                "probability": float(group["probability"].mean()), "lowest": float(group["probability"].min()),
-                "highest": float(group["probability"].max()), "seeds": len(group),
-            })  # fmt: skip
+            records.append(
+                {
+                    "name": name,
+                    "key": group["key"].iloc[0],
+                    "perplexity": float(np.exp(logs.mean())),
+                    "least": float(group["perplexity"].min()),
+                    "most": float(group["perplexity"].max()),
+                    "probability": float(group["probability"].mean()),
+                    "lowest": float(group["probability"].min()),
+                    "highest": float(group["probability"].max()),
+                    "seeds": len(group),
+                }
+            )
         table = pd.DataFrame.from_records(records)
         table.attrs["units"] = {
             **dict.fromkeys(("perplexity", "least", "most"), "tokens as likely"),
@@ -119,9 +130,7 @@ def candidates(width: int, sinks: int) -> tuple[tuple[str, Mechanism], ...]:
         ("hash + 4 sinks + window 16", LSH(sinks=4, local=16)),
         ("hash 16 × 4", LSH()),
     ]
-    again = [
-        (name, one.with_dials(seed=seed)) for seed in range(1, SEEDS) for name, one in first if isinstance(one, LSH)
-    ]
+    again = [(name, one.with_dials(seed=seed)) for seed in range(1, SEEDS) for name, one in first if isinstance(one, LSH)]
     # Two settings of the visitor may be one of ours.
     return tuple({name: (name, one) for name, one in first}.values()) + tuple(again)
 

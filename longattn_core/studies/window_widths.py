@@ -36,7 +36,7 @@ class WindowWidths(Sweep):
             SettingPoint(source=self.source, head=self.head, setting=Setting.of(mechanism))
             for width in widths
             for mechanism in (Window(variant="sliding", width=width), Window(variant="sinks", width=width, sinks=self.sinks))
-        )  # fmt: skip
+        )
 
     def measure(self, point: Point) -> Row:
         """One run against exact attention."""
@@ -61,13 +61,13 @@ class WindowWidths(Sweep):
     def _tables(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
         curves = [
             pd.DataFrame({"width": rows["width"], "curve": rows["pattern"], "value": rows["recall"], "chance": False}),
-            pd.DataFrame({
-                "width": rows["width"], "curve": "outside the sinks", "value": rows["recall without sinks"], "chance": False,
-            })[rows["pattern"] == "window alone"],
+            pd.DataFrame(
+                {"width": rows["width"], "curve": "outside the sinks", "value": rows["recall without sinks"], "chance": False}
+            )[rows["pattern"] == "window alone"],
             pd.DataFrame({"width": rows["width"], "curve": "pairs looked at (chance)", "value": rows["share"], "chance": True})[
                 rows["pattern"] == "window alone"
             ],
-        ]  # fmt: skip
+        ]
         table = pd.concat(curves, ignore_index=True).sort_values(["curve", "width"], ignore_index=True)
         table.attrs["units"] = {"width": "tokens", "value": "share"}
         errors = rows[["width", "pattern", "error"]].copy()

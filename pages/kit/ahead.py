@@ -16,9 +16,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 STATIC = Path(streamlit.__file__).parent / "static"
 DRAWING = (
-    "Html", "PageLink", "ButtonGroup", "Selectbox", "Slider", "NumberInput", "Checkbox", "Button",
-    "BidiComponent", "Progress", "ArrowVegaLiteChart", "loadVegaEmbed", "embed", "vega-interpreter", "DataFrame",
-)  # fmt: skip
+    "Html",
+    "PageLink",
+    "ButtonGroup",
+    "Selectbox",
+    "Slider",
+    "NumberInput",
+    "Checkbox",
+    "Button",
+    "BidiComponent",
+    "Progress",
+    "ArrowVegaLiteChart",
+    "loadVegaEmbed",
+    "embed",
+    "vega-interpreter",
+    "DataFrame",
+)
 """What our pages are drawn by, as Streamlit calls its scripts. One that a release has no more is left out."""
 _IMPORT = re.compile(r"""(?:from|import)\s*["']\./([\w.-]+\.js)["']""")
 
@@ -51,11 +64,7 @@ class ScriptsAhead:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and its document with the links."""
-        if (
-            scope["type"] != "http"
-            or scope["method"] != "GET"
-            or "text/html" not in Headers(scope=scope).get("accept", "")
-        ):
+        if scope["type"] != "http" or scope["method"] != "GET" or "text/html" not in Headers(scope=scope).get("accept", ""):
             await self.app(scope, receive, send)
             return
         # Behind us some documents would be packed, and could not be added to.

@@ -14,15 +14,7 @@ import numpy.typing as npt
 import streamlit as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from longattn_core.charts.cells import (
-    Encoded,
-    Reduce,
-    Window,
-    cell_edges,
-    check_tokens,
-    encode,
-    future_cells,
-)
+from longattn_core.charts.cells import Encoded, Reduce, Window, cell_edges, check_tokens, encode, future_cells
 from longattn_core.charts.scales import Kind, Scale
 from longattn_core.charts.theme import BELOW, FUTURE, NEVER, Theme
 from pages.kit.browser import component_source, pack, scale_head, scale_words
@@ -162,20 +154,13 @@ def attention_map(
         "bar": bar,
         "theme": theme.variables(),
         "words": _words() | scale_words(scale) | _axes(axes) | dict(words or {}),
-        "alt": alt
-        or describe(x, title=title, full=full, window=window, scale=measure, tokens=tokens_rows, keys=tokens_cols),
+        "alt": alt or describe(x, title=title, full=full, window=window, scale=measure, tokens=tokens_rows, keys=tokens_cols),
     }
-    planes = {
-        "palette": theme.palette(scale).tobytes(),
-        "negatives": theme.negatives.tobytes(),
-        "codes": cells.codes.tobytes(),
-    }
+    planes = {"palette": theme.palette(scale).tobytes(), "negatives": theme.negatives.tobytes(), "codes": cells.codes.tobytes()}
     if x.size <= FINE_CELLS:
         planes["fine"] = cells.fine.tobytes()
     result = _mount(key=key, data=pack(head, planes), on_clicked_change=on_clicked or _nothing, on_view_change=_nothing)
-    return MapResult(
-        clicked=checked_pair(result.get("clicked"), full=full), view=checked_view(result.get("view"), full=full)
-    )
+    return MapResult(clicked=checked_pair(result.get("clicked"), full=full), view=checked_view(result.get("view"), full=full))
 
 
 class _Same:
@@ -308,10 +293,7 @@ def describe(
     kind = _("Largest difference") if scale.kind == "difference" else _("Largest weight")
     parts.append(
         _("{kind} {value} at query {query}, key {key}.").format(
-            kind=kind,
-            value=f"{values[row, col]:.3g}",
-            query=_named(query, tokens),
-            key=_named(key, keys),
+            kind=kind, value=f"{values[row, col]:.3g}", query=_named(query, tokens), key=_named(key, keys)
         )
     )
     if not seen.all():

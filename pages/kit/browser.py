@@ -18,8 +18,7 @@ ASSETS = Path(__file__).resolve().parents[2] / "assets" / "components"
 def component_source(name: str) -> tuple[str, str]:
     """The style sheet and the script of a browser part, each behind what both parts share."""
     style, script = (
-        "\n".join((ASSETS / f"{part}.{kind}").read_text(encoding="utf-8") for part in ("common", name))
-        for kind in ("css", "js")
+        "\n".join((ASSETS / f"{part}.{kind}").read_text(encoding="utf-8") for part in ("common", name)) for kind in ("css", "js")
     )
     return style, script
 
@@ -52,11 +51,7 @@ def fingerprint(tokens: tuple[str, ...]) -> str:
 def scale_words(kind: Kind) -> dict[str, str]:
     """The words beside a colour bar of this kind, and those that stand in place of a number."""
     return {
-        "scale": {
-            "log": _("weight"),
-            "linear": _("weight"),
-            "difference": _("mechanism \N{MINUS SIGN} exact"),
-        }[kind],
+        "scale": {"log": _("weight"), "linear": _("weight"), "difference": _("mechanism \N{MINUS SIGN} exact")}[kind],
         "key_never": _("never looked at"),
         "key_paper": _("looked, found nothing"),
         "key_future": _("the future"),

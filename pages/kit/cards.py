@@ -40,9 +40,18 @@ def legend(here: Page, entries: Sequence[tuple[str, str, str]], title: str = "")
 
 
 def figure(
-    here: Page, name: str, result: Result, chart: Any, *, table: pd.DataFrame, caption: str, alt: str,
-    title: str = "", shown: type[Mechanism] | None = None, height: int | None = None,
-) -> None:  # fmt: skip
+    here: Page,
+    name: str,
+    result: Result,
+    chart: Any,
+    *,
+    table: pd.DataFrame,
+    caption: str,
+    alt: str,
+    title: str = "",
+    shown: type[Mechanism] | None = None,
+    height: int | None = None,
+) -> None:
     """Draw an Altair chart or a Plotly figure, and the menu to take it home with data, study, code and caption.
 
     `name` is its file's name and must be the only one of its page. `alt` says in words what the chart shows. `caption`

@@ -31,7 +31,7 @@ UNSEEN = Unseen()
 
 def dials(
     kind: type[BaseModel], prefix: str, *, skip: frozenset[str] = frozenset(), columns: int = 1, start: BaseModel | None = None
-) -> BaseModel:  # fmt: skip
+) -> BaseModel:
     """Draw a widget for every field that matters at the present choices, and give the validated model.
 
     `start` holds the values of a visitor who has chosen nothing; without it the model's own defaults stand. A value
@@ -67,9 +67,8 @@ def mechanism_dials(here: Page, kind: type[M], *, row: Sequence[str] = (), defau
 
 
 def _drawn(
-    kind: type[BaseModel], prefix: str, start: BaseModel | None,
-    place_of: Callable[[str, int], DeltaGenerator | Unseen | None],
-) -> BaseModel:  # fmt: skip
+    kind: type[BaseModel], prefix: str, start: BaseModel | None, place_of: Callable[[str, int], DeltaGenerator | Unseen | None]
+) -> BaseModel:
     begin = kind() if start is None else start
     values: dict[str, Any] = {}
     drawn = 0
@@ -108,22 +107,21 @@ def _widget(name: str, field: FieldInfo, default: Any, *, drawn: bool = True) ->
         names = extra.get("options", {})
         options = {str(value): value for value in get_args(annotation)}
         chosen = state.choose(
-            name, label, list(options), default=str(default), labels=lambda value: _(names.get(value, value)), help=hint,
+            name,
+            label,
+            list(options),
+            default=str(default),
+            labels=lambda value: _(names.get(value, value)),
+            help=hint,
             drawn=drawn,
-        )  # fmt: skip
+        )
         return options[chosen]
     if get_origin(annotation) is tuple:
         (one, *_more) = get_args(annotation)
         choices = [str(value) for value in get_args(one)]
         names = extra.get("options", {})
         return state.choose_many(
-            name,
-            label,
-            choices,
-            default=default,
-            labels=lambda value: _(names.get(value, value)),
-            help=hint,
-            drawn=drawn,
+            name, label, choices, default=default, labels=lambda value: _(names.get(value, value)), help=hint, drawn=drawn
         )
     low, high = _bounds(field)
     if annotation is int and extra.get("scale", "linear") == "linear" and high - low > 200:
@@ -134,14 +132,7 @@ def _widget(name: str, field: FieldInfo, default: Any, *, drawn: bool = True) ->
     if annotation is float:
         fine = _steps(low, high, extra)
         return state.slide(
-            name,
-            label,
-            fine,
-            default=default,
-            parse=_finite,
-            shown=lambda value: f"{value:.3g}",
-            help=hint,
-            drawn=drawn,
+            name, label, fine, default=default, parse=_finite, shown=lambda value: f"{value:.3g}", help=hint, drawn=drawn
         )
     # A field of another kind has no widget: its default stands.
     return default
@@ -153,9 +144,7 @@ def _extra(field: FieldInfo) -> dict[str, Any]:
 
 
 def _bounds(field: FieldInfo) -> tuple[float, float]:
-    limits = {
-        name: getattr(rule, name) for rule in field.metadata for name in ("ge", "gt", "le", "lt") if hasattr(rule, name)
-    }
+    limits = {name: getattr(rule, name) for rule in field.metadata for name in ("ge", "gt", "le", "lt") if hasattr(rule, name)}
     return limits.get("ge", limits.get("gt", 0)), limits.get("le", limits.get("lt", 2**31 - 1))
 
 

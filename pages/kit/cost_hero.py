@@ -28,17 +28,23 @@ Counted = Quantity | Literal["time"]
 
 TICKS = LENGTHS[::2]
 NAMES: dict[str, str] = {
-    "multiply_adds": _("multiply-adds"), "bytes_moved": _("bytes moved"), "bytes_held": _("bytes held at once"),
+    "multiply_adds": _("multiply-adds"),
+    "bytes_moved": _("bytes moved"),
+    "bytes_held": _("bytes held at once"),
     "time": _("time, measured here"),
-}  # fmt: skip
+}
 LESS: dict[str, str] = {
-    "multiply_adds": _("need fewer multiply-adds"), "bytes_moved": _("move fewer bytes"),
-    "bytes_held": _("hold fewer bytes at once"), "time": _("take less time"),
-}  # fmt: skip
+    "multiply_adds": _("need fewer multiply-adds"),
+    "bytes_moved": _("move fewer bytes"),
+    "bytes_held": _("hold fewer bytes at once"),
+    "time": _("take less time"),
+}
 AXES: dict[str, str] = {
-    "multiply_adds": _("multiply-adds (logarithmic)"), "bytes_moved": _("bytes moved (logarithmic)"),
-    "bytes_held": _("bytes held at once (logarithmic)"), "milliseconds": _("milliseconds (logarithmic)"),
-}  # fmt: skip
+    "multiply_adds": _("multiply-adds (logarithmic)"),
+    "bytes_moved": _("bytes moved (logarithmic)"),
+    "bytes_held": _("bytes held at once (logarithmic)"),
+    "milliseconds": _("milliseconds (logarithmic)"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +64,17 @@ class Costs:
         """The numbers that the page's sentences may name."""
         found = self.found
         return {
-            "n": found.n, "keys": self.keys, "readable": found.readable, "count": len(found.cheaper),
-            "best": found.cheaper[0] if found.cheaper else "", "share": _percent(found.shares[0]) if found.shares else "",
-            "less": LESS[self.what], "crossings": self._crossings(),
-            "longest": LENGTHS[-1], "never": self._never(),
-        }  # fmt: skip
+            "n": found.n,
+            "keys": self.keys,
+            "readable": found.readable,
+            "count": len(found.cheaper),
+            "best": found.cheaper[0] if found.cheaper else "",
+            "share": _percent(found.shares[0]) if found.shares else "",
+            "less": LESS[self.what],
+            "crossings": self._crossings(),
+            "longest": LENGTHS[-1],
+            "never": self._never(),
+        }
 
     def _crossings(self) -> str:
         first, last = self.found.first, self.found.last
@@ -71,9 +83,13 @@ class Costs:
         if first == last:
             return prose("cost", "crossings_one", first=first[0], first_n=_tokens(first[1], self.what))
         return prose(
-            "cost", "crossings_both", first=first[0], first_n=_tokens(first[1], self.what), last=last[0],
+            "cost",
+            "crossings_both",
+            first=first[0],
+            first_n=_tokens(first[1], self.what),
+            last=last[0],
             last_n=_tokens(last[1], self.what),
-        )  # fmt: skip
+        )
 
     def _never(self) -> str:
         count = len(self.found.never)
@@ -97,14 +113,23 @@ def hero(here: Page) -> Costs:
         places = st.columns(2, vertical_alignment="bottom")
     with places[0]:
         keys = state.slide(
-            "cost.keys", _("Keys or features per query k"), BUDGETS, default=64, parse=int, shown=lambda k: f"{k:,}",
+            "cost.keys",
+            _("Keys or features per query k"),
+            BUDGETS,
+            default=64,
+            parse=int,
+            shown=lambda k: f"{k:,}",
             help=_("Every mechanism is set so that a query looks at about so many keys, groups or features."),
-        )  # fmt: skip
+        )
     with places[1]:
         what = state.choose(
-            "cost.what", _("What is counted"), list(NAMES), default="multiply_adds", labels=NAMES.__getitem__,
+            "cost.what",
+            _("What is counted"),
+            list(NAMES),
+            default="multiply_adds",
+            labels=NAMES.__getitem__,
             help=_("Operations and bytes by each mechanism's own formula; time is measured on this server."),
-        )  # fmt: skip
+        )
     with st.spinner(_("Counting …")):
         result = run(CostCurves(source=here.source, keys=keys))
     _count_ahead(here.causal)
@@ -122,14 +147,18 @@ def hero(here: Page) -> Costs:
     drawn = points[points["approximates"]]
     drawn.attrs.update(points.attrs)
     figure(
-        here, "cost", result, cost_chart(drawn, crossings, here.theme, what=what, n=n, ticks=TICKS, y_title=AXES[what]),
-        table=drawn, caption=_("Cost against n of one head, at about {keys} keys or features a query: {what}.").format(
+        here,
+        "cost",
+        result,
+        cost_chart(drawn, crossings, here.theme, what=what, n=n, ticks=TICKS, y_title=AXES[what]),
+        table=drawn,
+        caption=_("Cost against n of one head, at about {keys} keys or features a query: {what}.").format(
             keys=keys, what=NAMES[what]
         ),
         alt=_("{what} against n on logarithmic scales. {crossings}").format(
             what=NAMES[what], crossings=costs.numbers["crossings"]
         ),
-    )  # fmt: skip
+    )
     names_on_a_phone(here, drawn, what, "cost")
     st.caption(prose("cost", f"hero_{what}"))
     return costs
@@ -168,18 +197,27 @@ def draw_times(here: Page, known: Result, n: int, name: str) -> None:
     table.attrs["units"] = {**times.attrs["units"], "milliseconds": "ms"}
     measured = times.loc[~times["dashed"], "n"]
     figure(
-        here, name, known,
+        here,
+        name,
+        known,
         cost_chart(
-            table, known.tables["crossings"], here.theme, what="milliseconds", n=n, ticks=TICKS, y_title=AXES["milliseconds"],
+            table,
+            known.tables["crossings"],
+            here.theme,
+            what="milliseconds",
+            n=n,
+            ticks=TICKS,
+            y_title=AXES["milliseconds"],
             y_format=",~r",
         ),
-        table=table, caption=_("Milliseconds against n, one head of width 64, {threads} thread(s); dashed: by formula.").format(
+        table=table,
+        caption=_("Milliseconds against n, one head of width 64, {threads} thread(s); dashed: by formula.").format(
             threads=known.provenance.threads
         ),
         alt=_("Milliseconds against n for {count} mechanisms, measured up to {n:,} tokens.").format(
             count=times["label"].nunique(), n=int(measured.max()) if len(measured) else 0
         ),
-    )  # fmt: skip
+    )
     names_on_a_phone(here, times, "estimate", name)
 
 
@@ -206,10 +244,16 @@ def guess(here: Page, costs: Costs) -> None:
     options = sorted({costs.keys, round(right), 4 * round(right), 16 * round(right)})
     d, e = int(costs.result.arrays["d"]), int(costs.result.arrays["e"])
     predict(
-        here, "favor", [f"{option:,}" for option in options], options.index(round(right)), keys=costs.keys, crossed=round(right),
-        each=per_token(costs, "favor", round(right)), pair=d + e,
+        here,
+        "favor",
+        [f"{option:,}" for option in options],
+        options.index(round(right)),
+        keys=costs.keys,
+        crossed=round(right),
+        each=per_token(costs, "favor", round(right)),
+        pair=d + e,
         visible=_("half of them on average") if here.causal else _("all"),
-    )  # fmt: skip
+    )
 
 
 def per_token(costs: Costs, key: str, n: int) -> float:

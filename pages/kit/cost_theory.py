@@ -44,9 +44,14 @@ def _crossing(here: Page, costs: Costs) -> None:
     each = per_token(costs, "favor", round(crossed))
     solved = 2 * each / (d + e) - 1 if here.causal else each / (d + e)
     formula(
-        here, "crossing_causal" if here.causal else "crossing_none", each=each, pair=d + e, solved=solved,
-        crossed=round(crossed), keys=costs.keys,
-    )  # fmt: skip
+        here,
+        "crossing_causal" if here.causal else "crossing_none",
+        each=each,
+        pair=d + e,
+        solved=solved,
+        crossed=round(crossed),
+        keys=costs.keys,
+    )
     st.caption(prose("cost", "crossing", crossed=round(crossed), keys=costs.keys))
 
 
@@ -69,12 +74,25 @@ def _recall(here: Page, costs: Costs, limits: Result) -> None:
     k = min(costs.keys, costs.n)
     at = table.iloc[int((table["keys"] - k).abs().to_numpy().argmin())]
     chart = curves_chart(
-        shown, here.theme, x="keys", y="share", series="series", x_title=_("keys a query may look at, k (logarithmic)"),
-        y_title=_("share of the weight that they hold"), log_x=True, y_domain=(0.0, 1.0), y_format=".0%", dashed="dashed",
+        shown,
+        here.theme,
+        x="keys",
+        y="share",
+        series="series",
+        x_title=_("keys a query may look at, k (logarithmic)"),
+        y_title=_("share of the weight that they hold"),
+        log_x=True,
+        y_domain=(0.0, 1.0),
+        y_format=".0%",
+        dashed="dashed",
         marked=[(float(k), f"k = {k:,}")] if k < costs.n else [],
-    )  # fmt: skip
+    )
     figure(
-        here, "limits", limits, chart, table=table,
+        here,
+        "limits",
+        limits,
+        chart,
+        table=table,
         title=_("The most that any pattern of k keys can keep of this head"),
         caption=_("Mean share of exact attention's weight held by k keys a query, {sample}.").format(
             sample=limits.words["sample"]
@@ -82,11 +100,16 @@ def _recall(here: Page, costs: Costs, limits: Result) -> None:
         alt=_("{k:,} keys hold at most {best:.0%} of the weight, the nearest {window:.0%}, a blind choice {blind:.0%}.").format(
             k=int(at["keys"]), best=at["best"], window=at["window"], blind=at["blind"]
         ),
-    )  # fmt: skip
+    )
     gap = "wide" if at["best"] - at["window"] >= 0.1 else "narrow"
     st.caption(
         prose(
-            "cost", f"limits_{gap}", keys=int(at["keys"]), best=at["best"], window=at["window"], blind=at["blind"],
+            "cost",
+            f"limits_{gap}",
+            keys=int(at["keys"]),
+            best=at["best"],
+            window=at["window"],
+            blind=at["blind"],
             sample=limits.words["sample"],
         )
-    )  # fmt: skip
+    )

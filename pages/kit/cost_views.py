@@ -34,7 +34,11 @@ def step(here: Page, costs: Costs) -> None:
     table.attrs["units"] = {"multiple": "of exact attention's"}
     below = int((table["multiple"] < 1).sum())
     figure(
-        here, "multiples", costs.result, multiples_chart(table, here.theme), table=table,
+        here,
+        "multiples",
+        costs.result,
+        multiples_chart(table, here.theme),
+        table=table,
         title=_("{what} at {n:,} tokens").format(what=NAMES[what].capitalize(), n=at),
         caption=_("{what} of each mechanism at {n:,} tokens, as a multiple of exact attention's.").format(
             what=NAMES[what].capitalize(), n=at
@@ -42,7 +46,7 @@ def step(here: Page, costs: Costs) -> None:
         alt=_("At {n:,} tokens {below} of {count} mechanisms lie below exact attention.").format(
             n=at, below=below, count=int(table["multiple"].notna().sum())
         ),
-    )  # fmt: skip
+    )
     st.caption(prose("cost", "step", n=at, exact=large(exact), what=NAMES[what], below=below))
 
 
@@ -83,18 +87,28 @@ def _clock(here: Page, costs: Costs, known: Result) -> None:
     by_count = counted[counted["quantity"] == "multiply_adds"].set_index("label")["n"]
     by_bytes = counted[counted["quantity"] == "bytes_moved"].set_index("label")["n"]
     by_clock = known.tables["crossings"].set_index("label")["n"]
-    table = pd.DataFrame({
-        "mechanism": measured.index, "by count": by_count.reindex(measured.index).to_numpy(),
-        "by bytes": by_bytes.reindex(measured.index).to_numpy(), "by clock": by_clock.reindex(measured.index).to_numpy(),
-        "share": measured["share"].to_numpy(), "longest": measured["n"].to_numpy(),
-        "milliseconds": 1000 * measured["seconds"].to_numpy(),
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "mechanism": measured.index,
+            "by count": by_count.reindex(measured.index).to_numpy(),
+            "by bytes": by_bytes.reindex(measured.index).to_numpy(),
+            "by clock": by_clock.reindex(measured.index).to_numpy(),
+            "share": measured["share"].to_numpy(),
+            "longest": measured["n"].to_numpy(),
+            "milliseconds": 1000 * measured["seconds"].to_numpy(),
+        }
+    )
     said = timed(known, costs.n)
     apart = clock_against_count(table["by count"], table["by clock"])
     st.markdown(prose("cost", f"differ_{apart}", n=costs.n, count=len(said.cheaper), readable=said.readable))
     shown = table.assign(**{"by clock": [np.nan if np.isnan(n) else float(f"{n:.2g}") for n in table["by clock"]]})
     st.dataframe(
-        shown, hide_index=True, width="stretch", height=38 + 35 * len(shown), key="cost times", placeholder="–",
+        shown,
+        hide_index=True,
+        width="stretch",
+        height=38 + 35 * len(shown),
+        key="cost times",
+        placeholder="–",
         column_config={
             "mechanism": _("pays from so many tokens on:"),
             "by count": st.column_config.NumberColumn(_("by multiply-adds"), format="localized", width=120),
@@ -105,7 +119,7 @@ def _clock(here: Page, costs: Costs, known: Result) -> None:
             "share": st.column_config.NumberColumn(_("share of the limit"), format="percent", width=130),
         },
         column_order=("mechanism", "by count", "by bytes", "by clock", "longest", "milliseconds", "share"),
-    )  # fmt: skip
+    )
 
 
 def _memory(here: Page, costs: Costs) -> None:
@@ -114,20 +128,28 @@ def _memory(here: Page, costs: Costs) -> None:
     points = result.tables["points"]
     lengths = sorted(points["n"].unique())
     table = pd.concat(
-        [points.loc[points["approximates"], ["key", "label", "n", "bytes_held"]], whole_map(lengths, shape)],
-        ignore_index=True,
+        [points.loc[points["approximates"], ["key", "label", "n", "bytes_held"]], whole_map(lengths, shape)], ignore_index=True
     ).assign(dashed=lambda t: t["label"] == t["label"].iloc[-1])
     table.attrs["units"] = {"n": "tokens", "bytes_held": "bytes"}
     ends = whole_map_ends(shape)
     figure(
-        here, "memory", result,
+        here,
+        "memory",
+        result,
         cost_chart(
-            table, result.tables["crossings"].iloc[:0], here.theme, what="bytes_held", n=costs.n, ticks=TICKS,
-            y_title=AXES["bytes_held"], rules=[(float(MEMORY), "16 GB")],
+            table,
+            result.tables["crossings"].iloc[:0],
+            here.theme,
+            what="bytes_held",
+            n=costs.n,
+            ticks=TICKS,
+            y_title=AXES["bytes_held"],
+            rules=[(float(MEMORY), "16 GB")],
         ),
-        table=table, caption=_("Bytes held at once by one head in float32, with queries, keys, values and output."),
+        table=table,
+        caption=_("Bytes held at once by one head in float32, with queries, keys, values and output."),
         alt=_("Bytes held against n. The n × n map held whole fills 16 GB at {n:,} tokens.").format(n=ends),
-    )  # fmt: skip
+    )
     names_on_a_phone(here, table, "bytes_held", "memory")
     complexity = result.tables["complexity"]
     exact = float(complexity.loc[complexity["key"] == "exact", "memory ends"].iloc[0])
@@ -136,18 +158,32 @@ def _memory(here: Page, costs: Costs) -> None:
 
 def _table(here: Page, costs: Costs) -> None:
     complexity = costs.result.tables["complexity"]
-    shown = pd.DataFrame({
-        "mechanism": complexity["label"], "time": complexity["textbook"], "exponent": complexity["exponent"],
-        "memory": complexity["memory exponent"], "pays": complexity["pays from"],
-        "multiply_adds": complexity["multiply_adds"], "bytes_moved": complexity["bytes_moved"],
-        "bytes_held": complexity["bytes_held"], "ends": complexity["memory ends"],
-        "causal": [_reads(refusal, leaks) for refusal, leaks in complexity[["refusal", "leaks"]].itertuples(index=False)],
-        "family": complexity["family"], "idea": complexity["idea"],
-    })  # fmt: skip
+    shown = pd.DataFrame(
+        {
+            "mechanism": complexity["label"],
+            "time": complexity["textbook"],
+            "exponent": complexity["exponent"],
+            "memory": complexity["memory exponent"],
+            "pays": complexity["pays from"],
+            "multiply_adds": complexity["multiply_adds"],
+            "bytes_moved": complexity["bytes_moved"],
+            "bytes_held": complexity["bytes_held"],
+            "ends": complexity["memory ends"],
+            "causal": [_reads(refusal, leaks) for refusal, leaks in complexity[["refusal", "leaks"]].itertuples(index=False)],
+            "family": complexity["family"],
+            "idea": complexity["idea"],
+        }
+    )
     st.dataframe(
-        shown, hide_index=True, width="stretch", height=38 + 35 * len(shown), key="cost table", placeholder="–",
+        shown,
+        hide_index=True,
+        width="stretch",
+        height=38 + 35 * len(shown),
+        key="cost table",
+        placeholder="–",
         column_config={
-            "mechanism": _("mechanism"), "family": st.column_config.TextColumn(_("how it chooses"), width=120),
+            "mechanism": _("mechanism"),
+            "family": st.column_config.TextColumn(_("how it chooses"), width=120),
             "causal": st.column_config.TextColumn(_("causal?") if here.causal else _("unmasked?"), width=90),
             "time": st.column_config.TextColumn(_("operations, textbook"), width=190),
             "exponent": st.column_config.NumberColumn(_("fitted: n to the"), format="%.2f", width=100),
@@ -160,10 +196,20 @@ def _table(here: Page, costs: Costs) -> None:
             "idea": st.column_config.TextColumn(_("what it does"), width=420),
         },
         column_order=(
-            "mechanism", "family", "causal", "time", "exponent", "memory", "pays", "ends", "multiply_adds", "bytes_moved",
-            "bytes_held", "idea",
+            "mechanism",
+            "family",
+            "causal",
+            "time",
+            "exponent",
+            "memory",
+            "pays",
+            "ends",
+            "multiply_adds",
+            "bytes_moved",
+            "bytes_held",
+            "idea",
         ),
-    )  # fmt: skip
+    )
     st.caption(prose("cost", "table"))
 
 

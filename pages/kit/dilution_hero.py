@@ -83,9 +83,13 @@ def _what_grows(source: TextSource) -> FactName | None:
     own = source.text is not None or source.sha256 is not None
     default = "text" if own or source.sample not in (None, DEFAULT_SAMPLE) else "clock"
     chosen = state.choose(
-        "dilution.grows", _("What grows"), list(names), default=default, labels=names.__getitem__,
+        "dilution.grows",
+        _("What grows"),
+        list(names),
+        default=default,
+        labels=names.__getitem__,
         help=_("A fact in the first paragraph, then more and more other text, then the question; or simply your text."),
-    )  # fmt: skip
+    )
     return None if chosen == "text" else cast("FactName", chosen)
 
 
@@ -95,9 +99,14 @@ def _planted(here: Page, fact: FactName, places: Sequence[DeltaGenerator]) -> Gr
         filler = state.choose("dilution.filler", _("Filler"), list(fillers), default="own", labels=fillers.__getitem__)
     with places[1]:
         longest = state.slide(
-            "dilution.longest", _("Longest text n"), LENGTHS, default=4096, parse=int, shown=lambda n: f"{n:,}",
+            "dilution.longest",
+            _("Longest text n"),
+            LENGTHS,
+            default=4096,
+            parse=int,
+            shown=lambda n: f"{n:,}",
             help=_("The model reads every length anew: 4,096 tokens take about ten seconds, 8,192 half a minute."),
-        )  # fmt: skip
+        )
     # A link may name a length that is no step of the slider.
     longest = max((n for n in LENGTHS if n <= longest), default=LENGTHS[0])
     made = {"source": here.source, "fact": fact, "filler": filler, "temperature": temperature()}
@@ -114,10 +123,18 @@ def _planted(here: Page, fact: FactName, places: Sequence[DeltaGenerator]) -> Gr
     sweep_card(here, study, lambda result: _three(here, result, head, names, list(LENGTHS)))
     points = _of(known, head)
     return Grown(
-        mode="planted", study=study, result=known, points=points, fate=fate(points), names=names, head=head, fact=fact,
-        what=_("the planted word {word}").format(word=quoted(token)), filler=cast("Filler", filler),
+        mode="planted",
+        study=study,
+        result=known,
+        points=points,
+        fate=fate(points),
+        names=names,
+        head=head,
+        fact=fact,
+        what=_("the planted word {word}").format(word=quoted(token)),
+        filler=cast("Filler", filler),
         unfinished=len(points) < sum(n <= longest for n in LENGTHS),
-    )  # fmt: skip
+    )
 
 
 def _three(here: Page, result: Result, head: str, names: dict[str, str], lengths: list[int]) -> None:
@@ -156,17 +173,21 @@ def _needle(here: Page, place: DeltaGenerator) -> Grown:
     _key(here, names)
     _one(here, result, points, names, None, title=_("mean of {draws} draws").format(draws=study.seeds), name="shares")
     return Grown(
-        mode="needle", study=study, result=result, points=points, fate=fate(points), what=_("the needle"), names=names, head="",
-    )  # fmt: skip
+        mode="needle", study=study, result=result, points=points, fate=fate(points), what=_("the needle"), names=names, head=""
+    )
 
 
 def _prefix(here: Page, place: DeltaGenerator) -> Grown:
     options = (1, 8, 32, 128)
     with place:
         queries = state.slide(
-            "dilution.queries", _("Last tokens averaged"), options, default=32, parse=int,
+            "dilution.queries",
+            _("Last tokens averaged"),
+            options,
+            default=32,
+            parse=int,
             help=_("Each looks for its own strongest key. One alone says what that token wants; many say what the head does."),
-        )  # fmt: skip
+        )
     study = Growth(source=here.source, queries=min(max(queries, 1), 256), temperature=temperature())
     with st.spinner(_("Reading the sequence …")):
         result = run(study)
@@ -175,9 +196,15 @@ def _prefix(here: Page, place: DeltaGenerator) -> Grown:
     _key(here, names)
     _one(here, result, points, names, None, title=_("as the sequence grows"), name="shares")
     return Grown(
-        mode="prefix", study=study, result=result, points=points, fate=fate(points), what=_("the strongest key"), names=names,
+        mode="prefix",
+        study=study,
+        result=result,
+        points=points,
+        fate=fate(points),
+        what=_("the strongest key"),
+        names=names,
         head="",
-    )  # fmt: skip
+    )
 
 
 def temperature() -> float:
@@ -192,16 +219,20 @@ def _names(needle: str, rest: str = "") -> dict[str, str]:
 def _key(here: Page, names: dict[str, str]) -> None:
     """What the three colours are, from the bottom of a bar to its top."""
     inks = part_colours(here.theme)
-    legend(
-        here,
-        [(inks[part], f"“{name.strip() or '␣'}”" if part == "needle" else name, "") for part, name in names.items()],
-    )
+    legend(here, [(inks[part], f"“{name.strip() or '␣'}”" if part == "needle" else name, "") for part, name in names.items()])
 
 
 def _one(
-    here: Page, result: Result, points: pd.DataFrame, names: dict[str, str], lengths: list[int] | None, *, title: str,
-    name: str, labels: bool = True,
-) -> None:  # fmt: skip
+    here: Page,
+    result: Result,
+    points: pd.DataFrame,
+    names: dict[str, str],
+    lengths: list[int] | None,
+    *,
+    title: str,
+    name: str,
+    labels: bool = True,
+) -> None:
     alt = "; ".join(
         _("{n:,} tokens: {needle} {a:.0%}, sinks {b:.0%}, rest {c:.0%}").format(
             n=int(row["n"]), needle=names["needle"], a=row["needle"], b=row["sinks"], c=row["rest"]
@@ -210,6 +241,12 @@ def _one(
     )
     chart: Any = shares_chart(points, here.theme, names=names, lengths=lengths, labels=labels)
     figure(
-        here, name, result, chart, table=points, alt=alt, title=title,
+        here,
+        name,
+        result,
+        chart,
+        table=points,
+        alt=alt,
+        title=title,
         caption=prose("dilution", "caption_shares", needle=names["needle"]),
-    )  # fmt: skip
+    )

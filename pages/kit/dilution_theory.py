@@ -35,57 +35,68 @@ def theory(here: Page) -> None:
         kind = "few" if chosen["few keys dominate"] else "doubtful"
         st.caption(prose("dilution", f"formula_{kind}", drawn=float(chosen["needle"]), share=share, n=n))
     marked = [(float(n), f"n = {n:,}")]
-    curves = partial(
-        curves_chart, theme=here.theme, x="n", x_title=_("tokens n (logarithmic)"), log_x=True, marked=marked
-    )
+    curves = partial(curves_chart, theme=here.theme, x="n", x_title=_("tokens n (logarithmic)"), log_x=True, marked=marked)
     places = [*st.columns(2, gap="large"), *st.columns(2, gap="large")]
     with places[0]:
         table = _drawn_and_formula(points)
         chart = curves(
-            table, y="share", series="series", y_title=_("the needle's share"), y_domain=(0.0, 1.0), y_format=".0%",
-            band=("low", "high"), dashed="dashed",
-        )  # fmt: skip
+            table,
+            y="share",
+            series="series",
+            y_title=_("the needle's share"),
+            y_domain=(0.0, 1.0),
+            y_format=".0%",
+            band=("low", "high"),
+            dashed="dashed",
+        )
         _law(here, grown, "needle", chart, table, _("A needle over 16 draws"), f"{chosen['needle']:.1%}")
     with places[1]:
         leads = laws.tables["leads"].assign(
             series=lambda t: _("to keep ") + t["share"].map("{:.0%}".format), dashed=lambda t: ~t["valid"]
         )
         chart = curves(
-            leads, y="lead", series="series", y_title=_("lead needed g* (nats)"), dashed="dashed", points=False,
+            leads,
+            y="lead",
+            series="series",
+            y_title=_("lead needed g* (nats)"),
+            dashed="dashed",
+            points=False,
             rules=[(lead, _("the lead now, g = {g:g}").format(g=lead))],
-        )  # fmt: skip
+        )
         _law(here, laws, "leads", chart, leads, _("The lead that it needs"), f"{leads['lead'].max():.1f}")
     with places[2]:
         chances = _chances(laws.tables["chances"])
         chart = curves(
-            chances, y="chance", series="series", y_title=_("chance that no noise outranks it"), y_domain=(0.0, 1.0),
-            y_format=".0%", band=("low", "high"),
-        )  # fmt: skip
+            chances,
+            y="chance",
+            series="series",
+            y_title=_("chance that no noise outranks it"),
+            y_domain=(0.0, 1.0),
+            y_format=".0%",
+            band=("low", "high"),
+        )
         _law(here, laws, "chances", chart, chances, _("The chance to be first"), f"{chances['chance'].min():.0%}")
     with places[3]:
         alike = laws.tables["alike"]
         names = {"identical": _("all rows alike: 1/n"), "distinct": _("distinct rows, Gaussian")}
         shown = alike.assign(series=alike["rows"].map(names))
         chart = curves(
-            shown, y="largest", series="series", y_title=_("largest weight (logarithmic)"), log_y=True,
-            band=("low", "high"),
-        )  # fmt: skip
-        _law(
-            here,
-            laws,
-            "alike",
-            chart,
-            shown,
-            _("Identical rows against distinct ones"),
-            f"{alike['largest'].min():.2g}",
+            shown, y="largest", series="series", y_title=_("largest weight (logarithmic)"), log_y=True, band=("low", "high")
         )
+        _law(here, laws, "alike", chart, shown, _("Identical rows against distinct ones"), f"{alike['largest'].min():.2g}")
 
 
 def _law(here: Page, result: Result, name: str, chart: object, table: pd.DataFrame, title: str, number: str) -> None:
     figure(
-        here, f"law-{name}", result, chart, table=table, title=title, caption=prose("dilution", f"law_{name}"),
+        here,
+        f"law-{name}",
+        result,
+        chart,
+        table=table,
+        title=title,
+        caption=prose("dilution", f"law_{name}"),
         alt=f"{title}: {number}.",
-    )  # fmt: skip
+    )
     st.caption(prose("dilution", f"law_{name}"))
 
 
@@ -106,17 +117,13 @@ def _needle_source(here: Page) -> tuple[SyntheticSource, int]:
 def _drawn_and_formula(points: pd.DataFrame) -> pd.DataFrame:
     drawn = points[["n", "needle", "low", "high"]].rename(columns={"needle": "share"})
     law = points[["n", "formula"]].rename(columns={"formula": "share"}).assign(low=np.nan, high=np.nan)
-    return pd.concat([
-        drawn.assign(series=_("drawn"), dashed=False),
-        law.assign(series=_("closed form"), dashed=~points["holds"].to_numpy()),
-    ], ignore_index=True)  # fmt: skip
+    return pd.concat(
+        [drawn.assign(series=_("drawn"), dashed=False), law.assign(series=_("closed form"), dashed=~points["holds"].to_numpy())],
+        ignore_index=True,
+    )
 
 
 def _chances(chances: pd.DataFrame) -> pd.DataFrame:
     drawn = chances[["n", "drawn", "low", "high"]].rename(columns={"drawn": "chance"}).assign(series=_("of 32 draws"))
-    law = (
-        chances[["n", "formula"]]
-        .rename(columns={"formula": "chance"})
-        .assign(low=np.nan, high=np.nan, series=_("formula"))
-    )
+    law = chances[["n", "formula"]].rename(columns={"formula": "chance"}).assign(low=np.nan, high=np.nan, series=_("formula"))
     return pd.concat([drawn, law], ignore_index=True)

@@ -29,12 +29,13 @@ from pages.kit.words import _, data, prose
 LONGEST_SHOWN = 2048
 """Tokens up to which the text itself is drawn."""
 PICTURES = {
-    "scores": _("Who adds what"), "entropy": _("Entropy"), "sorted": _("Sorted weights"), "remedies": _("Remedies"),
+    "scores": _("Who adds what"),
+    "entropy": _("Entropy"),
+    "sorted": _("Sorted weights"),
+    "remedies": _("Remedies"),
     "heads": _("Every head"),
-}  # fmt: skip
-REMEDIES = {
-    "none": _("as the model has it"), "temperature": _("temperature"), "log_n": _("times ln n"), "yarn": _("YaRN"),
-}  # fmt: skip
+}
+REMEDIES = {"none": _("as the model has it"), "temperature": _("temperature"), "log_n": _("times ln n"), "yarn": _("YaRN")}
 
 
 def guess(here: Page, grown: Grown) -> None:
@@ -47,9 +48,13 @@ def guess(here: Page, grown: Grown) -> None:
     numbers = {"what": grown.what, "n": found.n, "plain": found.plain, "sharper": sharper, "ref": grown.reference}
     # One name for all outcomes: a guess stands while longer texts are still being read.
     predict(
-        here, "remedy", [_("more weight"), _("less weight"), _("about the same")], ["more", "less", "same"].index(kind),
-        said=prose("dilution", f"sharper_{kind}", **numbers), **numbers,
-    )  # fmt: skip
+        here,
+        "remedy",
+        [_("more weight"), _("less weight"), _("about the same")],
+        ["more", "less", "same"].index(kind),
+        said=prose("dilution", f"sharper_{kind}", **numbers),
+        **numbers,
+    )
 
 
 def step(here: Page, grown: Grown) -> None:
@@ -61,12 +66,17 @@ def step(here: Page, grown: Grown) -> None:
     sinks, rest = (float(np.nan_to_num(row[part])) / max(float(row["needle"]), 1e-300) for part in ("sinks", "rest"))
     formula(here, "share", sinks=sinks, rest=rest, share=float(row["needle"]))
     figure(
-        here, "denominator", grown.result, denominator_chart(grown.points, lengths[at], here.theme, names=grown.names),
-        table=grown.points, caption=prose("dilution", "caption_denominator"), title=_("What each part adds to the denominator"),
+        here,
+        "denominator",
+        grown.result,
+        denominator_chart(grown.points, lengths[at], here.theme, names=grown.names),
+        table=grown.points,
+        caption=prose("dilution", "caption_denominator"),
+        title=_("What each part adds to the denominator"),
         alt=_("At {n:,} tokens {needle} has {share:.1%} of the weight.").format(
             n=lengths[at], needle=grown.names["needle"], share=row["needle"]
         ),
-    )  # fmt: skip
+    )
     st.caption(prose("dilution", "step"))
     _text(here, grown, lengths[at])
 
@@ -81,10 +91,15 @@ def _text(here: Page, grown: Grown, n: int) -> None:
     look = run(LastLook(source=source, n=n, fact=grown.fact, filler=grown.filler))
     count = int(look.arrays["n"])
     token_text(
-        [str(token) for token in look.arrays["tokens"]], key=f"look at {grown.mode}", theme=here.theme,
-        weights=look.arrays["weights"], selected=count - 1, link="dilution", height=260,
+        [str(token) for token in look.arrays["tokens"]],
+        key=f"look at {grown.mode}",
+        theme=here.theme,
+        weights=look.arrays["weights"],
+        selected=count - 1,
+        link="dilution",
+        height=260,
         caption=_("The last token's weights, {n:,} tokens in all").format(n=count),
-    )  # fmt: skip
+    )
 
 
 def measure(here: Page, grown: Grown) -> None:
@@ -107,14 +122,7 @@ def measure(here: Page, grown: Grown) -> None:
 
 
 def _curves(
-    here: Page,
-    grown: Grown,
-    name: str,
-    series: dict[str, str],
-    y_title: str,
-    *,
-    dashed: Sequence[str] = (),
-    log: bool = False,
+    here: Page, grown: Grown, name: str, series: dict[str, str], y_title: str, *, dashed: Sequence[str] = (), log: bool = False
 ) -> None:
     """Columns of the run's table as curves over n: `series` maps a column to its label."""
     parts = [
@@ -123,9 +131,17 @@ def _curves(
     ]
     table = pd.concat(parts, ignore_index=True)
     chart = curves_chart(
-        table, here.theme, x="n", y="value", series="series", x_title=_("tokens of the text (logarithmic)"), y_title=y_title,
-        log_x=True, log_y=log, dashed="dashed",
-    )  # fmt: skip
+        table,
+        here.theme,
+        x="n",
+        y="value",
+        series="series",
+        x_title=_("tokens of the text (logarithmic)"),
+        y_title=y_title,
+        log_x=True,
+        log_y=log,
+        dashed="dashed",
+    )
     last = grown.points.sort_values("n").iloc[-1]
     alt = _("At {n:,} tokens: ").format(n=int(last["n"])) + "; ".join(
         f"{label} {last[column]:.3g}" for column, label in series.items()
@@ -134,9 +150,7 @@ def _curves(
 
 
 def _scores(here: Page, grown: Grown) -> None:
-    series = {
-        f"score {part}": label for part, label in grown.names.items() if grown.points[f"score {part}"].notna().any()
-    }
+    series = {f"score {part}": label for part, label in grown.names.items() if grown.points[f"score {part}"].notna().any()}
     _curves(here, grown, "scores", series, _("logarithm of what it adds (nats)"))
 
 
@@ -153,46 +167,83 @@ def _entropy(here: Page, grown: Grown) -> None:
 def _sorted(here: Page, grown: Grown) -> None:
     table = rank_table(grown.points)
     chart = curves_chart(
-        table, here.theme, x="rank", y="weight", series="series", x_title=_("place in the falling order (logarithmic)"),
-        y_title=_("weight (logarithmic)"), log_x=True, log_y=True, height=360,
-    )  # fmt: skip
+        table,
+        here.theme,
+        x="rank",
+        y="weight",
+        series="series",
+        x_title=_("place in the falling order (logarithmic)"),
+        y_title=_("weight (logarithmic)"),
+        log_x=True,
+        log_y=True,
+        height=360,
+    )
     figure(
-        here, "sorted", grown.result, chart, table=table, caption=prose("dilution", "caption_sorted"),
+        here,
+        "sorted",
+        grown.result,
+        chart,
+        table=table,
+        caption=prose("dilution", "caption_sorted"),
         alt=_("The largest weight at each length: {numbers}.").format(
             numbers=", ".join(f"{row['series']} {row['weight']:.3f}" for _i, row in table[table["rank"] == 1].iterrows())
         ),
-    )  # fmt: skip
+    )
 
 
 def _remedies(here: Page, grown: Grown) -> None:
     steps = (0.25, 0.5, 0.67, 0.8, 1.0, 1.25, 2.0)
     with st.columns(3)[0]:
         state.slide(
-            "dilution.temperature", _("Fixed temperature τ"), steps, default=0.67, parse=float, shown=lambda value: f"{value:g}",
+            "dilution.temperature",
+            _("Fixed temperature τ"),
+            steps,
+            default=0.67,
+            parse=float,
+            shown=lambda value: f"{value:g}",
             help=_("All scores are divided by τ; below 1 the softmax is sharper."),
-        )  # fmt: skip
+        )
     found = remedied(grown.points)
     names = {
-        key: label if key != "temperature" else _("temperature {t:g}").format(t=temperature())
-        for key, label in REMEDIES.items()
+        key: label if key != "temperature" else _("temperature {t:g}").format(t=temperature()) for key, label in REMEDIES.items()
     }
     st.markdown(
         prose(
-            "dilution", f"remedied_{found.kind}", what=grown.what, n=found.n, plain=found.plain, best=names[found.best],
-            best_share=found.best_share, worst=names[found.worst], worst_share=found.worst_share,
+            "dilution",
+            f"remedied_{found.kind}",
+            what=grown.what,
+            n=found.n,
+            plain=found.plain,
+            best=names[found.best],
+            best_share=found.best_share,
+            worst=names[found.worst],
+            worst_share=found.worst_share,
         )
-    )  # fmt: skip
+    )
     table = remedy_table(grown.points, names)
     chart = curves_chart(
-        table, here.theme, x="n", y="share", series="series", x_title=_("tokens of the text (logarithmic)"),
-        y_title=_("share of {needle}").format(needle=grown.names["needle"]), log_x=True, y_domain=(0.0, 1.0), y_format=".0%",
-    )  # fmt: skip
+        table,
+        here.theme,
+        x="n",
+        y="share",
+        series="series",
+        x_title=_("tokens of the text (logarithmic)"),
+        y_title=_("share of {needle}").format(needle=grown.names["needle"]),
+        log_x=True,
+        y_domain=(0.0, 1.0),
+        y_format=".0%",
+    )
     figure(
-        here, "remedies", grown.result, chart, table=table, caption=prose("dilution", "caption_remedies"),
+        here,
+        "remedies",
+        grown.result,
+        chart,
+        table=table,
+        caption=prose("dilution", "caption_remedies"),
         alt=_("At {n:,} tokens: {plain:.1%} without a remedy, at best {best:.1%}.").format(
             n=found.n, plain=found.plain, best=max(found.best_share, found.plain)
         ),
-    )  # fmt: skip
+    )
     for name in ("temperature", "log_n", "yarn"):
         formula(here, name, t=temperature(), ref=grown.reference)
 
@@ -201,11 +252,10 @@ def _every_head(here: Page) -> None:
     columns = {
         "effective": _("effective tokens (logarithmic)"),
         "effective without sinks": _("effective tokens without sinks (logarithmic)"),
-        "entropy": _("entropy (nats)"), "sinks": _("share of weight on sinks"),
-    }  # fmt: skip
-    column = state.choose(
-        "dilution.column", _("Of every head"), list(columns), default="effective", labels=columns.__getitem__
-    )
+        "entropy": _("entropy (nats)"),
+        "sinks": _("share of weight on sinks"),
+    }
+    column = state.choose("dilution.column", _("Of every head"), list(columns), default="effective", labels=columns.__getitem__)
     source = here.source
     assert isinstance(source, TextSource)
     chosen = f"L{source.layer} H{source.heads[0]}"
@@ -219,15 +269,15 @@ def _every_head(here: Page) -> None:
         heads = result.tables["heads"]
         last = heads[heads["n"] == heads["n"].max()]
         figure(
-            here, "every-head", result, every_head_chart(heads, here.theme, y=column, y_title=columns[column], named=named),
-            table=heads, caption=prose("dilution", "caption_heads"),
+            here,
+            "every-head",
+            result,
+            every_head_chart(heads, here.theme, y=column, y_title=columns[column], named=named),
+            table=heads,
+            caption=prose("dilution", "caption_heads"),
             alt=_("{title} of 270 heads at {n:,} tokens: median {median:.3g}.").format(
                 title=columns[column], n=int(last["n"].iloc[0]), median=last[column].median()
             ),
-        )  # fmt: skip
+        )
 
-    sweep_card(
-        here,
-        EveryHead(source=source.model_copy(update={"length": None}), longest=min(source.length or 1024, 1024)),
-        draw,
-    )
+    sweep_card(here, EveryHead(source=source.model_copy(update={"length": None}), longest=min(source.length or 1024, 1024)), draw)

@@ -25,10 +25,16 @@ def numbers_of(found: Finding, pairs: Result) -> dict[str, Any]:
     row = pairs.tables["output"].iloc[0]
     one = found.sinks == 1
     return {
-        "m": int(row["m"]), "columns": int(row["columns"]), "n": int(row["n"]), "error": found.error, "control": found.control,
-        "error_bare": found.error_without_sinks, "negative": found.negative, "cost": found.cost,
+        "m": int(row["m"]),
+        "columns": int(row["columns"]),
+        "n": int(row["n"]),
+        "error": found.error,
+        "control": found.control,
+        "error_bare": found.error_without_sinks,
+        "negative": found.negative,
+        "cost": found.cost,
         "sinks": _("the one sink") if one else _("the {count} sinks").format(count=found.sinks),
-    }  # fmt: skip
+    }
 
 
 def favor_hero(here: Page, favor: Favor, pairs: Result, found: Finding) -> None:
@@ -36,25 +42,31 @@ def favor_hero(here: Page, favor: Favor, pairs: Result, found: Finding) -> None:
     what: What = "kernel" if _face(here) == "kernel" else "weights"
     table, strongest = pairs.tables["output"], pairs.tables["strongest"]
     chart = pairs_chart(pairs, here.theme, what=what)
-    alt = _(
-        "Exact against estimated {what} of {count:,} pairs; error {error:.2f}, mean of visible values {control:.2f}."
-    )
+    alt = _("Exact against estimated {what} of {count:,} pairs; error {error:.2f}, mean of visible values {control:.2f}.")
     figure(
-        here, "exact-against-estimate", pairs, chart, table=strongest, shown=Favor, title=_badges(here, favor),
+        here,
+        "exact-against-estimate",
+        pairs,
+        chart,
+        table=strongest,
+        shown=Favor,
+        title=_badges(here, favor),
         caption=f"Exact against estimated {FACES[what]}, {favor.label}, m = {favor.features}. {pairs.words['origin']}",
-        alt=alt.format(
-            what=FACES[what], count=len(pairs.arrays["query"]), error=found.error, control=found.control
-        ),
-    )  # fmt: skip
+        alt=alt.format(what=FACES[what], count=len(pairs.arrays["query"]), error=found.error, control=found.control),
+    )
     row = table.iloc[0]
     said = [
         prose(
-            "favor", "hero", strongest=len(strongest), shown=len(pairs.arrays["query"]), all=int(row["all_pairs"]),
+            "favor",
+            "hero",
+            strongest=len(strongest),
+            shown=len(pairs.arrays["query"]),
+            all=int(row["all_pairs"]),
             queries=len(set(pairs.arrays["query"].tolist())),
             measured=int(row["queries"]),
             sinks=prose("favor", "hero_sinks") if strongest["sink"].any() else "",
         )
-    ]  # fmt: skip
+    ]
     if what == "kernel":
         said.append(prose("favor", "hero_sum"))
     if favor.variant not in UNBIASED or favor.kernel != "softmax":
@@ -66,9 +78,7 @@ def favor_hero(here: Page, favor: Favor, pairs: Result, found: Finding) -> None:
 
 def _badges(here: Page, favor: Favor) -> str:
     """The features' name, where their directions come from, and whether the model ever read like this."""
-    unmasked = (
-        [_("unmasked reading: the model never saw this")] if here.source.kind == "text" and not here.causal else []
-    )
+    unmasked = [_("unmasked reading: the model never saw this")] if here.source.kind == "text" and not here.causal else []
     return " · ".join([favor.label, _(favor.parameters), *unmasked])
 
 

@@ -50,9 +50,13 @@ def favor_measure(here: Page, favor: Favor, pairs: Result) -> None:
         "learned": (_("Learned features"), lambda: _learned(here)),
     }
     chosen = state.choose(
-        "favor.step.measure", _("Measurement"), list(parts), default="features",
-        labels=lambda name: parts[name][0], style="segments",
-    )  # fmt: skip
+        "favor.step.measure",
+        _("Measurement"),
+        list(parts),
+        default="features",
+        labels=lambda name: parts[name][0],
+        style="segments",
+    )
     parts[chosen][1]()
 
 
@@ -69,9 +73,8 @@ def _features(here: Page) -> None:
     with right:
         ways = {"both": _("both"), "orthogonal": _("orthogonal"), "independent": _("independent")}
         way = state.choose(
-            "favor.step.way", _("Directions"), list(ways), default="both",
-            labels=ways.__getitem__, style="segments",
-        )  # fmt: skip
+            "favor.step.way", _("Directions"), list(ways), default="both", labels=ways.__getitem__, style="segments"
+        )
     st.markdown(f"**{_('Error of the output')}**")
     study = ErrorAgainstFeatures(source=here.source, equal="width" if equal == "width" else "m")
     sweep_card(here, study, lambda result: _output_error(here, result, way))
@@ -84,9 +87,7 @@ def _features(here: Page) -> None:
 
 
 def _unit(equal: str) -> str:
-    return (
-        _("directions m (number, logarithmic)") if equal == "m" else _("columns of the features (number, logarithmic)")
-    )
+    return _("directions m (number, logarithmic)") if equal == "m" else _("columns of the features (number, logarithmic)")
 
 
 def _output_error(here: Page, result: Result, way: str) -> None:
@@ -105,26 +106,53 @@ def _output_error(here: Page, result: Result, way: str) -> None:
     control = float(result.tables["points"]["control"].iloc[0])
     colours = {f"{family}{suffix}": ink for family, ink in inks.items() for suffix in ("", ", independent")}
     chart = curves_chart(
-        table, here.theme, x="size", y="error", series="curve", x_title=_unit(study.equal),
-        y_title=_("error of the output (relative, logarithmic)"), log_x=True, log_y=True, x_ticks=list(study.counts),
-        band=("low", "high"), dashed="loose", colours=colours, rules=((control, MEAN),) if control > 0 else (),
-        y_domain=_within(table, control), height=420,
-    )  # fmt: skip
+        table,
+        here.theme,
+        x="size",
+        y="error",
+        series="curve",
+        x_title=_unit(study.equal),
+        y_title=_("error of the output (relative, logarithmic)"),
+        log_x=True,
+        log_y=True,
+        x_ticks=list(study.counts),
+        band=("low", "high"),
+        dashed="loose",
+        colours=colours,
+        rules=((control, MEAN),) if control > 0 else (),
+        y_domain=_within(table, control),
+        height=420,
+    )
     figure(
-        here, "error-against-features", result, chart, table=table, shown=Favor,
+        here,
+        "error-against-features",
+        result,
+        chart,
+        table=table,
+        shown=Favor,
         caption=f"Error of the output against the number of features. {study.sequence().origin}",
         alt=_("{count} kinds of features; the mean of the visible values errs by {control:.2f}.").format(
             count=table["curve"].nunique(), control=control
         ),
-    )  # fmt: skip
+    )
     found = enough(result)
     unit = _("directions") if study.equal == "m" else _("columns")
     said = prose("favor", "features", n=min(here.tokens, LONGEST), seeds=study.seeds)
     if found is not None:
-        said = prose(
-            "favor", f"features_{found.kind}", size=found.size, error=found.error, control=found.control, unit=unit,
-            largest=found.largest, best=found.best, best_error=found.best_error,
-        ) + f"  \n{said}"  # fmt: skip
+        said = (
+            prose(
+                "favor",
+                f"features_{found.kind}",
+                size=found.size,
+                error=found.error,
+                control=found.control,
+                unit=unit,
+                largest=found.largest,
+                best=found.best,
+                best_error=found.best_error,
+            )
+            + f"  \n{said}"
+        )
     st.caption(said)
 
 
@@ -153,15 +181,31 @@ def _kernel_error(here: Page, result: Result, way: str) -> None:
     shown.attrs["units"] = table.attrs["units"]
     colours = {f"{family}{suffix}": ink for family, ink in inks.items() for suffix in ("", ", closed form")}
     chart = curves_chart(
-        shown, here.theme, x="size", y="error", series="curve", x_title=_unit(study.equal),
-        y_title=_("error of the kernel (relative, logarithmic)"), log_x=True, log_y=True, x_ticks=list(study.counts),
-        band=("low", "high"), dashed="formula", colours=colours, y_domain=_within(shown, 0.0),
-    )  # fmt: skip
+        shown,
+        here.theme,
+        x="size",
+        y="error",
+        series="curve",
+        x_title=_unit(study.equal),
+        y_title=_("error of the kernel (relative, logarithmic)"),
+        log_x=True,
+        log_y=True,
+        x_ticks=list(study.counts),
+        band=("low", "high"),
+        dashed="formula",
+        colours=colours,
+        y_domain=_within(shown, 0.0),
+    )
     figure(
-        here, "kernel-error-against-features", result, chart, table=shown, shown=Favor,
+        here,
+        "kernel-error-against-features",
+        result,
+        chart,
+        table=shown,
+        shown=Favor,
         caption=f"Relative error of the kernel's estimate, {way} directions, beside the closed form. {study.sequence().origin}",
         alt=_("Measured and expected error of the kernel for three kinds of features."),
-    )  # fmt: skip
+    )
     points = result.tables["points"]
     said = prose("favor", "kernel", way=way, draws=DRAWS, pairs=int(points["pairs"].max()))
     if way == "orthogonal":
@@ -180,29 +224,50 @@ def _norms(here: Page, favor: Favor, pairs: Result) -> None:
         return
     sine = favor.variant == "trigonometric"
     names = {
-        "half of the pairs stray less": _("half of the pairs stray less"), "measured": _("root mean square, measured"),
+        "half of the pairs stray less": _("half of the pairs stray less"),
+        "measured": _("root mean square, measured"),
         "expected": _("root mean square, expected"),
-    }  # fmt: skip
+    }
     drawn = table.assign(curve=table["curve"].map(names), formula=table["curve"] == "expected")
     ink = here.theme.style("favor").colour
     chart = curves_chart(
-        drawn, here.theme, x="norm", y="deviation", series="curve", dashed="formula", band=("low", "high"), log_y=True,
+        drawn,
+        here.theme,
+        x="norm",
+        y="deviation",
+        series="curve",
+        dashed="formula",
+        band=("low", "high"),
+        log_y=True,
         x_title=(_("‖q−k‖²/√d of the pair (no unit)") if sine else _("‖q+k‖²/√d of the pair (no unit)")),
-        y_title=_("error over the kernel (logarithmic)"), rules=((1.0, _("1: as wrong as answering zero")),),
+        y_title=_("error over the kernel (logarithmic)"),
+        rules=((1.0, _("1: as wrong as answering zero")),),
         colours={names["measured"]: ink, names["expected"]: ink, names["half of the pairs stray less"]: here.theme.text},
         y_format="~g" if float(drawn["deviation"].max()) < 1e4 else ".0e",
-    )  # fmt: skip
+    )
     figure(
-        here, "error-against-norm", pairs, chart, table=table, shown=Favor,
+        here,
+        "error-against-norm",
+        pairs,
+        chart,
+        table=table,
+        shown=Favor,
         caption=f"Relative error of the kernel's estimate against the norm of the pair, {favor.label}. {pairs.words['origin']}",
         alt=_("Error of single estimates against the norm of their pairs, with the closed form."),
-    )  # fmt: skip
+    )
     st.caption(
         prose(
-            "favor", f"norms_{found.kind}", norm=found.norm, m=favor.features, found=found.found,
-            expected=plain(found.expected) if found.kind == "hopeless" else found.expected, needed=_features_of(found.needed),
-        ) + " " + prose("favor", "norms")
-    )  # fmt: skip
+            "favor",
+            f"norms_{found.kind}",
+            norm=found.norm,
+            m=favor.features,
+            found=found.found,
+            expected=plain(found.expected) if found.kind == "hopeless" else found.expected,
+            needed=_features_of(found.needed),
+        )
+        + " "
+        + prose("favor", "norms")
+    )
     if favor.variant == "positive" and not favor.regularised:
         formula(here, "deviation", norm=f"{found.norm:.3g}", m=favor.features, expected=tex(found.expected))
 
@@ -220,22 +285,35 @@ def _sharpness_drawn(here: Page, result: Result, favor: Favor) -> None:
     study, table = result.study, result.tables["curves"]
     assert isinstance(study, ErrorAgainstSharpness)
     chart = curves_chart(
-        table, here.theme, x="beta", y="error", series="curve", x_title=_("sharpness β (times the scores, logarithmic)"),
-        y_title=_("error of the output (relative)"), log_x=True, band=("low", "high"),
-        x_ticks=[0.0625, 0.125, 0.25, 0.5, 1, 2], keys={"random features": "favor"},
-        colours={"mean of visible values": here.theme.muted}, y_domain=(0.0, _top(table)),
+        table,
+        here.theme,
+        x="beta",
+        y="error",
+        series="curve",
+        x_title=_("sharpness β (times the scores, logarithmic)"),
+        y_title=_("error of the output (relative)"),
+        log_x=True,
+        band=("low", "high"),
+        x_ticks=[0.0625, 0.125, 0.25, 0.5, 1, 2],
+        keys={"random features": "favor"},
+        colours={"mean of visible values": here.theme.muted},
+        y_domain=(0.0, _top(table)),
         marked=((float(_beta(here)), _("now")),),
-    )  # fmt: skip
+    )
     figure(
-        here, "error-against-sharpness", result, chart, table=table, shown=Favor,
+        here,
+        "error-against-sharpness",
+        result,
+        chart,
+        table=table,
+        shown=Favor,
         caption=f"Error of the output against sharpness, {favor.label}, m = {favor.features}. {study.sequence().origin}",
         alt=_("Error of random features and of the mean of the visible values against sharpness."),
-    )  # fmt: skip
+    )
     found, said = reach(result), prose("favor", "sharpness", m=favor.features, seeds=study.seeds)
     if found is not None:
         both = {
-            name: ", ".join(f"{beta:g}" for beta in betas)
-            for name, betas in (("better", found.better), ("worse", found.worse))
+            name: ", ".join(f"{beta:g}" for beta in betas) for name, betas in (("better", found.better), ("worse", found.worse))
         }
         said = prose("favor", f"sharpness_{found.kind}", **both) + " " + said
     st.caption(said)
@@ -258,18 +336,30 @@ def _breaks(here: Page, favor: Favor) -> None:
         result = run(Denominators(source=here.source, setting=Setting.of(favor)))
     sums, found = result.tables["sums"], broken(result)
     figure(
-        here, "denominators", result, denominators_chart(sums, here.theme), table=sums, shown=Favor,
+        here,
+        "denominators",
+        result,
+        denominators_chart(sums, here.theme),
+        table=sums,
+        shown=Favor,
         caption=f"Estimated sums of weights over the exact ones, m = {favor.features}. {result.study.sequence().origin}",
         alt=_("Sums of trigonometric weights: {negative:.0%} below zero.").format(negative=found.negative),
-    )  # fmt: skip
+    )
     positive = "breaks_positive_small" if found.positive_small > 0 else "breaks_positive_clear"
     st.caption(
         prose(
-            "favor", f"breaks_{found.kind}", negative=found.negative, small=found.small, largest=found.largest,
-            error=found.error, positive_error=found.positive_error,
+            "favor",
+            f"breaks_{found.kind}",
+            negative=found.negative,
+            small=found.small,
+            largest=found.largest,
+            error=found.error,
+            positive_error=found.positive_error,
             positive=prose("favor", positive, positive_small=found.positive_small),
-        ) + "  \n" + prose("favor", "breaks", queries=int((sums["features"] == "positive").sum()), m=favor.features)
-    )  # fmt: skip
+        )
+        + "  \n"
+        + prose("favor", "breaks", queries=int((sums["features"] == "positive").sum()), m=favor.features)
+    )
 
 
 def _heads(here: Page, favor: Favor) -> None:
@@ -282,16 +372,29 @@ def _heads_drawn(here: Page, result: Result, favor: Favor) -> None:
     source = here.source
     marked = f"L{source.layer}H{source.heads[0]}" if isinstance(source, TextSource) else ""
     figure(
-        here, "heads-suited", result, heads_chart(points, here.theme, marked=marked), table=points, shown=Favor,
+        here,
+        "heads-suited",
+        result,
+        heads_chart(points, here.theme, marked=marked),
+        table=points,
+        shown=Favor,
         caption=f"Error less that of the mean of the visible values, by head, {favor.label}, m = {favor.features}.",
         alt=_("{count} heads by the norm of their pairs.").format(count=len(points)),
-    )  # fmt: skip
+    )
     found = suited(points)
     section = "heads_none" if found.closer == 0 else f"heads_{found.kind}"
     said = prose(
-        "favor", section, heads=found.heads, closer=found.closer, sinks=found.sinks, worse=found.worse, best=found.best,
-        best_error=found.best_error, best_control=found.best_control, are=_("is") if found.closer == 1 else _("are"),
-    )  # fmt: skip
+        "favor",
+        section,
+        heads=found.heads,
+        closer=found.closer,
+        sinks=found.sinks,
+        worse=found.worse,
+        best=found.best,
+        best_error=found.best_error,
+        best_control=found.best_control,
+        are=_("is") if found.closer == 1 else _("are"),
+    )
     st.caption(f"{said} {prose('favor', 'heads', text=result.words['text'], m=favor.features)}")
 
 
@@ -306,24 +409,43 @@ def _draws(here: Page, favor: Favor) -> None:
     table = pd.concat([joined, alone], ignore_index=True).assign(loose=lambda t: t["way"] == _("this draw alone"))
     table.attrs["units"] = joined.attrs["units"]
     chart = curves_chart(
-        table, here.theme, x="together", y="error", series="way", x_title=_("draw (number); joined: all draws up to it"),
-        y_title=_("error of the output (relative)"), dashed="loose", rules=((found.control, MEAN),),
-        colours={_("this draw alone"): here.theme.muted}, keys={"all features in one ratio": "favor"},
+        table,
+        here.theme,
+        x="together",
+        y="error",
+        series="way",
+        x_title=_("draw (number); joined: all draws up to it"),
+        y_title=_("error of the output (relative)"),
+        dashed="loose",
+        rules=((found.control, MEAN),),
+        colours={_("this draw alone"): here.theme.muted},
+        keys={"all features in one ratio": "favor"},
         y_domain=(0.0, max(1e-6, min(1.15 * max(float(table["error"].max()), found.control), 12.0))),
-    )  # fmt: skip
+    )
     figure(
-        here, "draws", result, chart, table=table, shown=Favor,
+        here,
+        "draws",
+        result,
+        chart,
+        table=table,
+        shown=Favor,
         caption=f"Error of single and of joined draws, {favor.label}, m = {favor.features}. {result.study.sequence().origin}",
-        alt=_("{count} draws err between {low:.2f} and {high:.2f}.").format(
-            count=found.draws, low=found.low, high=found.high
-        ),
-    )  # fmt: skip
+        alt=_("{count} draws err between {low:.2f} and {high:.2f}.").format(count=found.draws, low=found.low, high=found.high),
+    )
     st.caption(
         prose(
-            "favor", f"draws_{found.kind}", count=found.draws, low=found.low, high=found.high, ratio=found.ratio,
-            outputs=found.outputs, control=found.control,
-        ) + " " + prose("favor", "draws", m=favor.features)
-    )  # fmt: skip
+            "favor",
+            f"draws_{found.kind}",
+            count=found.draws,
+            low=found.low,
+            high=found.high,
+            ratio=found.ratio,
+            outputs=found.outputs,
+            control=found.control,
+        )
+        + " "
+        + prose("favor", "draws", m=favor.features)
+    )
 
 
 def _learned(here: Page) -> None:
@@ -337,22 +459,45 @@ def _learned_drawn(here: Page, result: Result) -> None:
     table.attrs["units"] = {"error": "relative", "columns": "columns"}
     control = float(result.tables["points"]["control"].iloc[0])
     chart = curves_chart(
-        table, here.theme, x="columns", y="error", series="curve", x_title=_unit("width"),
-        y_title=_("error of the output (relative, logarithmic)"), log_x=True, log_y=True, band=("low", "high"),
-        x_ticks=[8, 16, 32, 64, 128, 256], keys={names["drawn"]: "favor"}, rules=((control, MEAN),) if control > 0 else (),
+        table,
+        here.theme,
+        x="columns",
+        y="error",
+        series="curve",
+        x_title=_unit("width"),
+        y_title=_("error of the output (relative, logarithmic)"),
+        log_x=True,
+        log_y=True,
+        band=("low", "high"),
+        x_ticks=[8, 16, 32, 64, 128, 256],
+        keys={names["drawn"]: "favor"},
+        rules=((control, MEAN),) if control > 0 else (),
         y_domain=_within(table, control),
-    )  # fmt: skip
+    )
     figure(
-        here, "learned-against-drawn", result, chart, table=table, shown=Favor,
+        here,
+        "learned-against-drawn",
+        result,
+        chart,
+        table=table,
+        shown=Favor,
         caption=f"Fitted against drawn features of the same width. {result.study.sequence().origin}",
         alt=_("Error of learned and of drawn features against their number."),
-    )  # fmt: skip
+    )
     found = fitted(result)
     calibration = escaped(result.words.get("calibration", _("a sample of the head")))
     said = prose("favor", "learned", steps=Favor().steps, calibration=calibration)
     if found is not None:
-        said = prose(
-            "favor", f"learned_{found.kind}", columns=found.columns, learned=found.learned, drawn=found.drawn,
-            control=found.control,
-        ) + " " + said  # fmt: skip
+        said = (
+            prose(
+                "favor",
+                f"learned_{found.kind}",
+                columns=found.columns,
+                learned=found.learned,
+                drawn=found.drawn,
+                control=found.control,
+            )
+            + " "
+            + said
+        )
     st.caption(said)

@@ -35,17 +35,16 @@ def favor_step(here: Page, favor: Favor, pairs: Result) -> None:
     order = "step_causal" if here.causal else "step_none"
     st.markdown(prose("favor", "step", columns=columns, e=e + 1) + " " + prose("favor", order))
     paces = {"chunk": _("chunk by chunk"), "token": _("token by token, the first 16")}
-    pace = state.choose(
-        "favor.step.pace", _("Step"), list(paces), default="chunk", labels=paces.__getitem__, style="segments"
-    )
+    pace = state.choose("favor.step.pace", _("Step"), list(paces), default="chunk", labels=paces.__getitem__, style="segments")
     stops = stops_of(here.tokens, "token" if pace == "token" else "chunk")
     at = stepper(
-        "favor.step", [_("after {count:,}").format(count=stop) for stop in stops], theme=here.theme,
-        start=len(stops) // 2, label=_("How many tokens have been written into the state"),
-    )  # fmt: skip
-    study = RunningState(
-        source=here.source, setting=Setting.of(favor), pace="token" if pace == "token" else "chunk", frame=at
+        "favor.step",
+        [_("after {count:,}").format(count=stop) for stop in stops],
+        theme=here.theme,
+        start=len(stops) // 2,
+        label=_("How many tokens have been written into the state"),
     )
+    study = RunningState(source=here.source, setting=Setting.of(favor), pace="token" if pace == "token" else "chunk", frame=at)
     result = run(study)
     _now(here, result, columns)
     left, right = st.columns(2, gap="medium")
@@ -75,10 +74,17 @@ def _now(here: Page, result: Result, columns: int) -> None:
     sums, at, reader = result.tables["sums"], int(result.arrays["at"]), int(result.arrays["reader"])
     row = sums[sums["stop"] == at].iloc[0]
     said = prose(
-        "favor", "step_now", at=at, n=here.tokens, columns=columns, share=float(result.arrays["share"][0]),
-        token=quoted(str(result.arrays["tokens"][reader])), reader=reader, exact=from_log(float(row["exact"])),
+        "favor",
+        "step_now",
+        at=at,
+        n=here.tokens,
+        columns=columns,
+        share=float(result.arrays["share"][0]),
+        token=quoted(str(result.arrays["tokens"][reader])),
+        reader=reader,
+        exact=from_log(float(row["exact"])),
         estimated=("−" if row["negative"] else "") + from_log(float(row["estimated"])),
-    )  # fmt: skip
+    )
     st.markdown(said + (" " + prose("favor", "step_negative") if row["negative"] else ""))
 
 
@@ -86,23 +92,34 @@ def _state(here: Page, result: Result) -> None:
     held, features = result.arrays["state"], result.arrays["features"]
     table = pd.DataFrame(held, index=[f"feature {feature + 1}" for feature in features]).reset_index(names="feature")
     figure(
-        here, "running-state", result, state_chart(held, features, here.theme), table=table, shown=Favor,
-        title=_("The state"), caption=f"Running state of {result.words['label']} after {int(result.arrays['at'])} tokens.",
+        here,
+        "running-state",
+        result,
+        state_chart(held, features, here.theme),
+        table=table,
+        shown=Favor,
+        title=_("The state"),
+        caption=f"Running state of {result.words['label']} after {int(result.arrays['at'])} tokens.",
         alt=_("The {rows} fullest features by {columns} channels of the running state.").format(
             rows=held.shape[0], columns=held.shape[1]
         ),
-    )  # fmt: skip
+    )
     st.caption(prose("favor", "step_state"))
 
 
 def _reads(here: Page, result: Result) -> None:
     table = read_tokens(result)
     figure(
-        here, "what-the-query-reads", result, reads_chart(table, here.theme), table=table, shown=Favor,
+        here,
+        "what-the-query-reads",
+        result,
+        reads_chart(table, here.theme),
+        table=table,
+        shown=Favor,
         title=_("What the query reads"),
         caption=f"Weights of query {int(result.arrays['reader'])} over {int(result.arrays['at'])} tokens.",
         alt=_("The {count} tokens with the largest weights, exact and estimated.").format(count=len(table)),
-    )  # fmt: skip
+    )
     st.caption(prose("favor", "step_reads"))
 
 
@@ -118,10 +135,14 @@ def read_tokens(result: Result) -> pd.DataFrame:
         chosen.add(place)
     places = sorted(chosen, key=lambda place: -exact[place])
     tokens = result.arrays["tokens"]
-    table = pd.DataFrame({
-        "row": [f"{str(tokens[place]).strip() or '␣'} ({place})" for place in places],
-        "place": places, "exact": exact[places], "estimate": estimate[places],
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "row": [f"{str(tokens[place]).strip() or '␣'} ({place})" for place in places],
+            "place": places,
+            "exact": exact[places],
+            "estimate": estimate[places],
+        }
+    )
     table.attrs["units"] = {"place": "position", "exact": "share", "estimate": "share"}
     return table
 
@@ -135,29 +156,50 @@ def _text(here: Page, result: Result) -> None:
         # Names of tokens hold no spaces between words.
         tokens = [f" {token}" for token in tokens]
     token_text(
-        tokens, key="favor text", theme=here.theme,
-        weights=np.where(np.isnan(result.arrays["estimate"]), np.nan, result.arrays["estimate"]), selected=reader,
-        causal_from=at - 1, link="maps", height=200, caption=prose("favor", "step_text"),
-    )  # fmt: skip
+        tokens,
+        key="favor text",
+        theme=here.theme,
+        weights=np.where(np.isnan(result.arrays["estimate"]), np.nan, result.arrays["estimate"]),
+        selected=reader,
+        causal_from=at - 1,
+        link="maps",
+        height=200,
+        caption=prose("favor", "step_text"),
+    )
 
 
 def _sums(here: Page, result: Result) -> None:
     sums = result.tables["sums"]
     decades = np.log(10)
-    table = pd.concat([
-        pd.DataFrame({"stop": sums["stop"], "value": sums[column] / decades, "curve": name})
-        for column, name in (("exact", _("exact sum")), ("estimated", _("estimated sum")), ("norm", _("size of the state")))
-    ], ignore_index=True)  # fmt: skip
+    table = pd.concat(
+        [
+            pd.DataFrame({"stop": sums["stop"], "value": sums[column] / decades, "curve": name})
+            for column, name in (("exact", _("exact sum")), ("estimated", _("estimated sum")), ("norm", _("size of the state")))
+        ],
+        ignore_index=True,
+    )
     at = int(result.arrays["at"])
     chart = curves_chart(
-        table, here.theme, x="stop", y="value", series="curve", x_title=_("tokens written (number)"),
-        y_title=_("sum of weights (power of ten)"), keys={_("estimated sum"): "favor"},
+        table,
+        here.theme,
+        x="stop",
+        y="value",
+        series="curve",
+        x_title=_("tokens written (number)"),
+        y_title=_("sum of weights (power of ten)"),
+        keys={_("estimated sum"): "favor"},
         colours={_("exact sum"): here.theme.style("exact").colour, _("size of the state"): here.theme.muted},
         marked=((float(at), _("now")),),
-    )  # fmt: skip
+    )
     figure(
-        here, "sums-of-weights", result, chart, table=sums, shown=Favor, title=_("The sum that divides"),
+        here,
+        "sums-of-weights",
+        result,
+        chart,
+        table=sums,
+        shown=Favor,
+        title=_("The sum that divides"),
         caption=f"Exact and estimated sums of weights, {result.words['label']}.",
         alt=_("Exact and estimated sum of weights at {count} stops.").format(count=len(sums)),
-    )  # fmt: skip
+    )
     st.caption(prose("favor", "step_sums"))

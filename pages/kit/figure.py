@@ -16,9 +16,14 @@ from pages.kit.words import _
 
 
 def figure_menu(
-    name: str, result: Result, *, chart: Callable[[], object], table: pd.DataFrame | Callable[[], pd.DataFrame],
-    caption: str, shown: type[Mechanism] | None = None,
-) -> None:  # fmt: skip
+    name: str,
+    result: Result,
+    *,
+    chart: Callable[[], object],
+    table: pd.DataFrame | Callable[[], pd.DataFrame],
+    caption: str,
+    shown: type[Mechanism] | None = None,
+) -> None:
     """The ⋯ menu of a figure: SVG, PNG, CSV (units in the headings), the study as JSON, three lines of Python, a
     caption, and, where one mechanism is shown, its paper and the code that ran.
 
@@ -38,9 +43,13 @@ def figure_menu(
 
 
 def _filled(
-    name: str, result: Result, chart: Callable[[], object], table: pd.DataFrame | Callable[[], pd.DataFrame],
-    caption: str, shown: type[Mechanism] | None,
-) -> None:  # fmt: skip
+    name: str,
+    result: Result,
+    chart: Callable[[], object],
+    table: pd.DataFrame | Callable[[], pd.DataFrame],
+    caption: str,
+    shown: type[Mechanism] | None,
+) -> None:
     row = st.container(horizontal=True)
     with row:
         _pictures(name, chart)
@@ -77,9 +86,7 @@ def csv_with_units(table: pd.DataFrame) -> str:
 
 
 def _download(label: str, name: str, ending: str, mime: str, content: str | Callable[[], str | bytes]) -> None:
-    st.download_button(
-        label, content, file_name=f"{name}.{ending}", mime=mime, key=f"{name}.{ending}", on_click="ignore"
-    )
+    st.download_button(label, content, file_name=f"{name}.{ending}", mime=mime, key=f"{name}.{ending}", on_click="ignore")
 
 
 def _versions(result: Result) -> str:

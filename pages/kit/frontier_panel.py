@@ -37,9 +37,12 @@ def frontier_panel(here: Page) -> None:
         for label, refusal in result.words.items():
             st.caption(f"{escaped(label)}: {escaped(refusal)}")
         figure_menu(
-            "fidelity-against-cost", result, table=rungs, chart=lambda: themed(frontier_chart(rungs, here.theme), here.theme),
+            "fidelity-against-cost",
+            result,
+            table=rungs,
+            chart=lambda: themed(frontier_chart(rungs, here.theme), here.theme),
             caption=f"Output error against operations on {study.sequence().origin}.",
-        )  # fmt: skip
+        )
 
     sweep_card(here, study, draw, later=True)
 
@@ -73,9 +76,13 @@ def _sentence(rungs: pd.DataFrame) -> str:
         return prose("side_by_side", "frontier_answer_none", control=control)
     best = cheaper.sort_values("error").iloc[0]
     return prose(
-        "side_by_side", "frontier_answer", best=f"{escaped(best['label'])} ({escaped(best['dials'])})",
-        error=best["error"], cost=best["cost"], control=control,
-    )  # fmt: skip
+        "side_by_side",
+        "frontier_answer",
+        best=f"{escaped(best['label'])} ({escaped(best['dials'])})",
+        error=best["error"],
+        cost=best["cost"],
+        control=control,
+    )
 
 
 def table_panel(here: Page, comparison: Result) -> None:
@@ -84,12 +91,19 @@ def table_panel(here: Page, comparison: Result) -> None:
     with st.expander(_("The numbers behind the ribbons")):
         st.caption(prose("side_by_side", "table", sample=min(SAMPLE, here.tokens)))
         names = {
-            "label": _("mechanism"), "looked": _("looked at"), "unit": _("what"), "weight": _("weight on the marked key"),
-            "overlap": _("overlap"), "error": _("error"), "control": _("mean of visible values"), "parameters": _("parameters"),
-        }  # fmt: skip
+            "label": _("mechanism"),
+            "looked": _("looked at"),
+            "unit": _("what"),
+            "weight": _("weight on the marked key"),
+            "overlap": _("overlap"),
+            "error": _("error"),
+            "control": _("mean of visible values"),
+            "parameters": _("parameters"),
+        }
         st.dataframe(
-            table[list(names)].rename(columns=names), hide_index=True,
+            table[list(names)].rename(columns=names),
+            hide_index=True,
             column_config={
                 names[c]: st.column_config.NumberColumn(format="%.3f") for c in ("weight", "overlap", "error", "control")
             },
-        )  # fmt: skip
+        )

@@ -9,14 +9,7 @@ import streamlit as st
 from longattn_core.charts.heads import map_pixels
 from longattn_core.charts.pixels import data_uri
 from longattn_core.sequences.sources import TextSource, UploadedSource
-from longattn_core.studies.heads.masks import (
-    Masked,
-    MaskFinding,
-    MaskName,
-    Side,
-    mask_finding,
-    source_mask,
-)
+from longattn_core.studies.heads.masks import Masked, MaskFinding, MaskName, Side, mask_finding, source_mask
 from longattn_core.studies.heads.survey import HeadSurvey, all_heads
 from longattn_core.studies.study import Result
 from pages.kit import state
@@ -25,9 +18,7 @@ from pages.kit.figure import figure_menu
 from pages.kit.page import Page
 from pages.kit.words import _, prose
 
-MASKS = {
-    "none": _("none"), "padding": _("padding"), "look_ahead": _("look-ahead (causal)"), "both": _("both"),
-}  # fmt: skip
+MASKS = {"none": _("none"), "padding": _("padding"), "look_ahead": _("look-ahead (causal)"), "both": _("both")}
 SMALL = 96
 """Pixels of a small map: nine of them stand in one row."""
 SHARES = (0.05, 0.1, 0.25, 0.4, 0.5, 0.75)
@@ -39,20 +30,20 @@ def mask_dials(here: Page) -> dict[str, Any]:
         places = st.columns([2.2, 1, 1], vertical_alignment="bottom")
     with places[0]:
         mask = state.choose(
-            "heads.mask", _("Mask"), list(MASKS), default=source_mask(here.source), labels=MASKS.__getitem__, style="segments",
+            "heads.mask",
+            _("Mask"),
+            list(MASKS),
+            default=source_mask(here.source),
+            labels=MASKS.__getitem__,
+            style="segments",
             help=_("Which keys a query may look at. Padding: some of the text's own tokens are treated as filling."),
-        )  # fmt: skip
+        )
     side, share = "end", 0.25
     if mask in ("padding", "both"):
         sides = {"end": _("at the end"), "start": _("at the start")}
         with places[1]:
             side = state.choose(
-                "heads.side",
-                _("Padding stands"),
-                list(sides),
-                default="end",
-                labels=sides.__getitem__,
-                style="segments",
+                "heads.side", _("Padding stands"), list(sides), default="end", labels=sides.__getitem__, style="segments"
             )
         with places[2]:
             share = state.slide(
@@ -86,16 +77,24 @@ def hero(here: Page, settings: dict[str, Any]) -> tuple[Result, MaskFinding]:
                 # Inside the message: as a file each of the maps would be encoded twice, kept and fetched.
                 st.image(data_uri(pixels), width=SMALL, alt=_alt(result, place, head))
                 st.button(
-                    f"H{head}", key=f"small map {head}", type="primary" if head == chosen else "secondary", width="stretch",
-                    on_click=choose_head, args=(here, head), help=_("Make it the head of every page"),
-                )  # fmt: skip
+                    f"H{head}",
+                    key=f"small map {head}",
+                    type="primary" if head == chosen else "secondary",
+                    width="stretch",
+                    on_click=choose_head,
+                    args=(here, head),
+                    help=_("Make it the head of every page"),
+                )
                 st.caption("  \n".join(part for part in (_shared(result, place), roles.get(head, "")) if part))
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(prose("heads", "maps", cells=result.arrays["maps"].shape[-1], n=int(result.arrays["n"])))
         figure_menu(
-            "heads-under-a-mask", result, chart=lambda: _printed(here, result), table=result.tables["heads"],
+            "heads-under-a-mask",
+            result,
+            chart=lambda: _printed(here, result),
+            table=result.tables["heads"],
             caption=prose("heads", "caption_maps", mask=MASKS[study.mask]),
-        )  # fmt: skip
+        )
     return result, found
 
 

@@ -23,9 +23,14 @@ def guess(here: Page) -> None:
     kind, together, apart = likeness(result.tables["pairs"])
     if kind != "one":
         predict(
-            here, f"likeness_{kind}", [_("yes, clearly"), _("no more than others do")], 0 if kind == "more" else 1,
-            group=int(result.arrays["group"]), together=together, apart=apart,
-        )  # fmt: skip
+            here,
+            f"likeness_{kind}",
+            [_("yes, clearly"), _("no more than others do")],
+            0 if kind == "more" else 1,
+            group=int(result.arrays["group"]),
+            together=together,
+            apart=apart,
+        )
 
 
 def likeness_view(here: Page) -> None:
@@ -38,10 +43,15 @@ def likeness_view(here: Page) -> None:
         return
     heads = [int(head) for head in result.arrays["heads"]]
     figure(
-        here, "likeness", result, likeness_chart(pairs, here.theme, heads=heads), table=pairs,
-        caption=prose("heads", "caption_likeness"), title=_("Overlap of two heads' rows, without sinks"),
+        here,
+        "likeness",
+        result,
+        likeness_chart(pairs, here.theme, heads=heads),
+        table=pairs,
+        caption=prose("heads", "caption_likeness"),
+        title=_("Overlap of two heads' rows, without sinks"),
         alt=_("Mean overlap of heads that share keys {a:.2f}, of others {b:.2f}.").format(a=together, b=apart),
-    )  # fmt: skip
+    )
 
 
 def theory(here: Page) -> None:
@@ -60,32 +70,62 @@ def theory(here: Page) -> None:
         else None
     )
     figure(
-        here, "bonds", result, bonds_chart(drawn, here.theme, model=model, chosen=place), table=cache,
-        caption=prose("heads", "caption_bonds"), title=_("Query heads (above) and the keys and values that they read (below)"),
+        here,
+        "bonds",
+        result,
+        bonds_chart(drawn, here.theme, model=model, chosen=place),
+        table=cache,
+        caption=prose("heads", "caption_bonds"),
+        title=_("Query heads (above) and the keys and values that they read (below)"),
         alt=_("{heads} query heads; this one is {model}.").format(heads=heads, model=model),
-    )  # fmt: skip
+    )
     st.caption(prose("heads", "bonds"))
     own = cache[cache["scheme"] == model].iloc[0]
     formula(
-        here, "cache", layers=int(result.arrays["layers"]), shared=int(own["key/value heads"]), d=int(result.arrays["d"]),
-        e=int(result.arrays["e"]), size=int(own["bytes a token"]),
-    )  # fmt: skip
+        here,
+        "cache",
+        layers=int(result.arrays["layers"]),
+        shared=int(own["key/value heads"]),
+        d=int(result.arrays["d"]),
+        e=int(result.arrays["e"]),
+        size=int(own["bytes a token"]),
+    )
     left, right = st.columns(2, gap="large")
     with left:
         figure(
-            here, "cache", result, cache_chart(cache[cache["scheme"].isin(drawn)], here.theme, model=model), table=cache,
-            caption=prose("heads", "caption_cache"), title=_("What the cache keeps of one token"),
+            here,
+            "cache",
+            result,
+            cache_chart(cache[cache["scheme"].isin(drawn)], here.theme, model=model),
+            table=cache,
+            caption=prose("heads", "caption_cache"),
+            title=_("What the cache keeps of one token"),
             alt="; ".join(f"{row['scheme']} {row['bytes a token']:,}" for _i, row in cache.iterrows()),
-        )  # fmt: skip
+        )
     with right:
         table = growth(cache[cache["scheme"].isin(drawn)])
         chart = curves_chart(
-            table, here.theme, x="n", y="bytes", series="scheme", x_title=_("tokens of the text (logarithmic)"),
-            y_title=_("bytes in all (logarithmic)"), log_x=True, log_y=True, y_format="~s", points=False, height=230,
-        )  # fmt: skip
+            table,
+            here.theme,
+            x="n",
+            y="bytes",
+            series="scheme",
+            x_title=_("tokens of the text (logarithmic)"),
+            y_title=_("bytes in all (logarithmic)"),
+            log_x=True,
+            log_y=True,
+            y_format="~s",
+            points=False,
+            height=230,
+        )
         figure(
-            here, "cache-grows", result, chart, table=table, caption=prose("heads", "caption_cache"),
+            here,
+            "cache-grows",
+            result,
+            chart,
+            table=table,
+            caption=prose("heads", "caption_cache"),
             title=_("… and of a whole text"),
             alt=_("At 8,192 tokens: {size:,} bytes.").format(size=8192 * int(own["bytes a token"])),
-        )  # fmt: skip
+        )
     st.caption(prose("heads", "cache", n=int(result.arrays["n"]), size=int(own["bytes"])))

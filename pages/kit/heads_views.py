@@ -32,20 +32,22 @@ PICTURES = {"survey": _("What each head does"), "map": _("One map"), "likeness":
 WORDS = ("The", "key", "hangs", "behind", "the", "green", "clock", ".")
 CELLS = 384
 COLUMNS = {
-    "role": _("its name"), "near": _("weight within 8 tokens"), "previous": _("weight on the token before"),
-    "same word": _("weight on the same word"), "induction": _("weight on what followed the same word"),
-    "sinks": _("weight on sinks"), "effective": _("effective tokens"),
+    "role": _("its name"),
+    "near": _("weight within 8 tokens"),
+    "previous": _("weight on the token before"),
+    "same word": _("weight on the same word"),
+    "induction": _("weight on what followed the same word"),
+    "sinks": _("weight on sinks"),
+    "effective": _("effective tokens"),
     "effective without sinks": _("effective tokens without sinks"),
     "rank without sinks": _("rank without sinks"),
-}  # fmt: skip
+}
 
 
 def step(here: Page, settings: dict[str, Any]) -> None:
     """The four masks on a text of eight tokens, one a frame, with what each is for."""
     names = list(MASKS)
-    at = stepper(
-        "heads.step", list(MASKS.values()), theme=here.theme, start=names.index(settings["mask"]), label=_("masks")
-    )
+    at = stepper("heads.step", list(MASKS.values()), theme=here.theme, start=names.index(settings["mask"]), label=_("masks"))
     name = cast("MaskName", names[at])
     share, side = float(settings["padding"]), settings["side"]
     codes = small_mask(name, share, side, len(WORDS))
@@ -55,20 +57,29 @@ def step(here: Page, settings: dict[str, Any]) -> None:
     with left:
         result = run(Masked(**{**settings, "mask": name}))
         figure(
-            here, "mask", result, mask_chart(codes, here.theme, tokens=tokens), table=result.tables["heads"],
-            caption=prose("heads", "caption_mask", mask=MASKS[name]), title=MASKS[name].capitalize(),
+            here,
+            "mask",
+            result,
+            mask_chart(codes, here.theme, tokens=tokens),
+            table=result.tables["heads"],
+            caption=prose("heads", "caption_mask", mask=MASKS[name]),
+            title=MASKS[name].capitalize(),
             alt=_("{seen} of {all} pairs may look.").format(seen=int((codes == 0).sum()), all=codes.size),
-        )  # fmt: skip
+        )
     with right:
         st.markdown(prose("heads", f"mask_{name}", seen=int((codes == 0).sum()), pairs=codes.size))
         formula(here, f"mask_{name}")
         table = result.tables["heads"]
         st.markdown(
             prose(
-                "heads", "mask_measured", pairs=float(result.arrays["pairs"]), hidden=float(table["hidden"].mean()),
-                sinks=float(table["sinks"].mean()), free=float(table["sinks unmasked"].mean()),
+                "heads",
+                "mask_measured",
+                pairs=float(result.arrays["pairs"]),
+                hidden=float(table["hidden"].mean()),
+                sinks=float(table["sinks"].mean()),
+                free=float(table["sinks unmasked"].mean()),
             )
-        )  # fmt: skip
+        )
 
 
 def measure(here: Page, settings: dict[str, Any]) -> None:
@@ -94,14 +105,21 @@ def _survey(here: Page) -> None:
     def draw(result: Result) -> None:
         heads = result.tables["heads"]
         chart = survey_chart(
-            heads, here.theme, chosen=chosen, value=column, layers=30 if text else 1,
+            heads,
+            here.theme,
+            chosen=chosen,
+            value=column,
+            layers=30 if text else 1,
             title=_("layer") if text else _("one layer: the heads of this sequence"),
-        )  # fmt: skip
+        )
         counts = ", ".join(f"{role} {count}" for role, count in counted(heads).items())
         event = vega(
-            specification(chart, here.theme), key="survey", on_select="rerun", selection_mode="head",
+            specification(chart, here.theme),
+            key="survey",
+            on_select="rerun",
+            selection_mode="head",
             words=_("{heads} heads: {counts}.").format(heads=len(heads), counts=counts),
-        )  # fmt: skip
+        )
         _picked(here, event)
         letters = " · ".join(f"**{LETTERS.get(role, '–')}** {role} ({count})" for role, count in counted(heads).items())
         st.markdown(letters)
@@ -137,11 +155,20 @@ def _picked(here: Page, event: Any) -> None:
 
 def _table(heads: Any, chosen: str) -> None:
     shown = {
-        "name": _("head"), "role": _("name"), "traits": _("also"), "near": _("within 8"), "previous": _("token before"),
-        "same word": _("same word"), "induction": _("what followed"), "sinks": _("sinks"), "sink count": _("number of sinks"),
-        "effective": _("effective tokens"), "effective without sinks": _("without sinks"), "rank": _("rank"),
+        "name": _("head"),
+        "role": _("name"),
+        "traits": _("also"),
+        "near": _("within 8"),
+        "previous": _("token before"),
+        "same word": _("same word"),
+        "induction": _("what followed"),
+        "sinks": _("sinks"),
+        "sink count": _("number of sinks"),
+        "effective": _("effective tokens"),
+        "effective without sinks": _("without sinks"),
+        "rank": _("rank"),
         "rank without sinks": _("rank without sinks"),
-    }  # fmt: skip
+    }
     own = heads[heads["name"] == chosen]
     if not own.empty:
         row = own.iloc[0]
@@ -153,12 +180,13 @@ def _table(heads: Any, chosen: str) -> None:
         )
     with st.expander(_("All numbers, and the rules of the names")):
         st.dataframe(
-            heads[list(shown)].rename(columns=shown), hide_index=True,
+            heads[list(shown)].rename(columns=shown),
+            hide_index=True,
             column_config={
                 shown[name]: st.column_config.NumberColumn(format="%.2f")
                 for name in ("near", "previous", "same word", "induction", "sinks", "effective", "effective without sinks")
             },
-        )  # fmt: skip
+        )
         st.markdown("\n".join(f"- *{role}*: {rule}" for role, rule in RULES.items()))
 
 
@@ -177,9 +205,17 @@ def _map(here: Page, settings: dict[str, Any]) -> None:
     left, right = st.columns([1.5, 1], gap="large")
     with left:
         drawn = attention_map(
-            result.arrays["map"], key="map under a mask", title=title, theme=here.theme, full=(n, n), window=window,
-            causal=causal, tokens_rows=tokens, content=study.model_dump_json(exclude={"queries", "keys"}), size=560,
-        )  # fmt: skip
+            result.arrays["map"],
+            key="map under a mask",
+            title=title,
+            theme=here.theme,
+            full=(n, n),
+            window=window,
+            causal=causal,
+            tokens_rows=tokens,
+            content=study.model_dump_json(exclude={"queries", "keys"}),
+            size=560,
+        )
     if drawn.clicked is not None:
         st.session_state["_heads_pair"] = (drawn.clicked.row, drawn.clicked.col)
     pair = st.session_state.get("_heads_pair")
@@ -192,9 +228,11 @@ def _map(here: Page, settings: dict[str, Any]) -> None:
             icon=":material/help:",
         )
     figure_menu(
-        "one-map-under-a-mask", result, table=first.tables["heads"],
+        "one-map-under-a-mask",
+        result,
+        table=first.tables["heads"],
         caption=prose("heads", "caption_mask", mask=MASKS[settings["mask"]]),
         chart=lambda: attention_map_chart(
             result.arrays["map"], theme=here.theme, title=title, window=window, causal=causal, tokens_rows=tokens
         ),
-    )  # fmt: skip
+    )

@@ -51,9 +51,12 @@ def hero(here: Page) -> Result | None:
         _offer_unmasked(here, len(refusals))
     _explained(here, result)
     figure_menu(
-        "ribbons", result, chart=lambda: _exported(here, result, _caption(result, found)),
-        table=lambda: weights_table(result), caption=_caption(result, found),
-    )  # fmt: skip
+        "ribbons",
+        result,
+        chart=lambda: _exported(here, result, _caption(result, found)),
+        table=lambda: weights_table(result),
+        caption=_caption(result, found),
+    )
     return result
 
 
@@ -61,9 +64,14 @@ def _exported(here: Page, result: Result, caption: str) -> object:
     tokens = _tokens(result)
     query, marked = _drawn_places(result, len(tokens))
     return ribbons_chart(
-        _rows(result, here, True), tokens=tokens, query=query, marked=marked, theme=here.theme, causal=here.causal,
+        _rows(result, here, True),
+        tokens=tokens,
+        query=query,
+        marked=marked,
+        theme=here.theme,
+        causal=here.causal,
         caption=caption,
-    )  # fmt: skip
+    )
 
 
 def _drawn_places(result: Result, drawn: int) -> tuple[int, int]:
@@ -87,9 +95,14 @@ def _keys(n: int) -> int:
     if len(steps) == 1:
         return n
     return state.slide(
-        "keys", _("Keys or features per query"), steps, default=default, parse=int, shown=lambda value: f"{value:,}",
+        "keys",
+        _("Keys or features per query"),
+        steps,
+        default=default,
+        parse=int,
+        shown=lambda value: f"{value:,}",
         help=_("About how many keys a mechanism may look at for one query; the real count stands beside each ribbon."),
-    )  # fmt: skip
+    )
 
 
 def _answer(here: Page, result: Result, found: Finding, keys: int) -> None:
@@ -98,20 +111,21 @@ def _answer(here: Page, result: Result, found: Finding, keys: int) -> None:
     st.title(prose("side_by_side", section, visible=found.visible), anchor=False)
     st.markdown(
         prose(
-            "side_by_side", f"answer_{found.kind}", query=_place(str(tokens[query]), query == len(tokens) - 1),
-            marked=quoted(str(tokens[marked])), share=found.share, distance=_tokens_count(found.distance), keys=keys,
-        ),
-    )  # fmt: skip
+            "side_by_side",
+            f"answer_{found.kind}",
+            query=_place(str(tokens[query]), query == len(tokens) - 1),
+            marked=quoted(str(tokens[marked])),
+            share=found.share,
+            distance=_tokens_count(found.distance),
+            keys=keys,
+        )
+    )
     if not here.causal:
         st.caption(prose("side_by_side", "unmasked"))
 
 
 def _place(token: str, last: bool) -> str:
-    return (
-        _("The last token, {word},").format(word=quoted(token))
-        if last
-        else _("The token {word}").format(word=quoted(token))
-    )
+    return _("The last token, {word},").format(word=quoted(token)) if last else _("The token {word}").format(word=quoted(token))
 
 
 def _tokens_count(count: int) -> str:
@@ -130,11 +144,18 @@ def _draw(here: Page, result: Result, revealed: bool) -> None:
     scale = len(result.arrays["tokens"]) / len(tokens)
     query, marked = _drawn_places(result, len(tokens))
     drawn = ribbons(
-        _rows(result, here, revealed), tokens=tokens, query=query, marked=marked, causal=here.causal, key="ribbons",
-        theme=here.theme, predict=None if revealed else (_("finds it"), _("loses it")),
-        text="none" if here.presenting else "under", on_query=lambda token: _look_back_from(int(token * scale)),
+        _rows(result, here, revealed),
+        tokens=tokens,
+        query=query,
+        marked=marked,
+        causal=here.causal,
+        key="ribbons",
+        theme=here.theme,
+        predict=None if revealed else (_("finds it"), _("loses it")),
+        text="none" if here.presenting else "under",
+        on_query=lambda token: _look_back_from(int(token * scale)),
         on_clicked=lambda cell: _ask(cell, scale),
-    )  # fmt: skip
+    )
     if not revealed:
         state.remember("guess", "~".join(f"{key}={int(guess)}" for key, guess in drawn.guesses.items()) or None)
 
@@ -166,19 +187,28 @@ def _rows(result: Result, here: Page, revealed: bool) -> list[RibbonRow]:
     rows = []
     for index, record in enumerate(result.tables["mechanisms"].to_dict("records")):
         refused = record["refusal"]
-        facts = () if refused else (
-            (_("looked at"), f"{int(record['looked']):,} {_(record['unit'].partition(',')[0])}"),
-            (_("overlap"), "–" if pd.isna(record["overlap"]) else decimal(record["overlap"])),
-        )  # fmt: skip
+        facts = (
+            ()
+            if refused
+            else (
+                (_("looked at"), f"{int(record['looked']):,} {_(record['unit'].partition(',')[0])}"),
+                (_("overlap"), "–" if pd.isna(record["overlap"]) else decimal(record["overlap"])),
+            )
+        )
         badges = [] if record["parameters"] == "none" else [record["parameters"]]
         if not here.causal:
             badges.append(UNMASKED)
         rows.append(
             RibbonRow(
-                key=row_key(result, index), title=record["label"], weights=None if refused else weights[index], facts=facts,
-                badges=tuple(badges), refusal=refused, hidden=not revealed and record["key"] != "exact",
+                key=row_key(result, index),
+                title=record["label"],
+                weights=None if refused else weights[index],
+                facts=facts,
+                badges=tuple(badges),
+                refusal=refused,
+                hidden=not revealed and record["key"] != "exact",
             )
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -195,9 +225,14 @@ def _outcome(result: Result, found: Finding) -> str:
     marked = quoted(str(result.arrays["tokens"][int(result.arrays["marked"])]))
     section = "revealed_one" if len(found.found) == 1 else "revealed"
     sentence = prose(
-        "side_by_side", section, found=len(found.found), count=len(found.found) + len(found.lost), marked=marked,
-        finders=finders, lost=lost,
-    )  # fmt: skip
+        "side_by_side",
+        section,
+        found=len(found.found),
+        count=len(found.found) + len(found.lost),
+        marked=marked,
+        finders=finders,
+        lost=lost,
+    )
     nothing: dict[str, bool] = {}
     guesses = state.recall("guess", nothing, _parse_guesses)
     right, asked = judge(guesses, result, found)
@@ -219,9 +254,12 @@ def judge(guesses: dict[str, bool], result: Result, found: Finding) -> tuple[int
 def _offer_unmasked(here: Page, count: int) -> None:
     if here.causal:
         st.button(
-            _("Compare all without a mask"), on_click=compare_unmasked, key="unmask", icon=":material/visibility:",
+            _("Compare all without a mask"),
+            on_click=compare_unmasked,
+            key="unmask",
+            icon=":material/visibility:",
             help=_("{count} of them cannot read a causal sequence. This takes the mask off for all.").format(count=count),
-        )  # fmt: skip
+        )
 
 
 def _explained(here: Page, result: Result) -> None:

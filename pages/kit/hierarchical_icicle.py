@@ -51,13 +51,26 @@ def answers(descent: Result, found: Finding) -> dict[str, Any]:
     query, spell = int(descent.arrays["query"]), speller(descent.study.source)
     names, plurals = descent.words["names"].split("\n"), descent.words["plurals"].split("\n")
     return {
-        "query": quoted(spell(query, query)), "outer": found.outer, "outers": plurals[0], "inners": plurals[1], "inner": names[1],
-        "target": escaped(found.target), "chosen": escaped(found.chosen), "exact": found.exact, "given": found.given,
-        "rival": found.rival, "best": quoted(spell(found.best, found.best)), "best_exact": found.best_exact,
-        "best_given": found.best_given, "kept": found.best_given / found.best_exact if found.best_exact else 0.0,
-        "sinks": found.sink_share, "measured": found.measured, "targets": found.targets, "lost": found.lost_share,
+        "query": quoted(spell(query, query)),
+        "outer": found.outer,
+        "outers": plurals[0],
+        "inners": plurals[1],
+        "inner": names[1],
+        "target": escaped(found.target),
+        "chosen": escaped(found.chosen),
+        "exact": found.exact,
+        "given": found.given,
+        "rival": found.rival,
+        "best": quoted(spell(found.best, found.best)),
+        "best_exact": found.best_exact,
+        "best_given": found.best_given,
+        "kept": found.best_given / found.best_exact if found.best_exact else 0.0,
+        "sinks": found.sink_share,
+        "measured": found.measured,
+        "targets": found.targets,
+        "lost": found.lost_share,
         "arrive": found.arrive_share,
-    }  # fmt: skip
+    }
 
 
 def descent_picture(here: Page, mechanism: Hierarchical, descent: Result, found: Finding | None) -> None:
@@ -71,11 +84,17 @@ def descent_picture(here: Page, mechanism: Hierarchical, descent: Result, found:
         why_answer(here, mechanism, query, key, tokens)
     title = mechanism.label if found is not None else _("Exact attention")
     token_text(
-        tokens, key="hierarchical text", theme=here.theme, weights=weights, selected=query,
-        causal_from=query if here.causal else None, height=168, on_token=_look_back,
+        tokens,
+        key="hierarchical text",
+        theme=here.theme,
+        weights=weights,
+        selected=query,
+        causal_from=query if here.causal else None,
+        height=168,
+        on_token=_look_back,
         caption=_("{title}: what the framed word gives each token. Click a word to let it look back.").format(title=title),
         alt=_("The text, tinted by the weights of token {query}.").format(query=query),
-    )  # fmt: skip
+    )
 
 
 def guess(here: Page, descent: Result, found: Finding) -> None:
@@ -84,16 +103,25 @@ def guess(here: Page, descent: Result, found: Finding) -> None:
     if found.targets:
         arrive = found.arrive_share
         predict(
-            here, "arrive", [_("under a quarter"), _("a quarter to three quarters"), _("over three quarters")],
-            right=0 if arrive < 0.25 else 1 if arrive <= 0.75 else 2, **numbers,
-        )  # fmt: skip
+            here,
+            "arrive",
+            [_("under a quarter"), _("a quarter to three quarters"), _("over three quarters")],
+            right=0 if arrive < 0.25 else 1 if arrive <= 0.75 else 2,
+            **numbers,
+        )
         return
     items, seen = len(descent.tables["items"]), int((~np.isnan(descent.arrays["exact"])).sum())
     part = items / seen
     predict(
-        here, "read", [_("under a tenth as many"), _("a tenth to a half"), _("more than half as many")],
-        right=0 if part < 0.1 else 1 if part <= 0.5 else 2, items=items, visible=seen, part=part, **numbers,
-    )  # fmt: skip
+        here,
+        "read",
+        [_("under a tenth as many"), _("a tenth to a half"), _("more than half as many")],
+        right=0 if part < 0.1 else 1 if part <= 0.5 else 2,
+        items=items,
+        visible=seen,
+        part=part,
+        **numbers,
+    )
 
 
 def _look_back(token: int) -> None:
@@ -115,21 +143,26 @@ def _icicles(here: Page, mechanism: Hierarchical, descent: Result, found: Findin
     def clicked() -> None:
         _go(st.session_state.get(mark), nodes, focus)
 
-    words = _(
-        "Icicles of the attention of token {query}, exact above, {title} below. {target} gets {exact:.0%} and {given:.0%}."
-    )
+    words = _("Icicles of the attention of token {query}, exact above, {title} below. {target} gets {exact:.0%} and {given:.0%}.")
     vega(
-        specification(chart, here.theme), key=mark, on_select=clicked, selection_mode=SELECTED,
+        specification(chart, here.theme),
+        key=mark,
+        on_select=clicked,
+        selection_mode=SELECTED,
         words=words.format(
             query=int(descent.arrays["query"]), title=mechanism.label, target=found.target, exact=found.exact, given=found.given
         ),
-    )  # fmt: skip
+    )
     _key(here, descent, found)
     figure_menu(
-        "hierarchical-descent", descent, chart=lambda: exported(here, chart), table=nodes, shown=type(mechanism),
+        "hierarchical-descent",
+        descent,
+        chart=lambda: exported(here, chart),
+        table=nodes,
+        shown=type(mechanism),
         caption=f"Attention of one token by paragraph, sentence, word and token: exact, and {mechanism.label}. "
         f"A box's width is its share. {descent.words['origin']}",
-    )  # fmt: skip
+    )
 
 
 def _named(mechanism: Hierarchical) -> str:
@@ -212,7 +245,7 @@ def _key(here: Page, descent: Result, found: Finding) -> None:
         "target": _("the way to {best}, which exact attention weighs most (sinks left out)").format(best=token(found.best)),
         "own": _("the groups that {query} stands in").format(query=token(query)),
         "sink": _("a sink: takes weight, adds next to nothing"),
-    }  # fmt: skip
+    }
     if not len(descent.arrays["sinks"]):
         del words["sink"]
     legend(here, [(colours[role], text, "") for role, text in words.items()])

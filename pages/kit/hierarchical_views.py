@@ -50,9 +50,14 @@ def step_view(here: Page, mechanism: Hierarchical, descent: Result) -> None:
     if at == len(stops) - 1:
         st.markdown(prose(here.name, "step_join"))
         token_text(
-            tokens, key="hierarchical joined", theme=here.theme, weights=descent.arrays["mechanism"], selected=query,
-            causal_from=causal_from, caption=_("The weights of the framed word after all levels are joined."),
-        )  # fmt: skip
+            tokens,
+            key="hierarchical joined",
+            theme=here.theme,
+            weights=descent.arrays["mechanism"],
+            selected=query,
+            causal_from=causal_from,
+            caption=_("The weights of the framed word after all levels are joined."),
+        )
         return
     arrival = levels.iloc[at - 1].to_dict()
     candidates = steps[steps["level"] == arrival["level"]]
@@ -68,22 +73,18 @@ def step_view(here: Page, mechanism: Hierarchical, descent: Result) -> None:
     if mechanism.variant == "product":
         section = "step_tokens" if last else "step_choose"
     st.markdown(
-        prose(
-            here.name,
-            section,
-            arrives=arrival["arrives"],
-            exact=arrival["exact"],
-            candidates=len(candidates),
-            names=plural,
-        )
+        prose(here.name, section, arrives=arrival["arrives"], exact=arrival["exact"], candidates=len(candidates), names=plural)
     )
     figure(
-        here, "hierarchical-choice", descent,
+        here,
+        "hierarchical-choice",
+        descent,
         choices_chart(candidates, here.theme, title=_("share of what arrives at this step")),
-        table=candidates, shown=type(mechanism),
+        table=candidates,
+        shown=type(mechanism),
         caption=f"One choice of the descent, among {len(candidates)} {plural}: exact attention's shares and the mechanism's.",
         alt=_("Two bars a candidate: exact attention's share, and the hierarchy's."),
-    )  # fmt: skip
+    )
 
 
 def _cut(here: Page, mechanism: Hierarchical, descent: Result, nested: bool) -> None:
@@ -95,15 +96,18 @@ def _cut(here: Page, mechanism: Hierarchical, descent: Result, nested: bool) -> 
     outer, inner = tree_of(here.source, mechanism)[:2]
     st.markdown(prose(here.name, "step_cut", outers=outer.plural, inners=inner.plural))
     cuts = {
-        int(first): (0.12, f"{inner.name} {number}")
-        for number, first in enumerate(inner.first.tolist(), start=1)
-        if first > 0
+        int(first): (0.12, f"{inner.name} {number}") for number, first in enumerate(inner.first.tolist(), start=1) if first > 0
     }
     token_text(
-        tokens, key="hierarchical cut", theme=here.theme, groups=outer.of.numpy(),
-        group_names=dict(enumerate(outer.labels)) if outer.count <= 12 else None, cuts=cuts, selected=query,
+        tokens,
+        key="hierarchical cut",
+        theme=here.theme,
+        groups=outer.of.numpy(),
+        group_names=dict(enumerate(outer.labels)) if outer.count <= 12 else None,
+        cuts=cuts,
+        selected=query,
         caption=_("{outers} in colours, a bar before each {inner}.").format(outers=outer.plural.capitalize(), inner=inner.name),
-    )  # fmt: skip
+    )
 
 
 def measure_view(here: Page, mechanism: Hierarchical, descent: Result, wrong: Result, found: Finding) -> None:
@@ -118,16 +122,14 @@ def measure_view(here: Page, mechanism: Hierarchical, descent: Result, wrong: Re
     }
     chosen = state.choose(
         "hierarchical.measure", _("Measured"), list(views), default="maps", labels=lambda name: views[name][0], style="segments"
-    )  # fmt: skip
+    )
     views[chosen][1]()
 
 
 def _maps(here: Page, mechanism: Hierarchical) -> None:
     tree = tree_of(here.source, mechanism)
     names = {"outer": tree[0].plural, "inner": tree[1].plural, "joined": _("tokens (joined)")}
-    level = state.choose(
-        "hierarchical.map", _("Level"), list(names), default="outer", labels=names.__getitem__, style="segments"
-    )
+    level = state.choose("hierarchical.map", _("Level"), list(names), default="outer", labels=names.__getitem__, style="segments")
     if level == "joined":
         st.caption(prose(here.name, "maps_joined"))
         maps_card(here, mechanism)
@@ -144,12 +146,19 @@ def _maps(here: Page, mechanism: Hierarchical) -> None:
     for place, (array, title) in zip(st.columns(3, gap="medium"), titles.items(), strict=True):
         with place:
             attention_map(
-                result.arrays[array], key=f"hierarchical {level} {array}", title=title, theme=here.theme,
+                result.arrays[array],
+                key=f"hierarchical {level} {array}",
+                title=title,
+                theme=here.theme,
                 subtitle=_("{count} × {count} {names}").format(count=len(labels), names=result.words["plural"]),
-                scale="difference" if array == "difference" else "log", causal=here.causal, tokens_rows=labels,
+                scale="difference" if array == "difference" else "log",
+                causal=here.causal,
+                tokens_rows=labels,
                 axes=(_("query's {name}").format(name=name), _("key's {name}").format(name=name)),
-                link=f"hierarchical {level}", content=f"{result.study!r} {array}", strips=False,
-            )  # fmt: skip
+                link=f"hierarchical {level}",
+                content=f"{result.study!r} {array}",
+                strips=False,
+            )
 
 
 def _gates(here: Page, mechanism: Hierarchical) -> None:
@@ -165,18 +174,30 @@ def _gates(here: Page, mechanism: Hierarchical) -> None:
     )
     names = list(dict.fromkeys(table["name"]))
     hues = dict(zip(names, ("hierarchical", "lsh", "memory"), strict=False))
-    colours = {
-        f"{name}{ending}": here.theme.style(key).colour for name, key in hues.items() for ending in ("", _(", exact"))
-    }
+    colours = {f"{name}{ending}": here.theme.style(key).colour for name, key in hues.items() for ending in ("", _(", exact"))}
     figure(
-        here, "hierarchical-gates", result,
+        here,
+        "hierarchical-gates",
+        result,
         curves_chart(
-            long, here.theme, x="position", y="share", series="curve", dashed="dash", points=False, colours=colours,
-            x_title=_("query (token position)"), y_title=_("share of the query's attention"), y_format=".0%", y_domain=(0, 1),
+            long,
+            here.theme,
+            x="position",
+            y="share",
+            series="curve",
+            dashed="dash",
+            points=False,
+            colours=colours,
+            x_title=_("query (token position)"),
+            y_title=_("share of the query's attention"),
+            y_format=".0%",
+            y_domain=(0, 1),
         ),
-        table=table, shown=type(mechanism), caption=f"What each level counts along the text: {mechanism.label}.",
+        table=table,
+        shown=type(mechanism),
+        caption=f"What each level counts along the text: {mechanism.label}.",
         alt=_("Lines of the share that each level gets along the text, with exact attention's on the same reach dashed."),
-    )  # fmt: skip
+    )
     known = mechanism.variant in NESTED and tree_of(here.source, mechanism)[0].name == "paragraph"
     st.caption(prose(here.name, "gates") if known else result.words["sample"])
 
@@ -194,25 +215,35 @@ def _wrong(here: Page, mechanism: Hierarchical, wrong: Result, descent: Result, 
         for outcome in dict.fromkeys(outcomes["outcome"])
     }
     figure(
-        here, "hierarchical-wrong", wrong, outcomes_chart(outcomes, here.theme, names=names), table=outcomes,
-        title=_("The target stands …"), shown=type(mechanism),
+        here,
+        "hierarchical-wrong",
+        wrong,
+        outcomes_chart(outcomes, here.theme, names=names),
+        table=outcomes,
+        title=_("The target stands …"),
+        shown=type(mechanism),
         caption=f"At which level the descent of {mechanism.label} first leaves exact attention's way.",
         alt=_("Bars: of the targets in the own {outer} and in another one, how many descents are lost at which level.").format(
             outer=found.outer
         ),
-    )  # fmt: skip
+    )
     queries = wrong.tables["queries"]
     shown = queries[queries["outcome"] == found.outer]
     if len(shown):
         with st.expander(_("The words that are lost at the first step")):
             st.dataframe(
-                shown[["query", "token", "best", "place", "share", "target", "chosen"]], hide_index=True,
+                shown[["query", "token", "best", "place", "share", "target", "chosen"]],
+                hide_index=True,
                 column_config={
-                    "query": _("query"), "token": _("its word"), "best": _("looks at"), "place": _("at token"),
+                    "query": _("query"),
+                    "token": _("its word"),
+                    "best": _("looks at"),
+                    "place": _("at token"),
                     "share": st.column_config.NumberColumn(_("share in the target"), format="percent"),
-                    "target": _("the target"), "chosen": _("preferred"),
+                    "target": _("the target"),
+                    "chosen": _("preferred"),
                 },
-            )  # fmt: skip
+            )
 
 
 def _near_far(here: Page, mechanism: Hierarchical, descent: Result) -> None:
@@ -228,12 +259,15 @@ def _blocks(here: Page, mechanism: Hierarchical, result: Result) -> None:
     visible = int((~np.isnan(result.arrays["exact"])).sum())
     st.caption(prose(here.name, "blocks", query=quoted(str(tokens[query])), items=len(items), visible=visible))
     figure(
-        here, "hierarchical-blocks", result,
+        here,
+        "hierarchical-blocks",
+        result,
         blocks_chart(items, here.theme, query=query, n=query + 1 if here.causal else len(tokens)),
-        table=items, shown=type(mechanism),
+        table=items,
+        shown=type(mechanism),
         caption=f"What one query reads, near blocks token by token, far ones by their means ({mechanism.label}).",
         alt=_("Blocks that one query reads: single tokens near it, longer and longer blocks further away."),
-    )  # fmt: skip
+    )
 
 
 def _cost(here: Page, mechanism: Hierarchical) -> None:
@@ -244,31 +278,40 @@ def _cost(here: Page, mechanism: Hierarchical) -> None:
     error, control = (f"{name} without sinks" if without else name for name in ("error", "control"))
     st.caption(prose(here.name, "cost"))
     figure(
-        here, "hierarchical-cost", result, variants_chart(table, here.theme, error=error, control=control), table=table,
-        caption="Error of each way of joining levels over its cost beside exact attention.", shown=type(mechanism),
+        here,
+        "hierarchical-cost",
+        result,
+        variants_chart(table, here.theme, error=error, control=control),
+        table=table,
+        caption="Error of each way of joining levels over its cost beside exact attention.",
+        shown=type(mechanism),
         alt=_("Points: each way of joining levels by its cost and its error; a dashed line for the mean of the visible values."),
-    )  # fmt: skip
+    )
     st.dataframe(
         table[["label", "parameters", "looked", "share", "cost", "bytes_peak", error, control, "overlap", "refusal"]],
         hide_index=True,
         column_config={
-            "label": _("levels joined"), "parameters": _("parameters"),
+            "label": _("levels joined"),
+            "parameters": _("parameters"),
             "looked": st.column_config.NumberColumn(_("keys and groups a query"), format="%.1f"),
             "share": st.column_config.NumberColumn(_("of the visible"), format="percent"),
             "cost": st.column_config.NumberColumn(_("operations, of exact"), format="percent"),
             "bytes_peak": st.column_config.NumberColumn(_("memory held, bytes"), format="compact"),
             error: st.column_config.NumberColumn(_("error"), format="%.2f"),
             control: st.column_config.NumberColumn(_("mean of visible values"), format="%.2f"),
-            "overlap": st.column_config.NumberColumn(_("overlap"), format="%.2f"), "refusal": _("why not"),
+            "overlap": st.column_config.NumberColumn(_("overlap"), format="%.2f"),
+            "refusal": _("why not"),
         },
-    )  # fmt: skip
+    )
 
 
 def _sinks_switch() -> bool:
     return state.switch(
-        "hierarchical.plain", _("Leave the sinks out"), default=False,
+        "hierarchical.plain",
+        _("Leave the sinks out"),
+        default=False,
         help=_("The error of what the other keys add: a sink takes much weight and adds next to nothing."),
-    )  # fmt: skip
+    )
 
 
 def _error(here: Page, mechanism: Hierarchical) -> None:
@@ -277,9 +320,7 @@ def _error(here: Page, mechanism: Hierarchical) -> None:
     outers = tree_of(here.source, mechanism)[0].plural
     st.caption(prose(here.name, "error", outers=outers))
     study = GroupError(
-        source=here.source,
-        joined=mechanism.variant if mechanism.variant in NESTED else "product",
-        counts=mechanism.counts,
+        source=here.source, joined=mechanism.variant if mechanism.variant in NESTED else "product", counts=mechanism.counts
     )
 
     def draw(result: Result) -> None:
@@ -294,14 +335,25 @@ def _error(here: Page, mechanism: Hierarchical) -> None:
             st.info(_("The sequence is too short to cut it into groups of two."))
             return
         figure(
-            here, "hierarchical-error", result,
+            here,
+            "hierarchical-error",
+            result,
             curves_chart(
-                swept, here.theme, x="size", y=y, series="label", log_x=True, rules=rules,
-                x_title=_("tokens in a group, or in the near block (logarithmic)"), y_title=_("relative error of the output"),
+                swept,
+                here.theme,
+                x="size",
+                y=y,
+                series="label",
+                log_x=True,
+                rules=rules,
+                x_title=_("tokens in a group, or in the near block (logarithmic)"),
+                y_title=_("relative error of the output"),
             ),
-            table=table, caption="Error against the size of the groups, with the control.", shown=type(mechanism),
+            table=table,
+            caption="Error against the size of the groups, with the control.",
+            shown=type(mechanism),
             alt=_("Lines of the output's error against the group size, for two levels, three, and blocks."),
-        )  # fmt: skip
+        )
 
     sweep_card(here, study, draw)
 
@@ -327,22 +379,34 @@ def theory_view(here: Page, mechanism: Hierarchical, descent: Result) -> None:
         result = run(Counts(source=here.source))
     table = result.tables["counts"]
     long = pd.concat(
-        [table.assign(value=table["counted"], dash=False), table.assign(value=table["formula"], dash=True)],
-        ignore_index=True,
+        [table.assign(value=table["counted"], dash=False), table.assign(value=table["formula"], dash=True)], ignore_index=True
     )
     hues = dict(zip(dict.fromkeys(table["label"]), ("hierarchical", "lsh", "memory"), strict=False))
     colours = {name: here.theme.style(key).colour for name, key in hues.items()}
     figure(
-        here, "hierarchical-counts", result,
+        here,
+        "hierarchical-counts",
+        result,
         curves_chart(
-            long, here.theme, x="size", y="value", series="label", dashed="dash", log_x=True, log_y=True, colours=colours,
-            rules=[(float(result.arrays["exact"]), _("exact attention"))], marked=[(best_group(n), "√n")],
+            long,
+            here.theme,
+            x="size",
+            y="value",
+            series="label",
+            dashed="dash",
+            log_x=True,
+            log_y=True,
+            colours=colours,
+            rules=[(float(result.arrays["exact"]), _("exact attention"))],
+            marked=[(best_group(n), "√n")],
             x_title=_("tokens in a group, or in the near block (logarithmic)"),
             y_title=_("keys and groups read by a query (logarithmic)"),
         ),
-        table=table, caption="Keys and groups read by a query against the group size: counted, and by formula.",
-        shown=type(mechanism), alt=_("Lines of how many keys and groups a query reads against the group size, least near √n."),
-    )  # fmt: skip
+        table=table,
+        caption="Keys and groups read by a query against the group size: counted, and by formula.",
+        shown=type(mechanism),
+        alt=_("Lines of how many keys and groups a query reads against the group size, least near √n."),
+    )
     st.caption(prose(here.name, "counts", exact=float(result.arrays["exact"]), best=best_group(n)))
 
 
@@ -359,11 +423,20 @@ def _chain(here: Page, mechanism: Hierarchical, descent: Result) -> None:
     text = descent.arrays["tokens"]
     st.markdown(
         prose(
-            here.name, "theory_product", query=quoted(str(text[int(descent.arrays["query"])])),
+            here.name,
+            "theory_product",
+            query=quoted(str(text[int(descent.arrays["query"])])),
             best=quoted(str(text[int(best["first"])])),
         )
-    )  # fmt: skip
+    )
     formula(
-        here, "product", outer=names[0], inner=names[1], first=float(own[0]), second=float(own[1]), third=float(best["share"]),
-        product=float(best["weight"]), exact=float(best["exact weight"]),
-    )  # fmt: skip
+        here,
+        "product",
+        outer=names[0],
+        inner=names[1],
+        first=float(own[0]),
+        second=float(own[1]),
+        third=float(best["share"]),
+        product=float(best["weight"]),
+        exact=float(best["exact weight"]),
+    )

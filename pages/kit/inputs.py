@@ -61,9 +61,14 @@ def input_bar(given: Inputs) -> Source:
         st.divider()
         kinds = {"text": _("Text"), "synthetic": _("Synthetic"), "uploaded": _("Your q, k, v")}
         kind = state.choose(
-            "source", _("What is read"), list(kinds), default=given.source, labels=kinds.__getitem__, style="segments",
+            "source",
+            _("What is read"),
+            list(kinds),
+            default=given.source,
+            labels=kinds.__getitem__,
+            style="segments",
             help=_("Real heads of a language model on a text, a sequence that isolates one property, or your own tensors."),
-        )  # fmt: skip
+        )
         if kind == "synthetic":
             source: Source = _synthetic(given)
         elif kind == "uploaded":
@@ -80,17 +85,30 @@ def bar_state() -> dict[str, str]:
 
 def _mask(given: Inputs) -> bool:
     names = {"causal": _("causal"), "none": _("none")}
-    return state.choose(
-        "mask", _("Mask"), list(names), default=given.mask, labels=names.__getitem__, style="segments",
-        help=_("Causal: a token sees only what came before, as the model was trained. None: every token sees every other."),
-    ) == "causal"  # fmt: skip
+    return (
+        state.choose(
+            "mask",
+            _("Mask"),
+            list(names),
+            default=given.mask,
+            labels=names.__getitem__,
+            style="segments",
+            help=_("Causal: a token sees only what came before, as the model was trained. None: every token sees every other."),
+        )
+        == "causal"
+    )
 
 
 def _sharpness(given: Inputs) -> float:
     return state.slide(
-        "beta", _("Sharpness β"), SHARPNESS, default=given.beta, parse=float, shown=lambda value: f"{value:g}",
+        "beta",
+        _("Sharpness β"),
+        SHARPNESS,
+        default=given.beta,
+        parse=float,
+        shown=lambda value: f"{value:g}",
         help=_("Multiplies every score, q·k. 1 is as the model has them; exact attention moves with it."),
-    )  # fmt: skip
+    )
 
 
 def _text(given: Inputs) -> TextSource:
@@ -99,19 +117,32 @@ def _text(given: Inputs) -> TextSource:
     sample = state.choose("sample", _("Text"), list(names), default=given.sample, labels=names.__getitem__)
     text = _own_text() if sample == OWN else None
     length = state.slide(
-        "n", _("Tokens read, at most"), LENGTHS, default=given.n, parse=int, shown=lambda value: f"{value:,}",
+        "n",
+        _("Tokens read, at most"),
+        LENGTHS,
+        default=given.n,
+        parse=int,
+        shown=lambda value: f"{value:,}",
         help=_("The first so many tokens of the text. Long texts take longer: the model reads them first."),
-    )  # fmt: skip
+    )
     layer, head = _head(given)
     causal = _mask(given)
     rotary = state.switch(
-        "rotary", _("Rotary positions"), default=given.rotary,
+        "rotary",
+        _("Rotary positions"),
+        default=given.rotary,
         help=_("As the model has them: queries and keys turned by their position. Off: content alone."),
-    )  # fmt: skip
+    )
     return TextSource(
-        sample=None if sample == OWN else sample, text=text, length=length, layer=layer, heads=(head,),
-        sharpness=_sharpness(given), causal=causal, rotary=rotary,
-    )  # fmt: skip
+        sample=None if sample == OWN else sample,
+        text=text,
+        length=length,
+        layer=layer,
+        heads=(head,),
+        sharpness=_sharpness(given),
+        causal=causal,
+        rotary=rotary,
+    )
 
 
 def _own_text() -> str:
@@ -124,13 +155,14 @@ def _own_text() -> str:
         try:
             st.session_state[key] = file.getvalue().decode("utf-8-sig")[:LONGEST_TEXT]
         except UnicodeDecodeError as error:
-            st.error(
-                _("{name} is not UTF-8 text: byte {place} cannot be read.").format(name=file.name, place=error.start)
-            )
+            st.error(_("{name} is not UTF-8 text: byte {place} cannot be read.").format(name=file.name, place=error.start))
     text: str = st.text_area(
-        _("Your text"), key=key, max_chars=LONGEST_TEXT, height=180,
+        _("Your text"),
+        key=key,
+        max_chars=LONGEST_TEXT,
+        height=180,
         placeholder=_("Type or paste a text; its last word will look back over it."),
-    )  # fmt: skip
+    )
     state.remember("text", text if len(text) <= SHORT_TEXT else None, "")
     state.remember("textid", library.put(text.encode()) if len(text) > SHORT_TEXT else None)
     return text
@@ -155,9 +187,13 @@ def _head(given: Inputs) -> tuple[int, int]:
     options = list(named) if current in named else [*named, current]
     labels = {name: f"L{name.replace('.', ' H')} · {named.get(name, _('chosen by number'))}" for name in options}
     chosen = state.choose(
-        "head", _("Head"), options, default=given.head, labels=labels.__getitem__,
+        "head",
+        _("Head"),
+        options,
+        default=given.head,
+        labels=labels.__getitem__,
         help=_("One of the 270 heads of SmolLM2-135M: 30 layers (L) of 9 heads (H)."),
-    )  # fmt: skip
+    )
     with st.expander(_("Another head, by number")):
         first, second = (int(part) for part in chosen.split("."))
         columns = st.columns(2)
@@ -188,9 +224,11 @@ def _synthetic(given: Inputs) -> SyntheticSource:
 
 def _uploaded(given: Inputs) -> UploadedSource:
     file = st.file_uploader(
-        _("q, k and v"), type=["safetensors", "npz"], key="in:qkv",
+        _("q, k and v"),
+        type=["safetensors", "npz"],
+        key="in:qkv",
         help=_("Arrays q, k and v of shape [n d] or [h n d], float16, bfloat16, float32 or float64, in .safetensors or .npz."),
-    )  # fmt: skip
+    )
     if file is not None:
         state.remember("file", library.put(file.getvalue()))
         state.remember("filename", file.name[:80])

@@ -51,9 +51,7 @@ def views(here: Page, *, step: Callable[[], None], measure: Callable[[], None], 
     chosen = state.choose_or_none(f"{here.name}.view", _("Look closer"), list(VIEWS), labels=VIEWS.__getitem__)
     if chosen is None:
         st.caption(
-            _(
-                "*Step*: how it works, frame by frame. *Measure*: maps and curves of this sequence. *Theory*: the formulas."
-            )
+            _("*Step*: how it works, frame by frame. *Measure*: maps and curves of this sequence. *Theory*: the formulas.")
         )
     else:
         {"step": step, "measure": measure, "theory": theory}[chosen]()
@@ -76,9 +74,8 @@ def predict(here: Page, name: str, options: Sequence[str], right: int, **numbers
                 for index, option in enumerate(options):
                     st.button(option, key=f"guess {name} {index}", on_click=state.remember, args=(label, index))
                 st.button(
-                    _("Just show me"), key=f"show {name}", type="tertiary", on_click=state.remember,
-                    args=(label, len(options)),
-                )  # fmt: skip
+                    _("Just show me"), key=f"show {name}", type="tertiary", on_click=state.remember, args=(label, len(options))
+                )
             return False
         verdict = "" if guess == len(options) else f"**{_('Right.') if guess == right else _('Not this time.')}** "
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -103,9 +100,7 @@ def try_this(here: Page, kind: str, **numbers: Any) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="try-this"):
         st.markdown(f"**{_('Try this')}**", width="content")
         for lesson in lessons(here.name):
-            st.button(
-                _(lesson["label"]), key=f"try {lesson['name']}", on_click=_begin, args=(here.name, lesson["name"])
-            )
+            st.button(_(lesson["label"]), key=f"try {lesson['name']}", on_click=_begin, args=(here.name, lesson["name"]))
     active = _active(here.name)
     if active is not None:
         found = sections(here.name)

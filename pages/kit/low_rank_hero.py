@@ -43,17 +43,27 @@ def low_rank_hero(here: Page, spectrum: Result, rank: int, without_sinks: bool) 
     for name, values in (("difference", result.arrays["difference"]), ("exact", spectrum.arrays["exact"])):
         with places[name], st.container(key=f"low-rank-{name}"):
             drawn = attention_map(
-                values, key=f"low rank {name}", title=names[name], theme=here.theme, full=(n, n), window=whole,
-                scale="difference" if name == "difference" else "log", causal=here.causal and name == "exact",
-                tokens_rows=tokens, link="low rank", strips=False,
+                values,
+                key=f"low rank {name}",
+                title=names[name],
+                theme=here.theme,
+                full=(n, n),
+                window=whole,
+                scale="difference" if name == "difference" else "log",
+                causal=here.causal and name == "exact",
+                tokens_rows=tokens,
+                link="low rank",
+                strips=False,
                 content=f"{here.source.model_dump_json()} {name} {rank if name == 'difference' else ''} {without_sinks}",
-            )  # fmt: skip
+            )
             figure_menu(
-                f"map-{name}", result if name == "difference" else spectrum, shown=LowRank,
+                f"map-{name}",
+                result if name == "difference" else spectrum,
+                shown=LowRank,
                 table=lambda values=values: pd.DataFrame(values),  # type: ignore[misc]
                 chart=lambda values=values, name=name: exported(here, _plain(here, values, name)),  # type: ignore[misc]
                 caption=f"{names[name]}, rank {k}. {result.words['origin']}",
-            )  # fmt: skip
+            )
             asked = drawn.clicked or asked
     if asked is not None:
         st.session_state["_low_rank_pair"] = (asked.row, asked.col)
@@ -67,9 +77,14 @@ def low_rank_hero(here: Page, spectrum: Result, rank: int, without_sinks: bool) 
 def _plain(here: Page, values: np.ndarray, name: str) -> object:
     """A map as a picture for a file."""
     return matrix_chart(
-        values, here.theme, x_title=_("key (token position)"), y_title=_("query (token position)"), height=480,
-        kind="difference" if name == "difference" else "log", top=1.0,
-    )  # fmt: skip
+        values,
+        here.theme,
+        x_title=_("key (token position)"),
+        y_title=_("query (token position)"),
+        height=480,
+        kind="difference" if name == "difference" else "log",
+        top=1.0,
+    )
 
 
 def _factors(here: Page, result: Result, n: int, title: str) -> None:
@@ -78,18 +93,22 @@ def _factors(here: Page, result: Result, n: int, title: str) -> None:
     table = pd.DataFrame(left, columns=[f"direction {i + 1}" for i in range(left.shape[1])])
     k = left.shape[1]
     figure(
-        here, "factors", result, chart, table=table, title=title, shown=LowRank,
+        here,
+        "factors",
+        result,
+        chart,
+        table=table,
+        title=title,
+        shown=LowRank,
         caption=f"The map rebuilt from {k} singular directions, its factors at its sides. {result.words['origin']}",
         alt=_("{n} × {k} numbers at the left and {k} × {n} above make the map of {n} × {n} weights.").format(n=n, k=k),
-    )  # fmt: skip
+    )
 
 
 def _said(here: Page, result: Result, k: int, n: int) -> None:
     numbers = {name: float(result.arrays[name]) for name in ("kept", "error", "eckart_young", "ahead", "negative")}
     top = factor_top(result.arrays["left"], result.arrays["right"])
-    said = prose(
-        "low_rank", "hero", k=k, kept=numbers["kept"], error=numbers["error"], eckart=numbers["eckart_young"], top=top
-    )
+    said = prose("low_rank", "hero", k=k, kept=numbers["kept"], error=numbers["error"], eckart=numbers["eckart_young"], top=top)
     held = n * (n + 1) // 2 if here.causal else n * n
     if k >= n:
         said += " " + prose("low_rank", "whole", numbers=k * (2 * n + 1), held=held)
@@ -103,12 +122,17 @@ def _scree(here: Page, spectrum: Result, k: int) -> None:
     table = spectrum.tables["spectrum"]
     values: np.ndarray = spectrum.arrays["values"]
     figure(
-        here, "scree", spectrum, scree_chart(table, here.theme, k=k), table=table, shown=LowRank,
+        here,
+        "scree",
+        spectrum,
+        scree_chart(table, here.theme, k=k),
+        table=table,
+        shown=LowRank,
         caption=f"Singular values of one attention map beside those of the uniform map. {spectrum.words['origin']}",
         alt=_("Singular values from {first:.3g} down to {last:.3g}; k = {k} is marked.").format(
             first=values[0], last=values[-1], k=k
         ),
-    )  # fmt: skip
+    )
     st.caption(prose("low_rank", "scree"))
 
 

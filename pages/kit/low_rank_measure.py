@@ -60,19 +60,31 @@ def _energy(here: Page, spectrum: Result, k: int) -> None:
     rank = rank_of(spectrum.arrays["values"])
     with left:
         figure(
-            here, "energy", spectrum, energy_chart(table, here.theme, k=k, share=SHARE), table=table, shown=LowRank,
-            title=_("Energy held"), caption=f"Share of the energy that k directions hold. {spectrum.words['origin']}",
+            here,
+            "energy",
+            spectrum,
+            energy_chart(table, here.theme, k=k, share=SHARE),
+            table=table,
+            shown=LowRank,
+            title=_("Energy held"),
+            caption=f"Share of the energy that k directions hold. {spectrum.words['origin']}",
             alt=_("{rank} directions hold 99 % of the energy.").format(rank=rank),
-        )  # fmt: skip
+        )
         st.caption(prose("low_rank", "energy"))
     rebuilt = run(Rebuilt(source=here.source))
     errors = rebuilt.tables["errors"]
     with right:
         figure(
-            here, "tail", rebuilt, tail_chart(table, here.theme, k=k), table=errors, shown=LowRank,
-            title=_("Error left over"), caption=f"Error of the best map of rank k. {spectrum.words['origin']}",
+            here,
+            "tail",
+            rebuilt,
+            tail_chart(table, here.theme, k=k),
+            table=errors,
+            shown=LowRank,
+            title=_("Error left over"),
+            caption=f"Error of the best map of rank k. {spectrum.words['origin']}",
             alt=_("The error falls from {first:.2f} at k = 1.").format(first=errors["formula"].iloc[0]),
-        )  # fmt: skip
+        )
         agreement = float(np.abs(errors["measured"] - errors["formula"]).max())
         st.caption(prose("low_rank", "tail", count=len(errors), agreement=max(agreement, 1e-9)))
 
@@ -90,13 +102,17 @@ def _error_drawn(here: Page, result: Result, value: str, what: str, k: int) -> N
     curves, points = result.tables[value], result.tables["points"]
     control = float(points["control" if value == "error" else "map_control"].mean())
     figure(
-        here, f"{value.replace('_', '-')}-against-rank", result,
-        error_chart(curves, here.theme, value=value, control=control, what=what, k=k), table=curves, shown=LowRank,
+        here,
+        f"{value.replace('_', '-')}-against-rank",
+        result,
+        error_chart(curves, here.theme, value=value, control=control, what=what, k=k),
+        table=curves,
+        shown=LowRank,
         caption=f"Error of {what} against rank, read without a mask. {result.study.sequence().origin}",
         alt=_("{count} methods; the mean of the visible values errs by {control:.2f}.").format(
             count=curves["method"].nunique(), control=control
         ),
-    )  # fmt: skip
+    )
     n = int(points["rank"].max())
     last = curves[(curves["method"] == METHODS["gaussian"]) & (curves["rank"] == n)]
     gaussian = prose("low_rank", "error_gaussian", n=n, error=float(last[value].iloc[0])) if len(last) else ""
@@ -108,20 +124,33 @@ def _error_drawn(here: Page, result: Result, value: str, what: str, k: int) -> N
 def _length(here: Page, result: Result) -> None:
     curves = result.tables["curves"]
     figure(
-        here, "rank-against-length", result, length_chart(curves, here.theme), table=curves, shown=LowRank,
+        here,
+        "rank-against-length",
+        result,
+        length_chart(curves, here.theme),
+        table=curves,
+        shown=LowRank,
         caption=f"Directions for 99 % of the energy against length. {result.study.sequence().origin}",
         alt=_("Rank against length, up to {n:,} tokens.").format(n=int(curves["n"].max())),
-    )  # fmt: skip
+    )
     found = growth(result)
     said = prose("low_rank", "length")
     if found is not None:
-        beside = "" if found.uniform is None else _("; the uniform map's from {low:,.0f} to {high:,.0f}").format(
-            low=found.uniform[0], high=found.uniform[1]
-        )  # fmt: skip
+        beside = (
+            ""
+            if found.uniform is None
+            else _("; the uniform map's from {low:,.0f} to {high:,.0f}").format(low=found.uniform[0], high=found.uniform[1])
+        )
         said += " " + prose(
-            "low_rank", "length_finding", first=found.first, last=found.last, low=found.low, high=found.high,
-            power=found.power, beside=beside,
-        )  # fmt: skip
+            "low_rank",
+            "length_finding",
+            first=found.first,
+            last=found.last,
+            low=found.low,
+            high=found.high,
+            power=found.power,
+            beside=beside,
+        )
     st.caption(said)
 
 
@@ -154,9 +183,14 @@ def _law(here: Page, result: Result, study: GaussianLaw) -> None:
     formula(here, "law", apart=apart, shared=shared, variance=variance)
     curves = result.tables["curves"]
     figure(
-        here, "gaussian-law", result, law_chart(curves, here.theme, shared=shared, apart=apart), table=curves,
-        shown=LowRank, title=_("A Gaussian mix never converges"),
+        here,
+        "gaussian-law",
+        result,
+        law_chart(curves, here.theme, shared=shared, apart=apart),
+        table=curves,
+        shown=LowRank,
+        title=_("A Gaussian mix never converges"),
         caption=f"Output error of Linformer with Gaussian projections on Gaussian heads. {gaussian.origin}",
         alt=_("The error falls with the rank and stays above {shared:.2f}.").format(shared=shared),
-    )  # fmt: skip
+    )
     st.caption(prose("low_rank", "law", n=gaussian.n, variance=variance, apart=apart, shared=shared))

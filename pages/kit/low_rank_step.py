@@ -44,9 +44,13 @@ def low_rank_step(here: Page, mechanism: LowRank, n: int) -> None:
         _directions(here, n)
         return
     rank = state.slide(
-        "low_rank.step_rank", _("Rank k"), (2, 4, 8, 16, 32, 64), default=16, parse=int,
+        "low_rank.step_rank",
+        _("Rank k"),
+        (2, 4, 8, 16, 32, 64),
+        default=16,
+        parse=int,
         help=_("How many keys, or landmarks, the tokens are mixed into."),
-    )  # fmt: skip
+    )
     if method == "linformer":
         _mixes(here, rank, mechanism.seed)
     else:
@@ -71,16 +75,9 @@ def _directions(here: Page, n: int) -> None:
 def _mixes(here: Page, rank: int, seed: int) -> None:
     kinds = {"mean": _("means"), "gaussian": _("random Gaussian"), "fitted": _("fitted")}
     projection = state.choose(
-        "low_rank.step_mix",
-        _("Projection E, F"),
-        list(kinds),
-        default="mean",
-        labels=kinds.__getitem__,
-        style="segments",
+        "low_rank.step_mix", _("Projection E, F"), list(kinds), default="mean", labels=kinds.__getitem__, style="segments"
     )
-    result = run(Mixed.model_validate(
-        {"source": here.source.model_dump(), "rank": rank, "projection": projection, "seed": seed}
-    ))  # fmt: skip
+    result = run(Mixed.model_validate({"source": here.source.model_dump(), "rank": rank, "projection": projection, "seed": seed}))
     n, k = len(result.arrays["tokens"]), len(result.arrays["mixed keys"])
     st.markdown(prose("low_rank", "step_linformer", n=n))
     stops = [_("mix the keys"), _("score the mixes"), _("mix the values"), _("the map it implies")]
@@ -105,7 +102,7 @@ def _mixes(here: Page, rank: int, seed: int) -> None:
             Picture("lifted", _("The implied map"), QUERY, KEY, "difference" if signed else "log"),
             Picture("exact", _("Exact, without a mask"), QUERY, KEY, "log"),
         ),
-    )  # fmt: skip
+    )
     st.markdown(prose("low_rank", f"step_linformer_{at}", n=n, k=k, **_errors(result, "lifted")))
     _frame(here, result, frames[at], f"linformer-{at + 1}")
 
@@ -122,10 +119,7 @@ def _landmarks(here: Page, rank: int) -> None:
             Picture("inverse", f"softmax(Q̃·K̃ᵀ)⁺ ({k} × {k})", landmark, landmark),
             Picture("far", f"softmax(Q̃·Kᵀ) ({k} × {n})", landmark, KEY, "log"),
         ),
-        (
-            Picture("product", _("Their product"), QUERY, KEY),
-            Picture("exact", _("Exact, without a mask"), QUERY, KEY, "log"),
-        ),
+        (Picture("product", _("Their product"), QUERY, KEY), Picture("exact", _("Exact, without a mask"), QUERY, KEY, "log")),
     )
     st.markdown(prose("low_rank", f"step_nystrom_{at}", k=k, **_errors(result, "product")))
     _frame(here, result, frames[at], f"nystrom-{at + 1}")
@@ -148,14 +142,18 @@ def _frame(here: Page, result: Result, pictures: tuple[Picture, ...], name: str)
         top = signed_top(values) if picture.kind == "difference" else 1.0
         with place:
             figure(
-                here, f"{name}-{picture.array.replace(' ', '-')}", result,
+                here,
+                f"{name}-{picture.array.replace(' ', '-')}",
+                result,
                 matrix_chart(values, here.theme, x_title=picture.across, y_title=picture.down, kind=picture.kind, top=top),
-                table=pd.DataFrame(values), title=picture.title, shown=LowRank,
+                table=pd.DataFrame(values),
+                title=picture.title,
+                shown=LowRank,
                 caption=f"{picture.title}. {result.words['origin']}",
                 alt=_("A matrix of {rows} × {columns} numbers between {low:.3g} and {high:.3g}.").format(
                     rows=values.shape[0], columns=values.shape[1], low=float(values.min()), high=float(values.max())
                 ),
-            )  # fmt: skip
+            )
             st.caption(_scale_words(picture.kind, top))
 
 

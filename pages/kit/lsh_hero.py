@@ -57,10 +57,15 @@ class Hashed(Told):
     def numbers(self) -> dict[str, Any]:
         """The numbers that the page's sentences may name."""
         return {
-            "buckets": self.mechanism.buckets, "bucket_words": bucket_words(self.mechanism.buckets),
-            "rounds": rounds_words(self.mechanism.rounds), "recall": self.found.recall, "share": self.found.share,
-            "outside": self.outside, "error": self.found.error, "control": self.found.control,
-        }  # fmt: skip
+            "buckets": self.mechanism.buckets,
+            "bucket_words": bucket_words(self.mechanism.buckets),
+            "rounds": rounds_words(self.mechanism.rounds),
+            "recall": self.found.recall,
+            "share": self.found.share,
+            "outside": self.outside,
+            "error": self.found.error,
+            "control": self.found.control,
+        }
 
 
 def rounds_words(count: int) -> str:
@@ -76,9 +81,12 @@ def bucket_words(count: int) -> str:
 def hashing(here: Page, mechanism: LSH) -> Hashed:
     """Run one round of the strips, for the round, the query and the key that were chosen."""
     study = LshStrips(
-        source=here.source, setting=Setting.of(mechanism), round=_round(mechanism), query=_place(here, "query"),
+        source=here.source,
+        setting=Setting.of(mechanism),
+        round=_round(mechanism),
+        query=_place(here, "query"),
         marked=_place(here, "key"),
-    )  # fmt: skip
+    )
     result = run(study)
     return Hashed(mechanism=mechanism, result=result, found=hashing_finding(result))
 
@@ -99,17 +107,26 @@ def hero(here: Page, hashed: Hashed) -> None:
         answer(here, "refused", reason=hashed.result.words["refusal"])
         return
     pair = prose(
-        "lsh", f"pair_{found.pair}", query=hashed.name(hashed.query), key=hashed.name(hashed.marked), weight=found.weight,
-        distance=_tokens(found.distance), found=found.found,
-    )  # fmt: skip
+        "lsh",
+        f"pair_{found.pair}",
+        query=hashed.name(hashed.query),
+        key=hashed.name(hashed.marked),
+        weight=found.weight,
+        distance=_tokens(found.distance),
+        found=found.found,
+    )
     answer(here, found.kind, pair=pair, **hashed.numbers)
     n = here.tokens
     if hashed.mechanism.rounds > 1:
         rounds = [str(number) for number in range(1, hashed.mechanism.rounds + 1)]
         state.choose(
-            "lsh.round", _("Round shown"), rounds, default="1", style="segments" if len(rounds) <= 8 else "select",
+            "lsh.round",
+            _("Round shown"),
+            rounds,
+            default="1",
+            style="segments" if len(rounds) <= 8 else "select",
             help=_("Each round draws new random axes. The pair is found when it meets in one of them."),
-        )  # fmt: skip
+        )
     if n > MOST_TOKENS:
         st.info(prose("lsh", "text_long", most=MOST_TOKENS))
     else:
@@ -148,11 +165,24 @@ def shown_strips(here: Page, hashed: Hashed, shown: tuple[Strip, ...], *, key: s
     """Some of the strips of this run; a click on a token makes it the key that is followed."""
     arrays = hashed.result.arrays
     strips(
-        shown, key=key, theme=here.theme, tokens=spaced(hashed.result), buckets=arrays["key_buckets"], order=arrays["order"],
-        found=arrays["found"], exact=arrays["exact"], query=hashed.query, marked=hashed.marked,
-        query_bucket=int(arrays["query_buckets"][hashed.query]), place=int(arrays["place"]), stretches=arrays["stretches"],
-        causal=here.causal, gap=gap, alt=alt, on_token=lambda token: state.remember("lsh.key", token),
-    )  # fmt: skip
+        shown,
+        key=key,
+        theme=here.theme,
+        tokens=spaced(hashed.result),
+        buckets=arrays["key_buckets"],
+        order=arrays["order"],
+        found=arrays["found"],
+        exact=arrays["exact"],
+        query=hashed.query,
+        marked=hashed.marked,
+        query_bucket=int(arrays["query_buckets"][hashed.query]),
+        place=int(arrays["place"]),
+        stretches=arrays["stretches"],
+        causal=here.causal,
+        gap=gap,
+        alt=alt,
+        on_token=lambda token: state.remember("lsh.key", token),
+    )
 
 
 def spaced(result: Result) -> list[str]:
@@ -164,16 +194,21 @@ def spaced(result: Result) -> list[str]:
 def _text(here: Page, hashed: Hashed) -> None:
     arrays = hashed.result.arrays
     buckets = arrays["key_buckets"]
-    names = {
-        int(bucket): _("bucket {number}").format(number=int(bucket)) for bucket in np.unique(buckets) if bucket >= 0
-    }
+    names = {int(bucket): _("bucket {number}").format(number=int(bucket)) for bucket in np.unique(buckets) if bucket >= 0}
     mine = arrays["query_buckets"]
     token_text(
-        spaced(hashed.result), key="lsh text", theme=here.theme, groups=buckets, group_names=names,
-        notes=[_("as a query: bucket {number}").format(number=int(bucket)) for bucket in mine], selected=hashed.query,
-        causal_from=hashed.query if here.causal else None, height=170, caption=prose("lsh", "text", round=hashed.round),
+        spaced(hashed.result),
+        key="lsh text",
+        theme=here.theme,
+        groups=buckets,
+        group_names=names,
+        notes=[_("as a query: bucket {number}").format(number=int(bucket)) for bucket in mine],
+        selected=hashed.query,
+        causal_from=hashed.query if here.causal else None,
+        height=170,
+        caption=prose("lsh", "text", round=hashed.round),
         on_token=_look_back_from,
-    )  # fmt: skip
+    )
 
 
 def _look_back_from(token: int) -> None:
@@ -184,13 +219,22 @@ def _look_back_from(token: int) -> None:
 def _menu(here: Page, hashed: Hashed) -> None:
     arrays = hashed.result.arrays
     figure_menu(
-        "hashing-strips", hashed.result, shown=LSH,
+        "hashing-strips",
+        hashed.result,
+        shown=LSH,
         chart=lambda: strips_chart(
-            here.theme, buckets=arrays["key_buckets"], order=arrays["order"], found=arrays["found"], place=int(arrays["place"]),
-            query=hashed.query, marked=hashed.marked, stretches=arrays["stretches"],
+            here.theme,
+            buckets=arrays["key_buckets"],
+            order=arrays["order"],
+            found=arrays["found"],
+            place=int(arrays["place"]),
+            query=hashed.query,
+            marked=hashed.marked,
+            stretches=arrays["stretches"],
         ),
-        table=lambda: strips_table(hashed.result), caption=f"{_alt(hashed)} {hashed.result.words['origin']}",
-    )  # fmt: skip
+        table=lambda: strips_table(hashed.result),
+        caption=f"{_alt(hashed)} {hashed.result.words['origin']}",
+    )
 
 
 def strips_table(result: Result) -> pd.DataFrame:
@@ -199,17 +243,20 @@ def strips_table(result: Result) -> pd.DataFrame:
     order = arrays["order"]
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    table = pd.DataFrame({
-        "position": np.arange(len(order)), "token": arrays["tokens"], "key bucket": arrays["key_buckets"],
-        "query bucket": arrays["query_buckets"], "place after the sort": rank, "found in this round": arrays["found"] == HERE,
-        "found": arrays["found"] > 0, "exact weight": arrays["exact"], "weight": arrays["weights"],
-    })  # fmt: skip
-    table.attrs["units"] = {
-        "position": "token",
-        "exact weight": "share",
-        "weight": "share",
-        "place after the sort": "token",
-    }
+    table = pd.DataFrame(
+        {
+            "position": np.arange(len(order)),
+            "token": arrays["tokens"],
+            "key bucket": arrays["key_buckets"],
+            "query bucket": arrays["query_buckets"],
+            "place after the sort": rank,
+            "found in this round": arrays["found"] == HERE,
+            "found": arrays["found"] > 0,
+            "exact weight": arrays["exact"],
+            "weight": arrays["weights"],
+        }
+    )
+    table.attrs["units"] = {"position": "token", "exact weight": "share", "weight": "share", "place after the sort": "token"}
     return table
 
 
@@ -259,9 +306,13 @@ def directions(here: Page) -> Directions:
 def why_centring(found: Directions) -> str:
     """The sentence about the head's directions."""
     return prose(
-        "lsh", found.kind, key_key=found.key_key, query_key=found.query_key, weighted_angle=found.weighted_angle,
+        "lsh",
+        found.kind,
+        key_key=found.key_key,
+        query_key=found.query_key,
+        weighted_angle=found.weighted_angle,
         centred_weighted_angle=found.centred_weighted_angle,
-    )  # fmt: skip
+    )
 
 
 def _tokens(count: int) -> str:

@@ -44,12 +44,17 @@ def _rounds(here: Page, hashed: Hashed, result: Result) -> None:
     st.markdown(f"**{_('What each round adds')}**")
     table = result.tables["rounds"]
     figure(
-        here, "hashing-rounds", result, rounds_chart(table, here.theme), table=table, shown=LSH,
+        here,
+        "hashing-rounds",
+        result,
+        rounds_chart(table, here.theme),
+        table=table,
+        shown=LSH,
         caption=_("Share of pairs looked at and of weight found by each round, by what is new, and by all."),
         alt=_("Bars for each round. All together look at {pairs:.0%} of the pairs and find {weight:.0%} of the weight.").format(
             pairs=float(table["union"].iloc[-1]), weight=float(table["recall union"].iloc[-1])
         ),
-    )  # fmt: skip
+    )
     st.caption(prose("lsh", "rounds", outside=hashed.outside))
 
 
@@ -58,12 +63,17 @@ def _sizes(here: Page, hashed: Hashed, result: Result) -> None:
     table = result.tables["sizes"]
     own = table[table["round"] == hashed.round]
     figure(
-        here, "hashing-buckets", result, sizes_chart(table, here.theme, shown=hashed.round), table=table, shown=LSH,
+        here,
+        "hashing-buckets",
+        result,
+        sizes_chart(table, here.theme, shown=hashed.round),
+        table=table,
+        shown=LSH,
         caption=_("Keys (bars) and queries (ticks) in each bucket of round {round}.").format(round=hashed.round),
         alt=_("Bars of keys in each bucket: the fullest holds {most}, the emptiest {least}.").format(
             most=int(own["keys"].max()), least=int(own["keys"].min())
         ),
-    )  # fmt: skip
+    )
     st.caption(prose("lsh", "sizes", round=hashed.round))
 
 
@@ -71,8 +81,7 @@ def _sweep(here: Page, hashed: Hashed) -> None:
     st.markdown(f"**{_('Recall, and what it costs in pairs')}**")
     names = {"rounds": _("against rounds"), "buckets": _("against buckets"), "seeds": _("over seeds")}
     over = cast(
-        "Over",
-        state.choose("lsh.over", _("Curve"), list(names), default="rounds", labels=names.__getitem__, style="segments"),
+        "Over", state.choose("lsh.over", _("Curve"), list(names), default="rounds", labels=names.__getitem__, style="segments")
     )
     base = hashed.mechanism if over == "seeds" else hashed.mechanism.with_dials(seed=0, **{over: 2})
     st.caption(prose("lsh", "sweep_seeds" if over == "seeds" else "sweep", seeds=SEEDS[over]))
@@ -91,9 +100,7 @@ def _curve(here: Page, hashed: Hashed, over: str, result: Result) -> None:
         chart = seeds_chart(points, here.theme, now=hashed.mechanism.seed)
     else:
         chart = recall_chart(result.tables["curves"], here.theme, over=over, now=float(getattr(hashed.mechanism, over)))
-    found, looked = (
-        np.nanmean(points[name].to_numpy(dtype=float)) for name in ("recall without sinks", "share without sinks")
-    )
+    found, looked = (np.nanmean(points[name].to_numpy(dtype=float)) for name in ("recall without sinks", "share without sinks"))
     figure(
         here,
         f"hashing-recall-{over}",
@@ -101,9 +108,9 @@ def _curve(here: Page, hashed: Hashed, over: str, result: Result) -> None:
         chart,
         table=points,
         shown=LSH,
-        caption=_(
-            "Share of the weight outside the sinks found, beside the share of pairs looked at; {runs} runs."
-        ).format(runs=len(points)),
+        caption=_("Share of the weight outside the sinks found, beside the share of pairs looked at; {runs} runs.").format(
+            runs=len(points)
+        ),
         alt=_("Over {runs} runs {found:.0%} of the weight is found on {looked:.0%} of the pairs, on average.").format(
             runs=len(points), found=found, looked=looked
         ),
@@ -130,8 +137,7 @@ def _angles(here: Page) -> None:
                 caption=_("Cosines between queries and keys, {title}.").format(title=title),
                 alt=_("Three distributions of cosines: {means}.").format(
                     means=", ".join(
-                        f"{row['pairs']} {row['mean cosine']:z.2f}"
-                        for row in mean[mean["centred"] == centred].to_dict("records")
+                        f"{row['pairs']} {row['mean cosine']:z.2f}" for row in mean[mean["centred"] == centred].to_dict("records")
                     )
                 ),
             )

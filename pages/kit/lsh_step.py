@@ -25,9 +25,7 @@ HEAVIEST = 10
 
 def step(here: Page, hashed: Hashed) -> None:
     """The stepper, and the frame that it shows."""
-    stops = [
-        _("hash"), _("rotate"), _("sectors"), _("sort"), _("chunks"), _("look back"), _("attend"), _("back, all rounds"),
-    ]  # fmt: skip
+    stops = [_("hash"), _("rotate"), _("sectors"), _("sort"), _("chunks"), _("look back"), _("attend"), _("back, all rounds")]
     at = stepper("lsh.step", stops, theme=here.theme, label=_("Steps of hashing"))
     if at <= 2:
         _directions(here, hashed, at)
@@ -40,9 +38,7 @@ def step(here: Page, hashed: Hashed) -> None:
 def _directions(here: Page, hashed: Hashed, at: int) -> None:
     mechanism = hashed.mechanism
     plane = run(
-        LshPlane(
-            source=here.source, setting=hashed.setting, round=hashed.round, query=hashed.query, marked=hashed.marked
-        )
+        LshPlane(source=here.source, setting=hashed.setting, round=hashed.round, query=hashed.query, marked=hashed.marked)
     )
     if "points" not in plane.tables:
         st.markdown(prose("lsh", "step_none"))
@@ -52,9 +48,7 @@ def _directions(here: Page, hashed: Hashed, at: int) -> None:
         return
     angle = float(plane.arrays["angle"])
     if at == 1:
-        st.markdown(
-            prose("lsh", "step_rotate", angle=angle, centred=_(" and their means") if mechanism.centred else "")
-        )
+        st.markdown(prose("lsh", "step_rotate", angle=angle, centred=_(" and their means") if mechanism.centred else ""))
     else:
         st.markdown(prose("lsh", "step_sectors" + ("_hyperplane" if mechanism.hashing == "hyperplane" else "")))
     axes = (int(plane.arrays["axes"][0]), int(plane.arrays["axes"][1]))
@@ -66,9 +60,9 @@ def _directions(here: Page, hashed: Hashed, at: int) -> None:
             plane_chart(plane.tables["points"], here.theme, axes=axes, hashing=mechanism.hashing, sectors=at == 2),
             table=plane.tables["points"],
             shown=LSH,
-            caption=_(
-                "Directions of queries (crosses) and keys (dots) on two axes of the rotation of round {round}."
-            ).format(round=hashed.round),
+            caption=_("Directions of queries (crosses) and keys (dots) on two axes of the rotation of round {round}.").format(
+                round=hashed.round
+            ),
             alt=_(
                 "A scatter of queries and keys on two random axes. The tracked query and key stand {angle:.0f} degrees apart."
             ).format(angle=angle),
@@ -81,18 +75,29 @@ def _along(here: Page, hashed: Hashed, plane: Result) -> None:
     met = bool(pair["met"])
     st.markdown(
         prose(
-            "lsh", "step_hash", query=hashed.name(hashed.query), key=hashed.name(hashed.marked), round=hashed.round,
-            columns=len(plane.arrays["query_along"]), rule=prose("lsh", f"rule_{mechanism.hashing}"),
-            mine=int(pair["query bucket"]), its=int(pair["key bucket"]),
+            "lsh",
+            "step_hash",
+            query=hashed.name(hashed.query),
+            key=hashed.name(hashed.marked),
+            round=hashed.round,
+            columns=len(plane.arrays["query_along"]),
+            rule=prose("lsh", f"rule_{mechanism.hashing}"),
+            mine=int(pair["query bucket"]),
+            its=int(pair["key bucket"]),
             outcome=_("they share a bucket in this round") if met else _("they do not share a bucket in this round"),
         )
-    )  # fmt: skip
+    )
     table = along_table(plane, mechanism.hashing)
     figure(
-        here, "hashing-axes", plane, along_chart(table, here.theme), table=table, shown=LSH,
+        here,
+        "hashing-axes",
+        plane,
+        along_chart(table, here.theme),
+        table=table,
+        shown=LSH,
         caption=_("Coordinates of one query and one key along the random axes of round {round}.").format(round=hashed.round),
         alt=_("Bars of the query's and the key's coordinate for each bucket; the largest one decides the bucket."),
-    )  # fmt: skip
+    )
 
 
 def along_table(plane: Result, hashing: str) -> pd.DataFrame:
@@ -118,9 +123,7 @@ def _strips(here: Page, hashed: Hashed, at: int) -> None:
         st.markdown(prose("lsh", "step_sort"))
     elif at == 4 and chunks:
         st.markdown(
-            prose(
-                "lsh", "step_chunks_chunks", chunk=mechanism.chunk, leak=(mechanism.leaks or "") if here.causal else ""
-            )
+            prose("lsh", "step_chunks_chunks", chunk=mechanism.chunk, leak=(mechanism.leaks or "") if here.causal else "")
         )
     elif at == 4:
         st.markdown(prose("lsh", "step_chunks_recent"))
@@ -130,10 +133,14 @@ def _strips(here: Page, hashed: Hashed, at: int) -> None:
         rule = "look_chunks" if chunks else "look_recent" if here.causal else "look_recent_unmasked"
         st.markdown(
             prose(
-                "lsh", "step_look", rule=prose("lsh", rule, width=mechanism.width), query=hashed.name(hashed.query),
-                looked=int((found == HERE).sum()), visible=visible,
+                "lsh",
+                "step_look",
+                rule=prose("lsh", rule, width=mechanism.width),
+                query=hashed.name(hashed.query),
+                looked=int((found == HERE).sum()),
+                visible=visible,
             )
-        )  # fmt: skip
+        )
     else:
         st.markdown(prose("lsh", "step_back"))
     chosen = {3: shown[:2], 4: (shown[1], shown[2]) if chunks else shown[1:2], 5: shown[1:3], 7: shown[2:]}[at]
@@ -147,10 +154,15 @@ def _rounds(hashed: Hashed) -> None:
     """The tracked pair in every round, in words."""
     table = hashed.result.tables["rounds"]
     said = {True: _("yes"), False: _("no")}
-    shown = pd.DataFrame({
-        _("round"): table["round"], _("query in"): table["query bucket"], _("key in"): table["key bucket"],
-        _("same?"): table["met"].map(said), _("looked at?"): table["found"].map(said),
-    })  # fmt: skip
+    shown = pd.DataFrame(
+        {
+            _("round"): table["round"],
+            _("query in"): table["query bucket"],
+            _("key in"): table["key bucket"],
+            _("same?"): table["met"].map(said),
+            _("looked at?"): table["found"].map(said),
+        }
+    )
     st.dataframe(shown, hide_index=True, width=460)
 
 
@@ -170,7 +182,12 @@ def _attend(here: Page, hashed: Hashed) -> None:
     table = table[(table["exact"] > 0) | table["weight"].notna()]
     table.attrs["units"] = {"exact": "share", "weight": "share", "position": "token"}
     figure(
-        here, "hashing-attend", hashed.result, attend_chart(table, here.theme), table=table, shown=LSH,
+        here,
+        "hashing-attend",
+        hashed.result,
+        attend_chart(table, here.theme),
+        table=table,
+        shown=LSH,
         caption=_("Exact and hashed weights of one query on its heaviest keys."),
         alt=_("Bars of exact weights with a dot for hashing's weight, or the words “never looked at”, for ten keys."),
-    )  # fmt: skip
+    )

@@ -28,9 +28,7 @@ def theory(here: Page, hashed: Hashed) -> None:
     d = here_width(hashed)
     formula(here, "hash_hyperplane" if hyperplane else "hash", d=d, columns=columns)
     plane = run(
-        LshPlane(
-            source=here.source, setting=hashed.setting, round=hashed.round, query=hashed.query, marked=hashed.marked
-        )
+        LshPlane(source=here.source, setting=hashed.setting, round=hashed.round, query=hashed.query, marked=hashed.marked)
     )
     if "angle" in plane.arrays and mechanism.buckets > 1:
         angle = float(plane.arrays["angle"])

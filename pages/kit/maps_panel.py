@@ -49,25 +49,28 @@ def maps_card(here: Page, mechanism: Mechanism) -> None:
     row = st.columns(2, vertical_alignment="bottom")
     with row[0]:
         scale = state.choose(
-            "scale", _("Colour scale"), ["log", "linear"], default="log", style="segments",
+            "scale",
+            _("Colour scale"),
+            ["log", "linear"],
+            default="log",
+            style="segments",
             labels={"log": _("logarithmic"), "linear": _("linear")}.__getitem__,
-        )  # fmt: skip
+        )
     with row[1]:
         reduce = state.choose(
-            "reduce", _("A cell shows"), ["max", "mean"], default="max", style="segments",
+            "reduce",
+            _("A cell shows"),
+            ["max", "mean"],
+            default="max",
+            style="segments",
             labels={"max": _("the largest"), "mean": _("the mean")}.__getitem__,
             help=_("Where one cell of the picture stands for several pairs: their largest weight, or their mean."),
-        )  # fmt: skip
+        )
     n = here.tokens
     view = view_of("map of exact", full=(n, n))
     window, _shape = window_for(view, full=(n, n), cells=CELLS)
     study = Maps(
-        source=here.source,
-        setting=Setting.of(mechanism),
-        queries=window.queries,
-        keys=window.keys,
-        cells=CELLS,
-        reduce=reduce,
+        source=here.source, setting=Setting.of(mechanism), queries=window.queries, keys=window.keys, cells=CELLS, reduce=reduce
     )
     place = st.empty()
 
@@ -83,9 +86,7 @@ def maps_card(here: Page, mechanism: Mechanism) -> None:
     _draw(here, result, mechanism, n, window, cast("Kind", scale), cast("Reduce", reduce))
 
 
-def _draw(
-    here: Page, result: Result, mechanism: Mechanism, n: int, window: Window, scale: Kind, reduce: Reduce
-) -> None:
+def _draw(here: Page, result: Result, mechanism: Mechanism, n: int, window: Window, scale: Kind, reduce: Reduce) -> None:
     tokens = [str(token) for token in result.arrays["tokens"]]
     titles = {"exact": _("Exact attention"), "mechanism": mechanism.label, "difference": _("Mechanism − exact")}
     titles = {name: title for name, title in titles.items() if name in result.arrays}
@@ -97,10 +98,20 @@ def _draw(
     for place, name in zip(st.columns(len(titles), gap="medium"), titles, strict=True):
         with place, st.container(key=f"map-of-{name}"):
             drawn = attention_map(
-                result.arrays[name], key=f"map of {name}", title=titles[name], theme=here.theme, full=(n, n),
-                scale="difference" if name == "difference" else scale, window=window, reduce=reduce, causal=here.causal,
-                tokens_rows=tokens, link="maps", content=f"{here.source.model_dump_json()} {mechanism!r} {name}", strips=False,
-            )  # fmt: skip
+                result.arrays[name],
+                key=f"map of {name}",
+                title=titles[name],
+                theme=here.theme,
+                full=(n, n),
+                scale="difference" if name == "difference" else scale,
+                window=window,
+                reduce=reduce,
+                causal=here.causal,
+                tokens_rows=tokens,
+                link="maps",
+                content=f"{here.source.model_dump_json()} {mechanism!r} {name}",
+                strips=False,
+            )
             asked = drawn.clicked or asked
     if asked is not None:
         st.session_state["_pair"] = (asked.row, asked.col)
@@ -108,26 +119,30 @@ def _draw(
     if pair is not None and max(pair) < n:
         answer(here, mechanism, pair[0], pair[1], tokens)
     figure_menu(
-        f"maps-{mechanism.key}", result, shown=type(mechanism),
+        f"maps-{mechanism.key}",
+        result,
+        shown=type(mechanism),
         chart=lambda: attention_map_chart(
-            result.arrays["mechanism"], theme=here.theme, title=mechanism.label, scale=scale, window=window,
-            reduce=reduce, causal=here.causal, tokens_rows=tokens,
+            result.arrays["mechanism"],
+            theme=here.theme,
+            title=mechanism.label,
+            scale=scale,
+            window=window,
+            reduce=reduce,
+            causal=here.causal,
+            tokens_rows=tokens,
         ),
         table=lambda: cells_table(result),
         caption=f"{mechanism.label} beside exact attention on {result.study.sequence().origin}.",
-    )  # fmt: skip
+    )
 
 
 def _one_map_on_a_phone(titles: dict[str, str]) -> None:
     """Where three maps do not fit side by side, show the chosen one: the server does not know the screen, a style sheet does."""
     with st.container(key="phone-only"):
-        face = state.choose(
-            "face", _("Map"), list(titles), default="mechanism", labels=titles.__getitem__, style="segments"
-        )
+        face = state.choose("face", _("Map"), list(titles), default="mechanism", labels=titles.__getitem__, style="segments")
     hidden = ", ".join(f".stColumn:has(.st-key-map-of-{name})" for name in titles if name != face)
-    st.html(
-        f"<style>@media (max-width: 640px) {{ {hidden} {{ display: none; }} }}</style>" if hidden else "<style></style>"
-    )
+    st.html(f"<style>@media (max-width: 640px) {{ {hidden} {{ display: none; }} }}</style>" if hidden else "<style></style>")
 
 
 def answer(here: Page, mechanism: Mechanism, query: int, key: int, tokens: list[str]) -> None:
@@ -137,9 +152,7 @@ def answer(here: Page, mechanism: Mechanism, query: int, key: int, tokens: list[
     if isinstance(said, str):
         st.info(said, icon=":material/block:")
         return
-    weights = _("exact {exact:.3g}, {name} {weight:.3g}").format(
-        exact=said.exact, name=mechanism.label, weight=said.weight
-    )
+    weights = _("exact {exact:.3g}, {name} {weight:.3g}").format(exact=said.exact, name=mechanism.label, weight=said.weight)
     st.info(f"{pair} · {weights}  \n{escaped(said.text)}", icon=":material/help:")
 
 
@@ -152,10 +165,15 @@ def cells_table(result: Result) -> pd.DataFrame:
     sides = keys[0] + (keys[1] - keys[0]) * np.arange(width) // width
     row, column = (part.ravel() for part in np.meshgrid(tops, sides, indexing="ij"))
     tokens = result.arrays["tokens"]
-    table = pd.DataFrame({
-        "query": row, "query token": tokens[row], "key": column, "key token": tokens[column],
-        **{name: result.arrays[name].ravel() for name in names},
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "query": row,
+            "query token": tokens[row],
+            "key": column,
+            "key token": tokens[column],
+            **{name: result.arrays[name].ravel() for name in names},
+        }
+    )
     table = table.dropna(subset=names, how="all")
     table.attrs["units"] = {"query": "position", "key": "position", **dict.fromkeys(names, "share")}
     return table

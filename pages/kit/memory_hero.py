@@ -23,9 +23,14 @@ from pages.kit.words import _, prose
 NAME = "memory"
 STATES = ("state", "decay", "gated", "delta")
 ROWS = {
-    "cache": ("segment", "memory"), "compressed": ("segment", "memory"), "slots": ("segment", "slots"), "state": (),
-    "decay": ("decays", "half_life"), "gated": ("half_life",), "delta": ("beta",),
-}  # fmt: skip
+    "cache": ("segment", "memory"),
+    "compressed": ("segment", "memory"),
+    "slots": ("segment", "slots"),
+    "state": (),
+    "decay": ("decays", "half_life"),
+    "gated": ("half_life",),
+    "delta": ("beta",),
+}
 
 
 def dials_of(variant: str) -> tuple[str, ...]:
@@ -61,22 +66,36 @@ def hero(here: Page, result: Result, mechanism: Memory, numbers: dict[str, Any])
     row = table.iloc[at].fillna(0.0).to_dict()
     both_ways = variant in STATES and not here.causal
     chart = timeline_chart(
-        arrays["spans"], stops, arrays["mass"], at, here.theme, variant=variant, tokens=arrays["tokens"],
-        shares={status: float(row.get(status, 0.0)) for status in STATUSES}, sinks=arrays["sinks"],
+        arrays["spans"],
+        stops,
+        arrays["mass"],
+        at,
+        here.theme,
+        variant=variant,
+        tokens=arrays["tokens"],
+        shares={status: float(row.get(status, 0.0)) for status in STATUSES},
+        sinks=arrays["sinks"],
         both_ways=both_ways,
-    )  # fmt: skip
+    )
     start, end = int(row["start"]), int(row["stop"]) - 1
     inks = status_colours(here.theme)
     legend(
-        here, [(inks[status], label, share) for status, label, share in _parts(row, variant)],
+        here,
+        [(inks[status], label, share) for status, label, share in _parts(row, variant)],
         title=prose(NAME, "standing_now", name=labels[at].capitalize(), start=start, end=end),
-    )  # fmt: skip
+    )
     some = len(stops) < len(arrays["spans"])
     caption = prose(NAME, "hero_some" if some else "hero", count=len(arrays["spans"]), **numbers)
     figure(
-        here, "timeline", result, chart, table=table, shown=type(mechanism), caption=caption,
+        here,
+        "timeline",
+        result,
+        chart,
+        table=table,
+        shown=type(mechanism),
+        caption=caption,
         alt=f"{labels[at]}: " + ", ".join(f"{label} {share}" for _ink, label, share in _parts(row, variant)),
-    )  # fmt: skip
+    )
     st.caption(caption)
     return at
 
@@ -104,9 +123,15 @@ def guess(here: Page) -> None:
         found = standing(run(MemoryStanding(source=here.source)).tables["points"])
     right = {"none": 0, "some": 1, "all": 2, "unknown": 0}[found.kind]
     predict(
-        here, "standing", options, right, said=standing_said(found), control=found.control, nearest=found.nearest,
+        here,
+        "standing",
+        options,
+        right,
+        said=standing_said(found),
+        control=found.control,
+        nearest=found.nearest,
         error=found.error,
-    )  # fmt: skip
+    )
 
 
 def standing_said(found: Standing) -> str:

@@ -45,12 +45,7 @@ from pages.kit.sweeps import sweep_card
 from pages.kit.token_text import token_text
 from pages.kit.words import _, prose, quoted
 
-REACHES = {
-    "none": _("segments alone"),
-    "cache": _("cache"),
-    "rule": _("rule: layers × M"),
-    "blended": _("slots or a state"),
-}
+REACHES = {"none": _("segments alone"), "cache": _("cache"), "rule": _("rule: layers × M"), "blended": _("slots or a state")}
 
 
 def step(here: Page, result: Result, mechanism: Memory, at: int) -> None:
@@ -68,20 +63,31 @@ def step(here: Page, result: Result, mechanism: Memory, at: int) -> None:
     named = _("tokens {start:,} to {stop:,}").format(start=int(spans[2]), stop=int(spans[3]) - 1)
     st.markdown(
         prose(
-            NAME, f"step_{variant}", segment=named, gone=sizes["gone"], blended=sizes["blended"], rate=mechanism.rate,
-            compressed=mechanism.compressed, life=float(arrays["life"]), beta=mechanism.beta,
+            NAME,
+            f"step_{variant}",
+            segment=named,
+            gone=sizes["gone"],
+            blended=sizes["blended"],
+            rate=mechanism.rate,
+            compressed=mechanism.compressed,
+            life=float(arrays["life"]),
+            beta=mechanism.beta,
         )
-    )  # fmt: skip
+    )
     names, inks = status_names(variant), status_colours(here.theme)
     space = "" if result.study.source.kind == "text" else " "
     mass = arrays["mass"][at]
     token_text(
-        [f"{space}{token}" for token in arrays["tokens"]], key="memory text", theme=here.theme, groups=held,
+        [f"{space}{token}" for token in arrays["tokens"]],
+        key="memory text",
+        theme=here.theme,
+        groups=held,
         group_names={i: names[status] for i, status in enumerate(STATUSES)},
         group_colours={i: inks[status] for i, status in enumerate(STATUSES)},
-        notes=[_("exact attention from this segment: {share:.2%}").format(share=share) for share in mass], height=420,
+        notes=[_("exact attention from this segment: {share:.2%}").format(share=share) for share in mass],
+        height=420,
         alt=", ".join(f"{names[status]}: {sizes[status]} tokens" for status in STATUSES if sizes[status]),
-    )  # fmt: skip
+    )
     if variant == "slots":
         _slots(here, mechanism, segment, named)
     elif variant in STATES:
@@ -95,13 +101,17 @@ def _slots(here: Page, mechanism: Memory, segment: int, named: str) -> None:
         st.info(prose(NAME, "slots_none"))
         return
     table = result.tables["slots"]
-    said = prose(
-        NAME, "slots", segment=named, spread=float(table["spread"].mean()), newest=float(table["last segment"].mean())
-    )
+    said = prose(NAME, "slots", segment=named, spread=float(table["spread"].mean()), newest=float(table["last segment"].mean()))
     figure(
-        here, "slots", result, slots_chart(result.arrays["held"], here.theme, start=int(result.arrays["start"])),
-        table=table, caption=said, alt=said, shown=type(mechanism),
-    )  # fmt: skip
+        here,
+        "slots",
+        result,
+        slots_chart(result.arrays["held"], here.theme, start=int(result.arrays["start"])),
+        table=table,
+        caption=said,
+        alt=said,
+        shown=type(mechanism),
+    )
     st.caption(said)
 
 
@@ -109,20 +119,29 @@ def _rewriting(here: Page, mechanism: Memory) -> None:
     st.subheader(_("The same key again"), anchor=False)
     result = run(
         Rewriting(
-            source=here.source, half_life=mechanism.half_life, beta=mechanism.beta, decays=mechanism.decays,
-            seed=mechanism.seed,
+            source=here.source, half_life=mechanism.half_life, beta=mechanism.beta, decays=mechanism.decays, seed=mechanism.seed
         )
-    )  # fmt: skip
+    )
     table = result.tables["writes"]
     last = table[(table["variant"] == "delta")].iloc[-1]
     said = prose(
-        NAME, "rewriting", writes=int(table["writes"].max()), gap=int(result.arrays["gap"]), beta=mechanism.beta,
+        NAME,
+        "rewriting",
+        writes=int(table["writes"].max()),
+        gap=int(result.arrays["gap"]),
+        beta=mechanism.beta,
         newest=float(last["newest"]),
-    )  # fmt: skip
+    )
     figure(
-        here, "same-key-again", result, rewriting_chart(table, here.theme), table=table, caption=said, alt=said,
+        here,
+        "same-key-again",
+        result,
+        rewriting_chart(table, here.theme),
+        table=table,
+        caption=said,
+        alt=said,
         shown=type(mechanism),
-    )  # fmt: skip
+    )
     st.caption(said)
 
 
@@ -158,9 +177,15 @@ def _standing(here: Page, result: Result) -> None:
         return
     chart = standing_chart(rows, here.theme, control=found.control)
     figure(
-        here, "seven-memories", result, chart, table=rows, shown=Memory, alt=standing_said(found),
+        here,
+        "seven-memories",
+        result,
+        chart,
+        table=rows,
+        shown=Memory,
+        alt=standing_said(found),
         caption=_("Error of every memory at about 64 keys or features beside the mean of the visible values."),
-    )  # fmt: skip
+    )
 
 
 def _sizes(here: Page, mechanism: Memory) -> None:
@@ -168,9 +193,7 @@ def _sizes(here: Page, mechanism: Memory) -> None:
     worth = sequence.d * sequence.e / (sequence.d + sequence.e)
     said = prose(NAME, "sizes", state=worth, segment=min(mechanism.segment, sequence.n))
     # The size is what the sweep walks along: it is no part of the setting, so that moving it measures nothing anew.
-    study = MemorySizes(
-        source=here.source, setting=Setting.of(mechanism.with_dials(variant="cache", memory=64, slots=16))
-    )
+    study = MemorySizes(source=here.source, setting=Setting.of(mechanism.with_dials(variant="cache", memory=64, slots=16)))
     sizes = {"cache": mechanism.memory, "compressed": mechanism.memory + mechanism.compressed, "slots": mechanism.slots}
     size = sizes.get(mechanism.variant, worth)
 
@@ -188,9 +211,8 @@ def _sizes(here: Page, mechanism: Memory) -> None:
 
 def _life(here: Page, mechanism: Memory) -> Result | None:
     study = StateLife(
-        source=here.source, half_life=mechanism.half_life, beta=mechanism.beta, decays=mechanism.decays,
-        seed=mechanism.seed,
-    )  # fmt: skip
+        source=here.source, half_life=mechanism.half_life, beta=mechanism.beta, decays=mechanism.decays, seed=mechanism.seed
+    )
     with st.spinner(_("Four running states read the text …")):
         result = run(study)
     if "recall" not in result.tables:
@@ -249,16 +271,27 @@ def _reach(here: Page, mechanism: Memory) -> None:
     last = table[table["layer"] == layers].set_index("kind")["back"]
     back, rule = int(last["cache"]), int(last["rule"])
     formula(
-        here, "reach", last=_count(int(arrays["last"])), segment=_count(int(arrays["segment"])),
-        memory=_count(int(arrays["memory"])), back=_count(back), layers=layers,
-    )  # fmt: skip
+        here,
+        "reach",
+        last=_count(int(arrays["last"])),
+        segment=_count(int(arrays["segment"])),
+        memory=_count(int(arrays["memory"])),
+        back=_count(back),
+        layers=layers,
+    )
     st.markdown(prose(NAME, "reach_divides" if bool(arrays["divides"]) else "reach_not", rule=rule, back=back))
     names = REACHES | {"compressed": _("cache and summaries")}
     said = prose(NAME, "reach")
     figure(
-        here, "reach-against-layers", result, reach_chart(table, here.theme, n=here.tokens, names=names), table=table,
-        caption=said, alt=", ".join(f"{names[kind]}: {int(last[kind])} tokens" for kind in names), shown=Memory,
-    )  # fmt: skip
+        here,
+        "reach-against-layers",
+        result,
+        reach_chart(table, here.theme, n=here.tokens, names=names),
+        table=table,
+        caption=said,
+        alt=", ".join(f"{names[kind]}: {int(last[kind])} tokens" for kind in names),
+        shown=Memory,
+    )
     st.caption(said)
 
 

@@ -27,10 +27,7 @@ def navigation() -> Page:
     sections: dict[str, list[Page]] = {}
     for name in names:
         made = st.Page(
-            _PAGES / f"{name}.py",
-            title=_(entries[name]["title"]),
-            url_path=None if name == HOME else name,
-            default=name == HOME,
+            _PAGES / f"{name}.py", title=_(entries[name]["title"]), url_path=None if name == HOME else name, default=name == HOME
         )
         sections.setdefault(_(entries[name]["section"]) if entries[name]["section"] else "", []).append(made)
     # The menu is drawn by `links`, because Streamlit's own would drop the state from the address at each change of page.
@@ -51,9 +48,7 @@ def links() -> None:
             if entries[name]["section"] != section:
                 section = entries[name]["section"]
                 st.caption(_(section))
-            st.page_link(
-                _PAGES / f"{name}.py", label=_(entries[name]["title"]), query_params=state.addressed(), width="stretch"
-            )
+            st.page_link(_PAGES / f"{name}.py", label=_(entries[name]["title"]), query_params=state.addressed(), width="stretch")
 
 
 def guard() -> None:

@@ -81,9 +81,7 @@ class Page:
         self.top = st.container(key="page-top")
         self.dials = st.container(key="page-dials")
         guests = tuple((kind.key, kind.family) for kind in mechanisms().values())
-        self.theme = Theme(
-            mode="dark" if st.context.theme.type == "dark" else "light", presenting=presenting, guests=guests
-        )
+        self.theme = Theme(mode="dark" if st.context.theme.type == "dark" else "light", presenting=presenting, guests=guests)
 
     def beats(self) -> None:
         """Say that a part of the body draws itself every second: the body is no fragment then, since none stands in another."""

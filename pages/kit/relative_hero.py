@@ -31,12 +31,17 @@ def relative_hero(here: Page, result: Result) -> None:
     table = result.tables["curves"]
     n, of = int(result.arrays["n"]), int(result.arrays["of"])
     figure(
-        here, "bias-against-distance", result, bias_chart(table, here.theme), table=table, shown=Relative,
+        here,
+        "bias-against-distance",
+        result,
+        bias_chart(table, here.theme),
+        table=table,
+        shown=Relative,
         caption=f"What each scheme of positions adds to a score at each distance. {result.words['origin']}",
         alt=_("{count} curves over distances up to {most:,} tokens; {chosen} is drawn thick.").format(
             count=table["scheme"].nunique(), most=n, chosen=result.words["chosen"]
         ),
-    )  # fmt: skip
+    )
     said = [prose("relative", "hero", e=math.e)]
     if sequence_of(here.source).rotary is not None:
         said.append(prose("relative", "turned_off"))
@@ -72,17 +77,22 @@ def words(found: CurveFinding, result: Result, shifts: Result) -> dict[str, Any]
     """The finding's numbers as its sentences want them."""
     moved = shifts.tables["shifts"]["moved"]
     return {
-        "scheme": found.scheme, "untrained": _(" (its numbers drawn at random here)") if found.untrained else "",
-        "neighbours": min(NEAR, found.reach), "half": found.reach // 2, "factor": times(found.factor), "wobble": found.wobble,
-        "peak": found.peak, "top": found.top, "shift": SHIFT, "moved": 0.0 if moved.empty else float(moved.max()),
+        "scheme": found.scheme,
+        "untrained": _(" (its numbers drawn at random here)") if found.untrained else "",
+        "neighbours": min(NEAR, found.reach),
+        "half": found.reach // 2,
+        "factor": times(found.factor),
+        "wobble": found.wobble,
+        "peak": found.peak,
+        "top": found.top,
+        "shift": SHIFT,
+        "moved": 0.0 if moved.empty else float(moved.max()),
         "why": escaped(result.words.get(f"{found.scheme} refusal", "")),
-    }  # fmt: skip
+    }
 
 
 def times(factor: float) -> str:
     """How many times, in words that end somewhere."""
     if factor > 1e6:
         return _("more than a million times")
-    return (
-        _("{factor:.1f} times").format(factor=factor) if factor < 10 else _("{factor:,.0f} times").format(factor=factor)
-    )
+    return _("{factor:.1f} times").format(factor=factor) if factor < 10 else _("{factor:,.0f} times").format(factor=factor)

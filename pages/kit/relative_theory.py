@@ -30,10 +30,19 @@ def relative_theory(here: Page, mechanism: Relative) -> None:
     number, total = sequence.head_numbers[0] + 1, sequence.head_count
     slope = mechanism.strength * math.pow(2.0, -8 * number / total)
     formula(
-        here, mechanism.variant, d=sequence.d, strength=mechanism.strength, number=number, total=total, slope=slope,
-        buckets=mechanism.buckets, reach=mechanism.reach, clip=mechanism.clip, count=2 * mechanism.longest + 1,
+        here,
+        mechanism.variant,
+        d=sequence.d,
+        strength=mechanism.strength,
+        number=number,
+        total=total,
+        slope=slope,
+        buckets=mechanism.buckets,
+        reach=mechanism.reach,
+        clip=mechanism.clip,
+        count=2 * mechanism.longest + 1,
         base=mechanism.base,
-    )  # fmt: skip
+    )
     _skew(here, mechanism)
     _tables(here, mechanism)
     if not odd(here):
@@ -52,10 +61,16 @@ def _skew(here: Page, mechanism: Relative) -> None:
     st.markdown(said)
     stage = STAGES[at]
     figure(
-        here, f"skew-{at + 1}", result, skew_chart(cells, here.theme, stage=stage), table=cells[cells["stage"] == stage],
-        shown=Relative, title=STAGE_TITLES[stage], alt=said,
+        here,
+        f"skew-{at + 1}",
+        result,
+        skew_chart(cells, here.theme, stage=stage),
+        table=cells[cells["stage"] == stage],
+        shown=Relative,
+        title=STAGE_TITLES[stage],
+        alt=said,
         caption=f"The skew on the first {size} tokens, frame {at + 1} of 4. {result.words['origin']}",
-    )  # fmt: skip
+    )
 
 
 def _tables(here: Page, mechanism: Relative) -> None:
@@ -65,24 +80,32 @@ def _tables(here: Page, mechanism: Relative) -> None:
     own = slopes[slopes["own"]].iloc[0]
     with left:
         figure(
-            here, "t5-staircase", result, staircase_chart(buckets, here.theme, reach=mechanism.reach), table=buckets,
-            shown=Relative, title=_("T5's staircase"), caption="T5's bucket of each distance.",
-            alt=_("{count} buckets; the last begins at {reach:,}.").format(
-                count=mechanism.buckets, reach=mechanism.reach
-            ),
-        )  # fmt: skip
+            here,
+            "t5-staircase",
+            result,
+            staircase_chart(buckets, here.theme, reach=mechanism.reach),
+            table=buckets,
+            shown=Relative,
+            title=_("T5's staircase"),
+            caption="T5's bucket of each distance.",
+            alt=_("{count} buckets; the last begins at {reach:,}.").format(count=mechanism.buckets, reach=mechanism.reach),
+        )
         st.caption(prose("relative", "t5", buckets=mechanism.buckets, reach=mechanism.reach))
     with right:
         figure(
-            here, "alibi-slopes", result, slopes_chart(slopes, here.theme), table=slopes, shown=Relative,
-            title=_("ALiBi's slopes"), caption="What each head loses a token of distance.",
+            here,
+            "alibi-slopes",
+            result,
+            slopes_chart(slopes, here.theme),
+            table=slopes,
+            shown=Relative,
+            title=_("ALiBi's slopes"),
+            caption="What each head loses a token of distance.",
             alt=_("{count} heads, from {first:.3g} down to {last:.3g} a token.").format(
                 count=len(slopes), first=slopes["slope"].iloc[0], last=slopes["slope"].iloc[-1]
             ),
-        )  # fmt: skip
-        st.caption(
-            prose("relative", "alibi", head=int(own["head"]), slope=float(own["slope"]), unit=float(own["unit"]))
         )
+        st.caption(prose("relative", "alibi", head=int(own["head"]), slope=float(own["slope"]), unit=float(own["unit"])))
 
 
 def _waves(here: Page, mechanism: Relative, n: int) -> None:
@@ -90,10 +113,16 @@ def _waves(here: Page, mechanism: Relative, n: int) -> None:
     result = run(Beyond(source=here.source, base=mechanism.base, trained=trained, stretch=STRETCH))
     pairs = result.tables["pairs"]
     figure(
-        here, "wavelengths", result, waves_chart(pairs, here.theme, tokens=n), table=pairs, shown=Relative,
-        title=_("How long a turn takes"), caption=f"Tokens a full turn, base {mechanism.base:g}, trained on {trained:,}.",
+        here,
+        "wavelengths",
+        result,
+        waves_chart(pairs, here.theme, tokens=n),
+        table=pairs,
+        shown=Relative,
+        title=_("How long a turn takes"),
+        caption=f"Tokens a full turn, base {mechanism.base:g}, trained on {trained:,}.",
         alt=_("From {first:.1f} tokens a turn to {last:,.0f}.").format(
             first=pairs["wavelength"].min(), last=pairs["wavelength"].max()
         ),
-    )  # fmt: skip
+    )
     st.caption(prose("relative", "waves", stretch=STRETCH, trained=trained))

@@ -52,18 +52,31 @@ def relative_step(here: Page, mechanism: Relative) -> None:
     at, key = int(arrays["query"]), int(arrays["key"])
     tokens = arrays["tokens"]
     said = prose(
-        "relative", "clocks_now", query_token=quoted(str(tokens[at])), key_token=quoted(str(tokens[key])), query=at, key=key,
-        distance=at - key, score=float(arrays["score"]), content=float(arrays["content"]),
-        apart=float(hands["apart"].iloc[0]), slow=float(hands["apart"].iloc[-1]),
-    )  # fmt: skip
+        "relative",
+        "clocks_now",
+        query_token=quoted(str(tokens[at])),
+        key_token=quoted(str(tokens[key])),
+        query=at,
+        key=key,
+        distance=at - key,
+        score=float(arrays["score"]),
+        content=float(arrays["content"]),
+        apart=float(hands["apart"].iloc[0]),
+        slow=float(hands["apart"].iloc[-1]),
+    )
     st.markdown(said)
     figure(
-        here, "rotary-clocks", result, clocks_chart(hands, here.theme), table=hands, shown=Relative,
+        here,
+        "rotary-clocks",
+        result,
+        clocks_chart(hands, here.theme),
+        table=hands,
+        shown=Relative,
         caption=f"Rotary angles of a query at {at} and a key at {key}. {result.words['origin']}",
         alt=_("{count} clocks; together they add {score:.2f} to the score.").format(
             count=len(hands), score=float(arrays["score"])
         ),
-    )  # fmt: skip
+    )
 
 
 def odd(here: Page) -> bool:
@@ -110,10 +123,18 @@ def _added(here: Page, chosen: Setting, mechanism: Relative) -> None:
     left, right = st.columns([3, 2], gap="medium")
     with left:
         drawn = attention_map(
-            added, key="S_rel", title=_("S_rel under {scheme}").format(scheme=mechanism.label), theme=here.theme,
-            scale="linear", top=top, full=(n, n), tokens_rows=tokens, strips=False, words=words,
+            added,
+            key="S_rel",
+            title=_("S_rel under {scheme}").format(scheme=mechanism.label),
+            theme=here.theme,
+            scale="linear",
+            top=top,
+            full=(n, n),
+            tokens_rows=tokens,
+            strips=False,
+            words=words,
             content=f"{here.source.model_dump_json()} {chosen.model_dump_json()} added",
-        )  # fmt: skip
+        )
     with right:
         deviation = float(result.arrays["diagonal"])
         section = "added_straight" if deviation < 1e-4 * top else "added_uneven"
@@ -127,16 +148,24 @@ def _added(here: Page, chosen: Setting, mechanism: Relative) -> None:
         if pair is not None and max(pair) < n:
             answer(here, mechanism, pair[0], pair[1], tokens)
     figure_menu(
-        "s-rel", result, shown=Relative, table=lambda: pd.DataFrame(added),
+        "s-rel",
+        result,
+        shown=Relative,
+        table=lambda: pd.DataFrame(added),
         chart=lambda: exported(
             here,
             matrix_chart(
-                added, here.theme, x_title=_("key (token position)"), y_title=_("query (token position)"), kind="linear", top=top,
+                added,
+                here.theme,
+                x_title=_("key (token position)"),
+                y_title=_("query (token position)"),
+                kind="linear",
+                top=top,
                 height=480,
             ),
         ),
         caption=f"What {mechanism.label} adds to the score of each pair. {result.words['origin']}",
-    )  # fmt: skip
+    )
 
 
 def _within(here: Page, chosen: Setting, mechanism: Relative) -> None:
@@ -146,10 +175,15 @@ def _within(here: Page, chosen: Setting, mechanism: Relative) -> None:
         st.caption(prose("relative", "answer_alone"))
         return
     figure(
-        here, "weight-within", result, within_chart(within, here.theme), table=within, shown=Relative,
+        here,
+        "weight-within",
+        result,
+        within_chart(within, here.theme),
+        table=within,
+        shown=Relative,
         caption=f"Share of the weight within each distance. {result.words['origin']}",
         alt=_("By content alone half of the weight lies within {alone:,} tokens.").format(alone=int(halves["content alone"])),
-    )  # fmt: skip
+    )
     if mechanism.label in halves:
         alone, half = int(halves["content alone"]), int(halves[mechanism.label])
         st.caption(prose("relative", "within", alone=alone, scheme=mechanism.label, half=half))
@@ -161,10 +195,15 @@ def _shift(here: Page, chosen: Setting) -> None:
     if table.empty:
         return
     figure(
-        here, "shift-test", result, shift_chart(table, here.theme), table=table, shown=Relative,
+        here,
+        "shift-test",
+        result,
+        shift_chart(table, here.theme),
+        table=table,
+        shown=Relative,
         caption=f"Weight that goes elsewhere when all positions move. {result.words['origin']}",
         alt=_("At most {moved:.0%} of the weight goes elsewhere.").format(moved=float(table["moved"].max())),
-    )  # fmt: skip
+    )
     st.caption(prose("relative", "shift", changed=changed_words(result)))
 
 
@@ -180,46 +219,84 @@ def _beyond(here: Page, mechanism: Relative) -> None:
     row = st.columns(3, gap="medium")
     with row[0]:
         trained = state.slide(
-            "relative.trained", _("Trained length T"), (128, 256, 512, 1024, 2048, 4096, 8192), default=2048, parse=int,
-            shown=lambda value: f"{value:,}", help=_("The longest text of an imagined training."),
-        )  # fmt: skip
+            "relative.trained",
+            _("Trained length T"),
+            (128, 256, 512, 1024, 2048, 4096, 8192),
+            default=2048,
+            parse=int,
+            shown=lambda value: f"{value:,}",
+            help=_("The longest text of an imagined training."),
+        )
     with row[1]:
         stretch = state.slide(
-            "relative.stretch", _("This text is so many times as long"), (1.0, 2.0, 4.0, 8.0, 16.0), default=4.0, parse=float,
-            shown=lambda value: f"{value:g}", help=_("Nothing of this length is read: the curves are closed forms."),
-        )  # fmt: skip
+            "relative.stretch",
+            _("This text is so many times as long"),
+            (1.0, 2.0, 4.0, 8.0, 16.0),
+            default=4.0,
+            parse=float,
+            shown=lambda value: f"{value:g}",
+            help=_("Nothing of this length is read: the curves are closed forms."),
+        )
     with row[2]:
         lag = state.slide(
-            "relative.lag", _("A distance to follow"), (1, 4, 16, 64, 256, 1024), default=64, parse=int,
-            shown=lambda value: f"{value:,}", help=_("Between one query and one key."),
-        )  # fmt: skip
+            "relative.lag",
+            _("A distance to follow"),
+            (1, 4, 16, 64, 256, 1024),
+            default=64,
+            parse=int,
+            shown=lambda value: f"{value:,}",
+            help=_("Between one query and one key."),
+        )
     result = run(Beyond(source=here.source, base=mechanism.base, trained=trained, stretch=stretch, lag=lag))
     tables, origin = result.tables, result.words["origin"]
     st.caption(prose("relative", "beyond", stretch=stretch, trained=trained))
     figure(
-        here, "past-the-trained-length", result, beyond_chart(tables["scores"], here.theme, trained=trained),
-        table=tables["scores"], shown=Relative, caption=f"The mean query's score with the mean key. {origin}",
+        here,
+        "past-the-trained-length",
+        result,
+        beyond_chart(tables["scores"], here.theme, trained=trained),
+        table=tables["scores"],
+        shown=Relative,
+        caption=f"The mean query's score with the mean key. {origin}",
         alt=_("Four curves of the score over {length:,} tokens.").format(length=int(result.arrays["length"])),
-    )  # fmt: skip
+    )
     figure(
-        here, "angles-at-the-end", result, turns_chart(tables["pairs"], here.theme), table=tables["pairs"], shown=Relative,
-        title=_("How far the hands have gone"), caption=f"Angles at the last token of a long text. {origin}",
+        here,
+        "angles-at-the-end",
+        result,
+        turns_chart(tables["pairs"], here.theme),
+        table=tables["pairs"],
+        shown=Relative,
+        title=_("How far the hands have gone"),
+        caption=f"Angles at the last token of a long text. {origin}",
         alt=_("Angles of {pairs} pairs of channels.").format(pairs=int(result.arrays["pairs"])),
-    )  # fmt: skip
+    )
     st.caption(prose("relative", "turns"))
     left, right = st.columns(2, gap="medium")
     with left:
         figure(
-            here, "unseen-angles", result, unseen_chart(tables["unseen"], here.theme), table=tables["unseen"], shown=Relative,
-            title=_("Beyond what was seen"), caption=f"The worst unseen angle against length. {origin}",
+            here,
+            "unseen-angles",
+            result,
+            unseen_chart(tables["unseen"], here.theme),
+            table=tables["unseen"],
+            shown=Relative,
+            title=_("Beyond what was seen"),
+            caption=f"The worst unseen angle against length. {origin}",
             alt=_("Plain RoPE goes as far beyond as the text is longer."),
-        )  # fmt: skip
+        )
     with right:
         figure(
-            here, "score-at-a-distance", result, lag_chart(tables["lag"], here.theme, distance=lag), table=tables["lag"],
-            shown=Relative, title=_("One distance in longer texts"), caption=f"The score at one distance. {origin}",
+            here,
+            "score-at-a-distance",
+            result,
+            lag_chart(tables["lag"], here.theme, distance=lag),
+            table=tables["lag"],
+            shown=Relative,
+            title=_("One distance in longer texts"),
+            caption=f"The score at one distance. {origin}",
             alt=_("The score at distance {lag:,} as the text grows.").format(lag=lag),
-        )  # fmt: skip
+        )
         st.caption(prose("relative", "lag", lag=lag))
     st.caption(_unseen_words(tables["unseen"], int(result.arrays["length"]), int(result.arrays["pairs"])))
 
@@ -233,6 +310,12 @@ def _unseen_words(unseen: pd.DataFrame, length: int, pairs: int) -> str:
     outside = float(yarn["worst"]) > 1.01
     said = prose("relative", "yarn_outside" if outside else "yarn_inside", worst=float(yarn["worst"]))
     return prose(
-        "relative", "beyond_unseen", length=int(nearest), share=float(plain["share"]), pairs=pairs,
-        worst=float(plain["worst"]), ntk=float(ntk["worst"]), yarn=said,
-    )  # fmt: skip
+        "relative",
+        "beyond_unseen",
+        length=int(nearest),
+        share=float(plain["share"]),
+        pairs=pairs,
+        worst=float(plain["worst"]),
+        ntk=float(ntk["worst"]),
+        yarn=said,
+    )

@@ -143,11 +143,7 @@ def ribbons(
             on_clicked(cell)
 
     result = _mount(
-        key=key,
-        data=pack(head, planes),
-        on_query_change=chose,
-        on_clicked_change=asked,
-        on_guesses_change=lambda: None,
+        key=key, data=pack(head, planes), on_query_change=chose, on_clicked_change=asked, on_guesses_change=lambda: None
     )
     chosen = checked_query(result.get("query"), content=content, n=len(tokens))
     return RibbonsResult(
@@ -227,9 +223,7 @@ def _encoded(shown: Sequence[RibbonRow], n: int, query: int | None, scale: Scale
 
 
 def _kinds(codes: npt.NDArray[np.uint8]) -> list[str]:
-    kinds = [
-        name for name, code in (("never", NEVER), ("future", FUTURE), ("below", BELOW)) if bool((codes == code).any())
-    ]
+    kinds = [name for name, code in (("never", NEVER), ("future", FUTURE), ("below", BELOW)) if bool((codes == code).any())]
     return [*kinds[:1], "paper", *kinds[1:]] if "never" in kinds else kinds
 
 
@@ -284,9 +278,7 @@ def _words() -> dict[str, str]:
         "place": _("{token} ({at})"),
         "weight_on": _("weight on {token}"),
         "flag_query": _("{place} looks back"),
-        "caption": _(
-            "The text, tinted by what {query} gives each token in: {title}. Click a word to look back from it."
-        ),
+        "caption": _("The text, tinted by what {query} gives each token in: {title}. Click a word to look back from it."),
         "caption_plain": _("The text. {query} looks back; click another word to look back from it."),
         "hint": _("Point at a token, here or in the text, to read what each mechanism gives it."),
         "say_weight": _("{title} gives {place} a weight of {value}."),

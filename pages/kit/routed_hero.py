@@ -11,14 +11,7 @@ import streamlit as st
 from longattn_core.charts.groups import group_colours
 from longattn_core.charts.routed import load_chart, sizes_chart
 from longattn_core.mechanisms.routed import Routed
-from longattn_core.studies.routed import (
-    Capsules,
-    Clusters,
-    Routes,
-    capsules_kind,
-    cluster_finding,
-    router_finding,
-)
+from longattn_core.studies.routed import Capsules, Clusters, Routes, capsules_kind, cluster_finding, router_finding
 from longattn_core.studies.study import Result, Setting
 from pages.kit import state
 from pages.kit.cards import figure
@@ -69,39 +62,51 @@ def _router(here: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
         return "refused", {"refusal": refusal}
     found = router_finding(result)
     more = "" if math.isnan(found.wide) else " " + prose(here.name, "wide", best=found.best, wide=found.wide)
-    against = prose(
-        here.name, "against_worse" if found.worse else "against_alike", best=found.best, best_error=found.best_error
-    )
+    against = prose(here.name, "against_worse" if found.worse else "against_alike", best=found.best, best_error=found.best_error)
     numbers: dict[str, Any] = {
-        "path": found.path, "load": found.load, "best": found.best, "error": found.error, "best_error": found.best_error,
-        "wide": found.wide, "control": found.control, "more": more, "against": against,
-    }  # fmt: skip
+        "path": found.path,
+        "load": found.load,
+        "best": found.best,
+        "error": found.error,
+        "best_error": found.best_error,
+        "wide": found.wide,
+        "control": found.control,
+        "more": more,
+        "against": against,
+    }
     answer(here, found.kind, **numbers)
     paths = result.words["paths"].split("\n")
     shares = result.arrays["shares"]
-    notes = [
-        ", ".join(f"{path} {share:.0%}" for path, share in zip(paths, row, strict=True)) for row in shares.tolist()
-    ]
+    notes = [", ".join(f"{path} {share:.0%}" for path, share in zip(paths, row, strict=True)) for row in shares.tolist()]
     text, bars = st.columns([5, 2], gap="medium")
     with text:
         token_text(
-            [str(token) for token in result.arrays["tokens"]], key="routed text", theme=here.theme,
-            groups=result.arrays["choice"], group_names=dict(enumerate(paths)), notes=notes, selected=chosen_query(here),
-            height=HEIGHT, on_token=_choose_query, alt=_("The text, each token in the colour of its path."),
-        )  # fmt: skip
+            [str(token) for token in result.arrays["tokens"]],
+            key="routed text",
+            theme=here.theme,
+            groups=result.arrays["choice"],
+            group_names=dict(enumerate(paths)),
+            notes=notes,
+            selected=chosen_query(here),
+            height=HEIGHT,
+            on_token=_choose_query,
+            alt=_("The text, each token in the colour of its path."),
+        )
     other, name = ("random", _("random")) if mechanism.weights == "fitted" else ("fitted", _("fitted"))
     with bars:
         figure(
-            here, "routed-load", result,
+            here,
+            "routed-load",
+            result,
             load_chart(result.tables["paths"], here.theme, other=other, other_name=_("{name} router").format(name=name)),
-            table=result.tables["paths"], shown=Routed, title=f"{mechanism.label} · {mechanism.parameters}",
+            table=result.tables["paths"],
+            shown=Routed,
+            title=f"{mechanism.label} · {mechanism.parameters}",
             caption=f"The mean share of each path ({mechanism.label}); ticks: the {other} router; dashed: all alike.",
             alt=_("Bars: {loads}.").format(
-                loads=", ".join(
-                    f"{path} {load:.0%}" for path, load in zip(paths, result.tables["paths"]["load"], strict=True)
-                )
+                loads=", ".join(f"{path} {load:.0%}" for path, load in zip(paths, result.tables["paths"]["load"], strict=True))
             ),
-        )  # fmt: skip
+        )
     st.caption(
         prose(here.name, "hero", other=name)
         + " "
@@ -110,10 +115,16 @@ def _router(here: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
     if len(paths) > 1 and found.kind != "even":
         gap = found.right - found.always
         predict(
-            here, "hits", [_("right more often"), _("about as often"), _("less often")],
-            right=0 if gap > 0.05 else 1 if gap >= -0.05 else 2, sample=len(result.arrays["sample"]), right_share=found.right,
-            always=found.always, always_path=found.always_path, random=found.right_random,
-        )  # fmt: skip
+            here,
+            "hits",
+            [_("right more often"), _("about as often"), _("less often")],
+            right=0 if gap > 0.05 else 1 if gap >= -0.05 else 2,
+            sample=len(result.arrays["sample"]),
+            right_share=found.right,
+            always=found.always,
+            always_path=found.always_path,
+            random=found.right_random,
+        )
     return found.kind, numbers
 
 
@@ -122,9 +133,12 @@ def _clusters(here: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
     found = cluster_finding(result)
     kind = f"clusters_{found.kind}"
     numbers: dict[str, Any] = {
-        "clusters": found.clusters, "kept": found.kept, "plain": found.kept_plain, "chance": found.chance,
+        "clusters": found.clusters,
+        "kept": found.kept,
+        "plain": found.kept_plain,
+        "chance": found.chance,
         "times": found.kept / found.chance if found.chance else 0.0,
-    }  # fmt: skip
+    }
     answer(here, kind, **numbers)
     cluster_picture(here, result)
     return kind, numbers
@@ -133,22 +147,30 @@ def _clusters(here: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
 def cluster_picture(here: Page, result: Result) -> None:
     """The text coloured by cluster, and the clusters' sizes."""
     sides = {"keys": _("as keys"), "queries": _("as queries")}
-    side = state.choose(
-        "routed.side", _("Tokens"), list(sides), default="keys", labels=sides.__getitem__, style="segments"
-    )
+    side = state.choose("routed.side", _("Tokens"), list(sides), default="keys", labels=sides.__getitem__, style="segments")
     numbers = np.where(result.arrays[side] < 0, -1, result.arrays[side])
     count = len(result.tables["sizes"])
     token_text(
-        [str(token) for token in result.arrays["tokens"]], key="routed clusters", theme=here.theme, groups=numbers,
-        group_names={number: str(number) for number in range(count)}, selected=chosen_query(here), height=HEIGHT - 60,
-        on_token=_choose_query, alt=_("The text, each token in the colour of its cluster."),
-    )  # fmt: skip
+        [str(token) for token in result.arrays["tokens"]],
+        key="routed clusters",
+        theme=here.theme,
+        groups=numbers,
+        group_names={number: str(number) for number in range(count)},
+        selected=chosen_query(here),
+        height=HEIGHT - 60,
+        on_token=_choose_query,
+        alt=_("The text, each token in the colour of its cluster."),
+    )
     figure(
-        here, "routed-sizes", result,
+        here,
+        "routed-sizes",
+        result,
         sizes_chart(result.tables["sizes"], here.theme, colours=group_colours(range(count), here.theme)),
-        table=result.tables["sizes"], shown=Routed, caption="How many keys (bars) and queries (ticks) each cluster holds.",
+        table=result.tables["sizes"],
+        shown=Routed,
+        caption="How many keys (bars) and queries (ticks) each cluster holds.",
         alt=_("Bars: how many keys each of {count} clusters holds.").format(count=count),
-    )  # fmt: skip
+    )
     word = _("key") if side == "keys" else _("query")
     fitted = prose(here.name, "fitted_on", calibration=escaped(result.words["calibration"].rstrip(".")))
     st.caption(f"{prose(here.name, 'hero_clusters', side=word)} {fitted}")
@@ -159,17 +181,25 @@ def _capsules(here: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
     table = result.tables["iterations"]
     kind = f"capsules_{capsules_kind(result)}"
     numbers: dict[str, Any] = {
-        "capsules": result.arrays["couplings"].shape[2], "iterations": len(table), "first": float(table["largest"].iloc[0]),
-        "last": float(table["largest"].iloc[-1]), "error": float(result.arrays["error"][0]),
+        "capsules": result.arrays["couplings"].shape[2],
+        "iterations": len(table),
+        "first": float(table["largest"].iloc[0]),
+        "last": float(table["largest"].iloc[-1]),
+        "error": float(result.arrays["error"][0]),
         "control": float(result.arrays["control"][0]),
-    }  # fmt: skip
+    }
     answer(here, kind, **numbers)
     last = result.arrays["couplings"][-1]
     notes = [_("capsule {at}: {share:.0%}").format(at=int(row.argmax()), share=float(row.max())) for row in last]
     token_text(
-        [str(token) for token in result.arrays["tokens"]], key="routed capsules", theme=here.theme, groups=last.argmax(-1),
-        group_names={number: _("capsule {number}").format(number=number) for number in range(last.shape[1])}, notes=notes,
-        height=HEIGHT, alt=_("The text, each token in the colour of its capsule."),
-    )  # fmt: skip
+        [str(token) for token in result.arrays["tokens"]],
+        key="routed capsules",
+        theme=here.theme,
+        groups=last.argmax(-1),
+        group_names={number: _("capsule {number}").format(number=number) for number in range(last.shape[1])},
+        notes=notes,
+        height=HEIGHT,
+        alt=_("The text, each token in the colour of its capsule."),
+    )
     st.caption(prose(here.name, "hero_capsules"))
     return kind, numbers

@@ -41,12 +41,7 @@ def measure_view(here: Page, mechanism: Routed) -> None:
     }
     first = "clusters" if mechanism.variant == "clusters" else "shares"
     chosen = state.choose(
-        "routed.measure",
-        _("Measured"),
-        list(views),
-        default=first,
-        labels=lambda name: views[name][0],
-        style="segments",
+        "routed.measure", _("Measured"), list(views), default=first, labels=lambda name: views[name][0], style="segments"
     )
     views[chosen][1]()
 
@@ -67,10 +62,15 @@ def _shares(here: Page, mechanism: Routed) -> None:
     st.caption(prose(here.name, "shares"))
     table = pd.DataFrame(result.arrays["shares"], columns=paths).assign(token=result.arrays["tokens"])
     figure(
-        here, "routed-shares", result, probabilities_chart(result.arrays["shares"], paths, here.theme), table=table,
-        caption=f"The shares of the paths along the text ({result.words['label']}).", shown=Routed,
+        here,
+        "routed-shares",
+        result,
+        probabilities_chart(result.arrays["shares"], paths, here.theme),
+        table=table,
+        caption=f"The shares of the paths along the text ({result.words['label']}).",
+        shown=Routed,
         alt=_("Shares of {paths}, stacked along the text.").format(paths=", ".join(paths)),
-    )  # fmt: skip
+    )
 
 
 def _balance(here: Page, mechanism: Routed) -> None:
@@ -83,23 +83,33 @@ def _balance(here: Page, mechanism: Routed) -> None:
     st.caption(prose(here.name, section, paths=len(table), fitted=fitted, random=random))
     shown = table.assign(load=table["fitted"])
     figure(
-        here, "routed-balance", result, load_chart(shown, here.theme, other="random", other_name=_("random router")),
-        table=table, title=_("Bars: the fitted router. Ticks: one drawn at random. Dashed: all alike."), shown=Routed,
+        here,
+        "routed-balance",
+        result,
+        load_chart(shown, here.theme, other="random", other_name=_("random router")),
+        table=table,
+        title=_("Bars: the fitted router. Ticks: one drawn at random. Dashed: all alike."),
+        shown=Routed,
         caption="Load of each path under the fitted and the random router.",
         alt=_("Bars of the fitted router's loads with ticks for the random router's."),
-    )  # fmt: skip
+    )
     percent = st.column_config.NumberColumn
     st.dataframe(
-        table, hide_index=True,
+        table,
+        hide_index=True,
         column_config={
-            "path": _("path"), "load": percent(_("load here"), format="percent"),
-            "fitted": percent(_("load, fitted"), format="percent"), "random": percent(_("load, random"), format="percent"),
-            "chosen": percent(_("first choice here"), format="percent"), "best": percent(_("serves best"), format="percent"),
-            "error": percent(_("error alone"), format="%.2f"), "recall": percent(_("exact mass it sees"), format="percent"),
+            "path": _("path"),
+            "load": percent(_("load here"), format="percent"),
+            "fitted": percent(_("load, fitted"), format="percent"),
+            "random": percent(_("load, random"), format="percent"),
+            "chosen": percent(_("first choice here"), format="percent"),
+            "best": percent(_("serves best"), format="percent"),
+            "error": percent(_("error alone"), format="%.2f"),
+            "recall": percent(_("exact mass it sees"), format="percent"),
             "recall without sinks": percent(_("… without sinks"), format="percent"),
             "share": percent(_("pairs it looks at"), format="percent"),
         },
-    )  # fmt: skip
+    )
     hits = result.tables["hits"]
     st.dataframe(
         hits,
@@ -115,12 +125,17 @@ def _flow(here: Page, mechanism: Routed) -> None:
     flow = result.tables["flow"]
     st.caption(prose(here.name, "flow_quarters" if flow["kind"].isin(QUARTERS).all() else "flow"))
     figure(
-        here, "routed-flow", result, flow_figure(flow, here.theme), table=flow, shown=Routed,
+        here,
+        "routed-flow",
+        result,
+        flow_figure(flow, here.theme),
+        table=flow,
+        shown=Routed,
         caption="From kinds of tokens to paths, by share.",
         alt=_("Ribbons from {kinds} to {paths}.").format(
             kinds=", ".join(dict.fromkeys(flow["kind"])), paths=", ".join(dict.fromkeys(flow["path"]))
         ),
-    )  # fmt: skip
+    )
 
 
 def _errors(here: Page, mechanism: Routed) -> None:
@@ -131,10 +146,15 @@ def _errors(here: Page, mechanism: Routed) -> None:
     said, errors = result.words["sample"].removeprefix("measured on "), result.tables["errors"]
     st.caption(prose(here.name, "errors", sample=said))
     figure(
-        here, "routed-errors", result, errors_chart(errors, here.theme, recall=recall), table=errors, shown=Routed,
+        here,
+        "routed-errors",
+        result,
+        errors_chart(errors, here.theme, recall=recall),
+        table=errors,
+        shown=Routed,
         caption="Error of routers, single paths, and the mean of the visible values.",
         alt=_("Points: the error of each way of choosing, with a dashed line for the mean of the visible values."),
-    )  # fmt: skip
+    )
 
 
 def _paths(here: Page, mechanism: Routed) -> None:
@@ -148,10 +168,17 @@ def _paths(here: Page, mechanism: Routed) -> None:
                 st.info(refusal, icon=":material/block:")
                 continue
             attention_map(
-                result.arrays["mechanism"], key=f"path {path}", title=path, theme=here.theme, full=(n, n), causal=here.causal,
-                tokens_rows=[str(token) for token in result.arrays["tokens"]], link="paths",
-                content=f"{result.study!r}", strips=False,
-            )  # fmt: skip
+                result.arrays["mechanism"],
+                key=f"path {path}",
+                title=path,
+                theme=here.theme,
+                full=(n, n),
+                causal=here.causal,
+                tokens_rows=[str(token) for token in result.arrays["tokens"]],
+                link="paths",
+                content=f"{result.study!r}",
+                strips=False,
+            )
 
 
 def _maps(here: Page, mechanism: Routed) -> None:
@@ -164,10 +191,17 @@ def _clusters(here: Page, mechanism: Routed) -> None:
     found = cluster_finding(result)
     st.markdown(
         prose(
-            here.name, "clusters_sizes", clusters=found.clusters, smallest=found.smallest, largest=found.largest,
-            evenness=found.evenness, kept=found.kept, kept_plain=found.kept_plain, chance=found.chance,
+            here.name,
+            "clusters_sizes",
+            clusters=found.clusters,
+            smallest=found.smallest,
+            largest=found.largest,
+            evenness=found.evenness,
+            kept=found.kept,
+            kept_plain=found.kept_plain,
+            chance=found.chance,
         )
-    )  # fmt: skip
+    )
     if mechanism.variant != "clusters":
         cluster_picture(here, result)
     st.caption(prose(here.name, "clusters"))
@@ -175,35 +209,59 @@ def _clusters(here: Page, mechanism: Routed) -> None:
     meets = result.arrays["meets plain" if without else "meets"]
     names = [_("cluster {number}").format(number=number) for number in range(found.clusters)]
     attention_map(
-        meets, key="clusters meet", title=_("Who meets whom"), theme=here.theme, scale="linear",
-        top=max(0.05, float(pd.DataFrame(meets).max().max())), tokens_rows=names, link="clusters", size=480,
-        content=f"{result.study!r} {without}", strips=False, axes=(_("the query's cluster"), _("the key's cluster")),
-    )  # fmt: skip
+        meets,
+        key="clusters meet",
+        title=_("Who meets whom"),
+        theme=here.theme,
+        scale="linear",
+        top=max(0.05, float(pd.DataFrame(meets).max().max())),
+        tokens_rows=names,
+        link="clusters",
+        size=480,
+        content=f"{result.study!r} {without}",
+        strips=False,
+        axes=(_("the query's cluster"), _("the key's cluster")),
+    )
 
 
 def _sinks_switch() -> bool:
     return state.switch(
-        "routed.plain", _("Leave the sinks out of the mass"), default=False,
+        "routed.plain",
+        _("Leave the sinks out of the mass"),
+        default=False,
         help=_("A sink takes weight from everywhere and adds next to nothing."),
-    )  # fmt: skip
+    )
 
 
 def _sweep(here: Page, mechanism: Routed) -> None:
     st.caption(prose(here.name, "sweep", seeds=SEEDS))
     measure = state.choose(
-        "routed.sweep", _("Against the number of clusters"), ["error", "recall"], default="error", style="segments",
+        "routed.sweep",
+        _("Against the number of clusters"),
+        ["error", "recall"],
+        default="error",
+        style="segments",
         labels={"error": _("error"), "recall": _("recall and share of pairs")}.__getitem__,
-    )  # fmt: skip
+    )
 
     def draw(result: Result) -> None:
         if measure == "error":
             table = result.tables["error"].assign(curve=_("clusters, read whole"))
             control = float(result.tables["points"]["control"].iloc[0])
             chart = curves_chart(
-                table, here.theme, x="clusters", y="error", series="curve", log_x=True, band=("low", "high"),
-                keys={_("clusters, read whole"): "routed"}, rules=[(control, _("mean of the visible values"))],
-                x_title=_("clusters (logarithmic)"), y_title=_("relative error of the output"), labels=False,
-            )  # fmt: skip
+                table,
+                here.theme,
+                x="clusters",
+                y="error",
+                series="curve",
+                log_x=True,
+                band=("low", "high"),
+                keys={_("clusters, read whole"): "routed"},
+                rules=[(control, _("mean of the visible values"))],
+                x_title=_("clusters (logarithmic)"),
+                y_title=_("relative error of the output"),
+                labels=False,
+            )
         else:
             parts = [
                 result.tables[name].rename(columns={name: "value"}).assign(curve=curve)
@@ -211,14 +269,29 @@ def _sweep(here: Page, mechanism: Routed) -> None:
             ]
             table = pd.concat(parts, ignore_index=True)
             chart = curves_chart(
-                table, here.theme, x="clusters", y="value", series="curve", log_x=True, band=("low", "high"),
-                keys={_("recall"): "routed"}, colours={_("share of pairs"): here.theme.muted},
-                x_title=_("clusters (logarithmic)"), y_title=_("share"), y_format=".0%", y_domain=(0.0, 1.02),
-            )  # fmt: skip
+                table,
+                here.theme,
+                x="clusters",
+                y="value",
+                series="curve",
+                log_x=True,
+                band=("low", "high"),
+                keys={_("recall"): "routed"},
+                colours={_("share of pairs"): here.theme.muted},
+                x_title=_("clusters (logarithmic)"),
+                y_title=_("share"),
+                y_format=".0%",
+                y_domain=(0.0, 1.02),
+            )
         figure(
-            here, f"routed-sweep-{measure}", result, chart, table=table, shown=Routed,
+            here,
+            f"routed-sweep-{measure}",
+            result,
+            chart,
+            table=table,
+            shown=Routed,
             caption="Clusters read whole: error, recall and share of pairs against their number.",
             alt=_("Lines against the number of clusters, with intervals over starts of k-means."),
-        )  # fmt: skip
+        )
 
     sweep_card(here, ClusterError(source=here.source, centred=mechanism.centred), draw)

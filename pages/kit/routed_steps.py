@@ -46,9 +46,11 @@ def _router_steps(here: Page, mechanism: Routed) -> None:
     shares, tokens = result.arrays["shares"], [str(token) for token in result.arrays["tokens"]]
     stops = [_("ask the router"), *(_("path: {path}").format(path=path) for path in paths), _("mix"), _("exact")]
     at = stepper("routed.step", stops, theme=here.theme, label=_("One query's way"))
-    st.caption(_("The query is {token}, token {at}; click another word of the text above to follow it.").format(
-        token=quoted(tokens[query]), at=query
-    ))  # fmt: skip
+    st.caption(
+        _("The query is {token}, token {at}; click another word of the text above to follow it.").format(
+            token=quoted(tokens[query]), at=query
+        )
+    )
     exact = np.nan_to_num(result.arrays["exact"])
     if at == 0:
         _ask(here, mechanism, result, paths)
@@ -58,17 +60,27 @@ def _router_steps(here: Page, mechanism: Routed) -> None:
         seen = ~np.isnan(row)
         st.markdown(
             prose(
-                here.name, "step_path", path=paths[at - 1], keys=int(seen.sum()), recall=float(exact[seen].sum()),
+                here.name,
+                "step_path",
+                path=paths[at - 1],
+                keys=int(seen.sum()),
+                recall=float(exact[seen].sum()),
                 share=float(shares[at - 1]),
             )
-        )  # fmt: skip
+        )
     else:
         row = result.arrays["mixture"] if at == len(paths) + 1 else result.arrays["exact"]
         st.markdown(prose(here.name, "step_mix" if at == len(paths) + 1 else "step_exact"))
     token_text(
-        tokens, key="routed row", theme=here.theme, weights=row, selected=query, causal_from=query if here.causal else None,
-        height=260, caption=stops[at],
-    )  # fmt: skip
+        tokens,
+        key="routed row",
+        theme=here.theme,
+        weights=row,
+        selected=query,
+        causal_from=query if here.causal else None,
+        height=260,
+        caption=stops[at],
+    )
 
 
 def _ask(here: Page, mechanism: Routed, result: Result, paths: list[str]) -> None:
@@ -99,28 +111,51 @@ def _cluster_steps(here: Page, mechanism: Routed) -> None:
         frame = result.tables["sizes"].head(0).reindex(range(len(agreement)))
         frame = frame.assign(round=np.arange(1, len(agreement) + 1), cosine=agreement, curve=_("mean cosine"))
         figure(
-            here, "routed-passes", result,
+            here,
+            "routed-passes",
+            result,
             curves_chart(
-                frame, here.theme, x="round", y="cosine", series="curve", x_title=_("pass of k-means"),
-                y_title=_("mean cosine of a token with its direction"), keys={_("mean cosine"): "routed"}, labels=False,
+                frame,
+                here.theme,
+                x="round",
+                y="cosine",
+                series="curve",
+                x_title=_("pass of k-means"),
+                y_title=_("mean cosine of a token with its direction"),
+                keys={_("mean cosine"): "routed"},
+                labels=False,
             ),
-            table=frame[["round", "cosine"]], shown=Routed, caption="How well the clusters' directions fit, pass by pass.",
+            table=frame[["round", "cosine"]],
+            shown=Routed,
+            caption="How well the clusters' directions fit, pass by pass.",
             alt=_("A line that rises and levels off."),
-        )  # fmt: skip
+        )
     elif at == 1:
         st.markdown(prose(here.name, "step_sort"))
         order = result.arrays["order"]
         token_text(
-            [tokens[place] for place in order], key="routed sorted", theme=here.theme, groups=result.arrays["keys"][order],
-            group_names=names, link="routed sorted", height=260, caption=stops[at],
-        )  # fmt: skip
+            [tokens[place] for place in order],
+            key="routed sorted",
+            theme=here.theme,
+            groups=result.arrays["keys"][order],
+            group_names=names,
+            link="routed sorted",
+            height=260,
+            caption=stops[at],
+        )
     else:
         st.markdown(prose(here.name, "step_read"))
         row = run(Compare(source=here.source, settings=(Setting.of(mechanism),), query=query)).arrays["weights"][0]
         token_text(
-            tokens, key="routed row", theme=here.theme, weights=row, selected=query,
-            causal_from=query if here.causal else None, height=260, caption=stops[at],
-        )  # fmt: skip
+            tokens,
+            key="routed row",
+            theme=here.theme,
+            weights=row,
+            selected=query,
+            causal_from=query if here.causal else None,
+            height=260,
+            caption=stops[at],
+        )
 
 
 def capsule_steps(here: Page, mechanism: Routed, name: str) -> None:
@@ -140,30 +175,56 @@ def capsule_steps(here: Page, mechanism: Routed, name: str) -> None:
     picture, curve = st.columns([3, 2], gap="medium")
     with picture:
         attention_map(
-            rows, key=f"capsules of {name}", title=_("Couplings, {stop}").format(stop=stops[at]), theme=here.theme,
-            subtitle=_("unmasked reading: the model never saw this"), scale="linear", full=(len(order), rows.shape[1]),
-            reduce="mean", tokens_rows=tokens, tokens_cols=[_("capsule {at}").format(at=i) for i in range(rows.shape[1])],
-            link=f"capsules of {name}", content=f"{result.study!r} {at}", strips=False, size=420,
+            rows,
+            key=f"capsules of {name}",
+            title=_("Couplings, {stop}").format(stop=stops[at]),
+            theme=here.theme,
+            subtitle=_("unmasked reading: the model never saw this"),
+            scale="linear",
+            full=(len(order), rows.shape[1]),
+            reduce="mean",
+            tokens_rows=tokens,
+            tokens_cols=[_("capsule {at}").format(at=i) for i in range(rows.shape[1])],
+            link=f"capsules of {name}",
+            content=f"{result.study!r} {at}",
+            strips=False,
+            size=420,
             axes=(_("token (sorted by capsule)"), _("capsule")),
-        )  # fmt: skip
+        )
     with curve:
         figure(
-            here, f"routed-entropy-{name.rpartition('.')[2]}", result,
+            here,
+            f"routed-entropy-{name.rpartition('.')[2]}",
+            result,
             curves_chart(
-                table.assign(curve=_("mean entropy")), here.theme, x="iteration", y="entropy", series="curve",
-                rules=[(bound, _("all alike, ln {c}").format(c=rows.shape[1]))], marked=[(at + 1, stops[at])],
-                x_title=_("round"), y_title=_("entropy of a token's couplings (nats)"), keys={_("mean entropy"): "routed"},
-                labels=False, y_domain=(0.0, bound * 1.08 or 1.0),
+                table.assign(curve=_("mean entropy")),
+                here.theme,
+                x="iteration",
+                y="entropy",
+                series="curve",
+                rules=[(bound, _("all alike, ln {c}").format(c=rows.shape[1]))],
+                marked=[(at + 1, stops[at])],
+                x_title=_("round"),
+                y_title=_("entropy of a token's couplings (nats)"),
+                keys={_("mean entropy"): "routed"},
+                labels=False,
+                y_domain=(0.0, bound * 1.08 or 1.0),
             ),
-            table=table, shown=Routed, caption="Entropy of the couplings, round by round.",
+            table=table,
+            shown=Routed,
+            caption="Entropy of the couplings, round by round.",
             alt=_("A line from {first:.2f} to {last:.2f} nats.").format(first=entropy[0], last=entropy[-1]),
-        )  # fmt: skip
+        )
     st.markdown(
         prose(
-            here.name, f"capsules_{capsules_kind(result)}", iterations=len(stops), first=float(entropy[0]),
-            last=float(entropy[-1]), bound=bound,
+            here.name,
+            f"capsules_{capsules_kind(result)}",
+            iterations=len(stops),
+            first=float(entropy[0]),
+            last=float(entropy[-1]),
+            bound=bound,
         )
-    )  # fmt: skip
+    )
 
 
 def theory_view(here: Page, mechanism: Routed) -> None:

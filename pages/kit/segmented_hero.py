@@ -59,33 +59,46 @@ def hero(here: Page, result: Result, mechanism: Segmented, numbers: dict[str, An
     counted = counted_choice()
     cuts, arrays = result.tables["cuts"], result.arrays
     drawn = cuts if len(cuts) <= MOST_CUTS else cuts.nlargest(MOST_CUTS, counted).sort_values("cut")
-    bars = {
-        int(row["cut"]): (float(row[counted]), _cut_said(row.to_dict(), counted)) for _index, row in drawn.iterrows()
-    }
+    bars = {int(row["cut"]): (float(row[counted]), _cut_said(row.to_dict(), counted)) for _index, row in drawn.iterrows()}
     segment = arrays["segment"]
     edges = arrays["boundaries"]
     strip = cuts_strip(cuts, here.theme, n=len(segment), counted=counted, boundaries=edges)
     vega(specification(strip, here.theme), key="cuts strip", words=_alt(result, counted))
     token_text(
-        _spaced(result), key="segmented text", theme=here.theme, groups=segment,
-        group_colours=_tints(here.theme, len(edges) - 1), cuts=bars,
-        notes=_notes(result), height=250, on_token=_follow, alt=_alt(result, counted),
-    )  # fmt: skip
+        _spaced(result),
+        key="segmented text",
+        theme=here.theme,
+        groups=segment,
+        group_colours=_tints(here.theme, len(edges) - 1),
+        cuts=bars,
+        notes=_notes(result),
+        height=250,
+        on_token=_follow,
+        alt=_alt(result, counted),
+    )
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(prose(NAME, "hero", **numbers), width="stretch")
         state.choose(
-            f"{NAME}.counted", _("A bar counts"), list(COUNTED), default="without sinks", labels=COUNTED.__getitem__,
+            f"{NAME}.counted",
+            _("A bar counts"),
+            list(COUNTED),
+            default="without sinks",
+            labels=COUNTED.__getitem__,
             style="segments",
-        )  # fmt: skip
+        )
     if len(drawn) < len(cuts):
         st.caption(_("Of {all:,} cuts the {some} heaviest are drawn.").format(all=len(cuts), some=len(drawn)))
     chart = cuts_chart(cuts, here.theme, n=len(arrays["tokens"]), counted=counted)
     figure_menu(
-        "cuts-in-the-text", result, chart=lambda: exported(here, chart), table=lambda: text_table(result), shown=type(mechanism),
+        "cuts-in-the-text",
+        result,
+        chart=lambda: exported(here, chart),
+        table=lambda: text_table(result),
+        shown=type(mechanism),
         caption=_("What each cut severs: {counted}. {origin}").format(
             counted=COUNTED_SAID[counted], origin=result.words["origin"]
         ),
-    )  # fmt: skip
+    )
 
 
 def text_table(result: Result) -> pd.DataFrame:
@@ -111,9 +124,14 @@ def _spaced(result: Result) -> list[str]:
 def _cut_said(row: dict[Any, Any], counted: str) -> str:
     pairs = prose(NAME, "cut_pairs", pairs=row["pairs"]) if row["pairs"] else ""
     return prose(
-        NAME, "cut", cut=int(row["cut"]), counted=COUNTED_SAID[counted], queries=int(row["queries"]), share=row[counted],
+        NAME,
+        "cut",
+        cut=int(row["cut"]),
+        counted=COUNTED_SAID[counted],
+        queries=int(row["queries"]),
+        share=row[counted],
         pairs=pairs,
-    )  # fmt: skip
+    )
 
 
 def _notes(result: Result) -> list[str]:

@@ -41,9 +41,13 @@ from pages.kit.vega import vega
 from pages.kit.words import _, escaped, prose, quoted
 
 FRAMES = {
-    "exact": _("exact"), "cut": _("cut"), "overlap": _("overlap"), "summarise": _("summarise"),
-    "integrate": _("weigh the means"), "join": _("join"),
-}  # fmt: skip
+    "exact": _("exact"),
+    "cut": _("cut"),
+    "overlap": _("overlap"),
+    "summarise": _("summarise"),
+    "integrate": _("weigh the means"),
+    "join": _("join"),
+}
 PATTERN = 171
 """Pixels across of a small map: two of them fit side by side on a phone."""
 MEASURES = {
@@ -75,18 +79,35 @@ def step(here: Page, mechanism: Segmented) -> None:
     own = int(result.arrays["segment"][query])
     inside = float(frames.loc[frames["frame"] == "cut", "held"].iloc[0])
     words = prose(
-        NAME, f"frame_{names[at]}", held=float(row["held"]), agrees=float(row["agrees"]), read=int(row["read"]),
-        outside=max(0.0, 1 - inside), own=int(boundaries[own + 1] - boundaries[own]), looked=result.words["looked"],
-    )  # fmt: skip
+        NAME,
+        f"frame_{names[at]}",
+        held=float(row["held"]),
+        agrees=float(row["agrees"]),
+        read=int(row["read"]),
+        outside=max(0.0, 1 - inside),
+        own=int(boundaries[own + 1] - boundaries[own]),
+        looked=result.words["looked"],
+    )
     st.markdown(words)
     chart = row_chart(
-        result.arrays["weights"][at], here.theme, boundaries=boundaries, query=query, tokens=tokens, own=own,
+        result.arrays["weights"][at],
+        here.theme,
+        boundaries=boundaries,
+        query=query,
+        tokens=tokens,
+        own=own,
         key="segmented" if names[at] == "join" else "exact",
-    )  # fmt: skip
+    )
     figure(
-        here, "row-of-a-word", result, chart, table=result.tables["segments"], shown=type(mechanism),
-        caption=_("The row of one query, {frame}.").format(frame=FRAMES[names[at]]), alt=words,
-    )  # fmt: skip
+        here,
+        "row-of-a-word",
+        result,
+        chart,
+        table=result.tables["segments"],
+        shown=type(mechanism),
+        caption=_("The row of one query, {frame}.").format(frame=FRAMES[names[at]]),
+        alt=words,
+    )
 
 
 def measure(here: Page, result: Result, mechanism: Segmented) -> None:
@@ -126,9 +147,15 @@ def _bars(here: Page, result: Result, mechanism: Segmented) -> None:
         return
     said = prose(NAME, "cuts", counted=COUNTED_SAID[counted])
     figure(
-        here, "cuts", result, cuts_chart(cuts, here.theme, n=here.tokens, counted=counted), table=cuts,
-        caption=said, alt=said, shown=type(mechanism),
-    )  # fmt: skip
+        here,
+        "cuts",
+        result,
+        cuts_chart(cuts, here.theme, n=here.tokens, counted=counted),
+        table=cuts,
+        caption=said,
+        alt=said,
+        shown=type(mechanism),
+    )
     st.caption(f"{said} {result.words['sample'].capitalize()}.")
 
 
@@ -144,26 +171,27 @@ def _places(here: Page, mechanism: Segmented) -> None:
     kinds, places = result.tables["kinds"], result.tables["places"]
     with left:
         figure(
-            here, "sentence-ends", result, kinds_chart(kinds, here.theme), table=kinds, alt=said,
+            here,
+            "sentence-ends",
+            result,
+            kinds_chart(kinds, here.theme),
+            table=kinds,
+            alt=said,
             caption=_("Lost attention outside the sinks with cuts at sentence ends and two controls; bars: the middle 95 %."),
-        )  # fmt: skip
+        )
     with right:
         words = prose(NAME, "places", length=found.length)
         figure(
-            here, "places-to-cut", result, places_chart(places, here.theme, n=here.tokens), table=places,
-            caption=words, alt=words,
-        )  # fmt: skip
+            here, "places-to-cut", result, places_chart(places, here.theme, n=here.tokens), table=places, caption=words, alt=words
+        )
         st.caption(words)
 
 
 def _widths(here: Page, mechanism: Segmented) -> None:
     value = state.choose(
-        f"{NAME}.measure", _("Against the width"), list(MEASURES), default="error", labels=MEASURES.__getitem__,
-        style="segments",
-    )  # fmt: skip
-    study = SegmentWidths(
-        source=here.source, boundaries=mechanism.boundaries, overlap=mechanism.overlap, counts=mechanism.counts
+        f"{NAME}.measure", _("Against the width"), list(MEASURES), default="error", labels=MEASURES.__getitem__, style="segments"
     )
+    study = SegmentWidths(source=here.source, boundaries=mechanism.boundaries, overlap=mechanism.overlap, counts=mechanism.counts)
 
     def draw(result: Result) -> None:
         rows = result.tables["points"]
@@ -174,13 +202,16 @@ def _widths(here: Page, mechanism: Segmented) -> None:
         said = prose(NAME, f"widths_{found.kind}", **asdict(found), tokens=here.tokens)
         st.markdown(said)
         chart = widths_chart(
-            rows, here.theme, value=value, title=AXES[value], control=found.control if value == "error" else None,
+            rows,
+            here.theme,
+            value=value,
+            title=AXES[value],
+            control=found.control if value == "error" else None,
             width=min(mechanism.width, here.tokens),
-        )  # fmt: skip
+        )
         figure(
-            here, "against-the-width", result, chart, table=rows, caption=said, alt=f"{MEASURES[value]}. {said}",
-            shown=Segmented,
-        )  # fmt: skip
+            here, "against-the-width", result, chart, table=rows, caption=said, alt=f"{MEASURES[value]}. {said}", shown=Segmented
+        )
 
     sweep_card(here, study, draw)
 
@@ -192,9 +223,16 @@ def theory(here: Page, result: Result, mechanism: Segmented) -> None:
     estimate = n * s * (sequence.d + sequence.e) * sequence.h
     counted, exact = int(whole["cost"]), int(whole["exact cost"])
     formula(
-        here, "cost", n=_count(n), s=_count(s), width=sequence.d + sequence.e, formula=_count(estimate),
-        counted=_count(counted), exact=_count(exact), share=f"{counted / exact:.1%}".replace("%", r"\,\%"),
-    )  # fmt: skip
+        here,
+        "cost",
+        n=_count(n),
+        s=_count(s),
+        width=sequence.d + sequence.e,
+        formula=_count(estimate),
+        counted=_count(counted),
+        exact=_count(exact),
+        share=f"{counted / exact:.1%}".replace("%", r"\,\%"),
+    )
     st.caption(prose(NAME, "cost"))
     st.subheader(_("How far back after several layers?"), anchor=False)
     layers = state.slide(f"{NAME}.layers", _("Layers"), list(range(1, 31)), default=8, parse=int)
@@ -209,21 +247,31 @@ def theory(here: Page, result: Result, mechanism: Segmented) -> None:
         formula(here, "reach", layers=layers, **{name: _count(int(last[name])) for name in last.index})
     said = prose(NAME, "reach", layers=layers, last=quoted(str(reach.arrays["tokens"][int(reach.arrays["last"])])))
     figure(
-        here, "reach-against-layers", reach, reach_chart(table, here.theme, n=n), table=table, caption=said,
-        alt=", ".join(f"{INTEGRATIONS[name]}: {int(last[name])} tokens" for name in last.index), shown=type(mechanism),
-    )  # fmt: skip
+        here,
+        "reach-against-layers",
+        reach,
+        reach_chart(table, here.theme, n=n),
+        table=table,
+        caption=said,
+        alt=", ".join(f"{INTEGRATIONS[name]}: {int(last[name])} tokens" for name in last.index),
+        shown=type(mechanism),
+    )
     st.caption(said)
     first = reach.arrays["layer_of"][list(INTEGRATIONS).index(mechanism.variant)]
-    st.markdown(
-        prose(NAME, f"arrival_{'one' if first.max() < 2 else 'many'}", crossing=INTEGRATIONS[mechanism.variant])
-    )
+    st.markdown(prose(NAME, f"arrival_{'one' if first.max() < 2 else 'many'}", crossing=INTEGRATIONS[mechanism.variant]))
     space = "" if result.study.source.kind == "text" else " "
     names = {0: _("the word itself"), 1: _("after 1 layer")}
     names |= {layer: _("after {layer} layers").format(layer=layer) for layer in range(2, layers + 1)}
     token_text(
-        [f"{space}{token}" for token in reach.arrays["tokens"]], key="segmented arrival", theme=here.theme, groups=first,
-        group_names=names, selected=int(reach.arrays["last"]), height=420, alt=said,
-    )  # fmt: skip
+        [f"{space}{token}" for token in reach.arrays["tokens"]],
+        key="segmented arrival",
+        theme=here.theme,
+        groups=first,
+        group_names=names,
+        selected=int(reach.arrays["last"]),
+        height=420,
+        alt=said,
+    )
 
 
 def _count(number: int) -> str:

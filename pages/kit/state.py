@@ -26,9 +26,7 @@ def _truth() -> dict[str, str]:
     if _STATE not in st.session_state:
         given = {name: st.query_params[name] for name in st.query_params}
         st.session_state[_STATE] = {
-            name: value
-            for name, value in given.items()
-            if re.fullmatch(r"[a-z_.]{1,40}", name) and len(value) <= _LONGEST
+            name: value for name, value in given.items() if re.fullmatch(r"[a-z_.]{1,40}", name) and len(value) <= _LONGEST
         }
     state: dict[str, str] = st.session_state[_STATE]
     return state
@@ -123,9 +121,16 @@ def _seed(name: str, value: Any) -> str:
 
 
 def choose(
-    name: str, label: str, options: Sequence[str], *, default: str, labels: Callable[[str], str] = str,
-    style: str = "select", help: str | None = None, drawn: bool = True,
-) -> str:  # fmt: skip
+    name: str,
+    label: str,
+    options: Sequence[str],
+    *,
+    default: str,
+    labels: Callable[[str], str] = str,
+    style: str = "select",
+    help: str | None = None,
+    drawn: bool = True,
+) -> str:
     """One of some choices: `style` is "select" (a list) or "segments" (a row of buttons).
 
     Here and below: not `drawn`, the value is the one that the widget would show, and there is no widget.
@@ -156,9 +161,15 @@ def choose_or_none(name: str, label: str, options: Sequence[str], *, labels: Cal
 
 
 def choose_many(
-    name: str, label: str, options: Sequence[str], *, default: Sequence[str], labels: Callable[[str], str] = str,
-    help: str | None = None, drawn: bool = True,
-) -> tuple[str, ...]:  # fmt: skip
+    name: str,
+    label: str,
+    options: Sequence[str],
+    *,
+    default: Sequence[str],
+    labels: Callable[[str], str] = str,
+    help: str | None = None,
+    drawn: bool = True,
+) -> tuple[str, ...]:
     """At least one of some choices, as pills; none at all is the default."""
     value = recall(name, tuple(default), lambda text: tuple(text.split("~")))
     picked: Sequence[str] = value
@@ -179,9 +190,7 @@ def switch(name: str, label: str, *, default: bool, help: str | None = None, dra
     return chosen
 
 
-def whole(
-    name: str, label: str, *, least: int, most: int, default: int, help: str | None = None, drawn: bool = True
-) -> int:
+def whole(name: str, label: str, *, least: int, most: int, default: int, help: str | None = None, drawn: bool = True) -> int:
     """A whole number within bounds, typed or stepped."""
     chosen = min(max(recall(name, default, int), least), most)
     if drawn:
@@ -193,9 +202,16 @@ def whole(
 
 
 def slide(
-    name: str, label: str, steps: Sequence[T], *, default: T, parse: Callable[[str], T],
-    shown: Callable[[T], str] = str, help: str | None = None, drawn: bool = True,
-) -> T:  # fmt: skip
+    name: str,
+    label: str,
+    steps: Sequence[T],
+    *,
+    default: T,
+    parse: Callable[[str], T],
+    shown: Callable[[T], str] = str,
+    help: str | None = None,
+    drawn: bool = True,
+) -> T:
     """One of a row of steps, on a slider; a value from a link that is no step is taken in among them."""
     value = recall(name, default, parse)
     grid = sorted({*steps, default})  # type: ignore[type-var]

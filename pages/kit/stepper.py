@@ -48,12 +48,7 @@ def stepper(name: str, stops: Sequence[str], *, theme: Theme, start: int = 0, la
         "stops": list(stops),
         "at": at,
         "theme": theme.variables(),
-        "words": {
-            "label": label or _("Steps"),
-            "back": _("Back"),
-            "forth": _("Next"),
-            "now": _("Step {at} of {of}:"),
-        },
+        "words": {"label": label or _("Steps"), "back": _("Back"), "forth": _("Next"), "now": _("Step {at} of {of}:")},
     }
     _mount(key=key, data=pack(head, {}), on_at_change=moved)
     return at

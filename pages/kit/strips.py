@@ -104,7 +104,7 @@ def strips(
         "theme": theme.variables(),
         "words": _words(),
         "alt": alt,
-    }  # fmt: skip
+    }
     planes = {
         "buckets": np.asarray(buckets).astype("<i4").tobytes(),
         "order": np.asarray(order).astype("<i4").tobytes(),
@@ -143,17 +143,17 @@ def _legend(shown: Sequence[Strip]) -> list[list[str]]:
     keys = [["of-query", _("the query")], ["of-key", _("the key")]]
     if any(one.lit == "found" for one in shown):
         keys += [
-            ["lost", _("not found in this round")], ["here", _("found in this round")],
-            ["else", _("found in another round, or always visible")], ["never", _("never looked at")],
-        ]  # fmt: skip
+            ["lost", _("not found in this round")],
+            ["here", _("found in this round")],
+            ["else", _("found in another round, or always visible")],
+            ["never", _("never looked at")],
+        ]
     return keys
 
 
 def _words() -> dict[str, str]:
     return {
-        "label": _(
-            "The keys of the text in several orders. Left and right move the key, Enter keeps it, Escape goes back."
-        ),
+        "label": _("The keys of the text in several orders. Left and right move the key, Enter keeps it, Escape goes back."),
         "hint": _("Point at a token to follow its key through the strips; click to keep it."),
         "place": _("{token} ({at})"),
         "sentence": _(

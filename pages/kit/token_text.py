@@ -97,9 +97,7 @@ def token_text(
         future = None if causal_from is None else (np.arange(n) > causal_from)[None]
         cells = encode(weight[None], measure, future=future)
         planes |= {"codes": cells.codes.tobytes(), "fine": cells.fine.tobytes()}
-        kinds = [
-            k for k, code in (("never", NEVER), ("future", FUTURE), ("below", BELOW)) if (cells.codes == code).any()
-        ]
+        kinds = [k for k, code in (("never", NEVER), ("future", FUTURE), ("below", BELOW)) if (cells.codes == code).any()]
     named = [g for g in present if g in names]
     head = {
         "tokens": list(tokens),
@@ -107,9 +105,7 @@ def token_text(
         "names": {str(g): names[g] for g in named},
         "inks": {str(g): [inks[g], theme.ink_on(inks[g])] for g in present},
         "legend": [[g, names[g], inks[g]] for g in named] if len(named) <= MOST_LEGEND else [],
-        "cuts": [
-            [int(at), float(min(max(share, 0.0), 1.0)), said] for at, (share, said) in sorted((cuts or {}).items())
-        ],
+        "cuts": [[int(at), float(min(max(share, 0.0), 1.0)), said] for at, (share, said) in sorted((cuts or {}).items())],
         "notes": None if notes is None else list(notes),
         "selected": selected,
         "future": causal_from,
@@ -143,9 +139,13 @@ def checked_token(sent: Any, *, content: str, n: int) -> int | None:
 
 
 def _checked(
-    n: int, groups: npt.ArrayLike | None, weights: npt.ArrayLike | None, cuts: Mapping[int, tuple[float, str]] | None,
-    notes: Sequence[str] | None, selected: int | None,
-) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.float64] | None]:  # fmt: skip
+    n: int,
+    groups: npt.ArrayLike | None,
+    weights: npt.ArrayLike | None,
+    cuts: Mapping[int, tuple[float, str]] | None,
+    notes: Sequence[str] | None,
+    selected: int | None,
+) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.float64] | None]:
     if n < 1:
         raise ValueError("a text of no token cannot be drawn")
     group = None if groups is None else np.asarray(groups, dtype=np.int64)

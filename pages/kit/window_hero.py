@@ -46,9 +46,12 @@ class Kept(Told):
     def numbers(self) -> dict[str, Any]:
         """The numbers that the page's sentences may name."""
         return {
-            "recall": self.found.recall, "share": self.found.share, "outside": self.outside, "error": self.found.error,
+            "recall": self.found.recall,
+            "share": self.found.share,
+            "outside": self.outside,
+            "error": self.found.error,
             "control": self.found.control,
-        }  # fmt: skip
+        }
 
 
 def kept(here: Page, mechanism: Window) -> Kept:
@@ -66,9 +69,14 @@ def hero(here: Page, ledger: Kept) -> None:
         answer(here, "refused", reason=ledger.result.words["refusal"])
         return
     asked = prose(
-        "window", f"asked_{found.asked}", query=ledger.name(ledger.query), key=ledger.name(int(ledger.result.arrays["marked"])),
-        weight=found.weight, distance=_tokens(found.distance), lost=found.asked_lost,
-    )  # fmt: skip
+        "window",
+        f"asked_{found.asked}",
+        query=ledger.name(ledger.query),
+        key=ledger.name(int(ledger.result.arrays["marked"])),
+        weight=found.weight,
+        distance=_tokens(found.distance),
+        lost=found.asked_lost,
+    )
     answer(here, found.kind, asked=asked, parts=_parts(ledger), chance=_chance(found), **ledger.numbers)
     table = ledger.result.tables["ledger"]
     there = set(table["part"].unique())
@@ -89,9 +97,7 @@ def hero(here: Page, ledger: Kept) -> None:
     )
     n = here.tokens
     sampled = (
-        ""
-        if n <= MOST
-        else _("{count} queries of the text, {sample}.").format(count=MOST, sample=ledger.result.words["sample"])
+        "" if n <= MOST else _("{count} queries of the text, {sample}.").format(count=MOST, sample=ledger.result.words["sample"])
     )
     together = queries_a_bar(table["query"].nunique())
     bar = (
@@ -143,9 +149,7 @@ def _text(here: Page, ledger: Kept, present: list[str]) -> None:
     lost = PARTS.index("lost elsewhere")
     names = {index: _(PART_NAMES[name]) for index, name in enumerate(PARTS[:3])}
     exact = arrays["exact"]
-    notes = [
-        "" if np.isnan(weight) else _("exact weight {weight:.3g}").format(weight=float(weight)) for weight in exact
-    ]
+    notes = ["" if np.isnan(weight) else _("exact weight {weight:.3g}").format(weight=float(weight)) for weight in exact]
     notes = [f"{_('not seen')} · {note}" if part == lost else note for part, note in zip(seen, notes, strict=True)]
     space = "" if here.source.kind == "text" else " "
     token_text(
@@ -180,9 +184,7 @@ def guess(here: Page, ledger: Kept) -> None:
     verdict = 0 if alone < (1 - NEAR) * control else 2 if alone > (1 + NEAR) * control else 1
     said = prose("window", f"verdict_{('better', 'same', 'worse')[verdict]}", control=control)
     why = prose("window", "why_sink" if beside < (1 - NEAR) * alone else "why_no_sink")
-    predict(
-        here, "alone", options, verdict, width=width, control=control, alone=alone, beside=beside, verdict=said, why=why
-    )
+    predict(here, "alone", options, verdict, width=width, control=control, alone=alone, beside=beside, verdict=said, why=why)
 
 
 def _tokens(count: int) -> str:

@@ -53,12 +53,7 @@ def measure(here: Page, ledger: Kept) -> None:
         "maps": (_("Maps"), _maps),
     }
     chosen = state.choose(
-        "window.what",
-        _("Measured"),
-        list(parts),
-        default="widths",
-        labels=lambda name: parts[name][0],
-        style="segments",
+        "window.what", _("Measured"), list(parts), default="widths", labels=lambda name: parts[name][0], style="segments"
     )
     parts[chosen][1](here, ledger)
 
@@ -80,19 +75,29 @@ def _width_curves(here: Page, ledger: Kept, result: Result) -> None:
     control = float(result.words.get("control", "nan"))
     points = result.tables["points"]
     figure(
-        here, "window-recall", result, recall_chart(result.tables["curves"], here.theme, now=now), table=points, shown=Window,
+        here,
+        "window-recall",
+        result,
+        recall_chart(result.tables["curves"], here.theme, now=now),
+        table=points,
+        shown=Window,
         title=_("Weight found"),
         caption=_("Weight found against the window's width, beside the share of pairs looked at."),
         alt=_("Curves of the weight found against the width, from {low:.0%} to {high:.0%}.").format(
             low=float(points["recall"].min()), high=float(points["recall"].max())
         ),
-    )  # fmt: skip
+    )
     figure(
-        here, "window-error", result, error_chart(result.tables["errors"], here.theme, control=control, now=now), table=points,
-        shown=Window, title=_("Error of the output"),
+        here,
+        "window-error",
+        result,
+        error_chart(result.tables["errors"], here.theme, control=control, now=now),
+        table=points,
+        shown=Window,
+        title=_("Error of the output"),
         caption=_("Relative error of the output against the window's width, with and without the first tokens."),
         alt=_("Curves of the error against the width; the mean of the visible values has {control:.2f}.").format(control=control),
-    )  # fmt: skip
+    )
 
 
 def _swaps(here: Page, ledger: Kept) -> None:
@@ -114,12 +119,7 @@ def _swapped(here: Page, result: Result) -> None:
             "swap-perplexity",
             result,
             swaps_chart(
-                table,
-                here.theme,
-                column="perplexity",
-                ends=("least", "most"),
-                title=_("perplexity (logarithmic)"),
-                log=True,
+                table, here.theme, column="perplexity", ends=("least", "most"), title=_("perplexity (logarithmic)"), log=True
             ),
             table=table,
             shown=Window,
@@ -150,18 +150,27 @@ def _swapped(here: Page, result: Result) -> None:
     if found.kind != "waiting":
         st.markdown(
             prose(
-                "window", f"swap_{found.kind}", name=found.name, perplexity=found.perplexity, exact=found.exact,
-                expected=found.expected, probability=found.probability,
+                "window",
+                f"swap_{found.kind}",
+                name=found.name,
+                perplexity=found.perplexity,
+                exact=found.exact,
+                expected=found.expected,
+                probability=found.probability,
             )
-        )  # fmt: skip
+        )
     if all(np.isfinite(value) for value in (found.hashed, found.combined, found.alone)):
         part = "part_hash" if found.combined < 0.97 * found.alone else "part_none"
         st.markdown(
             prose(
-                "window", "swap_combined", hashed=found.hashed, combined=found.combined, alone=found.alone,
+                "window",
+                "swap_combined",
+                hashed=found.hashed,
+                combined=found.combined,
+                alone=found.alone,
                 part=prose("window", part),
             )
-        )  # fmt: skip
+        )
 
 
 def _patterns(here: Page, ledger: Kept) -> None:
@@ -219,15 +228,27 @@ def _active(here: Page, ledger: Kept) -> None:
     verdict = "" if found.error < found.control else _(": no better than looking at nothing")
     st.markdown(
         prose(
-            "window", f"active_{found.kind}", both=found.both, rightful=found.rightful, found=found.both / max(1, found.rightful),
-            chance=found.chance, error=found.error, control=found.control, verdict=verdict,
+            "window",
+            f"active_{found.kind}",
+            both=found.both,
+            rightful=found.rightful,
+            found=found.both / max(1, found.rightful),
+            chance=found.chance,
+            error=found.error,
+            control=found.control,
+            verdict=verdict,
         )
-    )  # fmt: skip
+    )
     figure(
-        here, "probsparse-measure", result, active_chart(table, here.theme), table=table, shown=ProbSparse,
+        here,
+        "probsparse-measure",
+        result,
+        active_chart(table, here.theme),
+        table=table,
+        shown=ProbSparse,
         caption=_("Each query's measure on the sampled keys against its measure on all of them."),
         alt=_("A scatter of {count} queries; {active} attend.").format(count=len(table), active=found.active),
-    )  # fmt: skip
+    )
     if here.tokens <= MOST_TOKENS:
         _measured_text(here, result)
 
@@ -236,26 +257,32 @@ def _measured_text(here: Page, result: Result) -> None:
     table = result.tables["queries"]
     measures = result.arrays["measure"]
     verdicts = dict(zip(table["position"], table["verdict"], strict=True))
-    ranks = {
-        int(p): r for p, r in zip(table["position"], table["exact"].rank(ascending=False).astype(int), strict=True)
-    }
+    ranks = {int(p): r for p, r in zip(table["position"], table["exact"].rank(ascending=False).astype(int), strict=True)}
     notes = [
-        "" if place not in verdicts else _("{verdict}; rank {rank} of {of}, measure {value:.2f}").format(
+        ""
+        if place not in verdicts
+        else _("{verdict}; rank {rank} of {of}, measure {value:.2f}").format(
             verdict=verdicts[place], rank=ranks[place], of=len(table), value=float(measures[place])
         )
         for place in range(len(measures))
-    ]  # fmt: skip
+    ]
     inks = verdict_colours(here.theme)
     groups = np.full(len(measures), -1)
     for index, verdict in enumerate(inks):
         groups[table.loc[table["verdict"] == verdict, "position"].to_numpy()] = index
     space = "" if here.source.kind == "text" else " "
     token_text(
-        [f"{space}{token}" for token in result.arrays["tokens"]], key="probsparse text", theme=here.theme, groups=groups,
+        [f"{space}{token}" for token in result.arrays["tokens"]],
+        key="probsparse text",
+        theme=here.theme,
+        groups=groups,
         group_names={index: _(name) for index, name in enumerate(inks)},
-        group_colours=dict(enumerate(inks.values())), notes=notes, height=240, link="",
+        group_colours=dict(enumerate(inks.values())),
+        notes=notes,
+        height=240,
+        link="",
         caption=prose("window", "active_text"),
-    )  # fmt: skip
+    )
 
 
 def _maps(here: Page, ledger: Kept) -> None:

@@ -20,25 +20,21 @@ from pages.kit.words import _, prose
 
 KEYS = 64
 STEPS = (
-    ("window", "window"), ("window, dilated", "dilated"), ("window + sinks", "sinks"), ("global tokens", "global"),
-    ("BigBird", "bigbird"), ("chosen blocks", "selected"), ("chosen + window", "chosen_window"),
+    ("window", "window"),
+    ("window, dilated", "dilated"),
+    ("window + sinks", "sinks"),
+    ("global tokens", "global"),
+    ("BigBird", "bigbird"),
+    ("chosen blocks", "selected"),
+    ("chosen + window", "chosen_window"),
     ("hash + sinks + window", "hash"),
-)  # fmt: skip
+)
 """The patterns in their order, by name, and the section that tells of each."""
 
 
 def step(here: Page, ledger: Kept) -> None:
     """One pattern a frame: its picture, its sentence and its numbers on this head."""
-    stops = [
-        _("window"),
-        _("gaps"),
-        _("first tokens"),
-        _("global"),
-        _("random blocks"),
-        _("chosen blocks"),
-        _("both"),
-        _("hash"),
-    ]
+    stops = [_("window"), _("gaps"), _("first tokens"), _("global"), _("random blocks"), _("chosen blocks"), _("both"), _("hash")]
     at = stepper("window.step", stops, theme=here.theme, label=_("Patterns, part by part"))
     name, section = STEPS[at]
     with st.spinner(_("Measuring the patterns …")):
@@ -50,19 +46,27 @@ def step(here: Page, ledger: Kept) -> None:
         st.markdown(prose("window", f"step_{section}"))
         st.markdown(
             prose(
-                "window", "step_numbers", keys=KEYS, found=row["recall without sinks"], looked=row["share without sinks"],
-                error=row["error"], control=row["control"], outside=ledger.outside,
+                "window",
+                "step_numbers",
+                keys=KEYS,
+                found=row["recall without sinks"],
+                looked=row["share without sinks"],
+                error=row["error"],
+                control=row["control"],
+                outside=ledger.outside,
             )
-        )  # fmt: skip
+        )
     with picture:
         index = int(np.flatnonzero(table["name"] == name)[0])
         small_map(here, name, str(row["idea"]), result.arrays["seen"][index], size=260)
         figure_menu(
-            f"pattern-{section}", result, shown=Window,
+            f"pattern-{section}",
+            result,
+            shown=Window,
             chart=lambda: themed(_picture(here, name, str(row["idea"]), result.arrays["seen"][index], 260), here.theme),
             table=table,
             caption=_("What the pattern “{name}” looks at: queries downwards, keys across.").format(name=name),
-        )  # fmt: skip
+        )
 
 
 def small_map(here: Page, name: str, idea: str, seen: np.ndarray, *, size: int) -> None:
@@ -70,9 +74,11 @@ def small_map(here: Page, name: str, idea: str, seen: np.ndarray, *, size: int) 
     drawn = specification(_picture(here, name, idea, seen, size), here.theme)
     vega(
         # The title stands above the square and not inside its height.
-        {**drawn, "autosize": "pad"}, width="content", key=f"picture {name}",
+        {**drawn, "autosize": "pad"},
+        width="content",
+        key=f"picture {name}",
         words=_("A map of the pairs that the pattern “{name}” looks at: {idea}.").format(name=name, idea=idea),
-    )  # fmt: skip
+    )
 
 
 def _picture(here: Page, name: str, idea: str, seen: np.ndarray, size: int) -> alt.Chart:

@@ -18,9 +18,15 @@ from playwright import sync_api as playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 PATIENCE = 60_000
 """Milliseconds after which a condition that never comes true fails the test: long, because the machine may be busy."""
 
@@ -60,13 +66,20 @@ def serve() -> Iterator[Callable[..., str]]:
 def _started(script: Path, options: tuple[str, ...], ends: ExitStack) -> str:
     port = free_port()
     command = [
-        sys.executable, "-m", "streamlit", "run", str(script), f"--server.port={port}", "--server.address=127.0.0.1",
-        "--server.headless=true", "--browser.gatherUsageStats=false", "--server.fileWatcherType=none", *options,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        str(script),
+        f"--server.port={port}",
+        "--server.address=127.0.0.1",
+        "--server.headless=true",
+        "--browser.gatherUsageStats=false",
+        "--server.fileWatcherType=none",
+        *options,
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     ends.callback(_ended, process)
     assert process.stdout is not None
     said = []
@@ -95,9 +108,7 @@ def chromium() -> Iterator["playwright.Browser"]:
     """One headless Chromium for all tests."""
     path = chromium_path()
     if path is None:
-        pytest.fail(
-            "no Chromium: install it (on Debian: apt-get install chromium) or set LONGATTN_CHROMIUM to its path"
-        )
+        pytest.fail("no Chromium: install it (on Debian: apt-get install chromium) or set LONGATTN_CHROMIUM to its path")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=path, args=list(FLAGS))
         yield browser
@@ -114,18 +125,14 @@ def open_page(chromium: "playwright.Browser") -> Iterator[Callable[..., "playwri
     with ExitStack() as ends:
 
         def opened(
-            address: str,
-            *,
-            width: int = 1440,
-            height: int = 1000,
-            dark: bool = False,
-            touch: bool = False,
-            before: str = "",
+            address: str, *, width: int = 1440, height: int = 1000, dark: bool = False, touch: bool = False, before: str = ""
         ) -> "playwright.Page":
             context = chromium.new_context(
-                viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", has_touch=touch,
+                viewport={"width": width, "height": height},
+                color_scheme="dark" if dark else "light",
+                has_touch=touch,
                 reduced_motion="reduce",
-            )  # fmt: skip
+            )
             ends.callback(context.close)
             context.set_default_timeout(PATIENCE)
             if before:
@@ -149,9 +156,7 @@ def ours(message: "playwright.ConsoleMessage") -> bool:
 def at_rest(page: "playwright.Page") -> None:
     """Wait until the script has run and nothing is under way."""
     page.wait_for_selector("[data-test-script-state=notRunning]", state="attached")
-    assert page.locator("[data-testid=stException]").count() == 0, page.locator(
-        "[data-testid=stException]"
-    ).inner_text()
+    assert page.locator("[data-testid=stException]").count() == 0, page.locator("[data-testid=stException]").inner_text()
 
 
 @pytest.fixture(autouse=True, scope="session")

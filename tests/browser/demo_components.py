@@ -34,9 +34,18 @@ if st.query_params.get("part") == "map":
             span, shape = window_for(view_of(name, full=full), full=full, cells=32)
             pooled = pool_cells(values[slice(*span.queries), slice(*span.keys)], shape)
             result = attention_map(
-                pooled, key=name, title=name, theme=theme, full=full, window=span, causal=True, tokens_rows=tokens,
-                link="pair", content=f"{name} {step}", size=352,
-            )  # fmt: skip
+                pooled,
+                key=name,
+                title=name,
+                theme=theme,
+                full=full,
+                window=span,
+                causal=True,
+                tokens_rows=tokens,
+                link="pair",
+                content=f"{name} {step}",
+                size=352,
+            )
             if result.clicked:
                 st.session_state.clicked = f"{name} {result.clicked.row} {result.clicked.col}"
             st.text(f"{name} shows {span.r0} {span.r1} {span.c0} {span.c1} in {shape[0]}")
@@ -51,10 +60,16 @@ else:
         RibbonRow(key="newcomer", title="Newcomer", weights=np.full(N, 1 / N)),
     ]
     result = ribbons(
-        rows, tokens=tokens, query=query, marked=5, theme=theme, key="ribbons", predict=("finds it", "loses it"),
+        rows,
+        tokens=tokens,
+        query=query,
+        marked=5,
+        theme=theme,
+        key="ribbons",
+        predict=("finds it", "loses it"),
         on_query=lambda token: st.session_state.update(query=token),
         on_clicked=lambda cell: st.session_state.update(clicked=f"{cell.mechanism} {cell.key}"),
-    )  # fmt: skip
+    )
     st.text(f"query {query}")
     st.text(f"clicked {st.session_state.get('clicked')}")
     st.text(f"guesses {dict(result.guesses)}")

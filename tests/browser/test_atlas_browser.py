@@ -12,9 +12,7 @@ from tests.test_atlas import PAGES
 pytestmark = [pytest.mark.browser, pytest.mark.model]
 APP, SERVE = ROOT / "app.py", ROOT / "serve.py"
 ARTEFACTS = ROOT / "tests" / "artefacts"
-OVERFLOW = (
-    "(() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollWidth - m.clientWidth; })()"
-)
+OVERFLOW = "(() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollWidth - m.clientWidth; })()"
 HELD_LINE = """
 window.line = (() => {
   const listen = WebSocket.prototype.addEventListener;
@@ -53,9 +51,7 @@ def room(serve, open_page):
 
 
 def view(page, name):
-    page.get_by_role("radio", name=name, exact=True).or_(
-        page.get_by_role("button", name=name, exact=True)
-    ).first.click()
+    page.get_by_role("radio", name=name, exact=True).or_(page.get_by_role("button", name=name, exact=True)).first.click()
     at_rest(page)
 
 

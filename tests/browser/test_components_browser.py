@@ -138,10 +138,7 @@ def test_zoom_and_hold_survive_a_turn_of_the_dial(map_page):
     expect(the_map(page, "exact")).to_have_attribute("data-locked", "yes")
     expect(page.get_by_text("clicked exact", exact=False)).to_be_visible()
     kept = [the_map(page, "exact").get_attribute(name) for name in ("data-view", "data-row", "data-col")]
-    drawn, said = (
-        the_map(page, "exact").get_attribute("data-drawn"),
-        the_map(page, "exact").locator(".am-status").inner_text(),
-    )
+    drawn, said = (the_map(page, "exact").get_attribute("data-drawn"), the_map(page, "exact").locator(".am-status").inner_text())
     page.get_by_role("slider").press("ArrowRight")
     expect(the_map(page, "exact")).not_to_have_attribute("data-drawn", drawn)
     expect(the_map(page, "exact").locator(".am-status")).not_to_have_text(said)
@@ -190,8 +187,11 @@ def test_a_map_can_be_read_with_keys_alone(map_page):
 def test_a_map_has_a_name_and_a_text_alternative(map_page):
     page = map_page()
     box = stage(page, "window")
-    expect(box).to_have_attribute("aria-label", "window, 64 queries by 64 keys. Arrow keys move the cross-hair, Enter holds it, "
-                                  "plus and minus zoom, 0 shows all, Escape lets go.")  # fmt: skip
+    expect(box).to_have_attribute(
+        "aria-label",
+        "window, 64 queries by 64 keys. Arrow keys move the cross-hair, Enter holds it, "
+        "plus and minus zoom, 0 shows all, Escape lets go.",
+    )
     expect(the_map(page, "window").locator(".am-alt")).to_contain_text("of the cells were never looked at")
     assert box.get_attribute("aria-describedby") == the_map(page, "window").locator(".am-alt").get_attribute("id")
 
@@ -270,9 +270,7 @@ def test_pointing_at_a_ribbon_marks_the_token_everywhere(ribbon_page):
     expect(reading(page, "window")).to_have_text("never")
     expect(reading(page, "newcomer")).to_have_text("0.0156")
     expect(page.locator(".rb-active")).to_have_text("“\u2068word20\u2069” (20)")
-    marks = page.locator(".rb-mark").evaluate_all(
-        "nodes => nodes.map(node => Math.round(node.getBoundingClientRect().left))"
-    )
+    marks = page.locator(".rb-mark").evaluate_all("nodes => nodes.map(node => Math.round(node.getBoundingClientRect().left))")
     assert len(set(marks)) == 1
     assert len(marks) == 4
     assert runs(page) == before

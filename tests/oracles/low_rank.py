@@ -59,7 +59,5 @@ def oracle(mechanism, sequence, trace):
         q, k = sequence.q[head].double().numpy()[tokens], sequence.k[head].double().numpy()[tokens]
         rows[head][np.ix_(tokens, tokens)] = whole_map(mechanism, q, k, e, f, sequence.causal)
     rows = torch.from_numpy(rows)
-    seen = torch.from_numpy(
-        real[:, None] & real[None, :] & (~np.triu(np.ones((n, n), bool), 1) | (not sequence.causal))
-    )
+    seen = torch.from_numpy(real[:, None] & real[None, :] & (~np.triu(np.ones((n, n), bool), 1) | (not sequence.causal)))
     return rows @ sequence.v.double(), rows, seen.expand(h, n, n)

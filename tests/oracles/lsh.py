@@ -42,9 +42,7 @@ def hashed(mechanism, sequence, trace, head):
         if mechanism.centred:
             centres = [centre_of(x, sequence.real, other, seen, causal=sequence.causal, j=j) for j in range(sequence.n)]
             moved = x - torch.stack(centres)
-        out.append(
-            [[buckets_of(token, rotation, mechanism.hashing) for token in moved] for rotation in trace.rotations]
-        )
+        out.append([[buckets_of(token, rotation, mechanism.hashing) for token in moved] for rotation in trace.rotations])
     return out
 
 

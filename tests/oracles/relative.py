@@ -21,9 +21,7 @@ def oracle(mechanism, sequence, trace):
             seen[head, i, keys] = True
             if mechanism.variant == "shaw":
                 for j in keys:
-                    offset[head, i] += (
-                        rows[head, i, j] * mechanism.strength * shaw_row(mechanism, sequence, trace.values, i, j)
-                    )
+                    offset[head, i] += rows[head, i, j] * mechanism.strength * shaw_row(mechanism, sequence, trace.values, i, j)
     return rows @ v + offset, rows, seen
 
 
@@ -44,19 +42,14 @@ def score(mechanism, sequence, trace, q, k, head, i, j):
             r = wave(lag, d) @ trace.projection.double()
             return plain + strength * (trace.u.double() @ b + (a + trace.v.double()) @ r) / root
         case "t5":
-            return (
-                plain
-                + strength * trace.scalars[bucket(lag, sequence.causal, mechanism.buckets, mechanism.reach)].double()
-            )
+            return plain + strength * trace.scalars[bucket(lag, sequence.causal, mechanism.buckets, mechanism.reach)].double()
         case "alibi":
             slope = 2.0 ** (-8 * (sequence.heads[head] + 1) / sequence.total_heads)
             return plain - strength * slope * abs(lag)
         case "rope":
             angles, side = rope_angles(mechanism, sequence)
             turned = sum(
-                complex(a[2 * t], a[2 * t + 1])
-                * complex(b[2 * t], -b[2 * t + 1])
-                * cmath.exp(1j * strength * angle * lag)
+                complex(a[2 * t], a[2 * t + 1]) * complex(b[2 * t], -b[2 * t + 1]) * cmath.exp(1j * strength * angle * lag)
                 for t, angle in enumerate(angles)
             )
             return torch.tensor(turned.real * (1 + strength * (side - 1)) ** 2 / root, dtype=torch.float64)
@@ -72,12 +65,8 @@ def shaw_row(mechanism, sequence, table, i, j):
 def wave(position, d):
     """(sin, cos, sin, cos, …) of the position at falling frequencies."""
     return torch.tensor(
-        [
-            (math.sin, math.cos)[c % 2](position * 10000.0 ** (-2 * (c // 2) / d))
-            for c in range(d)
-        ],
-        dtype=torch.float64,
-    )  # fmt: skip
+        [(math.sin, math.cos)[c % 2](position * 10000.0 ** (-2 * (c // 2) / d)) for c in range(d)], dtype=torch.float64
+    )
 
 
 def bucket(lag, causal, buckets, reach):

@@ -67,9 +67,7 @@ def keys_of(name, mechanism, sequence, centroids, head, i):
     if name == "local":
         return keys_of_window(sequence, i, mechanism.width - sinks, sinks, 1)
     if name == "strided":
-        return keys_of_window(
-            sequence, i, mechanism.width, 0, min(4096, max(1, math.ceil(sequence.n / mechanism.width)))
-        )
+        return keys_of_window(sequence, i, mechanism.width, 0, min(4096, max(1, math.ceil(sequence.n / mechanism.width))))
     if name == "clusters":
         return keys_of_clusters(mechanism, sequence, centroids, head, i)
     return [j for j in range(sequence.n) if sequence.real[j] and (j <= i or not sequence.causal)]

@@ -36,10 +36,7 @@ def keys_of(mechanism, sequence, trace, head, i):
     if variant == "bigbird" and mechanism.random_blocks and len(trace.random):
         keys |= {j for j in visible if j // block in trace.random[i // block].tolist()}
     if variant == "selected":
-        kept = [
-            i // block,
-            *[number for number, _ in ranked_blocks(mechanism, sequence, head, i)][: mechanism.selected_blocks],
-        ]
+        kept = [i // block, *[number for number, _ in ranked_blocks(mechanism, sequence, head, i)][: mechanism.selected_blocks]]
         keys |= {j for j in visible if j // block in kept}
     return sorted(keys & set(visible))
 

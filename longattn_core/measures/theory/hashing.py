@@ -70,9 +70,7 @@ def _collision(angle: float, pairs: int) -> float:
 def _both_within(u: Numbers, v: Numbers, cosine: float, sine: float) -> Numbers:
     """P[|U| < u, |V| < v] for standard normals of correlation ρ: 1 − 2·(four values of Owen's T)."""
     with np.errstate(divide="ignore", over="ignore"):
-        corners = sum(
-            owens_t(u, (v / u - sign * cosine) / sine) + owens_t(v, (u / v - sign * cosine) / sine) for sign in (1, -1)
-        )
+        corners = sum(owens_t(u, (v / u - sign * cosine) / sine) + owens_t(v, (u / v - sign * cosine) / sine) for sign in (1, -1))
     return np.asarray(np.clip(1 - 2 * corners, 0.0, 1.0))
 
 

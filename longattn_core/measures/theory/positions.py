@@ -60,9 +60,7 @@ def ntk_base(d: int, stretch: float, base: float = 10_000.0) -> float:
     return float(base * stretch ** (d / (d - 2)))
 
 
-def yarn_frequencies(
-    frequencies: ArrayLike, stretch: float, *, trained: int, slow: float = 1.0, fast: float = 32.0
-) -> Numbers:
+def yarn_frequencies(frequencies: ArrayLike, stretch: float, *, trained: int, slow: float = 1.0, fast: float = 32.0) -> Numbers:
     """YaRN: pairs that turn fewer than `slow` times in the trained length are interpolated, more than `fast` are left."""
     frequencies = np.asarray(frequencies, float)
     turns = trained * frequencies / (2 * np.pi)

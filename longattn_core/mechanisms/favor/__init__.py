@@ -57,31 +57,52 @@ class Favor(Mechanism):
         },
     )
     features: int = dial(
-        256, title="Features m", symbol="m", ge=1, le=4096, scale="log2",
+        256,
+        title="Features m",
+        symbol="m",
+        ge=1,
+        le=4096,
+        scale="log2",
         help="How many directions are drawn; features that come in pairs (hyperbolic, trigonometric) have 2m columns, "
         "learned ones m.",
-    )  # fmt: skip
+    )
     kernel: Kernel = dial(
-        "softmax", title="Kernel", when={"variant": UNBIASED},
+        "softmax",
+        title="Kernel",
+        when={"variant": UNBIASED},
         options={"softmax": "softmax: e^(x·y)", "gaussian": "Gaussian: e^(−‖x−y‖²/2)"},
         help="What the products of features estimate: the softmax kernel, or the Gaussian one, which is another attention.",
-    )  # fmt: skip
+    )
     orthogonal: bool = dial(
-        True, title="Orthogonal directions", when={"variant": (*UNBIASED, *GENERALISED)},
+        True,
+        title="Orthogonal directions",
+        when={"variant": (*UNBIASED, *GENERALISED)},
         help="Draw directions in orthogonal blocks of d: the same on average, with a smaller error.",
-    )  # fmt: skip
+    )
     regularised: bool = dial(
-        False, title="Directions of length √d (SMREG)", when={"variant": (*UNBIASED, *GENERALISED)},
+        False,
+        title="Directions of length √d (SMREG)",
+        when={"variant": (*UNBIASED, *GENERALISED)},
         help="Put every direction on the sphere of radius √d: a little below the softmax kernel, and steadier.",
-    )  # fmt: skip
+    )
     epsilon: float = dial(
-        1e-3, title="Offset ε", symbol="ε", ge=1e-6, le=1, scale="log10", when={"variant": GENERALISED},
+        1e-3,
+        title="Offset ε",
+        symbol="ε",
+        ge=1e-6,
+        le=1,
+        scale="log10",
+        when={"variant": GENERALISED},
         help="Added to every generalised feature, so that no query is left without weight.",
-    )  # fmt: skip
+    )
     steps: int = dial(
-        60, title="Fitting steps", ge=0, le=500, when={"variant": ("hedgehog",)},
+        60,
+        title="Fitting steps",
+        ge=0,
+        le=500,
+        when={"variant": ("hedgehog",)},
         help="How long the learned features are fitted to each head; at 0 they are a random rotation.",
-    )  # fmt: skip
+    )
 
     def _attend(self, sequence: Sequence) -> Attended:
         """Cost: 2·n·m·d for features and 2·n·c·(e + 1) for sums per head; memory 512·c (the plain way: 1024·c), never n × n."""
@@ -94,7 +115,9 @@ class Favor(Mechanism):
             sequence=sequence,
             output=_in_place(found.output, sequence, 0.0),
             trace=FavorTrace(
-                projection=feature_map.projection, maps=feature_map.maps, calibration=calibration,
+                projection=feature_map.projection,
+                maps=feature_map.maps,
+                calibration=calibration,
                 log_normaliser=_in_place(found.log_sum, sequence, -math.inf),
                 negative=_in_place(found.negative, sequence, False),
             ),
@@ -102,12 +125,17 @@ class Favor(Mechanism):
             feature_map=feature_map,
             regularised=self.regularised,
             reference=found.reference,
-        )  # fmt: skip
+        )
 
     def _gathered(
-        self, feature_map: FeatureMap, q: Float[Tensor, "h n d"], k: Float[Tensor, "h n d"], v: Float[Tensor, "h n e"], *,
+        self,
+        feature_map: FeatureMap,
+        q: Float[Tensor, "h n d"],
+        k: Float[Tensor, "h n d"],
+        v: Float[Tensor, "h n e"],
+        *,
         causal: bool,
-    ) -> Gathered:  # fmt: skip
+    ) -> Gathered:
         """What the queries gathered: fast where single precision and positive features allow it, else the plain way."""
         plain = partial(gather_plainly, feature_map, q, k, v, causal=causal)
         if not self._fast(q, k, v):
@@ -145,10 +173,7 @@ class Favor(Mechanism):
             sample, calibration = self._calibration(sequence)
             maps = fit_maps(sample, causal=sequence.causal, start=projection, steps=self.steps)
         kernel = self.kernel if self.variant in UNBIASED else "softmax"
-        return (
-            FeatureMap(kind=self.variant, kernel=kernel, epsilon=self.epsilon, projection=projection, maps=maps),
-            calibration,
-        )
+        return (FeatureMap(kind=self.variant, kernel=kernel, epsilon=self.epsilon, projection=projection, maps=maps), calibration)
 
     def _calibration(self, sequence: Sequence) -> tuple[Sequence, str]:
         """What learned features are fitted on: never this sequence's future."""
@@ -157,9 +182,7 @@ class Favor(Mechanism):
         if sequence.calibration is not None:
             return sequence.calibration, f"the calibration sequence ({sequence.calibration.origin})"
         q, k = (
-            normal(self.seed, f"favor calibration {name}", SAMPLE, sequence.d, like=sequence.q).expand(
-                sequence.h, -1, -1
-            )
+            normal(self.seed, f"favor calibration {name}", SAMPLE, sequence.d, like=sequence.q).expand(sequence.h, -1, -1)
             for name in "qk"
         )
         return Sequence(q=q, k=k, v=k), "unit Gaussian queries and keys drawn from the seed"

@@ -12,15 +12,7 @@ import math
 from longattn_core.mechanisms.favor.features import UNBIASED, Kind
 
 
-def relative_deviation(
-    kind: Kind,
-    *,
-    m: int,
-    d: int,
-    sum_norm: float,
-    difference_norm: float,
-    regularised: bool,
-) -> float | None:
+def relative_deviation(kind: Kind, *, m: int, d: int, sum_norm: float, difference_norm: float, regularised: bool) -> float | None:
     """Root mean square of (estimate − kernel) / kernel, for `sum_norm` ‖x+y‖² and `difference_norm` ‖x−y‖².
 
     The same for the softmax and the Gaussian kernel, whose factors cancel. Infinite beyond the largest float; None for

@@ -65,7 +65,7 @@ class Directions:
             squares=LOG2_E * (1.0 if gaussian else 0.5) / math.sqrt(d),
             highest=LOG2_E * float(projection.square().sum(-1).max()) / 2,
             longest=LOG2_E * d**-0.25 * float(projection.norm(dim=-1).max()),
-        )  # fmt: skip
+        )
 
     def offsets(self, norms: Float[Tensor, "*b n 1"], less: float) -> Float[Tensor, "*b n 1"]:
         """What is added to every exponent of a token of that norm, less a reference."""
@@ -157,9 +157,8 @@ def _norms(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n 1"]:
 
 
 def _gathered(
-    output: Float[Tensor, "h n e"], weights: Float[Tensor, "h n"], factors: Float[Tensor, "h n"],
-    reference: Float[Tensor, "h c"],
-) -> Gathered:  # fmt: skip
+    output: Float[Tensor, "h n e"], weights: Float[Tensor, "h n"], factors: Float[Tensor, "h n"], reference: Float[Tensor, "h c"]
+) -> Gathered:
     sunk = ~((weights > LOWEST) & (weights < math.inf))
     return Gathered(
         output=output,

@@ -109,9 +109,7 @@ class FeatureMap:
         found, size = self._powers(x, columns * LOG2_E)
         return found.add_((size + rows) * LOG2_E).exp2_()
 
-    def scaled(
-        self, x: Float[Tensor, "n d"], *, head: int, keys: bool
-    ) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n 1"]]:
+    def scaled(self, x: Float[Tensor, "n d"], *, head: int, keys: bool) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n 1"]]:
         """φ · e^(−scale) with a scale for each token, at which its largest exponent is 0."""
         if self.kind in UNBIASED and self.kind != "trigonometric":
             found, size = self._powers(x, x.new_zeros(1))
@@ -122,9 +120,7 @@ class FeatureMap:
         scale = features.exponent.detach().amax(-1, keepdim=True)
         return features.shifted(-scale), scale
 
-    def _powers(
-        self, x: Float[Tensor, "n d"], columns: Float[Tensor, "s"]
-    ) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n 1"]]:
+    def _powers(self, x: Float[Tensor, "n d"], columns: Float[Tensor, "s"]) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n 1"]]:
         """Exponents of positive features as powers of two, which torch finds several times as fast as those of e.
 
         Given apart from what a token's length takes off all of its own, which is natural.

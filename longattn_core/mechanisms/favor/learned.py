@@ -21,9 +21,7 @@ RATE = 0.1
 """Adam's first step size; it falls linearly to 0."""
 
 
-def fit_maps(
-    sequence: Sequence, *, causal: bool, start: Float[Tensor, "half d"], steps: int
-) -> Float[Tensor, "2 h d half"]:
+def fit_maps(sequence: Sequence, *, causal: bool, start: Float[Tensor, "half d"], steps: int) -> Float[Tensor, "2 h d half"]:
     """Fit one pair of maps a head on up to 256 real tokens, evenly spaced. Cost 3·steps·256·(2·d·half + 512·half) a head.
 
     `causal` masks the rows that are matched. The result is a constant: no gradient leads through the fit.
@@ -60,9 +58,7 @@ def _fit_head(
     return maps.detach()
 
 
-def _log_kernel(
-    q: Float[Tensor, "s d"], k: Float[Tensor, "s d"], maps: Float[Tensor, "2 d half"]
-) -> Float[Tensor, "s s"]:
+def _log_kernel(q: Float[Tensor, "s d"], k: Float[Tensor, "s d"], maps: Float[Tensor, "2 d half"]) -> Float[Tensor, "s s"]:
     feature_map = FeatureMap(kind="hedgehog", kernel="softmax", epsilon=0.0, projection=maps[0].mT, maps=maps[:, None])
     query, key = feature_map.of(q, head=0, keys=False), feature_map.of(k, head=0, keys=True)
     highest_query = query.exponent.detach().amax(-1, keepdim=True)

@@ -61,9 +61,14 @@ class Gathered:
 
 
 def gather_plainly(
-    feature_map: FeatureMap, q: Float[Tensor, "h n d"], k: Float[Tensor, "h n d"], v: Float[Tensor, "h n e"],
-    heads: Iterable[int], *, causal: bool,
-) -> Gathered:  # fmt: skip
+    feature_map: FeatureMap,
+    q: Float[Tensor, "h n d"],
+    k: Float[Tensor, "h n d"],
+    v: Float[Tensor, "h n e"],
+    heads: Iterable[int],
+    *,
+    causal: bool,
+) -> Gathered:
     """Some heads, one by one, for any features, dtype and size of the exponents."""
     gather = sums_over_past if causal else sums_over_all
     outputs, sums = [], []
@@ -76,9 +81,12 @@ def gather_plainly(
     scales, references = (torch.stack([getattr(found, name) for found in sums]) for name in ("scale", "reference"))
     negative = weights < 0
     return Gathered(
-        output=torch.stack(outputs), log_sum=weights.abs().log() + scales, negative=negative, reference=references,
+        output=torch.stack(outputs),
+        log_sum=weights.abs().log() + scales,
+        negative=negative,
+        reference=references,
         sunk=torch.zeros_like(negative),
-    )  # fmt: skip
+    )
 
 
 def mended(fast: Gathered, plain: Gathered, heads: list[int]) -> Gathered:
@@ -90,9 +98,7 @@ def mended(fast: Gathered, plain: Gathered, heads: list[int]) -> Gathered:
     return fast
 
 
-def sums_over_all(
-    queries: Phi, keys: Phi, q: Float[Tensor, "n d"], k: Float[Tensor, "n d"], v: Float[Tensor, "n e"]
-) -> Sums:
+def sums_over_all(queries: Phi, keys: Phi, q: Float[Tensor, "n d"], k: Float[Tensor, "n d"], v: Float[Tensor, "n e"]) -> Sums:
     """Every query gathers every key. Cost 2·n·c·(e + 1) above the features; memory 1024·c."""
     reference, state = _no_keys(v)
     for rows in row_chunks(len(k), 1, ROWS):
@@ -105,9 +111,7 @@ def sums_over_all(
     return Sums(total=torch.cat(totals), scale=torch.cat(scales).squeeze(-1), reference=reference)
 
 
-def sums_over_past(
-    queries: Phi, keys: Phi, q: Float[Tensor, "n d"], k: Float[Tensor, "n d"], v: Float[Tensor, "n e"]
-) -> Sums:
+def sums_over_past(queries: Phi, keys: Phi, q: Float[Tensor, "n d"], k: Float[Tensor, "n d"], v: Float[Tensor, "n e"]) -> Sums:
     """Every query gathers the keys up to its own place. Cost as without a mask, and n·(64·(c + e) + 7·c) within chunks."""
     reference, state = _no_keys(v)
     totals, scales = [], []
@@ -190,9 +194,7 @@ def _earlier_in_chunk(
     return parts
 
 
-def _join(
-    parts: list[tuple[Float[Tensor, "n e1"], Float[Tensor, "n 1"]]],
-) -> tuple[Float[Tensor, "n e1"], Float[Tensor, "n 1"]]:
+def _join(parts: list[tuple[Float[Tensor, "n e1"], Float[Tensor, "n 1"]]]) -> tuple[Float[Tensor, "n e1"], Float[Tensor, "n 1"]]:
     scales = torch.stack([scale for _, scale in parts])
     highest = scales.amax(0)
     shares = (scales - highest).exp()

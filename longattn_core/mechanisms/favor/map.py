@@ -65,9 +65,7 @@ class FavorMap(FactoredMap):
         x = (self.sequence.k if keys else self.sequence.q)[head, tokens].double()
         return self._fine_map.of(x, head=head, keys=keys)
 
-    def _scaled(
-        self, head: int, tokens: Int[Tensor, "r"], *, keys: bool
-    ) -> tuple[Float[Tensor, "r c"], Float[Tensor, "r 1"]]:
+    def _scaled(self, head: int, tokens: Int[Tensor, "r"], *, keys: bool) -> tuple[Float[Tensor, "r c"], Float[Tensor, "r 1"]]:
         x = (self.sequence.k if keys else self.sequence.q)[head, tokens].double()
         return self._fine_map.scaled(x, head=head, keys=keys)
 
@@ -83,19 +81,11 @@ class FavorMap(FactoredMap):
 
     def _right(self, keys: Int[Tensor, "c"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g c m"]:
         nothing = torch.zeros(len(keys), 1, dtype=torch.float64, device=keys.device)
-        parts = [
-            self._shifted(head, keys, -self.reference[head].double(), nothing, keys=True) for head in heads.tolist()
-        ]
+        parts = [self._shifted(head, keys, -self.reference[head].double(), nothing, keys=True) for head in heads.tolist()]
         return self._real_ones(parts, keys)
 
     def _shifted(
-        self,
-        head: int,
-        tokens: Int[Tensor, "r"],
-        columns: Float[Tensor, "s"],
-        rows: Float[Tensor, "r 1"],
-        *,
-        keys: bool,
+        self, head: int, tokens: Int[Tensor, "r"], columns: Float[Tensor, "s"], rows: Float[Tensor, "r 1"], *, keys: bool
     ) -> Float[Tensor, "r m"]:
         x = (self.sequence.k if keys else self.sequence.q)[head, tokens].detach().double()
         return self._fine_map.shifted(x, columns, rows, head=head, keys=keys)
@@ -129,9 +119,7 @@ class FavorMap(FactoredMap):
         left, query_scale = self._scaled(head, queries, keys=False)
         products, scales = [], []
         for chunk in row_chunks(self.sequence.n, self.feature_map.columns):
-            right, key_scale = self._scaled(
-                head, torch.arange(chunk.start, chunk.stop, device=queries.device), keys=True
-            )
+            right, key_scale = self._scaled(head, torch.arange(chunk.start, chunk.stop, device=queries.device), keys=True)
             products.append(left @ right.mT)
             scales.append(key_scale.squeeze(-1))
         product, scale = torch.cat(products, dim=-1), query_scale + torch.cat(scales)
@@ -139,9 +127,7 @@ class FavorMap(FactoredMap):
         logarithm = (product.abs().log() + scale).masked_fill(~mask, -math.inf)
         if self.feature_map.kind != "trigonometric":
             # A product that sank below float64 still counts when no other key of its row is far above it.
-            doubtful = (
-                mask & (product < SMALLEST) & (scale + math.log(SMALLEST) > logarithm.amax(-1, keepdim=True) - 60)
-            )
+            doubtful = mask & (product < SMALLEST) & (scale + math.log(SMALLEST) > logarithm.amax(-1, keepdim=True) - 60)
             found = doubtful.nonzero()
             for chunk in row_chunks(len(found), self.feature_map.columns):
                 pairs = found[chunk]
@@ -153,9 +139,7 @@ class FavorMap(FactoredMap):
             return mask.to(logarithm.dtype), logarithm
         return product.sign(), logarithm
 
-    def _pooled(
-        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
-    ) -> Float[Tensor, "g H W"]:
+    def _pooled(self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]) -> Float[Tensor, "g H W"]:
         # A picture of the largest weights is one of single pairs: without a mask too, a factor must not outrun the other.
         single = reduce == "max" or self.sequence.causal
         if single and max(self._largest_exponent(h) for h in heads.tolist()) > SAFE:
@@ -205,9 +189,13 @@ class FavorMap(FactoredMap):
             "sum_norm": both,
         }
         deviation = relative_deviation(
-            self.feature_map.kind, m=len(self.feature_map.projection), d=sequence.d, sum_norm=both,
-            difference_norm=apart, regularised=self.regularised,
-        )  # fmt: skip
+            self.feature_map.kind,
+            m=len(self.feature_map.projection),
+            d=sequence.d,
+            sum_norm=both,
+            difference_norm=apart,
+            regularised=self.regularised,
+        )
         if deviation is not None:
             facts["deviation"] = deviation
         if key == query and weight == 1 and float((sign * logarithm.exp()).sum()) == 0:
@@ -219,11 +207,7 @@ class FavorMap(FactoredMap):
 
 
 def _sentence(
-    feature_map: FeatureMap,
-    facts: dict[str, float | int | str | bool],
-    deviation: float | None,
-    exact: float,
-    weight: float,
+    feature_map: FeatureMap, facts: dict[str, float | int | str | bool], deviation: float | None, exact: float, weight: float
 ) -> tuple[FavorReason, str]:
     columns = facts["features"]
     noun = "feature" if columns == 1 else "features"
@@ -240,9 +224,7 @@ def _sentence(
         )
     name = "e^(q·k/√d)" if feature_map.kernel == "softmax" else "e^(−‖q−k‖²/2√d)"
     found = f"By {columns} random {noun}, {name} = {facts['kernel']:.3g} is put at {facts['estimate']:.3g}"
-    stray = (
-        f"at ‖q+k‖²/√d = {facts['sum_norm']:.3g} such an estimate is expected to stray by {_times(deviation)} its value"
-    )
+    stray = f"at ‖q+k‖²/√d = {facts['sum_norm']:.3g} such an estimate is expected to stray by {_times(deviation)} its value"
     if weight < 0:
         return FavorReason.NEGATIVE, f"{found}, a negative weight, which only sines and cosines can give; {stray}."
     if deviation <= 0.5:

@@ -141,9 +141,11 @@ class CoarseReading(DyadicReading):
         far = (gates[..., [i + 1]] * outputs[i + 1][:, groups.of] for i, groups in enumerate(self.groups))
         parts = torch.stack([near, *far]) if split else None
         return Read(
-            output=sum(far, start=near) if parts is None else parts.sum(0), parts=parts, mass=gates,
+            output=sum(far, start=near) if parts is None else parts.sum(0),
+            parts=parts,
+            mass=gates,
             cost=self._cost(pairs, cells, sum(x.numel() for x in (*outputs, *sums))),
-        )  # fmt: skip
+        )
 
     def _level(self, level: int) -> tuple[Float[Tensor, "h G e"], Float[Tensor, "h G"], int, int]:
         """What the (coarse) queries of one level read there, the logsumexps, how many scores were asked for and held."""

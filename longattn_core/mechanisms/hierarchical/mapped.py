@@ -68,9 +68,7 @@ class HierarchicalMap(LiftedMap):
         if not self.trace.levels:
             return reason, facts, f"With one level every key is read by itself, as in exact attention: {weight:.3g}."
         terms = list(chain.items())
-        product = " × ".join(
-            f"p({name}{'' if i == 0 else f' | {terms[i - 1][0]}'}) {p:.3g}" for i, (name, p) in enumerate(terms)
-        )
+        product = " × ".join(f"p({name}{'' if i == 0 else f' | {terms[i - 1][0]}'}) {p:.3g}" for i, (name, p) in enumerate(terms))
         if found.level == 0:
             own = f"The key stands in the query's own {terms[-2][0]} and is read one by one"
             return reason, facts, f"{own}: {product} = {weight:.3g}."

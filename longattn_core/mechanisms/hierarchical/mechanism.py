@@ -46,34 +46,53 @@ class Hierarchical(Mechanism):
         },
     )
     levels: int = dial(
-        3, title="Levels", symbol="L", ge=1, le=3, when={"variant": NESTED},
+        3,
+        title="Levels",
+        symbol="L",
+        ge=1,
+        le=3,
+        when={"variant": NESTED},
         help="1: tokens only, which is exact attention; 2: tokens and sentences; 3: tokens, sentences and paragraphs.",
-    )  # fmt: skip
+    )
     groups: Literal["text", "fanout"] = dial(
-        "text", title="Groups", when={"variant": NESTED},
+        "text",
+        title="Groups",
+        when={"variant": NESTED},
         help="The sentences and paragraphs of the text where they are known, or equal groups of f tokens and f² tokens.",
         options={"text": "sentences and paragraphs", "fanout": "equal groups"},
-    )  # fmt: skip
+    )
     fanout: int = dial(
-        8, title="Fan-out", symbol="f", ge=2, le=MOST, scale="log2", when={"variant": NESTED},
+        8,
+        title="Fan-out",
+        symbol="f",
+        ge=2,
+        le=MOST,
+        scale="log2",
+        when={"variant": NESTED},
         help="How many members an equal group has: f tokens, then f groups. Also used where a text's sentences are not known.",
-    )  # fmt: skip
+    )
     block: int = dial(
-        16, title="Near block", symbol="w", ge=2, le=MOST, scale="log2", when={"variant": BLOCKS},
+        16,
+        title="Near block",
+        symbol="w",
+        ge=2,
+        le=MOST,
+        scale="log2",
+        when={"variant": BLOCKS},
         help="Keys in the query's own block of w tokens and the blocks beside it are read one by one (odd: one more).",
-    )  # fmt: skip
+    )
     counts: Literal["one", "tokens"] = dial(
-        "tokens", title="A group counts as", when={"variant": NESTED},
+        "tokens",
+        title="A group counts as",
+        when={"variant": NESTED},
         help="In the softmax a group counts as one key, or as all the tokens it stands for (ln of their number is added).",
         options={"one": "one key", "tokens": "its tokens"},
-    )  # fmt: skip
+    )
 
     def refuses(self, sequence: Sequence) -> str | None:
         """Coarse queries are means over tokens that a causal mask would hide."""
         if self.variant == "h1d" and sequence.causal:
-            return (
-                "A coarse query is a mean over neighbours, later ones among them, so it cannot be causal: use near_far."
-            )
+            return "A coarse query is a mean over neighbours, later ones among them, so it cannot be causal: use near_far."
         return None
 
     def _attend(self, sequence: Sequence) -> Attended:
@@ -153,9 +172,12 @@ class Hierarchical(Mechanism):
     def label(self) -> str:
         """How the levels are joined."""
         names = {
-            "product": "Hierarchy, coarse to fine", "mean": "Hierarchy, mean of levels", "gate": "Hierarchy, gated",
-            "near_far": "Near fine, far coarse", "h1d": "H-Transformer-1D",
-        }  # fmt: skip
+            "product": "Hierarchy, coarse to fine",
+            "mean": "Hierarchy, mean of levels",
+            "gate": "Hierarchy, gated",
+            "near_far": "Near fine, far coarse",
+            "h1d": "H-Transformer-1D",
+        }
         return names[self.variant]
 
 

@@ -34,9 +34,7 @@ class LowRank(Mechanism):
 
     key: ClassVar[str] = "low_rank"
     title: ClassVar[str] = "Low rank"
-    idea: ClassVar[str] = (
-        "Rebuild the whole map from k columns, which is cheap when it holds no more than k numbers a row."
-    )
+    idea: ClassVar[str] = "Rebuild the whole map from k columns, which is cheap when it holds no more than k numbers a row."
     paper: ClassVar[str] = "Wang et al. 2020, arXiv:2006.04768; Xiong et al. 2021, arXiv:2102.03902"
     complexity: ClassVar[str] = "n·k·d (the SVD, an oracle: n³)"
     family: ClassVar[Family] = "compressed"
@@ -49,23 +47,35 @@ class LowRank(Mechanism):
         options={"svd": "SVD: the best there are (oracle)", "linformer": "Linformer", "nystrom": "Nyström"},
     )
     rank: int = dial(
-        64, title="Rank k", symbol="k", ge=1, le=4096, scale="log2",
+        64,
+        title="Rank k",
+        symbol="k",
+        ge=1,
+        le=4096,
+        scale="log2",
         help="How many columns the map is pressed through; at n tokens or more nothing is lost, but for random columns.",
-    )  # fmt: skip
+    )
     projection: Literal["mean", "gaussian", "fitted"] = dial(
-        "mean", title="Projection", symbol="E, F", when={"variant": ("linformer",)},
+        "mean",
+        title="Projection",
+        symbol="E, F",
+        when={"variant": ("linformer",)},
         options={
             "mean": "means of consecutive tokens",
             "gaussian": "random Gaussian",
             "fitted": "means for keys, fitted for values",
         },
         help="What mixes the n keys and values into k.",
-    )  # fmt: skip
+    )
     cutoff: float = dial(
-        0.0, title="Cut-off of the inverse", ge=0, le=0.5, when={"variant": ("nystrom",)},
+        0.0,
+        title="Cut-off of the inverse",
+        ge=0,
+        le=0.5,
+        when={"variant": ("nystrom",)},
         help="Singular values below this share of the largest count as 0; at 0 the pseudo-inverse is the true one, "
         "which makes small differences between landmarks large.",
-    )  # fmt: skip
+    )
 
     def _attend(self, sequence: Sequence) -> Attended:
         """Cost: n·k·(d + e) per head; the SVD n³. Memory about 64 MB; the SVD n²."""
@@ -73,15 +83,25 @@ class LowRank(Mechanism):
         if self.variant == "svd":
             output, factors = truncate(sequence, self.rank)
             return SvdMap(
-                mechanism=self, sequence=sequence, output=output, trace=factors, cost=self._cost(sequence),
-                rank=count, unit="singular directions",
-            )  # fmt: skip
+                mechanism=self,
+                sequence=sequence,
+                output=output,
+                trace=factors,
+                cost=self._cost(sequence),
+                rank=count,
+                unit="singular directions",
+            )
         if self.variant == "nystrom":
             output, landmarks = nystrom(sequence, self.rank, self.cutoff)
             return NystromMap(
-                mechanism=self, sequence=sequence, output=output, trace=landmarks, cost=self._cost(sequence),
-                rank=count, unit="landmarks",
-            )  # fmt: skip
+                mechanism=self,
+                sequence=sequence,
+                output=output,
+                trace=landmarks,
+                cost=self._cost(sequence),
+                rank=count,
+                unit="landmarks",
+            )
         if self.projection == "gaussian":
             e, f = gaussian_projections(sequence, self.rank, self.seed)
         else:
@@ -90,9 +110,15 @@ class LowRank(Mechanism):
         tokens = torch.arange(sequence.n, device=sequence.q.device)
         sampled = min(int(sequence.real.sum()), SAMPLE * count) if self.projection == "fitted" else 0
         return LinformerMap(
-            mechanism=self, sequence=sequence, output=output, cost=self._cost(sequence), rank=count, unit="mixed keys",
-            trace=LinformerTrace(keys=e, values=f, tokens=tokens, sampled=sampled), mixed_keys=keys,
-        )  # fmt: skip
+            mechanism=self,
+            sequence=sequence,
+            output=output,
+            cost=self._cost(sequence),
+            rank=count,
+            unit="mixed keys",
+            trace=LinformerTrace(keys=e, values=f, tokens=tokens, sampled=sampled),
+            mixed_keys=keys,
+        )
 
     def counted(self, sequence: Sequence) -> Cost:
         """Every variant's steps depend on n, k, d and e alone."""
@@ -121,9 +147,7 @@ class LowRank(Mechanism):
     @classmethod
     def variants(cls) -> tuple[Self, ...]:
         """The SVD, Linformer with each projection, Nyström."""
-        linformers = tuple(
-            cls(variant="linformer", projection=projection) for projection in ("mean", "gaussian", "fitted")
-        )
+        linformers = tuple(cls(variant="linformer", projection=projection) for projection in ("mean", "gaussian", "fitted"))
         return (cls(variant="svd"), *linformers, cls(variant="nystrom"))
 
     def limit(self, n: int) -> Self | None:
@@ -165,9 +189,7 @@ class LowRank(Mechanism):
     def label(self) -> str:
         """The method, and for Linformer its projection."""
         if self.variant == "linformer":
-            return {"mean": "Linformer, means", "gaussian": "Linformer, Gaussian", "fitted": "Linformer, fitted"}[
-                self.projection
-            ]
+            return {"mean": "Linformer, means", "gaussian": "Linformer, Gaussian", "fitted": "Linformer, fitted"}[self.projection]
         return "Nyström" if self.variant == "nystrom" else "SVD (oracle)"
 
     @property
@@ -181,9 +203,7 @@ class LowRank(Mechanism):
     def shares(self) -> str | None:
         """Only means keep shares."""
         if self.variant == "svd":
-            return (
-                "A truncated SVD has negative entries, and under a mask it is cut again without making rows sum to 1."
-            )
+            return "A truncated SVD has negative entries, and under a mask it is cut again without making rows sum to 1."
         if self.variant == "nystrom":
             return "The pseudo-inverse has negative entries, and so has the map."
         if self.projection != "mean":
@@ -224,18 +244,8 @@ class LowRank(Mechanism):
             moved, peak = moved + 2 * n * k + 4 * k * k, 8 * (2 * held + n * (3 * d + 4 * e) + 6 * k * k)
         elif self.projection == "fitted":
             size, sample = 8, min(n, SAMPLE * k)
-            steps = (
-                2 * n * d
-                + 2 * sample * n * d
-                + sample * n * (e + 1)
-                + sample * k * (d + e)
-                + 10 * sample * k * k
-                + through
-            )
-            moved, peak = (
-                moved + 4 * sample * n,
-                8 * (2 * min(1 << 22, n * sample) + h * n * (2 * d + 2 * e) + 6 * sample * k),
-            )
+            steps = 2 * n * d + 2 * sample * n * d + sample * n * (e + 1) + sample * k * (d + e) + 10 * sample * k * k + through
+            moved, peak = (moved + 4 * sample * n, 8 * (2 * min(1 << 22, n * sample) + h * n * (2 * d + 2 * e) + 6 * sample * k))
         else:
             gaussian = self.projection == "gaussian"
             steps = n * (d + e) * (k if gaussian else 1) + through

@@ -17,13 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from longattn_core.contracts import Sequence, row_chunks
-from longattn_core.mechanisms.low_rank.pieces import (
-    Groups,
-    attend_some,
-    consecutive_groups,
-    read_through,
-    softmax_over,
-)
+from longattn_core.mechanisms.low_rank.pieces import Groups, attend_some, consecutive_groups, read_through, softmax_over
 from longattn_core.mechanisms.low_rank.view import LowRankMap
 from longattn_core.numerics.draws import normal
 
@@ -140,9 +134,7 @@ class LinformerTrace:
         return self._written(self.values)
 
     def _written(self, projection: Projection) -> Float[Tensor, "*h k n"]:
-        heads = torch.arange(
-            len(projection.queries) if isinstance(projection, Fitted) else 1, device=self.tokens.device
-        )
+        heads = torch.arange(len(projection.queries) if isinstance(projection, Fitted) else 1, device=self.tokens.device)
         matrix = projection.columns(self.tokens, heads).mT
         return matrix if isinstance(projection, Fitted) else matrix[0]
 
@@ -213,9 +205,7 @@ def fitted_projections(sequence: Sequence, rank: int) -> tuple[Means, Fitted]:
     return means, Fitted(queries=queries, lse=torch.stack(lse), solver=solver, sequence=sequence)
 
 
-def linformer(
-    sequence: Sequence, e: Projection, f: Projection
-) -> tuple[Float[Tensor, "h n e"], Float[Tensor, "h k d"]]:
+def linformer(sequence: Sequence, e: Projection, f: Projection) -> tuple[Float[Tensor, "h n e"], Float[Tensor, "h k d"]]:
     """The output, and EK. Cost n·k·(d + e) a head above the projections; memory about 32 MB."""
     values = f.mixed(sequence.v)
     keys = e.mixed(sequence.k.to(values.dtype))

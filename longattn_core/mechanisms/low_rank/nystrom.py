@@ -16,13 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from longattn_core.contracts import Sequence
-from longattn_core.mechanisms.low_rank.pieces import (
-    Groups,
-    attend_some,
-    consecutive_groups,
-    read_through,
-    softmax_over,
-)
+from longattn_core.mechanisms.low_rank.pieces import Groups, attend_some, consecutive_groups, read_through, softmax_over
 from longattn_core.mechanisms.low_rank.view import LowRankMap
 
 
@@ -57,9 +51,7 @@ class NystromMap(LowRankMap):
 
     def _right(self, keys: Int[Tensor, "c"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g c k"]:
         trace: NystromTrace = self.trace
-        scores = (
-            self.sequence.k[heads][:, keys].double() @ trace.landmark_queries[heads].mT / math.sqrt(self.sequence.d)
-        )
+        scores = self.sequence.k[heads][:, keys].double() @ trace.landmark_queries[heads].mT / math.sqrt(self.sequence.d)
         return (scores - trace.lse[heads][:, None]).exp() * self.sequence.real[keys, None]
 
     def _story(self, head: int, query: int, key: int) -> tuple[Mapping[str, float | int | str | bool], str]:
@@ -68,10 +60,7 @@ class NystromMap(LowRankMap):
         size = len(groups.members(facts["key_landmark"]))
         noun = "landmark" if self.rank == 1 else "landmarks"
         own = "the key alone" if size == 1 else f"the mean of {size} keys"
-        return (
-            {**facts, "size": size},
-            f"Query and key meet only through {self.rank} {noun}, and the key's own is {own}",
-        )
+        return ({**facts, "size": size}, f"Query and key meet only through {self.rank} {noun}, and the key's own is {own}")
 
 
 def nystrom(sequence: Sequence, rank: int, cutoff: float) -> tuple[Float[Tensor, "h n e"], NystromTrace]:

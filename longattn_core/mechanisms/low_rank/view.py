@@ -63,10 +63,5 @@ class LowRankMap(FactoredMap):
         facts, story = self._story(head, query, key)
         text = f"{story}: this pair gets {weight:.3g}, {end} the {exact:.3g} of exact attention."
         return Explanation(
-            seen=seen,
-            exact=exact,
-            weight=weight,
-            reason=reason,
-            facts={"rank": self.rank, "gap": gap, **facts},
-            text=text,
+            seen=seen, exact=exact, weight=weight, reason=reason, facts={"rank": self.rank, "gap": gap, **facts}, text=text
         )

@@ -44,47 +44,75 @@ class LSH(Mechanism):
     )
 
     hashing: Hashing = dial(
-        "cross_polytope", title="Hash", help="How a direction is turned into the number of a bucket.",
+        "cross_polytope",
+        title="Hash",
+        help="How a direction is turned into the number of a bucket.",
         options={"cross_polytope": "nearest axis of a random rotation", "hyperplane": "sides of random hyperplanes"},
-    )  # fmt: skip
+    )
     buckets: int = dial(
-        16, title="Buckets b", symbol="b", ge=1, le=1024, scale="log2",
+        16,
+        title="Buckets b",
+        symbol="b",
+        ge=1,
+        le=1024,
+        scale="log2",
         help="How many buckets a round has; 1 puts everything together. An odd number becomes the next even one, and with "
         "hyperplanes the next power of two.",
-    )  # fmt: skip
+    )
     rounds: int = dial(
-        4, title="Rounds r", symbol="r", ge=1, le=32,
+        4,
+        title="Rounds r",
+        symbol="r",
+        ge=1,
+        le=32,
         help="How many independent hashes there are; a pair is found when it meets in one of them.",
-    )  # fmt: skip
+    )
     order_by: Literal["recent", "chunks"] = dial(
-        "recent", title="Look along",
+        "recent",
+        title="Look along",
         help="Which keys of its bucket a query looks at: the nearest up to itself, or those in nearby chunks.",
         options={"recent": "the last keys of the bucket", "chunks": "chunks of the sorted order (Reformer)"},
-    )  # fmt: skip
+    )
     width: int = dial(
-        64, title="Keys a round w", symbol="w", ge=1, le=65536, scale="log2", when={"order_by": ("recent",)},
+        64,
+        title="Keys a round w",
+        symbol="w",
+        ge=1,
+        le=65536,
+        scale="log2",
+        when={"order_by": ("recent",)},
         help="A query looks at no more than the last w keys of its bucket a round; without a mask, those around it.",
-    )  # fmt: skip
+    )
     chunk: int = dial(
-        64, title="Chunk c", symbol="c", ge=1, le=65536, scale="log2", when={"order_by": ("chunks",)},
+        64,
+        title="Chunk c",
+        symbol="c",
+        ge=1,
+        le=65536,
+        scale="log2",
+        when={"order_by": ("chunks",)},
         help="The sorted order is cut into chunks of c tokens; a query looks at its own chunk and the one before.",
-    )  # fmt: skip
+    )
     sharing: Literal["separate", "shared"] = dial(
-        "separate", title="Queries and keys",
+        "separate",
+        title="Queries and keys",
         help="Whether keys are the model's own, or the directions of the queries as Reformer trains them.",
         options={"separate": "as the model has them", "shared": "keys are the queries' directions (Reformer)"},
-    )  # fmt: skip
+    )
     centred: bool = dial(
-        False, title="Centre before hashing",
+        False,
+        title="Centre before hashing",
         help="Take the mean off queries and keys before they are hashed: scores stay, but who meets whom changes.",
-    )  # fmt: skip
-    sinks: int = dial(
-        0, title="Sinks s", symbol="s", ge=0, le=1024, help="The first s tokens are always visible.",
-    )  # fmt: skip
+    )
+    sinks: int = dial(0, title="Sinks s", symbol="s", ge=0, le=1024, help="The first s tokens are always visible.")
     local: int = dial(
-        0, title="Local window l", symbol="l", ge=0, le=65536,
+        0,
+        title="Local window l",
+        symbol="l",
+        ge=0,
+        le=65536,
         help="The last l tokens, the query's own among them, are always visible; without a mask, those on both sides.",
-    )  # fmt: skip
+    )
 
     @model_validator(mode="after")
     def _whole_buckets(self) -> Self:
@@ -105,9 +133,15 @@ class LSH(Mechanism):
         lists = self._lists(sequence, placed)
         names = tuple(f"round {p % self.rounds + 1}" for p in range(lists.order.shape[1] - 2))
         output, computed = attend_lists(
-            sequence.q, sequence.q if shared else sequence.k, sequence.v, lists, real=real,
-            scale=1 / math.sqrt(sequence.d), skip_self=shared, directions=shared,
-        )  # fmt: skip
+            sequence.q,
+            sequence.q if shared else sequence.k,
+            sequence.v,
+            lists,
+            real=real,
+            scale=1 / math.sqrt(sequence.d),
+            skip_self=shared,
+            directions=shared,
+        )
         buckets = torch.where(real, mine, -1)
         trace = LSHTrace(
             rotations=rotations,
@@ -126,10 +160,17 @@ class LSH(Mechanism):
         )
         cost = self._cost(sequence, lists.order.shape[1], computed)
         return LSHMap(
-            mechanism=self, sequence=sequence, output=output, trace=trace, cost=cost,
-            lists=lists, shared=shared, hashing=self.hashing, width=self.width,
+            mechanism=self,
+            sequence=sequence,
+            output=output,
+            trace=trace,
+            cost=cost,
+            lists=lists,
+            shared=shared,
+            hashing=self.hashing,
+            width=self.width,
             chunk=self.chunk if self.order_by == "chunks" else 0,
-        )  # fmt: skip
+        )
 
     def counted(self, sequence: Sequence) -> Cost:
         """Tokens thrown into buckets blindly, as unit Gaussian heads would fall, and the blocks that cover their stretches.
@@ -166,9 +207,7 @@ class LSH(Mechanism):
         return Cost(
             multiply_adds=hashed * self.rounds * d * columns + computed * (d + e),
             bytes_moved=hashed * 8 * (d + self.rounds) + sort + size * tiles,
-            bytes_peak=8 * (4 * p + 7 * self.rounds) * h * n
-            + 12 * PRODUCT_CELLS
-            + size * (n * (d + e) + 8 * TILE_CELLS),
+            bytes_peak=8 * (4 * p + 7 * self.rounds) * h * n + 12 * PRODUCT_CELLS + size * (n * (d + e) + 8 * TILE_CELLS),
         )
 
     def limit(self, n: int) -> Self | None:

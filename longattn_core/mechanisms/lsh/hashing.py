@@ -30,10 +30,7 @@ def draw_rotations(seed: int, hashing: Hashing, rounds: int, d: int, buckets: in
 
 
 def hash_vectors(
-    x: Float[Tensor, "h n d"],
-    centre: Float[Tensor, "h c d"] | None,
-    rotations: Float[Tensor, "r d half"],
-    hashing: Hashing,
+    x: Float[Tensor, "h n d"], centre: Float[Tensor, "h c d"] | None, rotations: Float[Tensor, "r d half"], hashing: Hashing
 ) -> Int[Tensor, "h r n"]:
     """The bucket of each vector in each round. Cost r·n·d·b/2 a head.
 
@@ -78,9 +75,7 @@ class _Coarse:
     table: Float[Tensor, "d rc"]
     longest: float
 
-    def buckets(
-        self, x: Float[Tensor, "s d"], rounds: int, hashing: Hashing
-    ) -> tuple[Int[Tensor, "s r"], Bool[Tensor, "s"]]:
+    def buckets(self, x: Float[Tensor, "s d"], rounds: int, hashing: Hashing) -> tuple[Int[Tensor, "s r"], Bool[Tensor, "s"]]:
         """Each vector's buckets, and whether double precision must find the same in every round."""
         projected = (x @ self.table).view(len(x), rounds, -1)
         # By the largest component: squares of short vectors would underflow, and with them the bound.

@@ -151,15 +151,9 @@ class LSHMap(ListedMap):
             where = f"{_rounds(facts['found'])} of {facts['rounds']} (first in round {first}, bucket {bucket})"
             return LSHReason.SAME_BUCKET, f"Query and key fell into the same bucket, near enough to meet, in {where}."
         if facts["local"]:
-            return (
-                LSHReason.LOCAL,
-                "No round found this key, but it stands so near that the local window always shows it.",
-            )
+            return (LSHReason.LOCAL, "No round found this key, but it stands so near that the local window always shows it.")
         if facts["sink"]:
-            return (
-                LSHReason.SINK,
-                "No round found this key, but it is among the first tokens, which are always visible.",
-            )
+            return (LSHReason.SINK, "No round found this key, but it is among the first tokens, which are always visible.")
         assert itself
         return Reason.ITSELF, "This query found no key in any round, so it attends to itself."
 
@@ -183,10 +177,7 @@ class LSHMap(ListedMap):
             return LSHReason.OTHER_CHUNK, f"{met}, but {where} and {look}."
         where = f"in round {facts['round']} {facts['between']} keys of that bucket stand nearer on this side"
         reach = "the last" if self.sequence.causal else "those around its place, at most"
-        return (
-            LSHReason.OVERFLOWED,
-            f"{met}, but even {where}, and a query looks at {reach} {self.width} of its bucket.",
-        )
+        return (LSHReason.OVERFLOWED, f"{met}, but even {where}, and a query looks at {reach} {self.width} of its bucket.")
 
     def _distance(self, head: int, query: int, key: int) -> Facts:
         """How far apart they stand in their bucket, in the round in which they came nearest.

@@ -58,26 +58,55 @@ class Memory(Mechanism):
         },
     )
     segment: int = dial(
-        64, title="Segment length L", symbol="L", ge=1, le=LONGEST, scale="log2",
+        64,
+        title="Segment length L",
+        symbol="L",
+        ge=1,
+        le=LONGEST,
+        scale="log2",
         when={"variant": ("cache", "compressed", "slots")},
         help="The text is read in segments of this many tokens; inside a segment nothing is lost.",
-    )  # fmt: skip
+    )
     memory: int = dial(
-        64, title="Cache M", symbol="M", ge=1, le=LONGEST, scale="log2", when={"variant": ("cache", "compressed")},
+        64,
+        title="Cache M",
+        symbol="M",
+        ge=1,
+        le=LONGEST,
+        scale="log2",
+        when={"variant": ("cache", "compressed")},
         help="How many tokens before the segment are kept as they are.",
-    )  # fmt: skip
+    )
     compressed: int = dial(
-        32, title="Summaries", symbol="C", ge=1, le=LONGEST, scale="log2", when={"variant": ("compressed",)},
+        32,
+        title="Summaries",
+        symbol="C",
+        ge=1,
+        le=LONGEST,
+        scale="log2",
+        when={"variant": ("compressed",)},
         help="How many summaries are kept; the oldest are pushed out.",
-    )  # fmt: skip
+    )
     rate: int = dial(
-        4, title="Compression c", symbol="c", ge=1, le=1024, scale="log2", when={"variant": ("compressed",)},
+        4,
+        title="Compression c",
+        symbol="c",
+        ge=1,
+        le=1024,
+        scale="log2",
+        when={"variant": ("compressed",)},
         help="How many tokens that leave the cache are averaged into one summary.",
-    )  # fmt: skip
+    )
     slots: int = dial(
-        16, title="Slots", symbol="s", ge=1, le=256, scale="log2", when={"variant": ("slots",)},
+        16,
+        title="Slots",
+        symbol="s",
+        ge=1,
+        le=256,
+        scale="log2",
+        when={"variant": ("slots",)},
         help="How many slots are written after each segment and read by the next.",
-    )  # fmt: skip
+    )
     decays: Literal["one", "by head"] = dial(
         "one",
         title="Fading of the heads",
@@ -86,14 +115,25 @@ class Memory(Mechanism):
         when={"variant": ("decay",)},
     )
     half_life: float = dial(
-        128.0, title="Half-life", symbol="t½", ge=SHORTEST_FADE, le=LONGEST_FADE, scale="log2",
+        128.0,
+        title="Half-life",
+        symbol="t½",
+        ge=SHORTEST_FADE,
+        le=LONGEST_FADE,
+        scale="log2",
         when={"variant": ("decay", "gated")},
         help="After so many tokens half of what was written is left; for gates, where the drawn part is zero.",
-    )  # fmt: skip
+    )
     beta: float = dial(
-        0.5, title="Strength β", symbol="β", ge=0.01, le=1, scale="linear", when={"variant": ("delta",)},
+        0.5,
+        title="Strength β",
+        symbol="β",
+        ge=0.01,
+        le=1,
+        scale="linear",
+        when={"variant": ("delta",)},
         help="How much of what the state holds under a key is replaced when that key comes again.",
-    )  # fmt: skip
+    )
 
     def _attend(self, sequence: Sequence) -> Attended:
         """Cost: (L + M)·(d + e) a token with a cache, about d·e with a state; see each variant's file."""
@@ -144,8 +184,7 @@ class Memory(Mechanism):
                 "one segment for the whole text would be exact, but then nothing is remembered."
             )
         return (
-            "The state has a fixed size and answers by φ(q)·φ(k) or q·k, "
-            "not by the exponential of the score, whatever the dial."
+            "The state has a fixed size and answers by φ(q)·φ(k) or q·k, not by the exponential of the score, whatever the dial."
         )
 
     def ladder(self, n: int) -> tuple[Self, ...]:

@@ -17,14 +17,7 @@ from torch import Tensor
 
 from longattn_core.contracts import Cost, Explanation, Mechanism, Sequence
 from longattn_core.mechanisms.memory.reasons import MemoryReason
-from longattn_core.mechanisms.memory.segments import (
-    Layout,
-    attend_run,
-    by_segment,
-    peak_cells,
-    runs,
-    visible_pairs,
-)
+from longattn_core.mechanisms.memory.segments import Layout, attend_run, by_segment, peak_cells, runs, visible_pairs
 from longattn_core.numerics.maps import Entries, SparseMap
 from longattn_core.numerics.softmax import masked_softmax
 
@@ -126,14 +119,7 @@ class CacheMap(SparseMap):
         return Explanation(seen=seen, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
 
     def _beyond_the_cache(
-        self,
-        facts: dict[str, float | int | str | bool],
-        head: int,
-        query: int,
-        key: int,
-        seen: bool,
-        exact: float,
-        weight: float,
+        self, facts: dict[str, float | int | str | bool], head: int, query: int, key: int, seen: bool, exact: float, weight: float
     ) -> Explanation:
         """The sentence for a key that is older than everything in the cache."""
         layout = self.layout
@@ -161,12 +147,7 @@ def attend_cache(mechanism: Mechanism, sequence: Sequence, *, segment: int, memo
         groups=torch.zeros(0, 2, dtype=torch.int64),
     )
     return CacheMap(
-        mechanism=mechanism,
-        sequence=sequence,
-        output=output,
-        trace=trace,
-        cost=cache_cost(sequence, layout),
-        layout=layout,
+        mechanism=mechanism, sequence=sequence, output=output, trace=trace, cost=cache_cost(sequence, layout), layout=layout
     )
 
 

@@ -64,12 +64,7 @@ def summarise(sequence: Sequence, layout: Layout, *, rate: int, kept: int) -> Su
         return sums / counts.clamp_min(1)[:, None]
 
     return Summaries(
-        spans=table,
-        keys=means(sequence.k),
-        values=means(sequence.v),
-        counts=counts,
-        first=(last - kept).clamp_min(0),
-        last=last,
+        spans=table, keys=means(sequence.k), values=means(sequence.v), counts=counts, first=(last - kept).clamp_min(0), last=last
     )
 
 
@@ -106,14 +101,7 @@ class CompressedMap(CacheMap):
         return Looked(count=tokens + int((self.summaries.counts[first:last] > 0).sum()), unit="keys and summaries")
 
     def _beyond_the_cache(
-        self,
-        facts: dict[str, float | int | str | bool],
-        head: int,
-        query: int,
-        key: int,
-        seen: bool,
-        exact: float,
-        weight: float,
+        self, facts: dict[str, float | int | str | bool], head: int, query: int, key: int, seen: bool, exact: float, weight: float
     ) -> Explanation:
         summaries, layout = self.summaries, self.layout
         index = int(torch.searchsorted(summaries.spans[:, 1].contiguous(), key, right=True))

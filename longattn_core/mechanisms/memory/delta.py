@@ -66,9 +66,7 @@ class DeltaMap(StateMap):
         keys, strength = normalize(self.sequence.k[heads, tokens], dim=-1), self.trace.strength[tokens]
         # Scaled by its own β each token's equation stays solvable where β is zero.
         rows = (reading @ keys.mT) * past
-        solved = torch.linalg.solve_triangular(
-            _corrections(keys, strength), rows, upper=False, unitriangular=True, left=False
-        )
+        solved = torch.linalg.solve_triangular(_corrections(keys, strength), rows, upper=False, unitriangular=True, left=False)
         weights = solved * strength
         return weights, reading - weights @ keys
 
@@ -103,9 +101,12 @@ class DeltaMap(StateMap):
         similarity = float(keys[0] @ self._reading(queries, heads)[0, 0])
         written = float(strength[key]) * similarity
         facts: dict[str, float | int | str | bool] = {
-            "lag": query - key, "similarity": similarity, "strength": float(strength[key]), "written": written,
+            "lag": query - key,
+            "similarity": similarity,
+            "strength": float(strength[key]),
+            "written": written,
             "changed": weight - written if query > key else 0.0,
-        }  # fmt: skip
+        }
         if query == key:
             text = (
                 f"The state was written just now with strength {facts['strength']:.3g}; "

@@ -175,9 +175,12 @@ class FadingMap(StateMap):
             log_kept = trace.log_gates[head, key + 1 : query + 1].double().sum(0)
             kept = float((pair * log_kept.exp()).sum()) / similarity
         facts = {
-            "lag": query - key, "similarity": similarity, "kept": kept, "normaliser": normaliser,
+            "lag": query - key,
+            "similarity": similarity,
+            "kept": kept,
+            "normaliser": normaliser,
             "visible": int(sequence.allowed(query).sum()),
-        }  # fmt: skip
+        }
         answer = f"gives it {weight:.3g} where exact attention gives {exact:.3g}"
         if self.fading == "state" or query == key:
             reason = MemoryReason.KEPT
@@ -194,9 +197,7 @@ class FadingMap(StateMap):
         return Explanation(seen=seen, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
 
 
-def attend_fading(
-    mechanism: Mechanism, sequence: Sequence, *, fading: Fading, half_life: float, by_head: bool
-) -> FadingMap:
+def attend_fading(mechanism: Mechanism, sequence: Sequence, *, fading: Fading, half_life: float, by_head: bool) -> FadingMap:
     """Cost: about (2·d + chunk)·(e + 1) a token and head; memory one state and one chunk above the output."""
     gates, projection, bias = log_gates(sequence, fading, half_life=half_life, by_head=by_head, seed=mechanism.seed)
     block = CHANNEL_CHUNK if fading == "gated" else CHUNK
@@ -213,9 +214,7 @@ def attend_fading(
         tokens = slice(start, min(start + block, sequence.n))
         q = feature(sequence.q[:, tokens]) * real[tokens]
         if sequence.causal:
-            part, state = _step(
-                state, q, feature(sequence.k[:, tokens]) * real[tokens], sequence.v[:, tokens], gates[:, tokens]
-            )
+            part, state = _step(state, q, feature(sequence.k[:, tokens]) * real[tokens], sequence.v[:, tokens], gates[:, tokens])
         else:
             part = q @ state
         summed.append(part)

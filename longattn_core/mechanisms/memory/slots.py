@@ -19,15 +19,7 @@ from torch.nn.functional import logsigmoid
 
 from longattn_core.contracts import Attended, Cost, Explanation, Looked, Mechanism, Reduce, Sequence
 from longattn_core.mechanisms.memory.reasons import MemoryReason
-from longattn_core.mechanisms.memory.segments import (
-    Far,
-    Layout,
-    attend_run,
-    by_segment,
-    peak_cells,
-    runs,
-    visible_pairs,
-)
+from longattn_core.mechanisms.memory.segments import Far, Layout, attend_run, by_segment, peak_cells, runs, visible_pairs
 from longattn_core.numerics.draws import normal
 from longattn_core.numerics.softmax import masked_softmax
 
@@ -140,9 +132,7 @@ class SlotMap(Attended):
         slots = len(self.trace.queries) if bool(self.trace.written[segment]) else 0
         return Looked(count=own + slots, unit="keys and slots")
 
-    def _pooled(
-        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
-    ) -> Float[Tensor, "g H W"]:
+    def _pooled(self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]) -> Float[Tensor, "g H W"]:
         """The mean needs the slots' shares per cell only, and those follow the recurrence: cost n·(segment + s·cells)."""
         if reduce == "max":
             return super()._pooled(rows, columns, reduce, heads)
@@ -162,9 +152,7 @@ class SlotMap(Attended):
             if len(asked):
                 empty = 0 if not bool(trace.written[segment]) else len(trace.queries)
                 far, near = self._read(asked, heads, keys[:, :empty], segment)
-                cells = (far @ shares[:, :empty]).index_add(
-                    2, column_cell[start:stop], near * inside[start:stop].to(near.dtype)
-                )
+                cells = (far @ shares[:, :empty]).index_add(2, column_cell[start:stop], near * inside[start:stop].to(near.dtype))
                 out.index_add_(1, row_cell[asked], cells)
             keep = trace.log_keep[heads, segment, :, None].exp()
             write = trace.write[heads, :, start:stop]
@@ -194,10 +182,14 @@ class SlotMap(Attended):
             read, mix = far[0, 0], mixing[0, :, key]
             slot = int((read * mix).argmax())
             facts |= {
-                "slot": slot, "read": float(read[slot]), "mix": float(mix[slot]),
-                "through_slot": float(read[slot] * mix[slot]), "slots": len(read), "on_slots": float(read.sum()),
+                "slot": slot,
+                "read": float(read[slot]),
+                "mix": float(mix[slot]),
+                "through_slot": float(read[slot] * mix[slot]),
+                "slots": len(read),
+                "on_slots": float(read.sum()),
                 "rewrites": own - other - 1,
-            }  # fmt: skip
+            }
             reason = MemoryReason.SLOT
             text = (
                 f"The key is out of sight and reaches the query only through {len(read)} slots: most of it through "

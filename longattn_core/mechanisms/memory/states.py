@@ -76,9 +76,7 @@ class StateMap(Attended):
                     reading = reading.index_copy(1, within, left)
                     yield block, within, weights
             behind = (
-                (queries >= block.stop).nonzero().squeeze(-1)
-                if causal
-                else torch.arange(len(queries), device=queries.device)
+                (queries >= block.stop).nonzero().squeeze(-1) if causal else torch.arange(len(queries), device=queries.device)
             )
             if len(behind):
                 weights, left = self._through(reading[:, behind], block, heads)
@@ -92,9 +90,7 @@ class StateMap(Attended):
                 out[:, places, block.start : block.stop] = weights
         return out
 
-    def _pooled(
-        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
-    ) -> Float[Tensor, "g H W"]:
+    def _pooled(self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]) -> Float[Tensor, "g H W"]:
         """Cost: the mean n·(block + cells)·d, the largest n²·d a head; memory a few thousand rows of cells."""
         device = self.output.device
         tops, sides = torch.tensor(rows, device=device), torch.tensor(columns, device=device)
@@ -103,16 +99,11 @@ class StateMap(Attended):
             return sums / (tops.diff()[:, None] * sides.diff()[None, :]).to(sums.dtype)
         return self._largest(tops, sides, heads)
 
-    def _sums(
-        self, tops: Int[Tensor, "H1"], sides: Int[Tensor, "W1"], heads: Int[Tensor, "g"]
-    ) -> Float[Tensor, "g H W"]:
+    def _sums(self, tops: Int[Tensor, "H1"], sides: Int[Tensor, "W1"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g H W"]:
         """One reading for each cell of queries, carried back; a block is passed by what it makes of each channel alone."""
         first, last, causal = int(tops[0]), int(tops[-1]), self.sequence.causal
         out = self.output.new_zeros(len(heads), len(tops) - 1, len(sides) - 1)
-        queries, cells = (
-            torch.arange(first, last, device=tops.device),
-            cell_of(tops.tolist(), last, tops.device)[first:],
-        )
+        queries, cells = (torch.arange(first, last, device=tops.device), cell_of(tops.tolist(), last, tops.device)[first:])
         reading = out.new_zeros(len(heads), len(tops) - 1, self.sequence.d)
         channels = torch.eye(self.sequence.d, dtype=out.dtype, device=out.device).expand(len(heads), -1, -1)
         column = cell_of(sides.tolist(), self.sequence.n, sides.device)
@@ -138,9 +129,7 @@ class StateMap(Attended):
                 out[:, begin:end, left:right] += joined @ (weights @ member)
         return out
 
-    def _largest(
-        self, tops: Int[Tensor, "H1"], sides: Int[Tensor, "W1"], heads: Int[Tensor, "g"]
-    ) -> Float[Tensor, "g H W"]:
+    def _largest(self, tops: Int[Tensor, "H1"], sides: Int[Tensor, "W1"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g H W"]:
         device, first, last = sides.device, int(tops[0]), int(tops[-1])
         tokens = torch.arange(self.sequence.n, device=device)
         column = torch.bucketize(tokens, sides[1:-1], right=True)

@@ -75,40 +75,80 @@ class Relative(Mechanism):
         },
     )
     strength: float = dial(
-        1.0, title="Strength", symbol="λ", ge=0, le=8,
+        1.0,
+        title="Strength",
+        symbol="λ",
+        ge=0,
+        le=8,
         help="Multiplies all that the scheme adds (RoPE: its angles); 0 is attention by content alone.",
-    )  # fmt: skip
+    )
     clip: int = dial(
-        16, title="Clipping distance k", symbol="k", ge=1, le=1024, scale="log2", when={"variant": ("shaw",)},
+        16,
+        title="Clipping distance k",
+        symbol="k",
+        ge=1,
+        le=1024,
+        scale="log2",
+        when={"variant": ("shaw",)},
         help="All distances beyond k share one vector.",
-    )  # fmt: skip
+    )
     longest: int = dial(
-        2048, title="Longest distance L", symbol="L", ge=1, le=65536, scale="log2", when={"variant": ("music",)},
+        2048,
+        title="Longest distance L",
+        symbol="L",
+        ge=1,
+        le=65536,
+        scale="log2",
+        when={"variant": ("music",)},
         help="Every distance up to L has a vector of its own; those beyond share the last.",
-    )  # fmt: skip
+    )
     buckets: int = dial(
-        32, title="Buckets", symbol="B", ge=4, le=256, scale="log2", when={"variant": ("t5",)},
+        32,
+        title="Buckets",
+        symbol="B",
+        ge=4,
+        le=256,
+        scale="log2",
+        when={"variant": ("t5",)},
         help="How many numbers there are for all distances.",
-    )  # fmt: skip
+    )
     reach: int = dial(
-        128, title="Last bucket from", symbol="D", ge=8, le=8192, scale="log2", when={"variant": ("t5",)},
+        128,
+        title="Last bucket from",
+        symbol="D",
+        ge=8,
+        le=8192,
+        scale="log2",
+        when={"variant": ("t5",)},
         help="Buckets grow with the logarithm of the distance up to here; one holds all beyond.",
-    )  # fmt: skip
+    )
     base: float = dial(
-        10000.0, title="Rotary base", symbol="θ", ge=10, le=10_000_000, scale="log10", when={"variant": ("rope",)},
+        10000.0,
+        title="Rotary base",
+        symbol="θ",
+        ge=10,
+        le=10_000_000,
+        scale="log10",
+        when={"variant": ("rope",)},
         help="The slowest pair of channels turns about once in 2π times this many tokens.",
-    )  # fmt: skip
+    )
     scaling: Scaling = dial(
-        "none", title="Past the trained length", when={"variant": ("rope",)},
+        "none",
+        title="Past the trained length",
+        when={"variant": ("rope",)},
         help="What is done with angles that training has not seen.",
-        options={
-            "none": "nothing", "interpolation": "interpolate positions", "ntk": "raise the base (NTK)", "yarn": "YaRN",
-        },
-    )  # fmt: skip
+        options={"none": "nothing", "interpolation": "interpolate positions", "ntk": "raise the base (NTK)", "yarn": "YaRN"},
+    )
     trained: int = dial(
-        2048, title="Trained length", symbol="T", ge=16, le=131072, scale="log2", when={"variant": ("rope",)},
+        2048,
+        title="Trained length",
+        symbol="T",
+        ge=16,
+        le=131072,
+        scale="log2",
+        when={"variant": ("rope",)},
         help="The length that a model was trained on; scaling starts beyond it.",
-    )  # fmt: skip
+    )
 
     def refuses(self, sequence: Sequence) -> str | None:
         """Rotation needs an even width, the skew consecutive positions."""
@@ -126,9 +166,15 @@ class Relative(Mechanism):
         fast = attend_fast(encoding)
         output, offset = encoding.attend() if fast is None else (fast, None)
         return RelativeMap(
-            mechanism=self, sequence=sequence, output=output, offset=offset, trace=trace, encoding=encoding,
-            scheme=_NAMES[self.variant], cost=_cost(encoding),
-        )  # fmt: skip
+            mechanism=self,
+            sequence=sequence,
+            output=output,
+            offset=offset,
+            trace=trace,
+            encoding=encoding,
+            scheme=_NAMES[self.variant],
+            cost=_cost(encoding),
+        )
 
     def counted(self, sequence: Sequence) -> Cost:
         """Every pair, and what the scheme adds; tables are made, which costs n·d, and no pair is weighed."""
@@ -142,9 +188,14 @@ class Relative(Mechanism):
 
     def _scheme(self, sequence: Sequence) -> Scheme:
         schemes = {
-            "shaw": self._shaw, "music": self._music, "xl": self._xl, "t5": self._t5,
-            "alibi": self._alibi, "rope": self._rope, "sinusoidal": self._sinusoidal,
-        }  # fmt: skip
+            "shaw": self._shaw,
+            "music": self._music,
+            "xl": self._xl,
+            "t5": self._t5,
+            "alibi": self._alibi,
+            "rope": self._rope,
+            "sinusoidal": self._sinusoidal,
+        }
         return schemes[self.variant](self._content(sequence))
 
     def _content(self, sequence: Sequence) -> Encoding:
@@ -172,9 +223,13 @@ class Relative(Mechanism):
         projection = normal(self.seed, "xl projection", d, d, like=q) / math.sqrt(d)
         u, v = (normal(self.seed, f"xl {name}", d, like=q) for name in ("u", "v"))
         encoding = replace(
-            plain, asked=(q + v) * self.strength, table=waves @ projection, reach=n - 1, skewed=True,
+            plain,
+            asked=(q + v) * self.strength,
+            table=waves @ projection,
+            reach=n - 1,
+            skewed=True,
             key_bias=plain.k @ u * (self.strength * inverse_root(d)),
-        )  # fmt: skip
+        )
         trace = RelativeTrace(bias=_mean_bias(encoding), embeddings=encoding.table, projection=projection, u=u, v=v)
         return encoding, trace
 
@@ -215,9 +270,7 @@ class Relative(Mechanism):
         lags = _lags(sequence)
         here = sinusoids(torch.zeros_like(lags), d) * sinusoids(lags, d)
         bias = here.sum(-1) * self.strength**2 * inverse_root(d)
-        return replace(plain, q=plain.q + waves, k=plain.k + waves), RelativeTrace(
-            bias=bias.to(plain.q).expand(sequence.h, -1)
-        )
+        return replace(plain, q=plain.q + waves, k=plain.k + waves), RelativeTrace(bias=bias.to(plain.q).expand(sequence.h, -1))
 
     def limit(self, n: int) -> Self:
         """No strength: attention by content alone, which is exact attention of a sequence that has not been rotated.

@@ -50,9 +50,7 @@ def alibi_slopes(heads: tuple[int, ...], total: int) -> Float[Tensor, "h"]:
     return torch.pow(2.0, -8 * (torch.tensor(heads, dtype=torch.float64) + 1) / total)
 
 
-def scaled_frequencies(
-    d: int, base: float, scaling: Scaling, trained: int, length: int
-) -> tuple[Float[Tensor, "half"], float]:
+def scaled_frequencies(d: int, base: float, scaling: Scaling, trained: int, length: int) -> tuple[Float[Tensor, "half"], float]:
     """Rotary frequencies for a text `length/trained` times as long as trained on, and the factor on q and on k.
 
     Interpolation divides all frequencies by that ratio s; NTK-aware scaling raises the base to base·s^(d/(d−2)), so that

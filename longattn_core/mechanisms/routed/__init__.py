@@ -36,15 +36,19 @@ class Routed(Mechanism):
     )
 
     variant: Literal["router", "clusters", "capsules"] = dial(
-        "router", title="Routing", help="What a token's content decides.",
+        "router",
+        title="Routing",
+        help="What a token's content decides.",
         options={
             "router": "a mixture of paths for each query",
             "clusters": "clusters of queries and keys (Routing Transformer)",
             "capsules": "capsules that tokens agree on",
         },
-    )  # fmt: skip
+    )
     paths: tuple[Path, ...] = dial(
-        ("local", "strided", "clusters"), title="Paths", when={"variant": ("router",)},
+        ("local", "strided", "clusters"),
+        title="Paths",
+        when={"variant": ("router",)},
         help="The ways to attend among which the router chooses. With exact attention among them a fitted router learns "
         "to send everything there, where its error is least.",
         options={
@@ -53,42 +57,79 @@ class Routed(Mechanism):
             "clusters": "keys of the same cluster",
             "exact": "every key",
         },
-    )  # fmt: skip
+    )
     weights: Literal["fitted", "random"] = dial(
-        "fitted", title="Router", symbol="W_r", when={"variant": ("router",)},
+        "fitted",
+        title="Router",
+        symbol="W_r",
+        when={"variant": ("router",)},
         help="Where the router's matrix comes from.",
         options={"fitted": "fitted to the path that serves each query best", "random": "drawn at random"},
-    )  # fmt: skip
+    )
     top_k: int = dial(
-        0, title="Top k", symbol="k", ge=0, le=4, when={"variant": ("router",)},
+        0,
+        title="Top k",
+        symbol="k",
+        ge=0,
+        le=4,
+        when={"variant": ("router",)},
         help="How many paths a query takes, those of the largest share; 0 takes all of them.",
-    )  # fmt: skip
+    )
     width: int = dial(
-        64, title="Keys w", symbol="w", ge=1, le=65536, scale="log2", when={"variant": ("router", "clusters")},
+        64,
+        title="Keys w",
+        symbol="w",
+        ge=1,
+        le=65536,
+        scale="log2",
+        when={"variant": ("router", "clusters")},
         help="A query looks at no more than the last w keys of its cluster (without a mask, those around it), and at w "
         "keys on every other path.",
-    )  # fmt: skip
+    )
     sinks: int = dial(
-        4, title="Sinks s", symbol="s", ge=0, le=1024, when={"variant": ("router",)},
+        4,
+        title="Sinks s",
+        symbol="s",
+        ge=0,
+        le=1024,
+        when={"variant": ("router",)},
         help="How many of the local path's w keys are the first tokens.",
-    )  # fmt: skip
+    )
     clusters: int = dial(
-        0, title="Clusters c", symbol="c", ge=0, le=1024, when={"variant": ("router", "clusters")},
+        0,
+        title="Clusters c",
+        symbol="c",
+        ge=0,
+        le=1024,
+        when={"variant": ("router", "clusters")},
         help="How many clusters there are; 0 makes √n of them.",
-    )  # fmt: skip
+    )
     centred: bool = dial(
-        True, title="Centre before clustering", when={"variant": ("router", "clusters")},
+        True,
+        title="Centre before clustering",
+        when={"variant": ("router", "clusters")},
         help="Take the mean off queries and keys before they are clustered: a trained model's lie in cones apart and "
         "would share no cluster. Scores stay as they are.",
-    )  # fmt: skip
+    )
     capsules: int = dial(
-        16, title="Capsules", symbol="j", ge=1, le=128, scale="log2", when={"variant": ("capsules",)},
+        16,
+        title="Capsules",
+        symbol="j",
+        ge=1,
+        le=128,
+        scale="log2",
+        when={"variant": ("capsules",)},
         help="How many vectors the tokens vote on.",
-    )  # fmt: skip
+    )
     iterations: int = dial(
-        3, title="Iterations", symbol="t", ge=1, le=10, when={"variant": ("capsules",)},
+        3,
+        title="Iterations",
+        symbol="t",
+        ge=1,
+        le=10,
+        when={"variant": ("capsules",)},
         help="How often tokens and capsules adjust to each other.",
-    )  # fmt: skip
+    )
 
     @model_validator(mode="after")
     def _distinct_paths(self) -> Self:
@@ -102,9 +143,7 @@ class Routed(Mechanism):
             return attend_clusters(self, sequence, clusters=self.clusters, width=self.width, centred=self.centred)
         if self.variant == "capsules":
             return attend_capsules(self, sequence, capsules=self.capsules, iterations=self.iterations)
-        return attend_router(
-            self, sequence, paths=self._built(sequence.n), top_k=self.top_k, fitted=self.weights == "fitted"
-        )
+        return attend_router(self, sequence, paths=self._built(sequence.n), top_k=self.top_k, fitted=self.weights == "fitted")
 
     def counted(self, sequence: Sequence) -> Cost:
         """The paths' formulas and the fit; clusters filled blindly. Capsules attend."""
@@ -186,9 +225,7 @@ class Routed(Mechanism):
     def label(self) -> str:
         """The variant, with how a router chooses."""
         if self.variant == "router":
-            return (
-                f"Router{f', top {self.top_k}' if self.top_k else ''}{', random' if self.weights == 'random' else ''}"
-            )
+            return f"Router{f', top {self.top_k}' if self.top_k else ''}{', random' if self.weights == 'random' else ''}"
         return {"clusters": "Clusters (k-means)", "capsules": "Capsules"}[self.variant]
 
     @property

@@ -77,9 +77,7 @@ class CapsuleMap(FactoredMap):
             f"The key writes a share of {facts['key_coupling']:.2g} into capsule {best} and the query reads a share of "
             f"{facts['query_coupling']:.2g} from it: {share:.0%} of this weight goes that way, and the rest through the others."
         )
-        return Explanation(
-            seen=seen, exact=exact, weight=weight, reason=CapsuleReason.SHARED_CAPSULE, facts=facts, text=text
-        )
+        return Explanation(seen=seen, exact=exact, weight=weight, reason=CapsuleReason.SHARED_CAPSULE, facts=facts, text=text)
 
 
 def attend_capsules(mechanism: Mechanism, sequence: Sequence, *, capsules: int, iterations: int) -> Attended:
@@ -98,9 +96,7 @@ def attend_capsules(mechanism: Mechanism, sequence: Sequence, *, capsules: int, 
         couplings.append(shares)
         lengths.append(length * shrink)
         logits = logits + v @ vectors.mT
-    trace = CapsuleTrace(
-        directions=directions, couplings=torch.stack(couplings), capsules=vectors, lengths=torch.stack(lengths)
-    )
+    trace = CapsuleTrace(directions=directions, couplings=torch.stack(couplings), capsules=vectors, lengths=torch.stack(lengths))
     h, n, d, e, size = sequence.h, sequence.n, sequence.d, sequence.e, q.element_size()
     cells = h * n * capsules
     cost = Cost(
@@ -108,6 +104,4 @@ def attend_capsules(mechanism: Mechanism, sequence: Sequence, *, capsules: int, 
         bytes_moved=size * iterations * (4 * cells + 2 * h * n * e),
         bytes_peak=size * (iterations + 2) * cells,
     )
-    return CapsuleMap(
-        mechanism=mechanism, sequence=sequence, output=shares @ vectors, trace=trace, cost=cost, shrink=shrink
-    )
+    return CapsuleMap(mechanism=mechanism, sequence=sequence, output=shares @ vectors, trace=trace, cost=cost, shrink=shrink)

@@ -103,9 +103,7 @@ class ClusterMap(ListedMap):
             text = f"The query belongs to cluster {mine} and the key to cluster {its} of {facts['clusters']}, so they never meet."
         elif seen:
             reason = ClusterReason.SAME_CLUSTER
-            text = (
-                f"Query and key belong to the same cluster, {mine} of {facts['clusters']}, and stand near enough in it."
-            )
+            text = f"Query and key belong to the same cluster, {mine} of {facts['clusters']}, and stand near enough in it."
         else:
             reason = ClusterReason.OVERFLOWED
             low, high = min(query, key), max(query, key)
@@ -149,9 +147,7 @@ def attend_clusters(mechanism: Mechanism, sequence: Sequence, *, clusters: int, 
         start=ground.start,
     )
     cost = _cost(sequence, 2 * len(tokens), count, found.products, computed)
-    return ClusterMap(
-        mechanism=mechanism, sequence=sequence, output=output, trace=trace, cost=cost, lists=lists, width=width
-    )
+    return ClusterMap(mechanism=mechanism, sequence=sequence, output=output, trace=trace, cost=cost, lists=lists, width=width)
 
 
 def counted_clusters(sequence: Sequence, *, clusters: int, width: int, seed: int) -> Cost:
@@ -161,8 +157,7 @@ def counted_clusters(sequence: Sequence, *, clusters: int, width: int, seed: int
     vectors = 2 * min(int(ground.sequence.real.sum()), FIT_TOKENS)
     count = min(clusters or max(1, round(math.sqrt(n))), vectors)
     mine, its = (
-        torch.randint(count, (h, 1, n), generator=generator(seed, f"blind clusters of {side}"))
-        for side in ("queries", "keys")
+        torch.randint(count, (h, 1, n), generator=generator(seed, f"blind clusters of {side}")) for side in ("queries", "keys")
     )
     lists = _lists(sequence, bucketed(mine, its, sequence.real), width, ground.start)
     products = PASSES * h * vectors * count
@@ -193,10 +188,7 @@ def _cost(sequence: Sequence, vectors: int, count: int, fitted: int, computed: i
 
 
 def _directions(
-    seen: Sequence,
-    tokens: Int[Tensor, "s"],
-    of_queries: Float[Tensor, "h d"] | None,
-    of_keys: Float[Tensor, "h d"] | None,
+    seen: Sequence, tokens: Int[Tensor, "s"], of_queries: Float[Tensor, "h d"] | None, of_keys: Float[Tensor, "h d"] | None
 ) -> Iterator[Float[Tensor, "N d"]]:
     """Head by head the chosen queries and keys, as they point from their centres."""
     for head in range(seen.h):

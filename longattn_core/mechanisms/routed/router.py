@@ -106,10 +106,7 @@ class RouterMap(Attended):
                 (carrying if share > 0 else idle).append(name)
         if carrying:
             said = ", ".join(f"{name} ({facts[f'{name}_share']:.0%} of this query)" for name in carrying)
-            reason, text = (
-                RouterReason.CARRIED,
-                f"Carried by {'the path' if len(carrying) == 1 else 'the paths'} {said}.",
-            )
+            reason, text = (RouterReason.CARRIED, f"Carried by {'the path' if len(carrying) == 1 else 'the paths'} {said}.")
         elif idle:
             reason = RouterReason.NOT_TAKEN
             text = f"The key could be seen by {' and '.join(idle)}, but the router does not send this query there."
@@ -167,9 +164,7 @@ def _joined(keys: Int[Tensor, "g r c"], weights: Float[Tensor, "g r c"]) -> Entr
     return Entries(keys=first, weights=torch.where(first >= 0, summed, torch.zeros_like(summed)))
 
 
-def attend_router(
-    mechanism: Mechanism, sequence: Sequence, *, paths: dict[str, Mechanism], top_k: int, fitted: bool
-) -> Attended:
+def attend_router(mechanism: Mechanism, sequence: Sequence, *, paths: dict[str, Mechanism], top_k: int, fitted: bool) -> Attended:
     """Every path over the whole sequence, then their mixture. Cost: the paths', the fit's (linear in n), and n·p·(d + e)."""
     attended = tuple(path.attend(sequence) for path in paths.values())
     h, d, p = sequence.h, sequence.d, len(paths)
@@ -177,9 +172,7 @@ def attend_router(
     cost = Cost(multiply_adds=0, bytes_moved=0, bytes_peak=0)
     if fitted:
         ground = ground_of(sequence)
-        outputs = (
-            attended if ground.sequence is sequence else tuple(path.attend(ground.sequence) for path in paths.values())
-        )
+        outputs = attended if ground.sequence is sequence else tuple(path.attend(ground.sequence) for path in paths.values())
         sample, errors = path_errors(ground.sequence, outputs)
         weights = _fit(ground.sequence.q[:, sample], errors)
         for other in () if ground.sequence is sequence else outputs:
@@ -192,23 +185,25 @@ def attend_router(
     cost = sum((one.cost for one in attended), start=cost)
     cost += _mixing(sequence, p, max(one.cost.bytes_peak for one in attended))
     found = RouterTrace(
-        router=weights, paths=tuple(paths), attended=attended, sample=sample, errors=errors, calibration=ground.name,
-        start=ground.start, **_mixture(sequence, weights, ground.start, top_k),
-    )  # fmt: skip
+        router=weights,
+        paths=tuple(paths),
+        attended=attended,
+        sample=sample,
+        errors=errors,
+        calibration=ground.name,
+        start=ground.start,
+        **_mixture(sequence, weights, ground.start, top_k),
+    )
     return _mixed(mechanism, sequence, found, cost)
 
 
 def with_top(attended: RouterMap, mechanism: Mechanism, top_k: int) -> RouterMap:
     """What the same mechanism gives with another top k: its paths and its router stay. Cost n·p·(d + e) a head."""
     trace, sequence = attended.trace, attended.sequence
-    return _mixed(
-        mechanism, sequence, replace(trace, **_mixture(sequence, trace.router, trace.start, top_k)), attended.cost
-    )
+    return _mixed(mechanism, sequence, replace(trace, **_mixture(sequence, trace.router, trace.start, top_k)), attended.cost)
 
 
-def _mixture(
-    sequence: Sequence, router: Float[Tensor, "h d p"], start: int, top_k: int
-) -> dict[str, Float[Tensor, "..."]]:
+def _mixture(sequence: Sequence, router: Float[Tensor, "h d p"], start: int, top_k: int) -> dict[str, Float[Tensor, "..."]]:
     """The fields of a trace that the choice of the top k changes."""
     shares = _shares(sequence, router.to(sequence.q), start, top_k)
     p = shares.shape[-1]
@@ -268,9 +263,7 @@ def path_errors(sequence: Sequence, attended: tuple[Attended, ...]) -> tuple[Int
         for head in range(sequence.h):
             exact = (exact_rows(sequence, sample, head) @ sequence.v[head])[0]
             length = exact.norm(dim=-1).clamp_min(1e-12)
-            errors.append(
-                torch.stack([(one.output[head, sample] - exact).norm(dim=-1) / length for one in attended], dim=-1)
-            )
+            errors.append(torch.stack([(one.output[head, sample] - exact).norm(dim=-1) / length for one in attended], dim=-1))
     return sample, torch.stack(errors)
 
 

@@ -220,18 +220,15 @@ class IntegratedReading(SegmentReading):
         for tiles in super().weights_by_tile(low, high, heads):
             parts = self.integration(tiles.listed[:, 0] - self.sequence.n, heads)[:, :, None, :]
             yield replace(
-                tiles, listed=tiles.listed[:, 1:], near=tiles.near[..., 1:],
-                shared=summaries, far=tiles.near[..., :1] * parts,
-            )  # fmt: skip
+                tiles, listed=tiles.listed[:, 1:], near=tiles.near[..., 1:], shared=summaries, far=tiles.near[..., :1] * parts
+            )
 
     def _cost(self, pairs: int, cells: int, kept: int) -> Cost:
         """The second attention on top, computed over all pairs of summaries."""
         h, d, e = self.sequence.h, self.sequence.d, self.sequence.e
         size, count = self.sequence.q.element_size(), self.groups[0].count
         second = Cost(
-            multiply_adds=h * count**2 * (2 * d + e),
-            bytes_moved=h * size * 2 * (count**2 + count * (2 * d + e)),
-            bytes_peak=0,
+            multiply_adds=h * count**2 * (2 * d + e), bytes_moved=h * size * 2 * (count**2 + count * (2 * d + e)), bytes_peak=0
         )
         return super()._cost(pairs, cells, kept) + second
 

@@ -73,8 +73,11 @@ class SegmentedMap(LiftedMap):
     def _same(self, query: int, key: int, own: int, weight: float) -> _Said:
         start, end = self.bounds(own)
         facts: dict[str, float | int | str | bool] = {
-            "segment": own, "start": start, "end": end, "items": self.reading.looked(query),
-        }  # fmt: skip
+            "segment": own,
+            "start": start,
+            "end": end,
+            "items": self.reading.looked(query),
+        }
         among = f"the {facts['items']} {self._looked(0, query).unit} that the query reads"
         if self.trace.unshifted is not None:
             low, high = sorted((query, key))
@@ -93,8 +96,12 @@ class SegmentedMap(LiftedMap):
         start, end = self.bounds(other)
         size = int(self.reading.groups[0].size[other])
         facts: dict[str, float | int | str | bool] = {
-            "segment": other, "start": start, "end": end, "size": size, "summary_weight": covering.weight,
-        }  # fmt: skip
+            "segment": other,
+            "start": start,
+            "end": end,
+            "size": size,
+            "summary_weight": covering.weight,
+        }
         if not self.integrated:
             text = (
                 f"The key stands in another segment, {_run(start, end)}, which the query sees only as one mean of its "
@@ -115,8 +122,12 @@ class SegmentedMap(LiftedMap):
         start, end = self.bounds(own)
         beyond = start - key if key < start else key - end
         facts: dict[str, float | int | str | bool] = {
-            "segment": own, "start": start, "end": end, "beyond": beyond, "items": self.reading.looked(query),
-        }  # fmt: skip
+            "segment": own,
+            "start": start,
+            "end": end,
+            "beyond": beyond,
+            "items": self.reading.looked(query),
+        }
         text = (
             f"The key stands {beyond} token{'s' * (beyond != 1)} outside the query's segment, {_run(start, end)}, but within "
             f"the overlap that it also reads; it gets {weight:.3g} among {facts['items']} keys."
@@ -129,8 +140,12 @@ class SegmentedMap(LiftedMap):
         unseen = ~self.seen(query, None, head)[0, 0]
         severed = float(exact_rows(self.sequence, query, head)[0, 0, unseen].sum())
         facts: dict[str, float | int | str | bool] = {
-            "cut": cut, "cuts": abs(own - other), "start": start, "end": end, "severed": severed,
-        }  # fmt: skip
+            "cut": cut,
+            "cuts": abs(own - other),
+            "start": start,
+            "end": end,
+            "severed": severed,
+        }
         text = (
             f"A cut between tokens {cut - 1} and {cut} parts them: the query stands in {_run(start, end)} and does not read so "
             f"far, so the {exact:.3g} of exact attention is lost, one part of the {severed:.3g} that this query loses at cuts."

@@ -49,23 +49,36 @@ class Segmented(Mechanism):
         },
     )
     width: int = dial(
-        64, title="Segment width", symbol="s", ge=1, le=WIDEST, scale="log2",
+        64,
+        title="Segment width",
+        symbol="s",
+        ge=1,
+        le=WIDEST,
+        scale="log2",
         help="How many tokens a segment holds; once all tokens stand in one segment, this is exact attention.",
-    )  # fmt: skip
+    )
     boundaries: Literal["fixed", "sentences"] = dial(
-        "fixed", title="Cuts",
+        "fixed",
+        title="Cuts",
         help="Cut after every s tokens, or only between sentences: as many whole ones to a segment as fit into s tokens.",
         options={"fixed": "every s tokens", "sentences": "at sentence ends"},
-    )  # fmt: skip
+    )
     overlap: int = dial(
-        16, title="Overlap", symbol="o", ge=0, le=WIDEST, when={"variant": ("overlap",)},
+        16,
+        title="Overlap",
+        symbol="o",
+        ge=0,
+        le=WIDEST,
+        when={"variant": ("overlap",)},
         help="How many tokens before its segment a token also reads; with no mask, behind it too.",
-    )  # fmt: skip
+    )
     counts: Literal["one", "tokens"] = dial(
-        "tokens", title="A summary counts as", when={"variant": ("summaries", "second")},
+        "tokens",
+        title="A summary counts as",
+        when={"variant": ("summaries", "second")},
         help="In the softmax a summary counts as one key, or as all the tokens it stands for (ln of their number is added).",
         options={"one": "one key", "tokens": "its tokens"},
-    )  # fmt: skip
+    )
 
     def refuses(self, sequence: Sequence) -> str | None:
         """Cuts at sentence ends need to know the sentences."""
@@ -93,9 +106,14 @@ class Segmented(Mechanism):
         )
         read = reading.read()
         return SegmentedMap(
-            mechanism=self, sequence=sequence, output=read.output, trace=trace, cost=read.cost, reading=reading,
+            mechanism=self,
+            sequence=sequence,
+            output=read.output,
+            trace=trace,
+            cost=read.cost,
+            reading=reading,
             integrated=self.variant == "second",
-        )  # fmt: skip
+        )
 
     def counted(self, sequence: Sequence) -> Cost:
         """The keys and summaries on the segments' lists."""

@@ -56,37 +56,76 @@ class Window(Mechanism):
         },
     )
     width: int = dial(
-        60, title="Window width w", symbol="w", ge=1, le=131072, scale="log2",
+        60,
+        title="Window width w",
+        symbol="w",
+        ge=1,
+        le=131072,
+        scale="log2",
         help="Tokens in the window: the query and those before it, or half on each side when there is no mask.",
-    )  # fmt: skip
+    )
     sinks: int = dial(
-        4, title="Sinks s", symbol="s", ge=0, le=65536, when={"variant": ("sinks",)},
+        4,
+        title="Sinks s",
+        symbol="s",
+        ge=0,
+        le=65536,
+        when={"variant": ("sinks",)},
         help="The first s tokens stay visible to every query.",
-    )  # fmt: skip
+    )
     global_tokens: int = dial(
-        4, title="Global tokens g", symbol="g", ge=0, le=65536, when={"variant": ("global", "bigbird")},
+        4,
+        title="Global tokens g",
+        symbol="g",
+        ge=0,
+        le=65536,
+        when={"variant": ("global", "bigbird")},
         help="Every query sees the first g tokens, and they see every token.",
-    )  # fmt: skip
+    )
     random_blocks: int = dial(
-        2, title="Random blocks r", symbol="r", ge=0, le=64, when={"variant": ("bigbird",)},
+        2,
+        title="Random blocks r",
+        symbol="r",
+        ge=0,
+        le=64,
+        when={"variant": ("bigbird",)},
         help="Each block of queries also sees r blocks of keys drawn at random.",
-    )  # fmt: skip
+    )
     selected_blocks: int = dial(
-        3, title="Chosen blocks k", symbol="k", ge=0, le=65536, when={"variant": ("selected",)},
+        3,
+        title="Chosen blocks k",
+        symbol="k",
+        ge=0,
+        le=65536,
+        when={"variant": ("selected",)},
         help="A query sees its own block and the k others whose mean key it scores highest.",
-    )  # fmt: skip
+    )
     block: int = dial(
-        16, title="Block size b", symbol="b", ge=1, le=65536, scale="log2", when={"variant": ("bigbird", "selected")},
+        16,
+        title="Block size b",
+        symbol="b",
+        ge=1,
+        le=65536,
+        scale="log2",
+        when={"variant": ("bigbird", "selected")},
         help="Tokens in a block.",
-    )  # fmt: skip
+    )
     windowed: bool = dial(
-        False, title="Chosen blocks and window", when={"variant": ("selected",)},
+        False,
+        title="Chosen blocks and window",
+        when={"variant": ("selected",)},
         help="Also see the sliding window, as native sparse attention (NSA) does.",
-    )  # fmt: skip
+    )
     dilation: int = dial(
-        1, title="Dilation δ", symbol="δ", ge=1, le=4096, scale="log2", when={"variant": _WINDOWED},
+        1,
+        title="Dilation δ",
+        symbol="δ",
+        ge=1,
+        le=4096,
+        scale="log2",
+        when={"variant": _WINDOWED},
         help="The window takes every δ-th token, so it reaches δ times as far with as many keys.",
-    )  # fmt: skip
+    )
 
     def _attend(self, sequence: Sequence) -> Attended:
         """Cost: (w + s)·(d + e) per query and head, b·(d + e) for each block beside; choosing blocks adds n·d/b."""
@@ -96,9 +135,7 @@ class Window(Mechanism):
             with torch.no_grad():
                 means = block_means(sequence.k, pattern)
                 chosen = chosen_blocks(sequence, means, pattern, self.selected_blocks)
-        trace = WindowTrace(
-            columns=pattern.columns, full=pattern.full, random=pattern.random, means=means, chosen=chosen
-        )
+        trace = WindowTrace(columns=pattern.columns, full=pattern.full, random=pattern.random, means=means, chosen=chosen)
         return WindowMap(
             mechanism=self,
             sequence=sequence,
@@ -112,9 +149,7 @@ class Window(Mechanism):
 
     def counted(self, sequence: Sequence) -> Cost:
         """The pattern's pairs; which blocks a query chooses hangs on its content, so that variant attends."""
-        return (
-            super().counted(sequence) if self.variant == "selected" else _cost(sequence, self._pattern(sequence), None)
-        )
+        return super().counted(sequence) if self.variant == "selected" else _cost(sequence, self._pattern(sequence), None)
 
     def _pattern(self, sequence: Sequence) -> Pattern:
         n, device = sequence.n, sequence.q.device
@@ -174,9 +209,7 @@ class Window(Mechanism):
             block = min(block, max(1, keys // (4 * max(1, drawn))))
             drawn = min(drawn, keys // (4 * block))
             spent += drawn * block
-        return self.with_dials(
-            width=max(1, keys - spent), sinks=sinks, global_tokens=tokens, random_blocks=drawn, block=block
-        )
+        return self.with_dials(width=max(1, keys - spent), sinks=sinks, global_tokens=tokens, random_blocks=drawn, block=block)
 
     @property
     def label(self) -> str:

@@ -109,11 +109,12 @@ def _window_in_place(sequence: Sequence, pattern: Pattern) -> Part:
     elif inner:
         keys, values = (
             x.as_strided(
-                (len(x), len(inner), span, x.shape[-1]), (x.stride(0), size * x.stride(1), x.stride(1), 1),
+                (len(x), len(inner), span, x.shape[-1]),
+                (x.stride(0), size * x.stride(1), x.stride(1), 1),
                 x.storage_offset() + (inner.start - back) * x.stride(1),
             )
             for x in (k, v)
-        )  # fmt: skip
+        )
         queries = unflatten(q[:, inner.start : inner[-1] + size], 1, (len(inner), size))
         lag = torch.arange(size)[:, None] + back - torch.arange(span)
         band = (lag <= back) & (lag >= -ahead)

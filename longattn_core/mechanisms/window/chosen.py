@@ -47,9 +47,10 @@ def chosen_part(
                 block, query = tiles.block[at], tiles.query[at] + rows.start
                 one, log = attend_blocks(
                     sequence.q[head].index_select(0, query.flatten()).view(1, *query.shape, -1),
-                    k[head].index_select(0, block)[None], v[head].index_select(0, block)[None],
+                    k[head].index_select(0, block)[None],
+                    v[head].index_select(0, block)[None],
                     _mask(pattern, query, block)[None],
-                )  # fmt: skip
+                )
                 parts.append(one[0].flatten(0, 1))
                 logs.append(log[0].flatten())
             output[head, rows], lse[head, rows] = _merged(torch.cat(parts), torch.cat(logs), tiles.place, blocks >= 0)

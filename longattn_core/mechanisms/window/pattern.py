@@ -123,9 +123,7 @@ def block_scores(
     return (q @ means.mT / math.sqrt(q.shape[-1])).masked_fill(~eligible, -math.inf)
 
 
-def chosen_blocks(
-    sequence: Sequence, means: Float[Tensor, "h B d"], pattern: Pattern, count: int
-) -> Int[Tensor, "h n m"]:
+def chosen_blocks(sequence: Sequence, means: Float[Tensor, "h B d"], pattern: Pattern, count: int) -> Int[Tensor, "h n m"]:
     """The `count` best blocks of each query in order of place, the earlier of two equal ones, −1 where there are fewer.
 
     Cost h·n·B·d; memory: 4 M scores at once.

@@ -74,16 +74,10 @@ class WindowMap(SparseMap):
         if chosen is not None:
             keys = torch.cat([keys, pattern.block_keys(queries, chosen[heads][:, queries])], -1)
         if bool((whole := torch.isin(queries, pattern.full)).any()):
-            keys = (
-                self._with_full_rows(keys, queries, whole) if self.full_rows else keys.masked_fill(whole[:, None], -1)
-            )
-        return entries_of_scores(
-            self.sequence.q[heads][:, queries], self.sequence.k[heads], keys, inverse_root(self.sequence.d)
-        )
+            keys = self._with_full_rows(keys, queries, whole) if self.full_rows else keys.masked_fill(whole[:, None], -1)
+        return entries_of_scores(self.sequence.q[heads][:, queries], self.sequence.k[heads], keys, inverse_root(self.sequence.d))
 
-    def _with_full_rows(
-        self, keys: Int[Tensor, "g r c"], queries: Int[Tensor, "r"], whole: Tensor
-    ) -> Int[Tensor, "g r w"]:
+    def _with_full_rows(self, keys: Int[Tensor, "g r c"], queries: Int[Tensor, "r"], whole: Tensor) -> Int[Tensor, "g r w"]:
         n = self.sequence.n
         keys = pad(keys, (0, max(0, n - keys.shape[-1])), value=-1)
         everything = torch.arange(n, device=keys.device)
@@ -91,9 +85,7 @@ class WindowMap(SparseMap):
         row = pad(row, (0, keys.shape[-1] - n), value=-1)
         return torch.where(whole[:, None], row, keys)
 
-    def _pooled(
-        self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]
-    ) -> Float[Tensor, "g H W"]:
+    def _pooled(self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]) -> Float[Tensor, "g H W"]:
         full = self.pattern.full
         full = full[(full >= rows[0]) & (full < rows[-1])]
         if not len(full) or not self.full_rows:
@@ -183,9 +175,7 @@ class WindowMap(SparseMap):
             return WindowReason.SELECTED_BLOCK, facts, f"{place}; it keeps the best {kept}."
         return WindowReason.NOT_SELECTED, facts, f"{place}, and it keeps only the best {kept}."
 
-    def _out_of_reach(
-        self, query: int, key: int, where: str
-    ) -> tuple[WindowReason, dict[str, float | int | str | bool], str]:
+    def _out_of_reach(self, query: int, key: int, where: str) -> tuple[WindowReason, dict[str, float | int | str | bool], str]:
         pattern = self.pattern
         reach = (pattern.back if key < query else pattern.ahead) * pattern.dilation
         facts: dict[str, float | int | str | bool] = {"width": self.width, "reach": reach}

@@ -31,8 +31,7 @@ __all__ = [
 ]
 
 AnySynthetic = Annotated[
-    Identical | Gaussian | Needle | Clustered | LowRank | Local | Hierarchical | Repeated | Sink,
-    Field(discriminator="kind"),
+    Identical | Gaussian | Needle | Clustered | LowRank | Local | Hierarchical | Repeated | Sink, Field(discriminator="kind")
 ]
 
 KINDS: MappingProxyType[str, type[Synthetic]] = MappingProxyType(

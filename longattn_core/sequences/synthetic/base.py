@@ -14,14 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
 from torch import Tensor
 
 from longattn_core.contracts import Levels, Sequence, dial
@@ -97,10 +90,7 @@ class Synthetic(BaseModel, ABC):
         1.0, title="Sharpness β", symbol="β", ge=0.05, le=20, scale="log10", help="All scores are multiplied by β."
     )
     dtype: Literal["float32", "float64"] = dial(
-        "float32",
-        title="Precision",
-        help="The type of the numbers.",
-        options={"float32": "single", "float64": "double"},
+        "float32", title="Precision", help="The type of the numbers.", options={"float32": "single", "float64": "double"}
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Chooses the random draw.")
 

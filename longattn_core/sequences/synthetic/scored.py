@@ -52,9 +52,8 @@ class Gaussian(Synthetic):
 
     kind: Literal["gaussian"] = "gaussian"
     scale: float = dial(
-        1.0, title="Scale", symbol="s", ge=0.1, le=4,
-        help="Deviation of each channel of q and k; scores have the variance s⁴.",
-    )  # fmt: skip
+        1.0, title="Scale", symbol="s", ge=0.1, le=4, help="Deviation of each channel of q and k; scores have the variance s⁴."
+    )
 
     def _head(self, draws: Draws, head: int, n: int) -> Head:
         q, k = (self.scale * draws.tokens(name, head, n, self.d) for name in ("q", "k"))
@@ -78,13 +77,14 @@ class Needle(Synthetic):
     lead: float = dial(8.0, title="Lead g", symbol="g", ge=0, le=40, help="The needle's score; the others average 0.")
     noise: float = dial(1.0, title="Noise σ", symbol="σ", ge=0, le=6, help="Deviation of the other keys' scores.")
     position: int = dial(
-        16, title="Needle at token", symbol="p", ge=0, le=65_535,
-        help="Counted from 0; the last token if there are fewer.",
-    )  # fmt: skip
+        16, title="Needle at token", symbol="p", ge=0, le=65_535, help="Counted from 0; the last token if there are fewer."
+    )
     asks: Literal["all", "last"] = dial(
-        "all", title="Who asks", help="Which queries look for the needle.",
+        "all",
+        title="Who asks",
+        help="Which queries look for the needle.",
         options={"all": "every query", "last": "the last query"},
-    )  # fmt: skip
+    )
 
     def _head(self, draws: Draws, head: int, n: int) -> Head:
         root = math.sqrt(self.d)
@@ -121,14 +121,11 @@ class Sink(Synthetic):
     idea: ClassVar[str] = "The first key swallows most of the weight and adds next to nothing to the output."
 
     kind: Literal["sink"] = "sink"
-    share: float = dial(
-        0.6, title="Sink's share p", symbol="p", ge=0.1, le=0.9, help="The first key's weight in each row."
-    )
+    share: float = dial(0.6, title="Sink's share p", symbol="p", ge=0.1, le=0.9, help="The first key's weight in each row.")
     noise: float = dial(1.0, title="Noise σ", symbol="σ", ge=0, le=3, help="Deviation of the other keys' scores.")
     value: float = dial(
-        0.1, title="Sink's value", symbol="‖v₀‖", ge=0, le=1,
-        help="Length of the sink's value over √e, the length of the others.",
-    )  # fmt: skip
+        0.1, title="Sink's value", symbol="‖v₀‖", ge=0, le=1, help="Length of the sink's value over √e, the length of the others."
+    )
 
     def _head(self, draws: Draws, head: int, n: int) -> Head:
         root = math.sqrt(self.d)

@@ -92,9 +92,14 @@ class Local(Synthetic):
     kind: Literal["local"] = "local"
     strength: float = dial(8.0, title="Strength", symbol="g", ge=0, le=40, help="The score of a token with itself.")
     length: float = dial(
-        16.0, title="Length scale ℓ", symbol="ℓ", ge=0.5, le=65_536, scale="log2",
+        16.0,
+        title="Length scale ℓ",
+        symbol="ℓ",
+        ge=0.5,
+        le=65_536,
+        scale="log2",
         help="Distance at which the score is down to 1/e.",
-    )  # fmt: skip
+    )
 
     def _head(self, draws: Draws, head: int, n: int) -> Head:
         frequencies = (math.pi * (draws.uniform("frequency", head, self.d // 2) - 0.5)).tan() / self.length

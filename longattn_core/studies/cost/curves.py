@@ -86,9 +86,7 @@ class CostCurves(Study):
             readable = any(isinstance(point.cost, Cost) for point in points)
             if readable and shown.approximates and shown.key != "exact":
                 crossed = {what: self._crossing(shown, exact, points, what, shape) for what in QUANTITIES}
-                crossings += [
-                    {"key": shown.key, "label": label, "quantity": what, "n": n} for what, n in crossed.items()
-                ]
+                crossings += [{"key": shown.key, "label": label, "quantity": what, "n": n} for what, n in crossed.items()]
             summaries.append(_summary(shown, label, points, crossed.get("multiply_adds", np.nan), sequence.n, shape))
         tables = {
             "points": pd.DataFrame.from_records(records),
@@ -99,15 +97,16 @@ class CostCurves(Study):
         tables["points"].attrs["units"] = {"n": "tokens", **counted_units}
         tables["crossings"].attrs["units"] = {"n": "tokens"}
         tables["complexity"].attrs["units"] = {
-            **counted_units, "exponent": "power of n", "memory exponent": "power of n", "pays from": "tokens",
+            **counted_units,
+            "exponent": "power of n",
+            "memory exponent": "power of n",
+            "pays from": "tokens",
             "memory ends": "tokens",
-        }  # fmt: skip
+        }
         arrays = {"n": np.array(sequence.n), "d": np.array(sequence.d), "e": np.array(sequence.e)}
         return Result(study=self, arrays=arrays, tables=tables)
 
-    def _crossing(
-        self, shown: Mechanism, exact: Mechanism, points: list[CostPoint], what: Quantity, shape: Shape
-    ) -> float:
+    def _crossing(self, shown: Mechanism, exact: Mechanism, points: list[CostPoint], what: Quantity, shape: Shape) -> float:
         def cheaper(n: int) -> bool:
             mine, its = counted(shown, self.keys, n, shape).cost, counted(exact, self.keys, n, shape).cost
             if not (isinstance(mine, Cost) and isinstance(its, Cost)):
@@ -162,9 +161,13 @@ def crossing(cheaper: Callable[[int], bool], lengths: list[int]) -> float:
 def _record(shown: Mechanism, label: str, point: CostPoint, shape: Shape) -> dict[str, object]:
     cost = point.cost
     return {
-        "key": shown.key, "label": label, "approximates": shown.approximates, "n": point.n, **_values(point, shape),
+        "key": shown.key,
+        "label": label,
+        "approximates": shown.approximates,
+        "n": point.n,
+        **_values(point, shape),
         "refusal": "" if isinstance(cost, Cost) else cost.reason,
-    }  # fmt: skip
+    }
 
 
 def _values(point: CostPoint, shape: Shape) -> dict[str, float]:
@@ -172,18 +175,24 @@ def _values(point: CostPoint, shape: Shape) -> dict[str, float]:
     return {what: shape.of(cost, what, point.n) if isinstance(cost, Cost) else np.nan for what in QUANTITIES}
 
 
-def _summary(
-    shown: Mechanism, label: str, points: list[CostPoint], pays: float, n: int, shape: Shape
-) -> dict[str, object]:
+def _summary(shown: Mechanism, label: str, points: list[CostPoint], pays: float, n: int, shape: Shape) -> dict[str, object]:
     here = next(point for point in points if point.n == n)
     known = [point for point in points if isinstance(point.cost, Cost) and point.n in LENGTHS]
     held = {point.n: _values(point, shape)["bytes_held"] for point in known}
     return {
-        "key": shown.key, "label": label, "family": shown.family, "idea": type(shown).idea, "textbook": type(shown).complexity,
+        "key": shown.key,
+        "label": label,
+        "family": shown.family,
+        "idea": type(shown).idea,
+        "textbook": type(shown).complexity,
         "exponent": _power({point.n: _values(point, shape)["multiply_adds"] for point in known}),
-        "memory exponent": _power(held), **_values(here, shape), "memory ends": _ends(held), "pays from": pays,
-        "refusal": "" if isinstance(here.cost, Cost) else here.cost.reason, "leaks": shown.leaks or "",
-    }  # fmt: skip
+        "memory exponent": _power(held),
+        **_values(here, shape),
+        "memory ends": _ends(held),
+        "pays from": pays,
+        "refusal": "" if isinstance(here.cost, Cost) else here.cost.reason,
+        "leaks": shown.leaks or "",
+    }
 
 
 def _power(values: Mapping[int, float]) -> float:

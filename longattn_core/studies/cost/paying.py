@@ -53,10 +53,15 @@ def paying(points: pd.DataFrame, crossings: pd.DataFrame, what: str, n: int) -> 
     else:
         kind = "most" if 2 * len(cheap) > len(shares) else "few"
     return Paying(
-        kind=kind, n=n, readable=len(shares), cheaper=tuple(label for _share, label in cheap),
-        shares=tuple(share for share, _label in cheap), first=ends[0] if ends else None, last=ends[-1] if ends else None,
+        kind=kind,
+        n=n,
+        readable=len(shares),
+        cheaper=tuple(label for _share, label in cheap),
+        shares=tuple(share for share, _label in cheap),
+        first=ends[0] if ends else None,
+        last=ends[-1] if ends else None,
         never=tuple(crossings.loc[crossings["n"].isna(), "label"]),
-    )  # fmt: skip
+    )
 
 
 def value_at(lengths: npt.NDArray[np.float64], values: npt.NDArray[np.float64], n: int) -> float:

@@ -72,14 +72,12 @@ class CostTimes(Sweep):
         """The machine, then length by length every mechanism that can read unit Gaussians; oracles of n³ are left out."""
         shape = Shape(d=WIDTH, e=WIDTH, causal=self.causal)
         readable = [
-            label for label, shown in showcased().items()
+            label
+            for label, shown in showcased().items()
             if shown.approximates and not shown.cubic and isinstance(counted(shown, self.keys, LENGTHS[0], shape).cost, Cost)
-        ]  # fmt: skip
+        ]
         lengths = [n for n in LENGTHS if n <= self.longest]
-        return (
-            self._point("", 0),
-            *(self._point(label, n) for n in lengths for label in readable),
-        )
+        return (self._point("", 0), *(self._point(label, n) for n in lengths for label in readable))
 
     def measure(self, point: TimePoint) -> Row:  # type: ignore[override]
         """The median of a few runs; where they would take too long, an estimate from the rate measured before."""
@@ -87,9 +85,14 @@ class CostTimes(Sweep):
             return _machine()
         shown = showcased()[point.label]
         row: Row = {
-            "key": shown.key, "label": point.label, "approximates": True, "n": point.n, "seconds": np.nan,
-            "estimate": np.nan, "spent": 0.0,
-        }  # fmt: skip
+            "key": shown.key,
+            "label": point.label,
+            "approximates": True,
+            "n": point.n,
+            "seconds": np.nan,
+            "estimate": np.nan,
+            "spent": 0.0,
+        }
         cost = self._cost(point)
         if cost is None:
             return row
@@ -106,9 +109,12 @@ class CostTimes(Sweep):
         machine = known_row(self, self._point("", 0)) or _machine()
         floor = max(cost.multiply_adds / machine["products"], cost.bytes_moved / machine["bandwidth"])
         return row | {
-            "seconds": seconds, "estimate": seconds, "floor": floor, "share": floor / seconds,
+            "seconds": seconds,
+            "estimate": seconds,
+            "floor": floor,
+            "share": floor / seconds,
             "spent": perf_counter() - begun,
-        }  # fmt: skip
+        }
 
     def name_of(self, point: TimePoint) -> str:  # type: ignore[override]
         """What is being measured."""
@@ -152,11 +158,13 @@ class CostTimes(Sweep):
         measured["dashed"] = measured["seconds"].isna()
         measured.attrs["units"] = self.units
         exact = measured[measured["key"] == "exact"]
-        crossings = pd.DataFrame.from_records([
-            {"key": own["key"].iloc[0], "label": label, "quantity": "estimate",
-             "n": crossing_between(own, exact, "estimate")}
-            for label, own in measured[measured["key"] != "exact"].groupby("label", sort=False)
-        ], columns=["key", "label", "quantity", "n"])  # fmt: skip
+        crossings = pd.DataFrame.from_records(
+            [
+                {"key": own["key"].iloc[0], "label": label, "quantity": "estimate", "n": crossing_between(own, exact, "estimate")}
+                for label, own in measured[measured["key"] != "exact"].groupby("label", sort=False)
+            ],
+            columns=["key", "label", "quantity", "n"],
+        )
         crossings.attrs["units"] = {"n": "tokens"}
         return tables | {"times": measured, "crossings": crossings}
 

@@ -85,9 +85,12 @@ class EveryHead(Sweep):
         heads = heads.astype({name: int if name in ("n", "layer", "head") else float for name in heads.columns})
         heads["name"] = "L" + heads["layer"].astype(str) + " H" + heads["head"].astype(str)
         heads.attrs["units"] = {
-            "n": "tokens", "entropy": "nats", "effective": "tokens", "effective without sinks": "tokens",
+            "n": "tokens",
+            "entropy": "nats",
+            "effective": "tokens",
+            "effective without sinks": "tokens",
             "sinks": "share of weight",
-        }  # fmt: skip
+        }
         return {"heads": heads}
 
     def _text(self) -> TextSource:
@@ -97,9 +100,7 @@ class EveryHead(Sweep):
 
 
 def _measured(sequence: Sequence, queries: int) -> dict[str, Float[Tensor, "h"]]:
-    sinks = sink_mask(find_sinks(sequence, sample_queries(sequence, min(SINK_QUERIES, sequence.n))), sequence.n)[
-        :, None
-    ]
+    sinks = sink_mask(find_sinks(sequence, sample_queries(sequence, min(SINK_QUERIES, sequence.n))), sequence.n)[:, None]
     weights = exact_rows(sequence, torch.arange(max(0, sequence.n - queries), sequence.n)).double()
     nats = entropy(weights)
     return {

@@ -52,10 +52,15 @@ def fate(points: pd.DataFrame) -> Fate:
     to_sinks = min(gained / lost, 1.0) if lost > 0 else 0.0
     return Fate(
         kind=_kind(ordered, float(best["needle"]), float(last["needle"]), to_sinks, last),
-        best=float(best["needle"]), best_n=int(best["n"]), last=float(last["needle"]), last_n=int(last["n"]),
-        sinks=float(last["sinks"]), rest=float(last["rest"]), to_sinks=to_sinks,
+        best=float(best["needle"]),
+        best_n=int(best["n"]),
+        last=float(last["needle"]),
+        last_n=int(last["n"]),
+        sinks=float(last["sinks"]),
+        rest=float(last["rest"]),
+        to_sinks=to_sinks,
         effective=float(last["effective without sinks"]),
-    )  # fmt: skip
+    )
 
 
 def _kind(ordered: pd.DataFrame, best: float, final: float, to_sinks: float, last: pd.Series) -> Kind:
@@ -104,11 +109,5 @@ def remedied(points: pd.DataFrame) -> Remedied:
     elif shares[worst] <= plain - CHANGES:
         kind = "hurts"
     return Remedied(
-        kind=kind,
-        n=int(last["n"]),
-        plain=plain,
-        best=best,
-        best_share=shares[best],
-        worst=worst,
-        worst_share=shares[worst],
+        kind=kind, n=int(last["n"]), plain=plain, best=best, best_share=shares[best], worst=worst, worst_share=shares[worst]
     )

@@ -17,18 +17,7 @@ from torch import Tensor
 
 from longattn_core.measures.spread import entropy
 
-__all__ = [
-    "RANKS",
-    "REMEDIES",
-    "UNITS",
-    "Look",
-    "Remedy",
-    "measured",
-    "rank_columns",
-    "remedy_factor",
-    "row_of",
-    "shares",
-]
+__all__ = ["RANKS", "REMEDIES", "UNITS", "Look", "Remedy", "measured", "rank_columns", "remedy_factor", "row_of", "shares"]
 
 Remedy = Literal["none", "temperature", "log_n", "yarn"]
 REMEDIES: tuple[Remedy, ...] = get_args(Remedy)
@@ -141,9 +130,18 @@ def _mean(values: Float[Tensor, "r"]) -> float:
 
 
 UNITS = {
-    "n": "tokens", "needle": "share of weight", "sinks": "share of weight", "rest": "share of weight",
-    "entropy": "nats", "bound": "nats", "effective": "tokens", "effective without sinks": "tokens",
-    "score needle": "nats", "score sinks": "nats", "score rest": "nats", "outranked": "share of queries",
+    "n": "tokens",
+    "needle": "share of weight",
+    "sinks": "share of weight",
+    "rest": "share of weight",
+    "entropy": "nats",
+    "bound": "nats",
+    "effective": "tokens",
+    "effective without sinks": "tokens",
+    "score needle": "nats",
+    "score sinks": "nats",
+    "score rest": "nats",
+    "outranked": "share of queries",
     **{f"{part}:{remedy}": "share of weight" for part in ("needle", "sinks", "rest") for remedy in REMEDIES[1:]},
     **dict.fromkeys(rank_columns(), "share of weight"),
-}  # fmt: skip
+}

@@ -117,32 +117,36 @@ class NeedleTheory(Study):
         settings = _settings(self)
         lead, sigma = settings.lead * settings.sharpness, settings.noise * settings.sharpness
         n = np.array(LENGTHS)
-        leads = pd.concat([
-            pd.DataFrame({"n": n, "share": p, "lead": needed_lead(p, n, sigma), "valid": weight_holds(n, sigma)})
-            for p in (0.1, 0.5, 0.9)
-        ], ignore_index=True)  # fmt: skip
+        leads = pd.concat(
+            [
+                pd.DataFrame({"n": n, "share": p, "lead": needed_lead(p, n, sigma), "valid": weight_holds(n, sigma)})
+                for p in (0.1, 0.5, 0.9)
+            ],
+            ignore_index=True,
+        )
         chances, alike, spreads = [], [], []
         for index, length in enumerate(LENGTHS):
             progress(index / len(LENGTHS), f"{length:,} tokens")
             z = torch.stack([noise(settings.d, settings.seed + seed, length) for seed in range(self.seeds)])
             leads_all = (sigma * z.amax(-1) <= lead).double()
             low, high = _wilson(float(leads_all.sum()), self.seeds)
-            chances.append({
-                "n": length, "formula": float(chance_of_leading(lead, length, sigma)), "drawn": float(leads_all.mean()),
-                "low": low, "high": high,
-            })  # fmt: skip
+            chances.append(
+                {
+                    "n": length,
+                    "formula": float(chance_of_leading(lead, length, sigma)),
+                    "drawn": float(leads_all.mean()),
+                    "low": low,
+                    "high": high,
+                }
+            )
             look = measured(Look(scores=sigma * z, needle=None))
-            spreads.append({
-                "n": length, "entropy": float(look["entropy"].mean()), "bound": float(entropy_bound(length - 1)),
-            })  # fmt: skip
+            spreads.append({"n": length, "entropy": float(look["entropy"].mean()), "bound": float(entropy_bound(length - 1))})
         for name, kind in (("identical", Identical), ("distinct", Gaussian)):
             rows = [_largest(kind, settings.d, seed, length) for length in LENGTHS for seed in range(4)]
             alike.append(summarised(pd.DataFrame(rows), by=["n"], value="largest", log=True).assign(rows=name))
         joined = pd.concat(alike, ignore_index=True)
         joined["formula"] = uniform_weight(joined["n"].to_numpy())
-        tables = {
-            "leads": leads, "chances": pd.DataFrame(chances), "alike": joined, "spread": pd.DataFrame(spreads),
-        }  # fmt: skip
+        tables = {"leads": leads, "chances": pd.DataFrame(chances), "alike": joined, "spread": pd.DataFrame(spreads)}
         for table in tables.values():
             table.attrs["units"] = {
                 "n": "tokens",

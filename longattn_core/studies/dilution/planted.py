@@ -115,13 +115,7 @@ _readings: Once[dict[tuple[int, int], _Reading]] = Once(size=48)
 
 
 def planted_look(
-    text: PlantedText,
-    layer: int,
-    head: int,
-    *,
-    rotary: bool = True,
-    sharpness: float = 1.0,
-    with_layer: int | None = None,
+    text: PlantedText, layer: int, head: int, *, rotary: bool = True, sharpness: float = 1.0, with_layer: int | None = None
 ) -> Look:
     """The last token of a planted text looking for the answer. The sinks are those of the head as the model has it.
 
@@ -188,13 +182,18 @@ class PlantedGrowth(Sweep):
         heads = (own, *(one for one in CONTRASTS if self.contrasts and one != own))
         return tuple(
             PlantedPoint(
-                text=PlantedText(fact=self.fact, filler=self.filler, n=n), layer=layer, head=head, rotary=source.rotary,
-                sharpness=source.sharpness, reference=self.reference, temperature=self.temperature,
+                text=PlantedText(fact=self.fact, filler=self.filler, n=n),
+                layer=layer,
+                head=head,
+                rotary=source.rotary,
+                sharpness=source.sharpness,
+                reference=self.reference,
+                temperature=self.temperature,
             )
             for n in LENGTHS
             if n <= self.longest
             for layer, head in heads
-        )  # fmt: skip
+        )
 
     def measure(self, point: Point) -> Row:
         """One length, one head."""
@@ -202,12 +201,7 @@ class PlantedGrowth(Sweep):
         assert isinstance(self.source, TextSource)
         # One reading of the text holds the chosen head and the contrasts.
         look = planted_look(
-            point.text,
-            point.layer,
-            point.head,
-            rotary=point.rotary,
-            sharpness=point.sharpness,
-            with_layer=self.source.layer,
+            point.text, point.layer, point.head, rotary=point.rotary, sharpness=point.sharpness, with_layer=self.source.layer
         )
         planted = point.text.build()
         rest = look.scores[0].clone()

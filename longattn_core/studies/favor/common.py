@@ -94,9 +94,7 @@ def log_rows(
     return scores.log_softmax(-1), scores, allowed
 
 
-def norms(
-    sequence: Sequence, head: int, queries: Int[Tensor, "r"]
-) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r n"]]:
+def norms(sequence: Sequence, head: int, queries: Int[Tensor, "r"]) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r n"]]:
     """‖x + y‖² and ‖x − y‖² of every pair of these queries with any key."""
     scale = sequence.d**-0.25
     x, y = sequence.q[head, queries].double() * scale, sequence.k[head].double() * scale

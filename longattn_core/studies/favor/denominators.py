@@ -56,10 +56,15 @@ class Denominators(Study):
 
 
 def _of_kind(favor: Favor, kind: str) -> Favor:
-    return Favor.model_validate({
-        "variant": kind, "features": favor.features, "seed": favor.seed, "orthogonal": favor.orthogonal,
-        "regularised": favor.regularised,
-    })  # fmt: skip
+    return Favor.model_validate(
+        {
+            "variant": kind,
+            "features": favor.features,
+            "seed": favor.seed,
+            "orthogonal": favor.orthogonal,
+            "regularised": favor.regularised,
+        }
+    )
 
 
 def _measure(attended: FavorMap, head: int, kind: str) -> tuple[pd.DataFrame, dict[str, float | str]]:

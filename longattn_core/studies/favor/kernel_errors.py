@@ -56,11 +56,16 @@ class KernelErrors(Sweep):
         """Few features first."""
         return tuple(
             KernelPoint(
-                source=self.source, head=self.head, kind=kind, orthogonal=orthogonal,
+                source=self.source,
+                head=self.head,
+                kind=kind,
+                orthogonal=orthogonal,
                 rows=max(1, count // 2) if self.equal == "width" and kind != "positive" else count,
             )
-            for count in self.counts for orthogonal in (True, False) for kind in KINDS
-        )  # fmt: skip
+            for count in self.counts
+            for orthogonal in (True, False)
+            for kind in KINDS
+        )
 
     def measure(self, point: Point) -> Row:
         """Estimate the same pairs from many draws. Cost: draws·m·(d + pairs) and as many exponentials."""
@@ -71,11 +76,16 @@ class KernelErrors(Sweep):
         mean, low, high = interval(squares)
         directions = "orthogonal" if point.orthogonal else "independent"
         return {
-            "family": point.kind, "directions": directions, "m": point.rows,
-            "columns": point.rows * (1 if point.kind == "positive" else 2), "error": _root(mean), "low": _root(low),
-            "high": _root(high), "theory": _root(expected_square(point.kind, directions, x, y, point.rows)),
+            "family": point.kind,
+            "directions": directions,
+            "m": point.rows,
+            "columns": point.rows * (1 if point.kind == "positive" else 2),
+            "error": _root(mean),
+            "low": _root(low),
+            "high": _root(high),
+            "theory": _root(expected_square(point.kind, directions, x, y, point.rows)),
             "pairs": len(x),
-        }  # fmt: skip
+        }
 
     @property
     def units(self) -> dict[str, str]:
@@ -119,14 +129,10 @@ def _mean_square(point: KernelPoint, x: np.ndarray, y: np.ndarray, seed: int) ->
     """Mean over the pairs of (estimate/kernel − 1)² from one draw."""
     like = torch.zeros(1, dtype=torch.float64)
     d = x.shape[1]
-    projection = draw_projection(
-        seed=seed, m=point.rows, d=d, orthogonal=point.orthogonal, regularised=False, like=like
-    )
+    projection = draw_projection(seed=seed, m=point.rows, d=d, orthogonal=point.orthogonal, regularised=False, like=like)
     feature_map = FeatureMap(kind=point.kind, kernel="softmax", epsilon=1e-3, projection=projection)
     # `of` puts the d^(−1/4) on by itself.
-    query, key = (
-        feature_map.of(torch.from_numpy(part) * d**0.25, head=0, keys=side) for part, side in ((x, False), (y, True))
-    )
+    query, key = (feature_map.of(torch.from_numpy(part) * d**0.25, head=0, keys=side) for part, side in ((x, False), (y, True)))
     estimate = (query.shifted(like) * key.shifted(like)).sum(-1)
     return float((estimate * torch.from_numpy(np.exp(-(x * y).sum(-1))) - 1).square().mean())
 

@@ -72,14 +72,18 @@ class Pairs(Study):
         progress(0.6, "the output's error")
         measured = fidelity(attended, queries=few(QUERIES, sequence.n), sinks=sinks, views=views)
         record = {
-            "m": favor.features, "columns": attended.feature_map.columns, "n": sequence.n, "sinks": len(sinks[head]),
-            "queries": len(measured.sample.queries), "all_pairs": len(every["query"]),
+            "m": favor.features,
+            "columns": attended.feature_map.columns,
+            "n": sequence.n,
+            "sinks": len(sinks[head]),
+            "queries": len(measured.sample.queries),
+            "all_pairs": len(every["query"]),
             "multiply_adds": attended.cost.multiply_adds / sequence.h,
             "exact_multiply_adds": exact_cost(
                 heads=1, n=int(sequence.real.sum()), d=sequence.d, e=sequence.e, causal=sequence.causal
             ).multiply_adds,
             "negative_denominators": float(attended.trace.negative[head][sequence.real].double().mean()),
-        }  # fmt: skip
+        }
         for suffix, agreement in (("", measured.whole), (" without sinks", measured.without_sinks)):
             record["error" + suffix] = float(agreement.error[head])
             record["control" + suffix] = float(agreement.control[head])
@@ -87,14 +91,16 @@ class Pairs(Study):
         record["overlap"] = math.nan if isinstance(overlap, Unavailable) else float(overlap[head])
         output = pd.DataFrame.from_records([record])
         output.attrs["units"] = {
-            "multiply_adds": "operations", "exact_multiply_adds": "operations", "error": "relative", "control": "relative",
-            "overlap": "share", "negative_denominators": "share of queries",
-        }  # fmt: skip
+            "multiply_adds": "operations",
+            "exact_multiply_adds": "operations",
+            "error": "relative",
+            "control": "relative",
+            "overlap": "share",
+            "negative_denominators": "share of queries",
+        }
         strongest = _strongest(every, sinks[head], tokens_of(sequence))
         words = {"origin": sequence.origin, "label": favor.label, "sample": measured.sample.text}
-        return Result(
-            study=self, arrays=arrays, tables={"output": output, "strongest": strongest}, words=words
-        )  # fmt: skip
+        return Result(study=self, arrays=arrays, tables={"output": output, "strongest": strongest}, words=words)
 
 
 def _shown(sample: QuerySample, count: int, seed: int) -> tuple[int, ...]:
@@ -123,9 +129,7 @@ def _views(attended: FavorMap, sample: QuerySample) -> Views | None:
     return some
 
 
-def _all_pairs(
-    attended: FavorMap, head: int, queries: Int[Tensor, "r"], given: Float[Tensor, "r n"]
-) -> dict[str, Tensor]:
+def _all_pairs(attended: FavorMap, head: int, queries: Int[Tensor, "r"], given: Float[Tensor, "r n"]) -> dict[str, Tensor]:
     """Every visible pair of the queries shown, whose estimated rows are given. Cost: their exact rows."""
     sequence = attended.sequence
     log_exact, log_kernel, allowed = log_rows(sequence, head, queries)
@@ -157,16 +161,20 @@ def _all_pairs(
 def _strongest(every: dict[str, Tensor], sinks: tuple[int, ...], tokens: list[str]) -> pd.DataFrame:
     order = every["log_exact"].argsort(descending=True, stable=True)[:STRONGEST]
     query, key = (every[name][order].tolist() for name in ("query", "key"))
-    table = pd.DataFrame({
-        "query": query, "query token": [tokens[i] for i in query], "key": key, "key token": [tokens[j] for j in key],
-        "sink": [j in sinks for j in key],
-        **{name: every[name][order].double().numpy() for name in (
-            "log_exact", "log_estimate", "sign", "log_kernel", "log_estimated_kernel", "kernel_sign", "sum_norm",
-        )},
-    })  # fmt: skip
-    table.attrs["units"] = {
-        "query": "position", "key": "position", "log_exact": "ln share", "log_estimate": "ln share",
-    }  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "query": query,
+            "query token": [tokens[i] for i in query],
+            "key": key,
+            "key token": [tokens[j] for j in key],
+            "sink": [j in sinks for j in key],
+            **{
+                name: every[name][order].double().numpy()
+                for name in ("log_exact", "log_estimate", "sign", "log_kernel", "log_estimated_kernel", "kernel_sign", "sum_norm")
+            },
+        }
+    )
+    table.attrs["units"] = {"query": "position", "key": "position", "log_exact": "ln share", "log_estimate": "ln share"}
     return table
 
 
@@ -188,9 +196,7 @@ def deviations(result: Result) -> pd.DataFrame:
         return pd.DataFrame(columns=columns)
     norm = result.arrays["difference_norm" if favor.variant == "trigonometric" else "sum_norm"].astype(np.float64)
     with np.errstate(over="ignore"):
-        ratio = np.exp(
-            result.arrays["log_estimated_kernel"].astype(np.float64) - result.arrays["log_kernel"].astype(np.float64)
-        )
+        ratio = np.exp(result.arrays["log_estimated_kernel"].astype(np.float64) - result.arrays["log_kernel"].astype(np.float64))
     stray = np.abs(result.arrays["kernel_sign"] * ratio - 1)
     keep = np.isfinite(stray) & (norm > 0)
     norm, stray = norm[keep], stray[keep]
@@ -203,9 +209,13 @@ def deviations(result: Result) -> pd.DataFrame:
         own, at = stray[place == index], float(np.median(norm[place == index]))
         low, middle, high = np.quantile(own, (0.1, 0.5, 0.9))
         expected = relative_deviation(
-            favor.variant, m=favor.features, d=result.study.sequence().d, sum_norm=at, difference_norm=at,
+            favor.variant,
+            m=favor.features,
+            d=result.study.sequence().d,
+            sum_norm=at,
+            difference_norm=at,
             regularised=favor.regularised,
-        )  # fmt: skip
+        )
         for curve, value, ends in (
             ("half of the pairs stray less", middle, (low, high)),
             ("measured", float(np.sqrt(np.mean(own**2))), (math.nan, math.nan)),

@@ -46,18 +46,16 @@ class Redraws(Study):
             singles.append({"draw": step + 1, "seed": seed, "error": one.error(attended.output)})
             mean = mean + attended.output.double()
             pool.add(attended)
-            for way, output in (
-                ("mean of the outputs", mean / (step + 1)),
-                ("all features in one ratio", pool.output()),
-            ):
+            for way, output in (("mean of the outputs", mean / (step + 1)), ("all features in one ratio", pool.output())):
                 joined.append({"together": step + 1, "way": way, "error": one.error(output)})
         each, together = pd.DataFrame.from_records(singles), pd.DataFrame.from_records(joined)
         each.attrs["units"] = {"error": "relative"}
         together.attrs["units"] = {"error": "relative", "together": "draws"}
         return Result(
-            study=self, arrays={"control": np.array(one.control), "m": np.array(favor.features)},
+            study=self,
+            arrays={"control": np.array(one.control), "m": np.array(favor.features)},
             tables={"draws": each, "joined": together},
-        )  # fmt: skip
+        )
 
 
 class _Pool:

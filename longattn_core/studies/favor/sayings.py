@@ -43,9 +43,14 @@ def enough(result: Result) -> Enough | None:
     kind: Literal["enough", "better", "never"] = "never" if below.empty else "better" if half.empty else "enough"
     first = (own.iloc[-1:] if below.empty else below if half.empty else half).iloc[0]
     return Enough(
-        kind=kind, size=int(first["size"]), error=float(first["error"]), control=control, largest=int(own["size"].max()),
-        best=f"{last['family']}, {last['directions']}", best_error=float(last["error"]),
-    )  # fmt: skip
+        kind=kind,
+        size=int(first["size"]),
+        error=float(first["error"]),
+        control=control,
+        largest=int(own["size"].max()),
+        best=f"{last['family']}, {last['directions']}",
+        best_error=float(last["error"]),
+    )
 
 
 def _from_there(own: pd.DataFrame, limit: float) -> pd.DataFrame:
@@ -95,10 +100,15 @@ def suited(points: pd.DataFrame) -> Suited:
     best = (closer if len(closer) else points).sort_values("gain").iloc[0]
     honest = count.get("closer than the mean", 0)
     return Suited(
-        kind="most" if 2 * honest > len(points) else "few", heads=len(points), closer=honest,
-        sinks=count.get("finds only sinks", 0), worse=count.get("worse than the mean", 0), best=str(best["name"]),
-        best_error=float(best["error"]), best_control=float(best["control"]),
-    )  # fmt: skip
+        kind="most" if 2 * honest > len(points) else "few",
+        heads=len(points),
+        closer=honest,
+        sinks=count.get("finds only sinks", 0),
+        worse=count.get("worse than the mean", 0),
+        best=str(best["name"]),
+        best_error=float(best["error"]),
+        best_control=float(best["control"]),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +131,14 @@ def broken(result: Result) -> Broken:
     sine, positive = rows["trigonometric"], rows["positive"]
     kind: Literal["breaks", "near", "holds"] = "near" if sine["small"] > 0 else "holds"
     return Broken(
-        kind="breaks" if sine["negative"] > 0 else kind, negative=sine["negative"], small=sine["small"],
-        largest=sine["largest"], error=sine["error"], positive_small=positive["small"], positive_error=positive["error"],
-    )  # fmt: skip
+        kind="breaks" if sine["negative"] > 0 else kind,
+        negative=sine["negative"],
+        small=sine["small"],
+        largest=sine["largest"],
+        error=sine["error"],
+        positive_small=positive["small"],
+        positive_error=positive["error"],
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,9 +161,14 @@ def spread(result: Result) -> Spread:
     ratio, outputs = float(last["all features in one ratio"]), float(last["mean of the outputs"])
     alike = max(ratio, outputs) <= ALIKE * min(ratio, outputs)
     return Spread(
-        kind="alike" if alike else "ratio" if ratio < outputs else "outputs", draws=len(errors), low=float(errors.min()),
-        high=float(errors.max()), ratio=ratio, outputs=outputs, control=float(result.arrays["control"]),
-    )  # fmt: skip
+        kind="alike" if alike else "ratio" if ratio < outputs else "outputs",
+        draws=len(errors),
+        low=float(errors.min()),
+        high=float(errors.max()),
+        ratio=ratio,
+        outputs=outputs,
+        control=float(result.arrays["control"]),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,9 +191,12 @@ def fitted(result: Result) -> Fitted | None:
     learned, drawn = float(last["learned"]), float(last["drawn"])
     alike = max(learned, drawn) <= ALIKE * min(learned, drawn)
     return Fitted(
-        kind="alike" if alike else "learned" if learned < drawn else "drawn", columns=columns, learned=learned, drawn=drawn,
+        kind="alike" if alike else "learned" if learned < drawn else "drawn",
+        columns=columns,
+        learned=learned,
+        drawn=drawn,
         control=float(result.tables["points"]["control"].iloc[0]),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +222,9 @@ def stray(deviations: pd.DataFrame, m: int) -> Stray:
     expected = float(middle["expected"])
     kind: Literal["gentle", "noisy", "hopeless"] = "gentle" if expected <= 0.5 else "noisy"
     return Stray(
-        kind="hopeless" if expected > 10 else kind, norm=float(wide.index[len(wide) // 2]), expected=expected,
-        found=float(middle["half of the pairs stray less"]), needed=m * (expected / 0.5) ** 2,
-    )  # fmt: skip
+        kind="hopeless" if expected > 10 else kind,
+        norm=float(wide.index[len(wide) // 2]),
+        expected=expected,
+        found=float(middle["half of the pairs stray less"]),
+        needed=m * (expected / 0.5) ** 2,
+    )

@@ -101,9 +101,7 @@ def _states(attended: FavorMap, head: int, stops: tuple[int, ...]) -> list[State
             higher = max(scale, float(keys.exponent.max()))
             values = sequence.v[head, tokens[chunk]].double()
             values = torch.cat((values, values.new_ones(len(values), 1)), dim=-1)
-            sums = (
-                sums * math.exp(scale - higher) + keys.shifted(torch.tensor(-higher, dtype=torch.float64)).mT @ values
-            )
+            sums = sums * math.exp(scale - higher) + keys.shifted(torch.tensor(-higher, dtype=torch.float64)).mT @ values
             scale = higher
         found.append(State(sums=sums, scale=scale))
         start = stop
@@ -135,9 +133,7 @@ def _read(attended: FavorMap, head: int, reader: int, at: int) -> tuple[np.ndarr
 def _sums(attended: FavorMap, head: int, stops: tuple[int, ...], states: list[State]) -> pd.DataFrame:
     sequence = attended.sequence
     causal = sequence.causal
-    readers = (
-        torch.tensor([stop - 1 for stop in stops]) if causal else torch.tensor([int(sequence.real.nonzero().max())])
-    )
+    readers = torch.tensor([stop - 1 for stop in stops]) if causal else torch.tensor([int(sequence.real.nonzero().max())])
     query = attended.feature_map.to(torch.float64).of(sequence.q[head, readers].double(), head=head, keys=False)
     scale = query.exponent.amax(-1, keepdim=True)
     phi = query.shifted(-scale)
@@ -149,13 +145,15 @@ def _sums(attended: FavorMap, head: int, stops: tuple[int, ...], states: list[St
         weight = float(phi[row] @ state.sums[:, -1])
         exact = float(scores[row, :stop].masked_fill(~inside, -math.inf).logsumexp(-1))
         norm = float(state.sums.norm())
-        rows.append({
-            "stop": stop,
-            "estimated": math.log(abs(weight)) + float(scale[row]) + state.scale if weight else -math.inf,
-            "negative": weight < 0,
-            "exact": exact,
-            "norm": math.log(norm) + state.scale if norm else -math.inf,
-        })  # fmt: skip
+        rows.append(
+            {
+                "stop": stop,
+                "estimated": math.log(abs(weight)) + float(scale[row]) + state.scale if weight else -math.inf,
+                "negative": weight < 0,
+                "exact": exact,
+                "norm": math.log(norm) + state.scale if norm else -math.inf,
+            }
+        )
     table = pd.DataFrame.from_records(rows)
     table.attrs["units"] = {"stop": "tokens", "estimated": "ln", "exact": "ln", "norm": "ln"}
     return table

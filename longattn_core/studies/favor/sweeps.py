@@ -59,27 +59,39 @@ class ErrorAgainstFeatures(Sweep):
         """Few features first, and every kind at each number, so that the curves grow from left to right."""
         return tuple(
             FeaturePoint(
-                source=self.source, head=self.head, family=family, orthogonal=orthogonal,
-                rows=max(1, count // 2) if self.equal == "width" and family in PAIRED else count, seed=seed,
+                source=self.source,
+                head=self.head,
+                family=family,
+                orthogonal=orthogonal,
+                rows=max(1, count // 2) if self.equal == "width" and family in PAIRED else count,
+                seed=seed,
             )
-            for count in self.counts for seed in range(self.seeds) for orthogonal in (True, False) for family in FAMILIES
-        )  # fmt: skip
+            for count in self.counts
+            for seed in range(self.seeds)
+            for orthogonal in (True, False)
+            for family in FAMILIES
+        )
 
     def measure(self, point: Point) -> Row:
         """Attend once. Cost: one run of the mechanism."""
         assert isinstance(point, FeaturePoint)
         one = measured_at(point.source, point.head)
-        favor = Favor.model_validate({
-            **FAMILIES[point.family], "features": point.rows, "orthogonal": point.orthogonal, "seed": point.seed,
-        })  # fmt: skip
+        favor = Favor.model_validate(
+            {**FAMILIES[point.family], "features": point.rows, "orthogonal": point.orthogonal, "seed": point.seed}
+        )
         attended = favor.attend(one.sequence)
         assert isinstance(attended, FavorMap)
         columns = attended.feature_map.columns
         return {
-            "family": point.family, "directions": "orthogonal" if point.orthogonal else "independent", "m": point.rows,
-            "columns": columns, "seed": point.seed, "error": one.error(attended.output), "control": one.control,
+            "family": point.family,
+            "directions": "orthogonal" if point.orthogonal else "independent",
+            "m": point.rows,
+            "columns": columns,
+            "seed": point.seed,
+            "error": one.error(attended.output),
+            "control": one.control,
             "multiply_adds": attended.cost.multiply_adds,
-        }  # fmt: skip
+        }
 
     @property
     def units(self) -> dict[str, str]:
@@ -136,8 +148,9 @@ class ErrorAgainstSharpness(Sweep):
         seeds = [first.model_copy(update={"seed": (first.seed + step) % 2**31}) for step in range(self.seeds)]
         return tuple(
             SharpnessPoint(source=self.source, head=self.head, setting=Setting.of(favor), sharpness=beta)
-            for favor in seeds for beta in BETAS
-        )  # fmt: skip
+            for favor in seeds
+            for beta in BETAS
+        )
 
     def measure(self, point: Point) -> Row:
         """Attend at this β. Cost: one run of the mechanism, and exact rows of 256 queries at a new β."""
@@ -145,9 +158,12 @@ class ErrorAgainstSharpness(Sweep):
         one = measured_at(point.source, point.head, point.sharpness)
         favor = favor_of(point.setting)
         return {
-            "beta": point.sharpness, "seed": favor.seed, "error": one.error(favor.attend(one.sequence).output),
-            "control": one.control, "norm": _median_norm(one),
-        }  # fmt: skip
+            "beta": point.sharpness,
+            "seed": favor.seed,
+            "error": one.error(favor.attend(one.sequence).output),
+            "control": one.control,
+            "norm": _median_norm(one),
+        }
 
     @property
     def units(self) -> dict[str, str]:
@@ -200,8 +216,10 @@ class LearnedAgainstDrawn(Sweep):
         """Narrow ones first."""
         return tuple(
             LearnedPoint(source=self.source, head=self.head, variant=variant, columns=columns, seed=seed)
-            for columns in (8, 16, 32, 64, 128, 256) for seed in range(self.seeds) for variant in ("positive", "hedgehog")
-        )  # fmt: skip
+            for columns in (8, 16, 32, 64, 128, 256)
+            for seed in range(self.seeds)
+            for variant in ("positive", "hedgehog")
+        )
 
     def measure(self, point: Point) -> Row:
         """Attend once; fitted features are fitted first. Cost: 60 steps on at most 256 tokens."""
@@ -210,10 +228,13 @@ class LearnedAgainstDrawn(Sweep):
         attended = Favor(variant=point.variant, features=point.columns, seed=point.seed).attend(one.sequence)
         assert isinstance(attended, FavorMap)
         return {
-            "features": "learned" if point.variant == "hedgehog" else "drawn", "columns": attended.feature_map.columns,
-            "seed": point.seed, "error": one.error(attended.output), "control": one.control,
+            "features": "learned" if point.variant == "hedgehog" else "drawn",
+            "columns": attended.feature_map.columns,
+            "seed": point.seed,
+            "error": one.error(attended.output),
+            "control": one.control,
             "calibration": attended.trace.calibration,
-        }  # fmt: skip
+        }
 
     @property
     def units(self) -> dict[str, str]:

@@ -79,7 +79,7 @@ class RatioSurface(_Theory):
         line.attrs["units"] = found.attrs["units"] = {"angle": "radians", "ratio": "times", "sum_norm": "‖x+y‖²"}
         return Result(
             study=self, arrays={"angle": angle, "length": length, "ratio": ratio}, tables={"slice": line, "measured": found}
-        )  # fmt: skip
+        )
 
     def _drawn(self, length: float, angle: float, index: int) -> tuple[float, float, float]:
         """The ratio of the two measured errors; x and y span a plane, so two coordinates of ω are all that matters."""
@@ -111,10 +111,13 @@ class Symmetry(_Theory):
         y = self.length * np.stack([np.cos(angle), np.sin(angle)], axis=1)
         exact = law.kernel(x, y)
         forms = {"positive": law.mse_positive, "hyperbolic": law.mse_hyperbolic, "trigonometric": law.mse_trigonometric}
-        table = pd.concat([
-            pd.DataFrame({"angle": angle, "features": name, "deviation": np.sqrt(form(x, y, 1)) / exact})
-            for name, form in forms.items()
-        ], ignore_index=True)  # fmt: skip
+        table = pd.concat(
+            [
+                pd.DataFrame({"angle": angle, "features": name, "deviation": np.sqrt(form(x, y, 1)) / exact})
+                for name, form in forms.items()
+            ],
+            ignore_index=True,
+        )
         table.attrs["units"] = {"angle": "radians", "deviation": "times the kernel, for one direction"}
         return Result(study=self, tables={"curves": table})
 
@@ -150,9 +153,7 @@ class SphereKernel(_Theory):
                 measured.append({"sum_norm": square, "d": f"d = {d}", "ratio": mean, "low": low, "high": high})
         line, found = pd.concat(curves, ignore_index=True), pd.DataFrame.from_records(measured)
         line.attrs["units"] = found.attrs["units"] = {"sum_norm": "‖x+y‖²", "ratio": "of the softmax kernel"}
-        return Result(
-            study=self, tables={"curves": line, "measured": found, "bounds": pd.DataFrame.from_records(bounds)}
-        )
+        return Result(study=self, tables={"curves": line, "measured": found, "bounds": pd.DataFrame.from_records(bounds)})
 
 
 class Orthogonality(_Theory):

@@ -46,9 +46,12 @@ class HeadMap(MaskSetting):
             cells = torch.maximum(cells, pooled_max(weights, cell, wide, len(tall) - 1))
         found = cells.numpy()
         arrays = {
-            "map": np.where(found < 0, np.nan, found), "queries": np.array(rows), "keys": np.array(columns),
-            "tokens": np.array(tokens_of(sequence), dtype=np.str_), "n": np.array(sequence.n),
-        }  # fmt: skip
+            "map": np.where(found < 0, np.nan, found),
+            "queries": np.array(rows),
+            "keys": np.array(columns),
+            "tokens": np.array(tokens_of(sequence), dtype=np.str_),
+            "n": np.array(sequence.n),
+        }
         return Result(study=self, arrays=arrays, words={"origin": sequence.origin})
 
 

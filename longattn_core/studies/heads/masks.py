@@ -87,12 +87,14 @@ class Masked(MaskSetting):
             plain_rows = exact_rows(unmasked, queries, head)[0] if free.rows is None else free.rows[head]
             all_of_it = plain_rows.double()
             maps.append(pooled_max(weights.masked_fill(~allowed, -1.0), cell, columns, len(rows) - 1))
-            records.append({
-                "head": plain.head_numbers[head],
-                "hidden": _mean((all_of_it * ~allowed).sum(-1)[real]),
-                "sinks": _mean((weights * sink).sum(-1)[real]),
-                "sinks unmasked": _mean((all_of_it * sink).sum(-1)[real]),
-            })  # fmt: skip
+            records.append(
+                {
+                    "head": plain.head_numbers[head],
+                    "hidden": _mean((all_of_it * ~allowed).sum(-1)[real]),
+                    "sinks": _mean((weights * sink).sum(-1)[real]),
+                    "sinks unmasked": _mean((all_of_it * sink).sum(-1)[real]),
+                }
+            )
         pooled = torch.stack(maps).numpy()
         table = pd.DataFrame.from_records(records)
         table.attrs["units"] = dict.fromkeys(("hidden", "sinks", "sinks unmasked"), "share of weight")
@@ -165,9 +167,7 @@ def _reasons(sequence: Sequence, rows: list[int]) -> np.ndarray:
 
 def _sampled(rows: list[int]) -> Tensor:
     """At most four queries of each row of cells, its last among them."""
-    chosen = [
-        torch.linspace(start, stop - 1, min(ROWS_A_CELL, stop - start)).round().long() for start, stop in pairwise(rows)
-    ]
+    chosen = [torch.linspace(start, stop - 1, min(ROWS_A_CELL, stop - start)).round().long() for start, stop in pairwise(rows)]
     return torch.cat(chosen)
 
 
@@ -227,10 +227,14 @@ def mask_finding(result: Result) -> MaskFinding:
     elif hidden >= PART:
         kind = "most" if hidden >= MOST else "part"
     return MaskFinding(
-        kind=kind, pairs=float(result.arrays["pairs"]), hidden=hidden, head=int(top["head"]),
-        head_hidden=float(top["hidden"]), sinks=float(table["sinks"].mean()),
+        kind=kind,
+        pairs=float(result.arrays["pairs"]),
+        hidden=hidden,
+        head=int(top["head"]),
+        head_hidden=float(top["hidden"]),
+        sinks=float(table["sinks"].mean()),
         sinks_unmasked=float(table["sinks unmasked"].mean()),
-    )  # fmt: skip
+    )
 
 
 def source_mask(source: Source) -> MaskName:

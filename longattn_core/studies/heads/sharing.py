@@ -54,21 +54,21 @@ class Sharing(Study):
         shared = sequence.h // group if sequence.h % group == 0 else sequence.h
         rows = []
         for scheme, count in zip(SCHEMES, (sequence.h, shared, 1), strict=True):
-            size = key_value_bytes(
-                layers=layers, key_value_heads=count, d=sequence.d, e=sequence.e, number_bytes=NUMBER_BYTES
-            )
-            rows.append({
-                "scheme": scheme, "key/value heads": count, "bytes a token": size, "bytes": size * sequence.n,
-            })  # fmt: skip
+            size = key_value_bytes(layers=layers, key_value_heads=count, d=sequence.d, e=sequence.e, number_bytes=NUMBER_BYTES)
+            rows.append({"scheme": scheme, "key/value heads": count, "bytes a token": size, "bytes": size * sequence.n})
         cache = pd.DataFrame(rows)
         cache.attrs["units"] = {"bytes a token": "bytes", "bytes": f"bytes at {sequence.n:,} tokens"}
         pairs = self._pairs(sequence, progress)
         pairs.attrs["units"] = {"overlap": "share", "overlap without sinks": "share"}
         scheme = "multi-head" if group == 1 else ("multi-query" if group == sequence.h else "grouped-query")
         arrays = {
-            "layers": np.array(layers), "d": np.array(sequence.d), "e": np.array(sequence.e), "n": np.array(sequence.n),
-            "group": np.array(group), "heads": np.array(sequence.head_numbers),
-        }  # fmt: skip
+            "layers": np.array(layers),
+            "d": np.array(sequence.d),
+            "e": np.array(sequence.e),
+            "n": np.array(sequence.n),
+            "group": np.array(group),
+            "heads": np.array(sequence.head_numbers),
+        }
         return Result(study=self, arrays=arrays, tables={"cache": cache, "pairs": pairs}, words={"model": scheme})
 
     def _pairs(self, sequence: Sequence, progress: Progress) -> pd.DataFrame:
@@ -81,13 +81,16 @@ class Sharing(Study):
             progress(first / sequence.h, f"head {sequence.head_numbers[first]}")
             for second in range(first + 1, sequence.h):
                 both = sinks[first] | sinks[second]
-                records.append({
-                    "first": sequence.head_numbers[first], "second": sequence.head_numbers[second],
-                    "share keys": first // sequence.key_value_groups == second // sequence.key_value_groups
-                    and sequence.key_value_groups > 1,
-                    "overlap": _overlap(maps[first], maps[second], torch.zeros_like(both)),
-                    "overlap without sinks": _overlap(maps[first], maps[second], both),
-                })  # fmt: skip
+                records.append(
+                    {
+                        "first": sequence.head_numbers[first],
+                        "second": sequence.head_numbers[second],
+                        "share keys": first // sequence.key_value_groups == second // sequence.key_value_groups
+                        and sequence.key_value_groups > 1,
+                        "overlap": _overlap(maps[first], maps[second], torch.zeros_like(both)),
+                        "overlap without sinks": _overlap(maps[first], maps[second], both),
+                    }
+                )
         columns = ["first", "second", "share keys", "overlap", "overlap without sinks"]
         return pd.DataFrame.from_records(records, columns=columns)
 

@@ -213,8 +213,27 @@ def _rank(weights: Float[Tensor, "n n"]) -> int:
 
 UNITS = {
     **dict.fromkeys(
-        ("near", "previous", "itself", "same word", "induction", "sinks", "near without sinks", "previous without sinks",
-         "itself without sinks", "same word without sinks", "induction without sinks"), "share of weight"),
-    "effective": "tokens", "effective without sinks": "tokens", "possible": "tokens", "first is previous": "share of queries",
-    "rank": "singular values", "rank without sinks": "singular values", "sink count": "keys", "n": "tokens",
-}  # fmt: skip
+        (
+            "near",
+            "previous",
+            "itself",
+            "same word",
+            "induction",
+            "sinks",
+            "near without sinks",
+            "previous without sinks",
+            "itself without sinks",
+            "same word without sinks",
+            "induction without sinks",
+        ),
+        "share of weight",
+    ),
+    "effective": "tokens",
+    "effective without sinks": "tokens",
+    "possible": "tokens",
+    "first is previous": "share of queries",
+    "rank": "singular values",
+    "rank without sinks": "singular values",
+    "sink count": "keys",
+    "n": "tokens",
+}

@@ -97,15 +97,9 @@ class Counts(Study):
             attended = read(setting, alone).attended
             assert isinstance(attended, HierarchicalMap)
             counted = (attended.reading.entries(queries, torch.tensor([0])).keys[0] >= 0).sum(-1)
-            rows.append({
-                "label": label, "size": size, "counted": float(counted.double().mean()), "formula": formula(causal),
-            })  # fmt: skip
+            rows.append({"label": label, "size": size, "counted": float(counted.double().mean()), "formula": formula(causal)})
         table = pd.DataFrame.from_records(rows, columns=["label", "size", "counted", "formula"])
-        table.attrs["units"] = {
-            "size": "tokens",
-            "counted": "keys and groups a query",
-            "formula": "keys and groups a query",
-        }
+        table.attrs["units"] = {"size": "tokens", "counted": "keys and groups a query", "formula": "keys and groups a query"}
         visible = alone.allowed(queries).sum(-1).double().mean()
         return Result(study=self, arrays={"exact": np.array(float(visible))}, tables={"counts": table})
 

@@ -78,15 +78,13 @@ class Descent(Study):
             "plurals": "\n".join(level.plural for level in levels),
         }
         return Result(
-            study=self, arrays=arrays, words=words,
-            tables={"nodes": nodes, "items": items, "steps": steps, "levels": arrivals},
-        )  # fmt: skip
+            study=self, arrays=arrays, words=words, tables={"nodes": nodes, "items": items, "steps": steps, "levels": arrivals}
+        )
 
 
 def nodes_of(
-    levels: tuple[Level, ...], exact: Float[Tensor, "n"], given: Float[Tensor, "n"], visible: Tensor, query: int,
-    sinks: list[int],
-) -> pd.DataFrame:  # fmt: skip
+    levels: tuple[Level, ...], exact: Float[Tensor, "n"], given: Float[Tensor, "n"], visible: Tensor, query: int, sinks: list[int]
+) -> pd.DataFrame:
     """The tree's groups with their masses, coarsest first. Cost: linear in n."""
     plain = torch.ones_like(exact)
     plain[sinks] = 0.0
@@ -106,9 +104,7 @@ def nodes_of(
             "last": level.last[present].numpy(),
             "own": (torch.arange(level.count) == int(level.of[query]))[present].numpy(),
         }
-        masses = {
-            "exact": exact, "mechanism": given, "exact plain": exact * plain, "mechanism plain": given * plain,
-        }  # fmt: skip
+        masses = {"exact": exact, "mechanism": given, "exact plain": exact * plain, "mechanism plain": given * plain}
         frame |= {name: level.sums(row)[present].numpy() for name, row in masses.items()}
         frame["sink"] = (level.sums(1 - plain) > 0)[present].numpy()
         parts.append(pd.DataFrame(frame))
@@ -116,9 +112,13 @@ def nodes_of(
         parents = row_of
     table = pd.concat(parts, ignore_index=True)
     table.attrs["units"] = {
-        "exact": "share", "mechanism": "share", "exact plain": "share", "mechanism plain": "share", "first": "token",
+        "exact": "share",
+        "mechanism": "share",
+        "exact plain": "share",
+        "mechanism plain": "share",
+        "first": "token",
         "last": "token",
-    }  # fmt: skip
+    }
     return table
 
 
@@ -134,10 +134,16 @@ def items_of(attended: HierarchicalMap, head: int, query: int) -> pd.DataFrame:
         here = level == number
         group = items[here] - read.bases[number]
         first[here], last[here], size[here] = groups.first[group], groups.last[group], groups.size[group]
-    table = pd.DataFrame({
-        "level": level.numpy(), "name": [attended.trace.names[i] for i in level.tolist()], "first": first.numpy(),
-        "last": last.numpy(), "size": size.numpy(), "weight": weights.numpy(),
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "level": level.numpy(),
+            "name": [attended.trace.names[i] for i in level.tolist()],
+            "first": first.numpy(),
+            "last": last.numpy(),
+            "size": size.numpy(),
+            "weight": weights.numpy(),
+        }
+    )
     table.attrs["units"] = {"first": "token", "last": "token", "size": "tokens", "weight": "share"}
     return table
 
@@ -177,24 +183,26 @@ def steps_of(
         masses = [cumulative[last + 1] - cumulative[first] for first, last, _weight, _own in chosen]
         among = sum(masses)
         for (first, last, weight, own_group), exact_mass in zip(chosen, masses, strict=True):
-            rows.append({
-                "level": level, "name": names[level], "first": first, "last": last, "own": own_group,
-                "label": spell(first, min(last, first + 7)).strip() + ("…" if last > first + 7 else ""),
-                "share": weight / arrives if arrives > 0 else 0.0,
-                "exact": float(exact_mass / among) if among > 0 else 0.0,
-                "weight": weight, "exact weight": float(exact_mass),
-            })  # fmt: skip
-        arrivals.append({
-            "level": level, "name": names[level], "candidates": len(chosen), "arrives": arrives, "exact": float(among),
-        })  # fmt: skip
+            rows.append(
+                {
+                    "level": level,
+                    "name": names[level],
+                    "first": first,
+                    "last": last,
+                    "own": own_group,
+                    "label": spell(first, min(last, first + 7)).strip() + ("…" if last > first + 7 else ""),
+                    "share": weight / arrives if arrives > 0 else 0.0,
+                    "exact": float(exact_mass / among) if among > 0 else 0.0,
+                    "weight": weight,
+                    "exact weight": float(exact_mass),
+                }
+            )
+        arrivals.append(
+            {"level": level, "name": names[level], "candidates": len(chosen), "arrives": arrives, "exact": float(among)}
+        )
         if product:
             arrives -= mass
     steps, levels = pd.DataFrame.from_records(rows), pd.DataFrame.from_records(arrivals)
-    steps.attrs["units"] = {
-        "share": "share of the level",
-        "exact": "share of the level",
-        "first": "token",
-        "last": "token",
-    }
+    steps.attrs["units"] = {"share": "share of the level", "exact": "share of the level", "first": "token", "last": "token"}
     levels.attrs["units"] = {"arrives": "share", "exact": "share"}
     return steps, levels

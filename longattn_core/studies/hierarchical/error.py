@@ -28,10 +28,17 @@ from longattn_core.studies.sweep import Point, Row, Sweep
 
 OWN = "sentences and paragraphs"
 UNITS = {
-    "error": "relative", "control": "relative", "error without sinks": "relative", "control without sinks": "relative",
-    "overlap": "share", "looked": "keys and groups a query", "share": "share of the visible keys",
-    "cost": "of exact attention's operations", "bytes_peak": "bytes", "size": "tokens",
-}  # fmt: skip
+    "error": "relative",
+    "control": "relative",
+    "error without sinks": "relative",
+    "control without sinks": "relative",
+    "overlap": "share",
+    "looked": "keys and groups a query",
+    "share": "share of the visible keys",
+    "cost": "of exact attention's operations",
+    "bytes_peak": "bytes",
+    "size": "tokens",
+}
 
 
 def measured(attended: Attended, sinks: Sinks) -> Row:
@@ -45,13 +52,16 @@ def measured(attended: Attended, sinks: Sinks) -> Row:
     visible = float(sequence.allowed(queries).sum(-1).double().mean())
     overlap = agreement.whole.overlap
     return {
-        "error": float(agreement.whole.error[0]), "control": float(agreement.whole.control[0]),
+        "error": float(agreement.whole.error[0]),
+        "control": float(agreement.whole.control[0]),
         "error without sinks": float(agreement.without_sinks.error[0]),
         "control without sinks": float(agreement.without_sinks.control[0]),
         "overlap": float(overlap[0]) if isinstance(overlap, torch.Tensor) else math.nan,
-        "looked": looked, "share": looked / visible, "cost": attended.cost.multiply_adds / exact.multiply_adds,
+        "looked": looked,
+        "share": looked / visible,
+        "cost": attended.cost.multiply_adds / exact.multiply_adds,
         "bytes_peak": attended.cost.bytes_peak,
-    }  # fmt: skip
+    }
 
 
 class Variants(Study):
@@ -76,9 +86,11 @@ class Variants(Study):
             progress(index / len(variants), mechanism.label)
             one = read(mechanism, alone)
             row: Row = {
-                "variant": mechanism.variant, "label": mechanism.label, "parameters": mechanism.parameters,
+                "variant": mechanism.variant,
+                "label": mechanism.label,
+                "parameters": mechanism.parameters,
                 "refusal": one.refusal or "",
-            }  # fmt: skip
+            }
             blank = dict.fromkeys((name for name in UNITS if name != "size"), math.nan)
             records.append(row | (blank if one.attended is None else measured(one.attended, sinks)))
         table = pd.DataFrame.from_records(records)
@@ -122,11 +134,7 @@ class GroupError(Sweep):
                 wanted.append((BLOCKS, size, {"variant": "near_far", "block": size}))
         return tuple(
             GroupPoint(
-                source=self.source,
-                head=self.head,
-                label=label,
-                size=size,
-                setting=Setting(key="hierarchical", dials=dials_),
+                source=self.source, head=self.head, label=label, size=size, setting=Setting(key="hierarchical", dials=dials_)
             )
             for label, size, dials_ in wanted
         )

@@ -65,15 +65,28 @@ def finding(descent: Result, wrong: Result) -> Finding:
     queries = wrong.tables["queries"]
     return Finding(
         kind=kind_of(
-            groups=len(outer), left=total, share=_share(exact[right], total), same=right == picked,
+            groups=len(outer),
+            left=total,
+            share=_share(exact[right], total),
+            same=right == picked,
             kept=_share(weight, float(row[best])),
         ),
-        outer=str(outer["level"].iloc[0]), target=str(outer["label"][right]), chosen=str(outer["label"][picked]),
-        exact=_share(exact[right], total), given=_share(given[right], passed), rival=_share(given[picked], passed),
-        best=best, best_exact=float(row[best]), best_given=weight, sink_share=1 - total, own=bool(outer["own"][right]),
-        measured=int(wrong.arrays["measured"]), targets=len(queries),
-        lost_share=_part(queries, wrong.words["outer"]), arrive_share=_part(queries, ARRIVES),
-    )  # fmt: skip
+        outer=str(outer["level"].iloc[0]),
+        target=str(outer["label"][right]),
+        chosen=str(outer["label"][picked]),
+        exact=_share(exact[right], total),
+        given=_share(given[right], passed),
+        rival=_share(given[picked], passed),
+        best=best,
+        best_exact=float(row[best]),
+        best_given=weight,
+        sink_share=1 - total,
+        own=bool(outer["own"][right]),
+        measured=int(wrong.arrays["measured"]),
+        targets=len(queries),
+        lost_share=_part(queries, wrong.words["outer"]),
+        arrive_share=_part(queries, ARRIVES),
+    )
 
 
 def kind_of(*, groups: int, left: float, share: float, same: bool, kept: float) -> Kind:

@@ -48,9 +48,7 @@ class LevelMaps(Study):
         if one.attended is None:
             return Result(study=self, words={"refusal": one.refusal or "", "name": level.name})
         if level.count > MOST_GROUPS:
-            said = (
-                f"There are {level.count:,} {level.plural}: a map of so many says no more than the map of the tokens."
-            )
+            said = f"There are {level.count:,} {level.plural}: a map of so many says no more than the map of the tokens."
             return Result(study=self, words={"refusal": said, "name": level.name})
         alone = sequence.select_heads(head)
         sample = sample_queries(alone, MOST_QUERIES)
@@ -68,9 +66,11 @@ class LevelMaps(Study):
             groups = torch.arange(level.count)
             means = torch.where(groups[None, :] > groups[:, None], torch.nan, means)
         arrays = {
-            "exact": means[0].numpy(), "mechanism": means[1].numpy(), "difference": (means[1] - means[0]).numpy(),
+            "exact": means[0].numpy(),
+            "mechanism": means[1].numpy(),
+            "difference": (means[1] - means[0]).numpy(),
             "labels": np.array(level.labels, dtype=np.str_),
-        }  # fmt: skip
+        }
         words = {"name": level.name, "plural": level.plural, "sample": sample.text, "label": mechanism.label}
         return Result(study=self, arrays=arrays, words=words)
 
@@ -116,10 +116,15 @@ class Gates(Study):
         for start, stop in pairwise(stretch):
             middle = float(np.mean(sample.queries[start:stop]))
             for level, name in enumerate(trace.names):
-                rows_out.append({
-                    "level": level, "name": name, "position": middle, "given": float(given[start:stop, level].mean()),
-                    "exact": float(exact[start:stop, level].mean()),
-                })  # fmt: skip
+                rows_out.append(
+                    {
+                        "level": level,
+                        "name": name,
+                        "position": middle,
+                        "given": float(given[start:stop, level].mean()),
+                        "exact": float(exact[start:stop, level].mean()),
+                    }
+                )
         table = pd.DataFrame.from_records(rows_out)
         table.attrs["units"] = {"position": "token", "given": "share", "exact": "share"}
         return Result(study=self, tables={"gates": table}, words={"sample": sample.text, "label": mechanism.label})

@@ -67,12 +67,7 @@ def tree_of(source: Source, mechanism: Hierarchical) -> tuple[Level, ...]:
     groups = [numbered(of) for of in outer]
     tokens, spell = tokens_of(sequence), speller(source)
     levels = [
-        _level(
-            name,
-            f"{name}s" if "group" not in name else name.replace("group", "groups"),
-            of,
-            _beginnings(of, spell, name),
-        )
+        _level(name, f"{name}s" if "group" not in name else name.replace("group", "groups"), of, _beginnings(of, spell, name))
         for of, name in zip(reversed(groups), reversed(names[1:]), strict=True)
     ]
     shared = _shared(sequence)
@@ -83,9 +78,7 @@ def tree_of(source: Source, mechanism: Hierarchical) -> tuple[Level, ...]:
         name = "character" if bytewise else "word"
         levels.append(_level(name, f"{name}s", words, [spell(*ends) for ends in _ends(words)]))
     name = "byte" if bytewise else "token"
-    labels = [
-        f"byte {token.replace(chr(92) + 'x', ' ').strip()}" if part else token for token, part in zip(tokens, shared)
-    ]
+    labels = [f"byte {token.replace(chr(92) + 'x', ' ').strip()}" if part else token for token, part in zip(tokens, shared)]
     levels.append(_level(name, f"{name}s", everyone, labels))
     return tuple(levels)
 
@@ -129,9 +122,13 @@ def _shared(sequence: Sequence) -> np.ndarray:
 def _level(name: str, plural: str, of: Int[Tensor, "n"], labels: Many[str]) -> Level:
     everyone = torch.arange(int(of[-1]) + 1, device=of.device)
     return Level(
-        name=name, plural=plural, of=of, first=torch.searchsorted(of, everyone),
-        last=torch.searchsorted(of, everyone, right=True) - 1, labels=tuple(labels),
-    )  # fmt: skip
+        name=name,
+        plural=plural,
+        of=of,
+        first=torch.searchsorted(of, everyone),
+        last=torch.searchsorted(of, everyone, right=True) - 1,
+        labels=tuple(labels),
+    )
 
 
 def speller(source: Source) -> Callable[[int, int], str]:

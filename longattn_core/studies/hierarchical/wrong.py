@@ -78,26 +78,30 @@ class Wrong(Study):
                 else:
                     wrong = (best[i] != kept[i]).nonzero()
                     lost = int(wrong[0, 0]) if len(wrong) else len(levels)
-                    records.append({
-                        "query": query, "token": tokens[query],
-                        "target": levels[0].labels[int(best[i, 0])], "chosen": levels[0].labels[int(kept[i, 0])],
-                        "best": tokens[int(best[i, -1])], "place": int(best[i, -1]),
-                        "own": int(best[i, 0]) == int(levels[0].of[query]),
-                        "share": float(share[i] / total[i]),
-                        "outcome": ARRIVES if lost == len(levels) else levels[lost].name,
-                    })  # fmt: skip
+                    records.append(
+                        {
+                            "query": query,
+                            "token": tokens[query],
+                            "target": levels[0].labels[int(best[i, 0])],
+                            "chosen": levels[0].labels[int(kept[i, 0])],
+                            "best": tokens[int(best[i, -1])],
+                            "place": int(best[i, -1]),
+                            "own": int(best[i, 0]) == int(levels[0].of[query]),
+                            "share": float(share[i] / total[i]),
+                            "outcome": ARRIVES if lost == len(levels) else levels[lost].name,
+                        }
+                    )
         columns = ["query", "token", "target", "chosen", "best", "place", "own", "share", "outcome"]
         table = pd.DataFrame.from_records(records, columns=columns)
         table.attrs["units"] = {"query": "token", "place": "token", "share": "share of the mass outside sinks"}
         names = [level.name for level in levels]
-        arrays = {
-            "measured": np.array(len(sample.queries)),
-            **{name: np.array(count) for name, count in skipped.items()},
-        }
+        arrays = {"measured": np.array(len(sample.queries)), **{name: np.array(count) for name, count in skipped.items()}}
         return Result(
-            study=self, arrays=arrays, tables={"queries": table, "outcomes": outcomes_of(table, names)},
+            study=self,
+            arrays=arrays,
+            tables={"queries": table, "outcomes": outcomes_of(table, names)},
             words={"sample": sample.text, "outer": names[0], "label": mechanism.label},
-        )  # fmt: skip
+        )
 
 
 def outcomes_of(queries: pd.DataFrame, names: list[str]) -> pd.DataFrame:
@@ -107,10 +111,15 @@ def outcomes_of(queries: pd.DataFrame, names: list[str]) -> pd.DataFrame:
         of = queries[queries["own"] == own] if len(queries) else queries
         for outcome in (*names, ARRIVES):
             count = int((of["outcome"] == outcome).sum())
-            rows.append({
-                "own": own, "outcome": outcome, "count": count, "share": count / len(of) if len(of) else float("nan"),
-                "of": len(of),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "own": own,
+                    "outcome": outcome,
+                    "count": count,
+                    "share": count / len(of) if len(of) else float("nan"),
+                    "of": len(of),
+                }
+            )
     table = pd.DataFrame.from_records(rows)
     table.attrs["units"] = {"count": "queries", "share": "share of the queries", "of": "queries"}
     return table

@@ -53,15 +53,21 @@ class MemoryLags(Study):
         low = np.array([0, *(1 << power for power in range(count - 1))])
         high = np.minimum(np.array([0, *((2 << power) - 1 for power in range(count - 1))]), sequence.n - 1)
         exact, never = binned(rows.exact), binned(rows.never)
-        table = pd.DataFrame({
-            "low": low, "high": high, "middle": np.where(low == 0, 0.5, np.sqrt(np.maximum(low, 1) * high)),
-            "exact": exact, "memory": binned(rows.given), "exact without sinks": binned(rows.exact * bare),
-            "memory without sinks": binned(rows.given * bare),
-            "reached": np.divide(exact - never, exact, out=np.full(count, np.nan), where=exact > 1e-12),
-        })  # fmt: skip
+        table = pd.DataFrame(
+            {
+                "low": low,
+                "high": high,
+                "middle": np.where(low == 0, 0.5, np.sqrt(np.maximum(low, 1) * high)),
+                "exact": exact,
+                "memory": binned(rows.given),
+                "exact without sinks": binned(rows.exact * bare),
+                "memory without sinks": binned(rows.given * bare),
+                "reached": np.divide(exact - never, exact, out=np.full(count, np.nan), where=exact > 1e-12),
+            }
+        )
         table.attrs["units"] = {
             **dict.fromkeys(("low", "high", "middle"), "tokens back"),
             **dict.fromkeys(("exact", "memory", "exact without sinks", "memory without sinks", "reached"), "share"),
-        }  # fmt: skip
+        }
         words = {"label": one.mechanism.label, "sample": sample.text}
         return Result(study=self, arrays=arrays, tables={"lags": table}, words=words)

@@ -46,24 +46,21 @@ class MemoryReach(Study):
         backs = {
             "none": [memory_reach(last, segment, 0, layer) for layer in range(self.layers + 1)],
             "cache": [memory_reach(last, segment, memory, layer) for layer in range(self.layers + 1)],
-            "rule": [
-                min(last, last % segment + layer * memory) if layer else 0 for layer in range(self.layers + 1)
-            ],
+            "rule": [min(last, last % segment + layer * memory) if layer else 0 for layer in range(self.layers + 1)],
             "compressed": [last - at for at in oldest_after(oldest, last, segment, self.layers)],
             "blended": [0, *[last] * self.layers],
-        }  # fmt: skip
+        }
         table = pd.DataFrame.from_records(
-            [
-                {"kind": kind, "layer": layer, "back": back}
-                for kind, row in backs.items()
-                for layer, back in enumerate(row)
-            ]
+            [{"kind": kind, "layer": layer, "back": back} for kind, row in backs.items() for layer, back in enumerate(row)]
         )
         table.attrs["units"] = {"layer": "layers", "back": "tokens"}
         arrays = {
-            "tokens": np.array(tokens_of(sequence), dtype=np.str_), "last": np.array(last),
-            "divides": np.array(memory % segment == 0), "segment": np.array(segment), "memory": np.array(memory),
-        }  # fmt: skip
+            "tokens": np.array(tokens_of(sequence), dtype=np.str_),
+            "last": np.array(last),
+            "divides": np.array(memory % segment == 0),
+            "segment": np.array(segment),
+            "memory": np.array(memory),
+        }
         return Result(study=self, arrays=arrays, tables={"reach": table})
 
 

@@ -47,18 +47,20 @@ class Rewriting(Study):
         records = []
         for place, (variant, label) in enumerate(RUNNING.items()):
             progress(place / len(RUNNING), label)
-            mechanism = Memory(
-                variant=variant, half_life=self.half_life, beta=self.beta, decays=self.decays, seed=self.seed
-            )
+            mechanism = Memory(variant=variant, half_life=self.half_life, beta=self.beta, decays=self.decays, seed=self.seed)
             rows = mechanism.attend(rewritten).rows(places, places)[0].double()
             shares = rows / rows.sum(-1, keepdim=True)
             records += [
                 {
-                    "variant": variant, "label": label, "writes": count + 1, "first": float(shares[count, 0]),
-                    "newest": float(shares[count, count]), "formula": self.formula(variant, count + 1, gap, rewritten),
+                    "variant": variant,
+                    "label": label,
+                    "writes": count + 1,
+                    "first": float(shares[count, 0]),
+                    "newest": float(shares[count, count]),
+                    "formula": self.formula(variant, count + 1, gap, rewritten),
                 }
                 for count in range(len(places))
-            ]  # fmt: skip
+            ]
         table = pd.DataFrame.from_records(records)
         table.attrs["units"] = {"writes": "writes", "first": "share", "newest": "share", "formula": "share"}
         arrays = {"tokens": np.array(tokens_of(rewritten), dtype=np.str_), "gap": np.array(gap)}

@@ -36,6 +36,4 @@ class MemorySizes(MemorySweep):
             if size <= MOST_SLOTS:
                 made.append(chosen.with_dials(variant="slots", slots=size))
         states = [chosen.with_dials(variant=name) for name in ("state", "decay", "gated", "delta")]
-        return tuple(
-            MemoryPoint(source=self.source, setting=Setting.of(one), head=self.head) for one in [*states, *made]
-        )
+        return tuple(MemoryPoint(source=self.source, setting=Setting.of(one), head=self.head) for one in [*states, *made])

@@ -48,13 +48,24 @@ class SlotsHeld(Study):
         held[:, :start] = shares.float().cpu().numpy()
         top = shares.argmax(-1)
         newest = int(trace.segments[segment - 1, 0])
-        table = pd.DataFrame({
-            "slot": np.arange(len(shares)), "spread": effective_tokens(shares).cpu().numpy(),
-            "top": [tokens[i] for i in top.tolist()], "top place": top.cpu().numpy(),
-            "top share": shares.amax(-1).cpu().numpy(), "last segment": shares[:, newest:].sum(-1).cpu().numpy(),
-            "kept": trace.log_keep[head[0], segment - 1].double().exp().cpu().numpy() if segment > 1 else np.zeros(len(shares)),
-        })  # fmt: skip
+        table = pd.DataFrame(
+            {
+                "slot": np.arange(len(shares)),
+                "spread": effective_tokens(shares).cpu().numpy(),
+                "top": [tokens[i] for i in top.tolist()],
+                "top place": top.cpu().numpy(),
+                "top share": shares.amax(-1).cpu().numpy(),
+                "last segment": shares[:, newest:].sum(-1).cpu().numpy(),
+                "kept": trace.log_keep[head[0], segment - 1].double().exp().cpu().numpy()
+                if segment > 1
+                else np.zeros(len(shares)),
+            }
+        )
         table.attrs["units"] = {
-            "spread": "tokens", "top place": "token", "top share": "share", "last segment": "share", "kept": "share",
-        }  # fmt: skip
+            "spread": "tokens",
+            "top place": "token",
+            "top share": "share",
+            "last segment": "share",
+            "kept": "share",
+        }
         return Result(study=self, arrays=arrays, tables={"slots": table})

@@ -65,9 +65,12 @@ class MemoryStanding(MemorySweep):
 
 
 UNITS = {
-    "looked": "keys or features", "held": "tokens", "cost": "operations", **AGREEMENT_UNITS,
+    "looked": "keys or features",
+    "held": "tokens",
+    "cost": "operations",
+    **AGREEMENT_UNITS,
     **{f"{name} without sinks": unit for name, unit in AGREEMENT_UNITS.items()},
-}  # fmt: skip
+}
 
 
 def measured(point: MemoryPoint) -> Row:
@@ -75,9 +78,11 @@ def measured(point: MemoryPoint) -> Row:
     mechanism, sequence = point.setting.build(), sequence_of(point.source)
     assert isinstance(mechanism, Memory)
     row: Row = {
-        "variant": mechanism.variant, "label": NAMES[mechanism.variant],
-        "held": held(mechanism, sequence.n, sequence.d, sequence.e), "refusal": "",
-    }  # fmt: skip
+        "variant": mechanism.variant,
+        "label": NAMES[mechanism.variant],
+        "held": held(mechanism, sequence.n, sequence.d, sequence.e),
+        "refusal": "",
+    }
     one = read(mechanism, sequence)
     if one.attended is None:
         return row | {"refusal": one.refusal or "", "error": float("nan"), "control": float("nan"), "verdict": ""}
@@ -85,9 +90,12 @@ def measured(point: MemoryPoint) -> Row:
     agreement = agreement_record(one.attended, head)
     looked = one.attended.looked(head, int(sequence.real.nonzero().max()))
     return row | {
-        "looked": looked.count, "unit": looked.unit, "cost": one.attended.cost.multiply_adds,
-        "verdict": verdict(float(agreement["error"] or 0.0), float(agreement["control"] or 0.0)), **agreement,
-    }  # fmt: skip
+        "looked": looked.count,
+        "unit": looked.unit,
+        "cost": one.attended.cost.multiply_adds,
+        "verdict": verdict(float(agreement["error"] or 0.0), float(agreement["control"] or 0.0)),
+        **agreement,
+    }
 
 
 def held(mechanism: Mechanism, n: int, d: int, e: int) -> float:
@@ -126,7 +134,11 @@ def standing(rows: pd.DataFrame) -> Standing:
     wins = judged["verdict"] == "better"
     nearest = judged.iloc[int(judged["error"].to_numpy(dtype=float).argmin())]
     return Standing(
-        kind="all" if wins.all() else "some" if wins.any() else "none", better=tuple(judged.loc[wins, "label"]),
-        others=tuple(judged.loc[~wins, "label"]), refused=refused, nearest=str(nearest["label"]),
-        error=float(nearest["error"]), control=float(nearest["control"]),
-    )  # fmt: skip
+        kind="all" if wins.all() else "some" if wins.any() else "none",
+        better=tuple(judged.loc[wins, "label"]),
+        others=tuple(judged.loc[~wins, "label"]),
+        refused=refused,
+        nearest=str(nearest["label"]),
+        error=float(nearest["error"]),
+        control=float(nearest["control"]),
+    )

@@ -27,12 +27,7 @@ from longattn_core.studies.study import Progress, Result, Study
 
 Running = Literal["state", "decay", "gated", "delta"]
 
-RUNNING: dict[Running, str] = {
-    "state": "running state",
-    "decay": "fading",
-    "gated": "with gates",
-    "delta": "delta rule",
-}
+RUNNING: dict[Running, str] = {"state": "running state", "decay": "fading", "gated": "with gates", "delta": "delta rule"}
 """The running states, in words."""
 
 
@@ -84,9 +79,10 @@ class StateLife(Study):
             ]
             recall += [{**names, **row} for row in _recalled(one.attended, sequence, head, planted)]
         tables = {
-            "survival": pd.DataFrame.from_records(survival), "norms": pd.DataFrame.from_records(norms),
+            "survival": pd.DataFrame.from_records(survival),
+            "norms": pd.DataFrame.from_records(norms),
             "recall": pd.DataFrame.from_records(recall),
-        }  # fmt: skip
+        }
         tables["survival"].attrs["units"] = {"lag": "tokens", "left": "share", "formula": "share"}
         tables["norms"].attrs["units"] = {"token": "tokens", "norm": "share of the last"}
         tables["recall"].attrs["units"] = {"age": "tokens", "cosine": "cosine", "control": "cosine"}

@@ -99,9 +99,13 @@ class MemoryTimeline(Study):
         total = pd.DataFrame([whole | costs | agreement_record(attended, head)])
         total.attrs["units"] = shares | {"cost": "operations", "exact cost": "operations"} | AGREEMENT_UNITS
         arrays |= {
-            "spans": spans, "stops": stops, "mass": mass, "query_of": last,
-            "sinks": np.array(sinks, dtype=np.int64), "life": np.array(layout.life),
-        }  # fmt: skip
+            "spans": spans,
+            "stops": stops,
+            "mass": mass,
+            "query_of": last,
+            "sinks": np.array(sinks, dtype=np.int64),
+            "life": np.array(layout.life),
+        }
         words |= {"variant": one.mechanism.variant, "sample": sample.text}
         return Result(study=self, arrays=arrays, tables={"segments": table, "whole": total}, words=words)
 
@@ -253,11 +257,14 @@ def memory_finding(result: Result) -> MemoryFinding:
     """Read a `MemoryTimeline` result. `agrees` (Σ min with exact rows) is not a number where rows are no shares."""
     if "whole" not in result.tables:
         return MemoryFinding(
-            kind="refused", verdict="even", segments=0, life=0.0,
+            kind="refused",
+            verdict="even",
+            segments=0,
+            life=0.0,
             **dict.fromkeys(
                 ("reached", "reached_without", "gone", "gone_without", "cached", "blended", "agrees", "error", "control"), 0.0
             ),
-        )  # fmt: skip
+        )
     whole, variant = result.tables["whole"].iloc[0], result.words["variant"]
     gone, without = (float(whole["gone" + end] + whole["later" + end]) for end in ("", " without sinks"))
     kind: Literal["whole", "keeps", "forgets", "blends", "fades"]
@@ -270,8 +277,17 @@ def memory_finding(result: Result) -> MemoryFinding:
     overlap = whole["overlap"]
     error, control = float(whole["error"]), float(whole["control"])
     return MemoryFinding(
-        kind=kind, verdict=verdict(error, control), reached=1 - gone, reached_without=1 - without, gone=gone,
-        gone_without=without, cached=float(whole["cached"]), blended=float(whole["blended"]),
-        agrees=math.nan if overlap is None or pd.isna(overlap) else float(overlap), error=error, control=control,
-        segments=len(result.arrays["spans"]), life=float(result.arrays["life"]),
-    )  # fmt: skip
+        kind=kind,
+        verdict=verdict(error, control),
+        reached=1 - gone,
+        reached_without=1 - without,
+        gone=gone,
+        gone_without=without,
+        cached=float(whole["cached"]),
+        blended=float(whole["blended"]),
+        agrees=math.nan if overlap is None or pd.isna(overlap) else float(overlap),
+        error=error,
+        control=control,
+        segments=len(result.arrays["spans"]),
+        life=float(result.arrays["life"]),
+    )

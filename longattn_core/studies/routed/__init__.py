@@ -8,13 +8,7 @@ sentences.
 from longattn_core.studies.routed.capsules import Capsules
 from longattn_core.studies.routed.clusters import Clusters
 from longattn_core.studies.routed.error import ClusterError
-from longattn_core.studies.routed.finding import (
-    ClusterFinding,
-    RouterFinding,
-    capsules_kind,
-    cluster_finding,
-    router_finding,
-)
+from longattn_core.studies.routed.finding import ClusterFinding, RouterFinding, capsules_kind, cluster_finding, router_finding
 from longattn_core.studies.routed.routes import Route, Routes
 
 __all__ = [

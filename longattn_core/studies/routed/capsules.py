@@ -48,11 +48,15 @@ class Capsules(Study):
         real = sequence.real
         couplings = one.attended.trace.couplings[:, head].double()
         entropy = -torch.special.xlogy(couplings, couplings).sum(-1)[:, real].mean(-1)
-        table = pd.DataFrame({
-            "iteration": np.arange(1, len(couplings) + 1), "entropy": entropy.numpy(),
-            "bound": math.log(couplings.shape[-1]), "largest": couplings.amax(-1)[:, real].mean(-1).numpy(),
-            "length": one.attended.trace.lengths[:, head].double().mean(-1).numpy(),
-        })  # fmt: skip
+        table = pd.DataFrame(
+            {
+                "iteration": np.arange(1, len(couplings) + 1),
+                "entropy": entropy.numpy(),
+                "bound": math.log(couplings.shape[-1]),
+                "largest": couplings.amax(-1)[:, real].mean(-1).numpy(),
+                "length": one.attended.trace.lengths[:, head].double().mean(-1).numpy(),
+            }
+        )
         table.attrs["units"] = {"entropy": "nats", "bound": "nats", "largest": "share", "length": "below 1"}
         alone = sequence.select_heads(head)
         sample = sample_queries(alone, SAMPLE)

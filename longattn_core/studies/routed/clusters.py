@@ -71,25 +71,40 @@ class Clusters(Study):
             left.index_add_(0, of, (rows * plain).sum(-1))
             chance.index_add_(0, of, same.sum(-1).double() / allowed.sum(-1))
             looked += float((rows * one.attended.seen(queries, None, head)[0]).sum())
-        sizes = pd.DataFrame({
-            "cluster": np.arange(count), "keys": trace.sizes[head].numpy(),
-            "queries": torch.bincount(mine[mine >= 0], minlength=count).numpy(), "measured": asked.numpy(),
-            "kept": (kept / asked).numpy(), "chance": (chance / asked).numpy(),
-        })  # fmt: skip
+        sizes = pd.DataFrame(
+            {
+                "cluster": np.arange(count),
+                "keys": trace.sizes[head].numpy(),
+                "queries": torch.bincount(mine[mine >= 0], minlength=count).numpy(),
+                "measured": asked.numpy(),
+                "kept": (kept / asked).numpy(),
+                "chance": (chance / asked).numpy(),
+            }
+        )
         sizes.attrs["units"] = {
-            "keys": "tokens", "queries": "tokens", "measured": "queries", "kept": "share of exact mass",
+            "keys": "tokens",
+            "queries": "tokens",
+            "measured": "queries",
+            "kept": "share of exact mass",
             "chance": "share of the visible keys",
-        }  # fmt: skip
+        }
         total = float(asked.sum())
         arrays = {
-            "queries": mine.numpy(), "keys": its.numpy(), "agreement": trace.agreement[head].numpy(),
-            "meets": (mass / asked[:, None]).numpy(), "meets plain": (mass_plain / asked[:, None]).numpy(),
+            "queries": mine.numpy(),
+            "keys": its.numpy(),
+            "agreement": trace.agreement[head].numpy(),
+            "meets": (mass / asked[:, None]).numpy(),
+            "meets plain": (mass_plain / asked[:, None]).numpy(),
             "kept plain": np.array(float(kept_plain.sum() / left.sum()) if float(left.sum()) > 0 else 0.0),
-            "start": np.array(trace.start), "order": trace.order[head].numpy(),
-            "kept": np.array(float(kept.sum()) / total), "chance": np.array(float(chance.sum()) / total),
-            "looked": np.array(looked / total), "evenness": np.array(evenness(sizes["keys"].to_numpy())),
-            "tokens": np.array(tokens_of(sequence), dtype=np.str_), "cost": np.array(one.attended.cost.multiply_adds),
-        }  # fmt: skip
+            "start": np.array(trace.start),
+            "order": trace.order[head].numpy(),
+            "kept": np.array(float(kept.sum()) / total),
+            "chance": np.array(float(chance.sum()) / total),
+            "looked": np.array(looked / total),
+            "evenness": np.array(evenness(sizes["keys"].to_numpy())),
+            "tokens": np.array(tokens_of(sequence), dtype=np.str_),
+            "cost": np.array(one.attended.cost.multiply_adds),
+        }
         words = {"calibration": trace.calibration, "sample": sample.text, "label": own.label, "origin": sequence.origin}
         return Result(study=self, arrays=arrays, tables={"sizes": sizes}, words=words)
 

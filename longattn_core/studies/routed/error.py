@@ -60,27 +60,32 @@ class ClusterError(Sweep):
         sequence = sequence_of(point.source)
         alone = sequence.select_heads(min(point.head, sequence.h - 1))
         width = min(65536, max(1, alone.n))
-        setting = Routed(
-            variant="clusters", clusters=point.clusters, width=width, centred=point.centred, seed=point.seed
-        )
+        setting = Routed(variant="clusters", clusters=point.clusters, width=width, centred=point.centred, seed=point.seed)
         attended = read(setting, alone).attended
         assert attended is not None
         agreement = fidelity(attended, queries=SAMPLE).whole
         exact = exact_cost(heads=1, n=alone.n, d=alone.d, e=alone.e, causal=alone.causal)
         assert isinstance(agreement.error, torch.Tensor)
         return {
-            "clusters": point.clusters, "seed": point.seed, "error": float(agreement.error[0]),
-            "control": float(agreement.control[0]), "recall": float(agreement.recall[0]), "share": float(agreement.share[0]),
+            "clusters": point.clusters,
+            "seed": point.seed,
+            "error": float(agreement.error[0]),
+            "control": float(agreement.control[0]),
+            "recall": float(agreement.recall[0]),
+            "share": float(agreement.share[0]),
             "cost": attended.cost.multiply_adds / exact.multiply_adds,
-        }  # fmt: skip
+        }
 
     @property
     def units(self) -> dict[str, str]:
         """The units of the columns."""
         return {
-            "error": "relative", "control": "relative", "recall": "share of exact mass", "share": "share of pairs",
+            "error": "relative",
+            "control": "relative",
+            "recall": "share of exact mass",
+            "share": "share of pairs",
             "cost": "of exact attention's operations",
-        }  # fmt: skip
+        }
 
     def _tables(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
         return {

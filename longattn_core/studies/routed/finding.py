@@ -77,14 +77,28 @@ def router_finding(result: Result) -> RouterFinding:
     widest = float(wide.iloc[0]) if len(wide) else math.nan
     return RouterFinding(
         kind=router_kind(
-            paths=len(paths), load=float(top["load"]), error=error, best=float(best["error"]), wide=widest,
+            paths=len(paths),
+            load=float(top["load"]),
+            error=error,
+            best=float(best["error"]),
+            wide=widest,
             control=by_way[CONTROL],
         ),
-        path=str(top["path"]), load=float(top["load"]), best=str(best["path"]), error=error,
-        best_error=float(best["error"]), wide=widest, hindsight=by_way[HINDSIGHT], control=by_way[CONTROL],
-        fitted=by_way[FITTED], random=by_way[RANDOM], right=right[FITTED], right_random=right[RANDOM], always=always[most],
+        path=str(top["path"]),
+        load=float(top["load"]),
+        best=str(best["path"]),
+        error=error,
+        best_error=float(best["error"]),
+        wide=widest,
+        hindsight=by_way[HINDSIGHT],
+        control=by_way[CONTROL],
+        fitted=by_way[FITTED],
+        random=by_way[RANDOM],
+        right=right[FITTED],
+        right_random=right[RANDOM],
+        always=always[most],
         always_path=most.removeprefix("always "),
-    )  # fmt: skip
+    )
 
 
 def router_kind(*, paths: int, load: float, error: float, best: float, wide: float, control: float) -> RouterKind:
@@ -127,10 +141,15 @@ def cluster_finding(result: Result) -> ClusterFinding:
     kept, chance = float(result.arrays["kept"]), float(result.arrays["chance"])
     return ClusterFinding(
         kind=cluster_kind(clusters=len(sizes), kept=kept, chance=chance),
-        clusters=len(sizes), kept=kept, kept_plain=float(result.arrays["kept plain"]),
-        looked=float(result.arrays["looked"]), chance=chance,
-        evenness=float(result.arrays["evenness"]), smallest=int(sizes.min()), largest=int(sizes.max()),
-    )  # fmt: skip
+        clusters=len(sizes),
+        kept=kept,
+        kept_plain=float(result.arrays["kept plain"]),
+        looked=float(result.arrays["looked"]),
+        chance=chance,
+        evenness=float(result.arrays["evenness"]),
+        smallest=int(sizes.min()),
+        largest=int(sizes.max()),
+    )
 
 
 def cluster_kind(*, clusters: int, kept: float, chance: float) -> ClusterKind:

@@ -32,8 +32,10 @@ FITTED, RANDOM = "router, fitted", "router, random"
 HINDSIGHT = "best path in hindsight"
 CONTROL = "mean of the visible values"
 FOUND_UNITS = {
-    "recall": "share of exact mass", "recall without sinks": "share of exact mass outside sinks", "share": "share of pairs",
-}  # fmt: skip
+    "recall": "share of exact mass",
+    "recall without sinks": "share of exact mass outside sinks",
+    "share": "share of pairs",
+}
 TIE = 1e-6
 """Errors of two paths that differ by less, relatively, are one: both serve the query best."""
 
@@ -89,16 +91,24 @@ class Routes(Study):
             "flow": _flow(kinds, kind, shares["own"], paths, sequence),
         }
         arrays = {
-            "shares": shares["own"].numpy(), "fitted": shares["fitted"].numpy(), "random": shares["random"].numpy(),
-            "choice": choice.numpy(), "errors": measured.each.numpy(), "sample": np.array(measured.queries),
+            "shares": shares["own"].numpy(),
+            "fitted": shares["fitted"].numpy(),
+            "random": shares["random"].numpy(),
+            "choice": choice.numpy(),
+            "errors": measured.each.numpy(),
+            "sample": np.array(measured.queries),
             "error": np.array(measured.error(runs["own"].output[head, list(measured.queries)].double())),
             "balance": np.array([float(runs[name].trace.balance[head]) for name in ("own", "fitted", "random")]),
-            "tokens": np.array(tokens_of(sequence), dtype=np.str_), "start": np.array(runs["fitted"].trace.start),
-        }  # fmt: skip
+            "tokens": np.array(tokens_of(sequence), dtype=np.str_),
+            "start": np.array(runs["fitted"].trace.start),
+        }
         words = {
-            "paths": "\n".join(paths), "calibration": runs["fitted"].trace.calibration, "sample": measured.said,
-            "label": own.label, "origin": sequence.origin,
-        }  # fmt: skip
+            "paths": "\n".join(paths),
+            "calibration": runs["fitted"].trace.calibration,
+            "sample": measured.said,
+            "label": own.label,
+            "origin": sequence.origin,
+        }
         return Result(study=self, arrays=arrays, tables=tables, words=words)
 
 
@@ -157,11 +167,7 @@ class _Measured:
         if seen is None:
             return dict.fromkeys(("recall", "recall without sinks", "share"), float("nan"))
         whole, plain = (float((rows * seen).sum() / rows.sum().clamp_min(1e-300)) for rows in (self.rows, self.plain))
-        return {
-            "recall": whole,
-            "recall without sinks": plain,
-            "share": float(seen.sum()) / max(1, int(self.visible.sum())),
-        }
+        return {"recall": whole, "recall without sinks": plain, "share": float(seen.sum()) / max(1, int(self.visible.sum()))}
 
     @property
     def best(self) -> Bool[Tensor, "s p"]:
@@ -248,16 +254,26 @@ def _paths(
     rows = []
     for index, path in enumerate(paths):
         loads = {name: float(run.trace.load[head, index]) for name, run in runs.items()}
-        rows.append({
-            "path": path, "load": loads["own"], "fitted": loads["fitted"], "random": loads["random"],
-            "chosen": float(runs["own"].trace.chosen[head, index]), "best": float(best[index]),
-            "error": measured.error(measured.outputs[index]), **measured.recalls[index],
-        })  # fmt: skip
+        rows.append(
+            {
+                "path": path,
+                "load": loads["own"],
+                "fitted": loads["fitted"],
+                "random": loads["random"],
+                "chosen": float(runs["own"].trace.chosen[head, index]),
+                "best": float(best[index]),
+                "error": measured.error(measured.outputs[index]),
+                **measured.recalls[index],
+            }
+        )
     table = pd.DataFrame.from_records(rows)
     table.attrs["units"] = {
-        **dict.fromkeys(("load", "fitted", "random"), "mean share of the tokens"), "chosen": "share of the tokens",
-        "best": "share of the sampled queries", "error": "relative", **FOUND_UNITS,
-    }  # fmt: skip
+        **dict.fromkeys(("load", "fitted", "random"), "mean share of the tokens"),
+        "chosen": "share of the tokens",
+        "best": "share of the sampled queries",
+        "error": "relative",
+        **FOUND_UNITS,
+    }
     return table
 
 
@@ -308,13 +324,14 @@ class Route(Study):
         arrays = {
             "logits": (sequence.q[head, query].double() @ trace.router[head].double()).numpy(),
             "shares": trace.probabilities[head, query].double().numpy(),
-            "rows": torch.stack(rows).numpy(), "mixture": _row(attended, head, query).numpy(),
-            "exact": torch.where(visible, exact, torch.nan).numpy(), "query": np.array(query),
-            "tokens": np.array(tokens_of(sequence), dtype=np.str_), "before": np.array(query < trace.start),
-        }  # fmt: skip
-        return Result(
-            study=self, arrays=arrays, words={"paths": "\n".join(trace.paths), "label": attended.mechanism.label}
-        )
+            "rows": torch.stack(rows).numpy(),
+            "mixture": _row(attended, head, query).numpy(),
+            "exact": torch.where(visible, exact, torch.nan).numpy(),
+            "query": np.array(query),
+            "tokens": np.array(tokens_of(sequence), dtype=np.str_),
+            "before": np.array(query < trace.start),
+        }
+        return Result(study=self, arrays=arrays, words={"paths": "\n".join(trace.paths), "label": attended.mechanism.label})
 
 
 def _row(attended: Attended, head: int, query: int) -> Float[Tensor, "n"]:

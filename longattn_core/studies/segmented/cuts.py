@@ -80,14 +80,20 @@ class Cuts(Study):
         costs = {"cost": attended.cost.multiply_adds, "exact cost": full.multiply_adds}
         share = pd.DataFrame([whole | {"cuts": len(cuts)} | costs | agreement_record(attended, head)])
         share.attrs["units"] = {
-            "never": "share", "cuts": "cuts", **dict.fromkeys(COUNTED, "share"), **AGREEMENT_UNITS,
+            "never": "share",
+            "cuts": "cuts",
+            **dict.fromkeys(COUNTED, "share"),
+            **AGREEMENT_UNITS,
             **{f"{name} without sinks": unit for name, unit in AGREEMENT_UNITS.items()},
-        }  # fmt: skip
+        }
         arrays |= {
-            "boundaries": boundaries.cpu().numpy(), "segment": attended.trace.segment.cpu().numpy(),
-            "queries": rows.queries.cpu().numpy(), "lost": rows.lost.sum(-1).cpu().numpy(),
-            "taken": rows.lost.mean(0).cpu().numpy(), "sinks": np.array(rows.sinks, dtype=np.int64),
-        }  # fmt: skip
+            "boundaries": boundaries.cpu().numpy(),
+            "segment": attended.trace.segment.cpu().numpy(),
+            "queries": rows.queries.cpu().numpy(),
+            "lost": rows.lost.sum(-1).cpu().numpy(),
+            "taken": rows.lost.mean(0).cpu().numpy(),
+            "sinks": np.array(rows.sinks, dtype=np.int64),
+        }
         words["sample"] = sample.text
         return Result(study=self, arrays=arrays, tables={"cuts": table, "whole": share}, words=words)
 
@@ -118,9 +124,15 @@ class LostRows:
         given, never = rows[0].double(), exact.masked_fill(seen[0], 0.0)
         sinks = find_sinks(sequence.select_heads(head), sample)[0]
         return cls(
-            queries=queries, exact=exact, given=given, lost=(exact - given).clamp_min(0), never=never,
-            factors=_factors(sequence, head, sinks), causal=sequence.causal, sinks=sinks,
-        )  # fmt: skip
+            queries=queries,
+            exact=exact,
+            given=given,
+            lost=(exact - given).clamp_min(0),
+            never=never,
+            factors=_factors(sequence, head, sinks),
+            causal=sequence.causal,
+            sinks=sinks,
+        )
 
     def at(self, cuts: Int[Tensor, "c"], counted: Counted, *, never: bool = False) -> Float[Tensor, "c"]:
         """For each cut, the lost mass that crosses it over the mass of the queries behind it (with no mask, of all)."""
@@ -168,9 +180,7 @@ def _pairs(rows: LostRows, cuts: Int[Tensor, "c"], tokens: list[str]) -> list[st
     said = []
     for cut in cuts.tolist():
         crossing = ((low < cut) & (high >= cut)).nonzero().squeeze(-1)[:NAMED].tolist()
-        said.append(
-            "; ".join(f"{_said(tokens[query[i]])} → {_said(tokens[key[i]])} {weights[i]:.2f}" for i in crossing)
-        )
+        said.append("; ".join(f"{_said(tokens[query[i]])} → {_said(tokens[key[i]])} {weights[i]:.2f}" for i in crossing))
     return said
 
 
@@ -221,11 +231,20 @@ def cut_finding(result: Result) -> CutFinding:
     error, control = float(whole["error"]), float(whole["control"])
     worst = None if count == 0 else cuts.iloc[int(cuts["without sinks"].to_numpy().argmax())]
     return CutFinding(
-        kind=kind, verdict=verdict(error, control), lost=float(whole["attention"]), without_sinks=without,
-        never=float(whole["never"]), cuts=count, width=n / (count + 1), worst=0 if worst is None else int(worst["cut"]),
+        kind=kind,
+        verdict=verdict(error, control),
+        lost=float(whole["attention"]),
+        without_sinks=without,
+        never=float(whole["never"]),
+        cuts=count,
+        width=n / (count + 1),
+        worst=0 if worst is None else int(worst["cut"]),
         worst_lost=0.0 if worst is None else float(worst["without sinks"]),
-        words="" if worst is None else str(worst["pairs"]), error=error, control=control, sinks=len(result.arrays["sinks"]),
-    )  # fmt: skip
+        words="" if worst is None else str(worst["pairs"]),
+        error=error,
+        control=control,
+        sinks=len(result.arrays["sinks"]),
+    )
 
 
 def verdict(error: float, control: float) -> Literal["better", "worse", "even"]:

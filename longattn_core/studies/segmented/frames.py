@@ -70,21 +70,29 @@ class SegmentFrames(Study):
         names = ORDER[variant]
         weights = torch.stack([made[name] for name in names]).float().cpu().numpy()
         whole = exact.float().cpu().numpy()
-        frames = pd.DataFrame({
-            "frame": names, "held": np.nansum(weights, axis=1),
-            "agrees": np.nansum(np.minimum(weights, whole), axis=1), "read": (~np.isnan(weights)).sum(axis=1),
-        })  # fmt: skip
+        frames = pd.DataFrame(
+            {
+                "frame": names,
+                "held": np.nansum(weights, axis=1),
+                "agrees": np.nansum(np.minimum(weights, whole), axis=1),
+                "read": (~np.isnan(weights)).sum(axis=1),
+            }
+        )
         frames.attrs["units"] = {"held": "share", "agrees": "share", "read": "keys"}
         segments = _segments(trace.boundaries, exact, given)
         arrays |= {
-            "weights": weights, "query": np.array(query), "segment": trace.segment.cpu().numpy(),
+            "weights": weights,
+            "query": np.array(query),
+            "segment": trace.segment.cpu().numpy(),
             "boundaries": trace.boundaries.cpu().numpy(),
-        }  # fmt: skip
+        }
         looked = attended.looked(head, query)
         return Result(
-            study=self, arrays=arrays, tables={"frames": frames, "segments": segments},
+            study=self,
+            arrays=arrays,
+            tables={"frames": frames, "segments": segments},
             words={"label": one.mechanism.label, "looked": f"{looked.count:,} {looked.unit}"},
-        )  # fmt: skip
+        )
 
     def place(self, real: Tensor) -> int:
         """The query: the one asked for, or the last real token."""
@@ -109,8 +117,8 @@ def _integrated(exact: Float[Tensor, "n"], given: Float[Tensor, "n"], others: Te
 def _segments(boundaries: Tensor, exact: Float[Tensor, "n"], given: Float[Tensor, "n"]) -> pd.DataFrame:
     edges = boundaries.cpu().numpy()
     sums = [np.add.reduceat(row.cpu().numpy(), edges[:-1]) for row in (exact, given)]
-    table = pd.DataFrame({
-        "segment": np.arange(len(edges) - 1), "start": edges[:-1], "stop": edges[1:], "exact": sums[0], "given": sums[1],
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {"segment": np.arange(len(edges) - 1), "start": edges[:-1], "stop": edges[1:], "exact": sums[0], "given": sums[1]}
+    )
     table.attrs["units"] = {"start": "token", "stop": "token", "exact": "share", "given": "share"}
     return table

@@ -77,13 +77,7 @@ class SegmentReach(Study):
                     first[place, reached.reached[layer].cpu().numpy()] = layer + 1
                 first[place, last] = 0
             records += [
-                {
-                    "integration": name,
-                    "label": INTEGRATIONS[name],
-                    "layer": layer,
-                    "back": back,
-                    "blurred": name in BLURRED,
-                }
+                {"integration": name, "label": INTEGRATIONS[name], "layer": layer, "back": back, "blurred": name in BLURRED}
                 for layer, back in enumerate(backs)
             ]
         table = pd.DataFrame.from_records(records)

@@ -71,13 +71,19 @@ class SentenceCuts(Study):
         table = pd.DataFrame.from_records([{"kind": kind, **_row(rows, cuts)} for kind, cuts in kinds.items()])
         table.attrs["units"] = {
             **dict.fromkeys(("lost", "low", "high", "without sinks", "low without", "high without"), "share"),
-            "cuts": "cuts", "length": "tokens", "pairs": "share of pairs",
-        }  # fmt: skip
+            "cuts": "cuts",
+            "length": "tokens",
+            "pairs": "share of pairs",
+        }
         first = torch.cat([torch.ones(1, dtype=torch.int64), sequence.levels.sentence.diff().cpu()]) != 0
-        places = pd.DataFrame({
-            "token": np.arange(1, sequence.n), "severed": rows.profile(max(1, round(mean)))[1:],
-            "sentence start": first.numpy()[1:], "chosen": np.isin(np.arange(1, sequence.n), starts),
-        })  # fmt: skip
+        places = pd.DataFrame(
+            {
+                "token": np.arange(1, sequence.n),
+                "severed": rows.profile(max(1, round(mean)))[1:],
+                "sentence start": first.numpy()[1:],
+                "chosen": np.isin(np.arange(1, sequence.n), starts),
+            }
+        )
         places.attrs["units"] = {"token": "token", "severed": "share"}
         arrays["starts"] = starts
         return Result(
@@ -136,11 +142,16 @@ def _row(rows: _Rows, cuts: list[np.ndarray]) -> dict[str, float]:
     every = rows.n * (rows.n + 1) / 2 if rows.causal else rows.n**2
     low, high = np.quantile(lost, MIDDLE, axis=0)
     return {
-        "lost": float(lost[:, 0].mean()), "low": float(low[0]), "high": float(high[0]),
-        "without sinks": float(lost[:, 1].mean()), "low without": float(low[1]), "high without": float(high[1]),
+        "lost": float(lost[:, 0].mean()),
+        "low": float(low[0]),
+        "high": float(high[0]),
+        "without sinks": float(lost[:, 1].mean()),
+        "low without": float(low[1]),
+        "high without": float(high[1]),
         "cuts": float(np.mean([len(starts) - 1 for starts in cuts])),
-        "length": float(np.mean([rows.n / len(starts) for starts in cuts])), "pairs": float(np.mean(read)) / every,
-    }  # fmt: skip
+        "length": float(np.mean([rows.n / len(starts) for starts in cuts])),
+        "pairs": float(np.mean(read)) / every,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +174,11 @@ def place_finding(result: Result) -> PlaceFinding:
     own, shuffled, fixed = (row for _index, row in result.tables["kinds"].iterrows())
     lost, low, high = float(own["without sinks"]), float(shuffled["low without"]), float(shuffled["high without"])
     return PlaceFinding(
-        kind="less" if lost < low else "more" if lost > high else "alike", sentences=lost,
-        shuffled=float(shuffled["without sinks"]), low=low, high=high, fixed=float(fixed["without sinks"]),
+        kind="less" if lost < low else "more" if lost > high else "alike",
+        sentences=lost,
+        shuffled=float(shuffled["without sinks"]),
+        low=low,
+        high=high,
+        fixed=float(fixed["without sinks"]),
         length=float(own["length"]),
-    )  # fmt: skip
+    )

@@ -54,20 +54,24 @@ class SegmentWidths(Sweep):
         widths = [n, *(1 << power for power in range(n.bit_length(), 2, -1) if NARROWEST <= 1 << power < n)]
         return tuple(
             SegmentPoint(
-                source=self.source, integration=name, width=width, boundaries=self.boundaries, overlap=self.overlap,
-                counts=self.counts, head=self.head,
+                source=self.source,
+                integration=name,
+                width=width,
+                boundaries=self.boundaries,
+                overlap=self.overlap,
+                counts=self.counts,
+                head=self.head,
             )
             for width in widths
             for name in INTEGRATIONS
-        )  # fmt: skip
+        )
 
     def measure(self, point: Point) -> Row:
         """One attention and its rows at `SAMPLE` queries."""
         assert isinstance(point, SegmentPoint)
         mechanism = Segmented(
-            variant=point.integration, width=point.width, boundaries=point.boundaries, overlap=point.overlap,
-            counts=point.counts,
-        )  # fmt: skip
+            variant=point.integration, width=point.width, boundaries=point.boundaries, overlap=point.overlap, counts=point.counts
+        )
         sequence = sequence_of(point.source)
         one = read(mechanism, sequence)
         row: Row = {"integration": point.integration, "label": INTEGRATIONS[point.integration], "width": point.width}
@@ -76,10 +80,13 @@ class SegmentWidths(Sweep):
         head = min(point.head, sequence.h - 1)
         rows = LostRows.of(one.attended, sample_queries(sequence, SAMPLE), head)
         return row | {
-            "lost": rows.whole("attention"), "lost without sinks": rows.whole("without sinks"),
-            "never": rows.whole("attention", never=True), "cost": one.attended.cost.multiply_adds, "refusal": "",
+            "lost": rows.whole("attention"),
+            "lost without sinks": rows.whole("without sinks"),
+            "never": rows.whole("attention", never=True),
+            "cost": one.attended.cost.multiply_adds,
+            "refusal": "",
             **agreement_record(one.attended, head),
-        }  # fmt: skip
+        }
 
     @property
     def units(self) -> dict[str, str]:
@@ -119,6 +126,8 @@ def width_finding(rows: pd.DataFrame, n: int) -> WidthFinding:
         return WidthFinding(kind="unknown", width=0, label="", control=control)
     least = better.iloc[0]
     return WidthFinding(
-        kind="early" if int(least["width"]) < n else "whole", width=int(least["width"]), label=str(least["label"]),
+        kind="early" if int(least["width"]) < n else "whole",
+        width=int(least["width"]),
+        label=str(least["label"]),
         control=control,
-    )  # fmt: skip
+    )
