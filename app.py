@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from pages.kit.menu import navigation
+from pages.kit.menu import links, navigation
 
 chosen = navigation()
 st.set_page_config(
@@ -12,4 +12,5 @@ st.set_page_config(
     page_icon=Path(__file__).parent / "assets" / "icon.svg",
     layout="wide",
 )
+links()
 chosen.run()

@@ -12,16 +12,16 @@ from typing import Any
 import streamlit as st
 from starlette.middleware import Middleware
 
-from pages.kit.ahead import ScriptsAhead
-from pages.kit.at_once import send_at_once
-from pages.kit.warm import SessionsWait, ending, warm_up
+from pages.kit.server.preload import ScriptsAhead
+from pages.kit.server.startup import SessionsWait, ending, warm_up
+from pages.kit.server.tcp_nodelay import send_at_once
 
 
 @asynccontextmanager
 async def warm(app: Any) -> AsyncIterator[dict[str, Any]]:
     """Warm up behind the server's back; its socket is bound by now, and not yet open."""
     send_at_once()
-    Thread(target=warm_up, name="warm up").start()
+    Thread(target=warm_up, args=("pages.side_by_side",), name="warm up").start()
     yield {}
     ending.set()
 

@@ -30,7 +30,7 @@ from benchmarks.peer_oracles import ORACLES
 from benchmarks.settings import PeerSetting, Plan, Row, plan
 from benchmarks.table import Line, as_json, markdown
 from benchmarks.timing import SLOW, Spent, Time, extrapolated, interleaved, too_long
-from longattn_core.contracts import Attended, Cost
+from longattn_core.contracts.mechanism import Attended, Cost
 
 BEGUN = perf_counter()
 HERE = Path(__file__).parent

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.peer_oracles import ORACLES
 from benchmarks.peers import PEERS
 from benchmarks.settings import PeerSetting, Plan, Row
-from longattn_core.contracts import Attended
+from longattn_core.contracts.mechanism import Attended
 
 HEADS = 1
 PEER_LENGTH, PEER_HEADS = 512, 2

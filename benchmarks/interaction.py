@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=None, help="also write the measurements here")
     parser.add_argument("--chromium", default=CHROMIUM)
     given = parser.parse_args()
-    pages = given.pages or [path.stem for path in sorted((ROOT / "pages").glob("[a-z]*.py"))]
+    pages = given.pages or [path.parent.name for path in sorted((ROOT / "pages").glob("*/page.py")) if path.parent.name != "kit"]
     rows = [measured(page, n, given.moves, given.chromium) for n in given.lengths for page in [FLOOR, *pages]]
     sys.stdout.write(table(rows))
     if given.json is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from longattn_core.contracts import Cost
+from longattn_core.contracts.mechanism import Cost
 
 SIZE = 1024
 """Rows and columns of the matrices that are multiplied."""

@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.memory import peak_megabytes
 from longattn_core import Sequence
-from longattn_core.contracts import Attended, Mechanism
+from longattn_core.contracts.mechanism import Attended, Mechanism
 from longattn_core.registry import mechanism, mechanisms
 
 LONG, SHORT, CELLS = 65_536, 8_192, 512

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from longattn_core import Sequence, mechanism
-from longattn_core.contracts import Mechanism
+from longattn_core.contracts.mechanism import Mechanism
 
 FILE = Path(__file__).with_name("settings.toml")
 

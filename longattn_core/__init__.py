@@ -6,7 +6,8 @@
 
 from typing import Any
 
-from longattn_core.contracts import Attended, Cost, Explanation, Mechanism, Refused, Sequence
+from longattn_core.contracts.mechanism import Attended, Cost, Explanation, Mechanism, Refused
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.registry import mechanism
 
 __all__ = ["MECHANISMS", "Attended", "Cost", "Explanation", "Mechanism", "Refused", "Sequence", "mechanism"]

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 
-from longattn_core.studies.study import Study
+from longattn_core.studies.base.study import Study
 
 PATIENCE = 20.0
 """Seconds after which a job that nobody has looked at ends by itself; what it measured is kept."""

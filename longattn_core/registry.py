@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from longattn_core.contracts import Mechanism
+from longattn_core.contracts.mechanism import Mechanism
 
 
 @cache

@@ -6,9 +6,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from jaxtyping import config, install_import_hook
 
-import tests.shapes  # noqa: F401  (the hook finds the checker by this name)
+import tests.support.shapes  # noqa: F401  (the hook finds the checker by this name)
 
-install_import_hook("longattn_core", "tests.shapes.checked")
+install_import_hook("longattn_core", "tests.support.shapes.checked")
 
 from functools import cache
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from longattn_core.charts.scales import Numbers, Scale
-from longattn_core.charts.theme import BELOW, FUTURE, LEVELS, NEVER
+from longattn_core.charts.style.scales import Numbers, Scale
+from longattn_core.charts.style.theme import BELOW, FUTURE, LEVELS, NEVER
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint8]

@@ -10,8 +10,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from longattn_core.charts.styles import fixed, layered, without_units
-from longattn_core.charts.theme import CURVE_HEIGHT, SIZES, Theme
+from longattn_core.charts.style.altair import fixed, layered, without_units
+from longattn_core.charts.style.theme import CURVE_HEIGHT, SIZES, Theme
 
 LINE_GAP = 15.0
 """Pixels between two labels at the right end, at 12 px type."""

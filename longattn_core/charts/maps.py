@@ -6,14 +6,16 @@ from typing import Any
 
 import altair as alt
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from longattn_core.charts.cells import Reduce, Window, check_tokens, encode, future_cells
-from longattn_core.charts.legend import caption_lines, colour_bar
+from longattn_core.charts.cells import Floats, Reduce, Window, check_tokens, encode, future_cells
+from longattn_core.charts.figures.low_rank import _thinned, _whole_axis, picture
 from longattn_core.charts.pixels import data_uri, paint
-from longattn_core.charts.scales import Kind, Numbers, Scale
-from longattn_core.charts.styles import fixed, themed
-from longattn_core.charts.theme import Theme
+from longattn_core.charts.style.altair import fixed, themed
+from longattn_core.charts.style.legend import caption_lines, colour_bar
+from longattn_core.charts.style.scales import Kind, Numbers, Scale
+from longattn_core.charts.style.theme import Theme
 
 NAMED_TOKENS = 40
 """Up to this many positions an axis names its tokens; beyond it, it counts them."""
@@ -145,3 +147,48 @@ def visible(token: str, longest: int = 14) -> str:
     text = "".join(character if character.isprintable() or character == " " else "□" for character in text)
     text = text.strip() or "␣"
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def matrix_chart(
+    values: npt.NDArray[np.floating],
+    theme: Theme,
+    *,
+    x_title: str,
+    y_title: str,
+    kind: Kind = "log",
+    top: float = 1.0,
+    height: int = 260,
+) -> alt.Chart:
+    """A matrix of any shape as a picture within its axes: weights, or signed numbers up to ±`top`."""
+    rows, columns = values.shape
+    frame = pd.DataFrame(
+        {
+            "x": [0],
+            "x2": [columns],
+            "y": [0],
+            "y2": [rows],
+            "url": [picture(_thinned(values), theme, kind=kind, top=top)],
+            "what": [f"{rows} × {columns} numbers, from {float(values.min()):.3g} to {float(values.max()):.3g}"],
+        }
+    )
+    across = alt.X("x:Q", scale=alt.Scale(domain=[0, columns], nice=False), axis=_whole_axis(x_title, columns))
+    down = alt.Y("y:Q", scale=alt.Scale(domain=[0, rows], nice=False, reverse=True), axis=_whole_axis(y_title, rows))
+    drawn: alt.Chart = (
+        alt.Chart(frame)
+        .mark_image(aspect=False, smooth=False)
+        .encode(
+            x=across,
+            x2=alt.X2("x2:Q"),
+            y=down,
+            y2=alt.Y2("y2:Q"),
+            url=alt.Url("url:N"),
+            tooltip=alt.Tooltip("what:N", title="holds"),
+        )
+    )
+    return drawn.properties(height=height, width="container", view=alt.ViewBackground(stroke=theme.border))
+
+
+def signed_top(x: npt.NDArray[np.floating]) -> float:
+    """The strong end of the colours of a matrix with signs: its largest number, by size."""
+    values: Floats = np.abs(np.asarray(x, dtype=np.float64))
+    return max(float(values.max()), 0.01)

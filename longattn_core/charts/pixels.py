@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from longattn_core.charts.cells import Encoded
-from longattn_core.charts.oklab import rgb
-from longattn_core.charts.scales import Kind
-from longattn_core.charts.theme import BELOW, FUTURE, Theme
+from longattn_core.charts.style.colour import rgb
+from longattn_core.charts.style.scales import Kind
+from longattn_core.charts.style.theme import BELOW, FUTURE, Theme
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -11,7 +11,7 @@ import re
 import shutil
 from typing import Any, Literal, get_args
 
-from longattn_core.charts.styles import altair_lock
+from longattn_core.charts.style.altair import altair_lock
 
 Format = Literal["svg", "png", "pdf"]
 

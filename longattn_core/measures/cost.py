@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
-from longattn_core.contracts import Cost, Mechanism, Sequence
+from longattn_core.contracts.mechanism import Cost, Mechanism
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.measures.sampling import Unavailable
 from longattn_core.numerics.softmax import exact_cost
 

@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from longattn_core.contracts import Attended, row_chunks
+from longattn_core.contracts.indexing import row_chunks
+from longattn_core.contracts.mechanism import Attended
 
 __all__ = ["Frontier", "Integration", "frontier", "memory_reach", "memory_reach_closed", "segment_reach", "window_reach"]
 

@@ -12,7 +12,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import Attended, Sequence, edges, exact_rows, row_chunks
+from longattn_core.contracts.indexing import edges, row_chunks
+from longattn_core.contracts.mechanism import Attended
+from longattn_core.contracts.sequence import Sequence, exact_rows
 from longattn_core.numerics.draws import generator
 
 __all__ = ["QuerySample", "Unavailable", "blocks", "map_rows", "sample_queries", "spread_draw"]

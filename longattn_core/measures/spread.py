@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import Attended, Sequence
+from longattn_core.contracts.mechanism import Attended
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.measures.sampling import QuerySample, Unavailable, blocks, map_rows, sample_queries
 
 __all__ = [

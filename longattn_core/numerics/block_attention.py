@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from longattn_core.contracts import Sequence
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.numerics.softmax import softmax_and_lse, streaming_attention
 
 

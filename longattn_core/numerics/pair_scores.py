@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import row_chunks
+from longattn_core.contracts.indexing import row_chunks
 
 GATHERED = 1 << 20
 """How many numbers of gathered keys the plain form holds at once: a buffer that stays near the processor."""

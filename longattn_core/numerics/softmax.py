@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from longattn_core.contracts import Cost, Sequence, row_chunks
+from longattn_core.contracts.indexing import row_chunks
+from longattn_core.contracts.mechanism import Cost
+from longattn_core.contracts.sequence import Sequence
 
 
 def masked_softmax(scores: Float[Tensor, "*b c"], mask: Bool[Tensor, "*b c"]) -> Float[Tensor, "*b c"]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence as Many
 import sentencex
 import torch
 
-from longattn_core.contracts import Levels
+from longattn_core.contracts.sequence import Levels
 
 __all__ = ["paragraph_starts", "sentence_starts", "text_levels"]
 

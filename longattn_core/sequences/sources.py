@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from longattn_core.contracts import Sequence, dial
+from longattn_core.contracts.mechanism import dial
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.sequences import library
 from longattn_core.sequences.limits import MAX_TOKENS
 from longattn_core.sequences.samples import DEFAULT_SAMPLE, sample_language, sample_text

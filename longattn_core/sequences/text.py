@@ -5,7 +5,7 @@ Source: the heads of SmolLM2-135M (see `language_model.weights`). Nothing is tra
 
 from collections.abc import Sequence as Many
 
-from longattn_core.contracts import Sequence
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.language_model import captures
 from longattn_core.language_model.model import load_language_model, repeat_groups
 from longattn_core.language_model.tokenizer import Encoded, load_tokenizer

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from longattn_core.contracts import Sequence
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.sequences.limits import MAX_TOKENS, check_size
 
 __all__ = ["MAX_BYTES", "MAX_HEADS", "MAX_SIZE", "MAX_WIDTH", "uploaded_sequence"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 
-from longattn_core.studies.once import Once
-from longattn_core.studies.study import Progress, Result, Study
+from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.study import Progress, Result, Study
 
 _results: Once[Result] = Once(size=256)
 _places = threading.BoundedSemaphore(os.cpu_count() or 1)

@@ -1,94 +1,78 @@
-"""The figure card: every figure can be taken home as picture, data, study and code."""
+"""Figures as they stand on a page: the chart in its theme with words for those who cannot see it, and its ⋯ menu."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
+from collections.abc import Sequence
+from html import escape
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from longattn_core.contracts import Mechanism
-from longattn_core.export.images import image, plotly_images
-from longattn_core.studies.study import Result
-from pages.kit.fragments import fragment
-from pages.kit.words import _
+from longattn_core.charts.style.altair import plotly_template, specification, themed
+from longattn_core.contracts.mechanism import Mechanism
+from longattn_core.studies.base.study import Result
+from pages.kit.context import Page
+from pages.kit.figure_menu import figure_menu
+from pages.kit.map_card import maps_card
+from pages.kit.vega import vega
+
+__all__ = ["exported", "figure", "legend", "maps_card"]
+
+EXPORT_WIDTH = 640
+"""Pixels across of an exported curve: a column of a paper at twice its size."""
+_BARE = {"displayModeBar": False, "scrollZoom": False}
 
 
-def figure_menu(
+def legend(here: Page, entries: Sequence[tuple[str, str, str]], title: str = "") -> None:
+    """What the colours of a picture are, in one line that wraps: colour, name, and a number or nothing; all escaped."""
+    patch = (
+        f"display:inline-block;width:12px;height:12px;border-radius:2px;border:1px solid {here.theme.border};"
+        "margin-right:6px;vertical-align:-1px"
+    )
+    whole = "display:inline-block;margin-right:18px"
+    spans = [
+        f'<span style="{whole}"><i style="{patch};background:{colour}"></i>{escape(name)} <b>{escape(said)}</b></span>'
+        for colour, name, said in entries
+    ]
+    line = f"font-size:{here.theme.size('label'):g}px;line-height:1.7;color:{here.theme.text}"
+    st.html(f'<div style="{line}">{escape(title)} {"".join(spans)}</div>')
+
+
+def figure(
+    here: Page,
     name: str,
     result: Result,
+    chart: Any,
     *,
-    chart: Callable[[], object],
-    table: pd.DataFrame | Callable[[], pd.DataFrame],
+    table: pd.DataFrame,
     caption: str,
+    alt: str,
+    title: str = "",
     shown: type[Mechanism] | None = None,
+    height: int | None = None,
 ) -> None:
-    """The ⋯ menu of a figure: SVG, PNG, CSV (units in the headings), the study as JSON, three lines of Python, a
-    caption, and, where one mechanism is shown, its paper and the code that ran.
+    """Draw an Altair chart or a Plotly figure, and the menu to take it home with data, study, code and caption.
 
-    The menu is filled only when it is opened: then `chart` is called. A `table` at hand is written at once; one that must
-    be made first is made when its file is asked for.
+    `name` is its file's name and must be the only one of its page. `alt` says in words what the chart shows. `caption`
+    is what an author writes below the figure; `title` stands above it on the page.
     """
-
-    def draw() -> None:
-        menu = st.popover(
-            "⋯", help=_("Take this figure home: picture, data, study, code"), key=f"menu of {name}", on_change="rerun"
-        )
-        if menu.open:
-            with menu:
-                _filled(name, result, chart, table, caption, shown)
-
-    fragment(draw)
-
-
-def _filled(
-    name: str,
-    result: Result,
-    chart: Callable[[], object],
-    table: pd.DataFrame | Callable[[], pd.DataFrame],
-    caption: str,
-    shown: type[Mechanism] | None,
-) -> None:
-    row = st.container(horizontal=True)
-    with row:
-        _pictures(name, chart)
-        # What is written at once keeps its link while a sweep draws the figure anew; what is made when it is asked
-        # for gets a new link with every drawing, and a press on the old one comes to nothing.
-        written = (lambda: csv_with_units(table())) if callable(table) else csv_with_units(table)
-        _download("CSV", name, "csv", "text/csv", written)
-        _download(_("Study"), name, "json", "application/json", result.study.to_json())
-    st.caption(_("The same figure's numbers, in three lines of Python"))
-    st.code(result.study.to_python(), language="python", wrap_lines=True)
-    st.caption(_("Caption"))
-    st.code(f"{caption} LongAttn Lab, {_versions(result)}.", language=None, wrap_lines=True)
-    if shown is not None:
-        st.caption(f"{_('Source')}: {shown.paper}")
-        with st.expander(_("The code that ran")):
-            st.code(inspect.getsource(inspect.getmodule(shown) or shown), language="python")
+    with st.container(key=f"figure-{name}"):
+        if title:
+            st.markdown(f"**{title}**")
+        if hasattr(chart, "to_plotly_json"):
+            chart.update_layout(template=plotly_template(here.theme))
+            st.plotly_chart(chart, key=f"plot {name}", theme=None, config=_BARE, alt=alt, height=height or "content")
+        else:
+            vega(specification(chart, here.theme), key=f"plot {name}", words=alt)
+        figure_menu(name, result, chart=lambda: exported(here, chart), table=table, caption=caption, shown=shown)
 
 
-def _pictures(name: str, chart: Callable[[], object]) -> None:
-    """SVG and PNG; a Plotly figure, whose pictures need a browser on the server, goes out as a page of its own too."""
-    drawn = chart()
-    if hasattr(drawn, "to_plotly_json") and hasattr(drawn, "to_html"):
-        _download("HTML", name, "html", "text/html", lambda: drawn.to_html(include_plotlyjs=True))
-        if not plotly_images():
-            return
-    _download("SVG", name, "svg", "image/svg+xml", lambda: image(drawn, "svg"))
-    _download("PNG", name, "png", "image/png", lambda: image(drawn, "png"))
-
-
-def csv_with_units(table: pd.DataFrame) -> str:
-    """A table as CSV, each column's unit in its heading: `overlap [share]`."""
-    units = table.attrs.get("units", {})
-    return table.rename(columns={c: f"{c} [{units[c]}]" for c in table.columns if c in units}).to_csv(index=False)
-
-
-def _download(label: str, name: str, ending: str, mime: str, content: str | Callable[[], str | bytes]) -> None:
-    st.download_button(label, content, file_name=f"{name}.{ending}", mime=mime, key=f"{name}.{ending}", on_click="ignore")
-
-
-def _versions(result: Result) -> str:
-    made = result.provenance
-    return f"torch {made.versions['torch']}, {made.machine}"
+def exported(here: Page, chart: Any) -> Any:
+    """The chart as it goes into a file: with the theme inside, and a width of its own."""
+    if hasattr(chart, "to_plotly_json"):
+        return chart
+    drawn = themed(chart, here.theme)
+    if not isinstance(getattr(drawn, "width", None), int | float) and not hasattr(drawn, "spec"):
+        drawn = drawn.properties(width=EXPORT_WIDTH)
+    return drawn

@@ -1,62 +1,69 @@
-"""The menu, and the guard that every page begins with.
-
-A page is found by standing in `pages/`; its title, section and place in the menu stand in `assets/prose/en/menu.json`.
-"""
+"""The menu: every folder of `pages/` with a `page.py` is a page, and its `__init__.py` says where it stands in the menu."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 
 import streamlit as st
 from streamlit.navigation.page import Page
 
 from pages.kit import state
-from pages.kit.words import _, data
 
 _PAGES = Path(__file__).parents[1]
-_FRAMED = "_framed"
-MENU = "with its menu"
-HOME = "side_by_side"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MenuEntry:
+    """A page's place in the menu: its title, the section it stands under ("" for none), and its order among all pages.
+
+    The first page of all is the one that opens at the address without a path.
+    """
+
+    title: str
+    section: str
+    order: int
+
+
+@cache
+def entries() -> Mapping[str, MenuEntry]:
+    """Every page's entry by the page's name, in the menu's order."""
+    names = [path.parent.name for path in _PAGES.glob("*/page.py") if path.parent != Path(__file__).parent]
+    # By name and not by import: the framework knows no page.
+    found: dict[str, MenuEntry] = {name: import_module(f"pages.{name}").MENU for name in names}
+    return MappingProxyType(dict(sorted(found.items(), key=lambda item: item[1].order)))
+
+
+def script(name: str) -> Path:
+    """The script that Streamlit runs for a page."""
+    return _PAGES / name / "page.py"
 
 
 def navigation() -> Page:
-    """Register every page and give the one that was asked for."""
-    st.session_state[_FRAMED] = MENU
-    entries = data("prose/en/menu.json")
-    names = sorted((path.stem for path in _PAGES.glob("[a-z]*.py")), key=lambda name: entries[name]["order"])
-    sections: dict[str, list[Page]] = {}
-    for name in names:
-        made = st.Page(
-            _PAGES / f"{name}.py", title=_(entries[name]["title"]), url_path=None if name == HOME else name, default=name == HOME
-        )
-        sections.setdefault(_(entries[name]["section"]) if entries[name]["section"] else "", []).append(made)
+    """Register every page and give the one that was asked for.
+
+    `pages/` holds no scripts of its own, only folders: Streamlit would take `pages/*.py` for pages and run one that is
+    asked for on a cold server without `app.py`.
+    """
+    home = next(iter(entries()))
+    grouped: dict[str, list[Page]] = {}
+    for name, entry in entries().items():
+        made = st.Page(script(name), title=entry.title, url_path=None if name == home else name, default=name == home)
+        grouped.setdefault(entry.section, []).append(made)
     # The menu is drawn by `links`, because Streamlit's own would drop the state from the address at each change of page.
-    return st.navigation(sections, position="hidden")
+    return st.navigation(grouped, position="hidden")
 
 
 def links() -> None:
-    """The menu: every page under its section, each link with the whole state, so that Back leads back.
-
-    Where a page's file runs alone, as in a test, there is no menu.
-    """
-    if st.session_state.get(_FRAMED) != MENU:
-        return
-    entries = data("prose/en/menu.json")
+    """The menu in the sidebar: every page under its section, each link with the whole state, so that Back leads back."""
     section = ""
-    with st.container(key="menu", gap=None):
-        for name in sorted((path.stem for path in _PAGES.glob("[a-z]*.py")), key=lambda name: entries[name]["order"]):
-            if entries[name]["section"] != section:
-                section = entries[name]["section"]
-                st.caption(_(section))
-            st.page_link(_PAGES / f"{name}.py", label=_(entries[name]["title"]), query_params=state.addressed(), width="stretch")
-
-
-def guard() -> None:
-    """Frame the session if `app.py` has not.
-
-    On a cold server Streamlit runs a deep link's page without `app.py`: it knows the pages' folder, but not yet the
-    menu. Registering the menu and running again puts that right.
-    """
-    if _FRAMED not in st.session_state:
-        navigation()
-        st.rerun()
+    with st.sidebar, st.container(key="menu", gap=None):
+        for name, entry in entries().items():
+            if entry.section != section:
+                section = entry.section
+                st.caption(section)
+            st.page_link(script(name), label=entry.title, query_params=state.addressed(), width="stretch")

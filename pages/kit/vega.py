@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.kit.words import _
+from pages.kit.text import _
 
 
 def vega(drawn: Mapping[str, Any], *, key: str, words: str, **options: Any) -> Any:

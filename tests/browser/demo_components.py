@@ -4,9 +4,9 @@ import numpy as np
 import streamlit as st
 
 from longattn_core.charts.cells import RibbonRow, pool_cells
-from longattn_core.charts.theme import Theme
-from pages.kit.attention_map import attention_map, view_of, window_for
-from pages.kit.ribbons import ribbons
+from longattn_core.charts.style.theme import Theme
+from pages.kit.components.attention_map import attention_map, view_of, window_for
+from pages.kit.components.ribbons import ribbons
 from tests.browser import NASTY, N
 
 st.set_page_config(layout="wide", page_title="demo")

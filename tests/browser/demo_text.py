@@ -3,11 +3,11 @@
 import numpy as np
 import streamlit as st
 
-from longattn_core.charts.theme import Theme
+from longattn_core.charts.style.theme import Theme
 from pages.kit import state
-from pages.kit.attention_map import attention_map
-from pages.kit.stepper import stepper
-from pages.kit.token_text import token_text
+from pages.kit.components.attention_map import attention_map
+from pages.kit.components.stepper import stepper
+from pages.kit.components.token_text import token_text
 from tests.browser import NASTY, N
 
 st.set_page_config(layout="wide", page_title="demo")

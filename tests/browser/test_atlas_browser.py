@@ -5,9 +5,9 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from pages.kit.lesson import lessons
+from pages.kit.sections import lessons
 from tests.browser.conftest import ROOT, at_rest
-from tests.test_atlas import PAGES
+from tests.pages.test_every_page import PAGES
 
 pytestmark = [pytest.mark.browser, pytest.mark.model]
 APP, SERVE = ROOT / "app.py", ROOT / "serve.py"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from playwright import sync_api as playwright
 
-from longattn_core.charts.scales import weight_scale
-from longattn_core.charts.theme import Theme
+from longattn_core.charts.style.scales import weight_scale
+from longattn_core.charts.style.theme import Theme
 from tests.browser import NASTY, N
 
 expect = playwright.expect

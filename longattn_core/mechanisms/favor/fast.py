@@ -26,7 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from longattn_core.mechanisms.favor.linear import Gathered
-from longattn_core.numerics.large_pages import empty_like
+from longattn_core.numerics.huge_pages import empty_like
 
 ROWS = 1024
 """Tokens of one head whose features are held at once, without a mask: with 256 features a megabyte, which stays in cache."""

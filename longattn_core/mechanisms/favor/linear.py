@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from longattn_core.contracts import row_chunks
+from longattn_core.contracts.indexing import row_chunks
 from longattn_core.mechanisms.favor.features import FeatureMap, Features
 
 ROWS = 1024

@@ -14,10 +14,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import Attended, Explanation, Looked, Reason, Reduce, row_chunks
+from longattn_core.contracts.indexing import row_chunks
+from longattn_core.contracts.mechanism import Attended, Explanation, Looked, Reason, Reduce
 from longattn_core.mechanisms.favor.deviation import relative_deviation
 from longattn_core.mechanisms.favor.features import FeatureMap, Features
-from longattn_core.numerics.factored import FactoredMap
+from longattn_core.numerics.maps.factored import FactoredMap
 
 SAFE = 600.0
 """The largest exponent of a left factor at which float64 still holds the right factor that belongs to it."""

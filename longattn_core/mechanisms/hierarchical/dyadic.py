@@ -28,10 +28,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import STREAM_CELLS, Sequence
-from longattn_core.numerics.groups import Groups, mean_groups
-from longattn_core.numerics.readings import Read, Reading, cut_tiles, laid_out, spans
+from longattn_core.contracts.indexing import STREAM_CELLS
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.numerics.softmax import masked_softmax, softmax_and_lse
+from longattn_core.numerics.tiles.groups import Groups, mean_groups
+from longattn_core.numerics.tiles.reading import Read, Reading, cut_tiles, laid_out, spans
 
 FAR = ((-2, 2, 3), (-3, -2, 2))
 """The blocks that the level below left to an even and to an odd block: its parent's neighbours' children, but for its own."""

@@ -11,11 +11,12 @@ from typing import ClassVar, Literal, Self
 
 import torch
 
-from longattn_core.contracts import Attended, Cost, Family, Mechanism, Origin, Sequence, dial
+from longattn_core.contracts.mechanism import Attended, Cost, Family, Mechanism, Origin, dial
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.hierarchical.dyadic import CoarseReading, DyadicReading, dyadic_levels
-from longattn_core.mechanisms.hierarchical.mapped import HierarchicalMap, HierarchicalTrace
+from longattn_core.mechanisms.hierarchical.map import HierarchicalMap, HierarchicalTrace
 from longattn_core.mechanisms.hierarchical.nested import NestedReading, build_levels, fanned
-from longattn_core.numerics.readings import Reading
+from longattn_core.numerics.tiles.reading import Reading
 
 NESTED = ("product", "mean", "gate")
 BLOCKS = ("near_far", "h1d")

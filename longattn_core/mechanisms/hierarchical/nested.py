@@ -32,10 +32,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import Sequence
-from longattn_core.numerics.groups import Groups, numbered, pooled_groups
-from longattn_core.numerics.readings import Reading, cut_tiles, spans
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.numerics.softmax import any_of, masked_softmax
+from longattn_core.numerics.tiles.groups import Groups, numbered, pooled_groups
+from longattn_core.numerics.tiles.reading import Reading, cut_tiles, spans
 
 
 def fanned(n: int, fanout: int, levels: int, device: torch.device) -> list[Int[Tensor, "n"]]:

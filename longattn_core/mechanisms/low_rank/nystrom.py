@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import Sequence
+from longattn_core.contracts.sequence import Sequence
+from longattn_core.mechanisms.low_rank.map import LowRankMap
 from longattn_core.mechanisms.low_rank.pieces import Groups, attend_some, consecutive_groups, read_through, softmax_over
-from longattn_core.mechanisms.low_rank.view import LowRankMap
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

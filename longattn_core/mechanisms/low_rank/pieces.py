@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import Sequence, edges, row_chunks
+from longattn_core.contracts.indexing import edges, row_chunks
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.numerics.block_attention import flash_blocks, kernel_allowed
 from longattn_core.numerics.softmax import merge
 

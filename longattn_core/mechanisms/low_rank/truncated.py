@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import Sequence, exact_rows, row_chunks
-from longattn_core.mechanisms.low_rank.view import LowRankMap
+from longattn_core.contracts.indexing import row_chunks
+from longattn_core.contracts.sequence import Sequence, exact_rows
+from longattn_core.mechanisms.low_rank.map import LowRankMap
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

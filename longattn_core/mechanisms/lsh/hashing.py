@@ -15,10 +15,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import Sequence, row_chunks
+from longattn_core.contracts.indexing import row_chunks
+from longattn_core.contracts.sequence import Sequence
+from longattn_core.numerics.certain_argmax import FAINT, PRODUCT_CELLS, largest, rounding
 from longattn_core.numerics.draws import generator
-from longattn_core.numerics.largest import FAINT, PRODUCT_CELLS, largest, rounding
-from longattn_core.numerics.sorted_lists import Bucketed, SortedLists, inverse
+from longattn_core.numerics.lists.sorted_lists import Bucketed, SortedLists, inverse
 
 Hashing = Literal["cross_polytope", "hyperplane"]
 

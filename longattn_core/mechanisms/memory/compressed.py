@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import Cost, Explanation, Looked, Mechanism, Sequence
+from longattn_core.contracts.mechanism import Cost, Explanation, Looked, Mechanism
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.memory.cache import CacheMap, CacheTrace, Pooled, cache_cost
 from longattn_core.mechanisms.memory.reasons import MemoryReason
 from longattn_core.mechanisms.memory.segments import Far, Layout, attend_run, runs

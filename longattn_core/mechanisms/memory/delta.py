@@ -17,7 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from longattn_core.contracts import Cost, Explanation, Mechanism, Sequence
+from longattn_core.contracts.mechanism import Cost, Explanation, Mechanism
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.memory.reasons import MemoryReason
 from longattn_core.mechanisms.memory.states import SNAPSHOTS, Block, StateMap
 

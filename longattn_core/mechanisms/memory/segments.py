@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from longattn_core.contracts import STREAM_CELLS, Sequence
+from longattn_core.contracts.indexing import STREAM_CELLS
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.numerics.softmax import masked_softmax
 
 

@@ -17,7 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from longattn_core.contracts import Attended, Cost, Explanation, Looked, Mechanism, Reduce, Sequence
+from longattn_core.contracts.mechanism import Attended, Cost, Explanation, Looked, Mechanism, Reduce
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.memory.reasons import MemoryReason
 from longattn_core.mechanisms.memory.segments import Far, Layout, attend_run, by_segment, peak_cells, runs, visible_pairs
 from longattn_core.numerics.draws import normal

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import Attended, Looked, Reduce
-from longattn_core.numerics.maps import cell_of
+from longattn_core.contracts.mechanism import Attended, Looked, Reduce
+from longattn_core.numerics.maps.listed import cell_of
 
 SNAPSHOTS = 64
 """How many states a trace keeps at most, evenly spread over the chunks' ends."""

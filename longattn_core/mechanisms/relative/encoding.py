@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import Sequence, row_chunks
+from longattn_core.contracts.indexing import row_chunks
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.relative.distances import skew
-from longattn_core.numerics.maps import inverse_root
+from longattn_core.numerics.maps.listed import inverse_root
 from longattn_core.numerics.softmax import masked_softmax
 
 

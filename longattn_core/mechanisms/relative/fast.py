@@ -14,10 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from longattn_core.contracts import row_chunks
+from longattn_core.contracts.indexing import row_chunks
 from longattn_core.mechanisms.relative.encoding import Encoding
 from longattn_core.numerics.block_attention import flash_blocks, kernel_allowed
-from longattn_core.numerics.maps import inverse_root
+from longattn_core.numerics.maps.listed import inverse_root
 
 ROWS, SKEWED_ROWS = 1024, 512
 """Queries at a time. Under a causal mask each stretch sees half its own length in vain; the skew holds a row of keys for each."""

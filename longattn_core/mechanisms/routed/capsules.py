@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import Attended, Cost, Explanation, Looked, Mechanism, Sequence
+from longattn_core.contracts.mechanism import Attended, Cost, Explanation, Looked, Mechanism
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.numerics.draws import normal
-from longattn_core.numerics.factored import FactoredMap
+from longattn_core.numerics.maps.factored import FactoredMap
 
 
 class CapsuleReason(StrEnum):

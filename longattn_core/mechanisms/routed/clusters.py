@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import Attended, Cost, Explanation, Mechanism, Reason, Sequence
+from longattn_core.contracts.mechanism import Attended, Cost, Explanation, Mechanism, Reason
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.routed.fitting import (
     FIT_TOKENS,
     PASSES,
@@ -28,12 +29,12 @@ from longattn_core.mechanisms.routed.fitting import (
     spherical_means,
     unit,
 )
+from longattn_core.numerics.certain_argmax import PRODUCT_CELLS
 from longattn_core.numerics.draws import generator
-from longattn_core.numerics.largest import PRODUCT_CELLS
-from longattn_core.numerics.list_attention import attend_lists
-from longattn_core.numerics.list_tiles import TILE_CELLS, scores_computed
-from longattn_core.numerics.pooled_lists import ListedMap
-from longattn_core.numerics.sorted_lists import Bucketed, SortedLists, bucketed, by_place
+from longattn_core.numerics.lists.attention import attend_lists
+from longattn_core.numerics.lists.map import ListedMap
+from longattn_core.numerics.lists.sorted_lists import Bucketed, SortedLists, bucketed, by_place
+from longattn_core.numerics.lists.tiles import TILE_CELLS, scores_computed
 
 
 class ClusterReason(StrEnum):

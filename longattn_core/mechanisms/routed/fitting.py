@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import Sequence
+from longattn_core.contracts.sequence import Sequence
+from longattn_core.numerics.certain_argmax import nearest_direction
 from longattn_core.numerics.draws import generator
-from longattn_core.numerics.largest import nearest_direction
 
 PASSES = 10
 """Passes of k-means at most; it ends sooner when no token moves."""

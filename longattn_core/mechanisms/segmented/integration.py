@@ -26,10 +26,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import Cost, row_chunks
-from longattn_core.numerics.maps import Entries
-from longattn_core.numerics.readings import Reading, TileWeights, cut_tiles, laid_out, spans
+from longattn_core.contracts.indexing import row_chunks
+from longattn_core.contracts.mechanism import Cost
+from longattn_core.numerics.maps.listed import Entries
 from longattn_core.numerics.softmax import masked_softmax
+from longattn_core.numerics.tiles.reading import Reading, TileWeights, cut_tiles, laid_out, spans
 
 
 def fixed_starts(n: int, width: int, first: int) -> list[int]:

@@ -11,7 +11,8 @@ from typing import ClassVar, Literal, Self
 
 import torch
 
-from longattn_core.contracts import Attended, Cost, Family, Mechanism, Sequence, dial
+from longattn_core.contracts.mechanism import Attended, Cost, Family, Mechanism, dial
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.segmented.integration import (
     IntegratedReading,
     SegmentReading,
@@ -19,8 +20,8 @@ from longattn_core.mechanisms.segmented.integration import (
     fixed_starts,
     sentence_starts,
 )
-from longattn_core.mechanisms.segmented.mapped import SegmentedMap, SegmentedTrace
-from longattn_core.numerics.groups import mean_groups
+from longattn_core.mechanisms.segmented.map import SegmentedMap, SegmentedTrace
+from longattn_core.numerics.tiles.groups import mean_groups
 
 WIDEST = 131072
 

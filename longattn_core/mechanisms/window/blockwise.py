@@ -12,12 +12,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, unflatten
 from torch.nn.functional import pad
 
-from longattn_core.contracts import STREAM_CELLS, Sequence, row_chunks
+from longattn_core.contracts.indexing import STREAM_CELLS, row_chunks
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.window.chosen import chosen_part
 from longattn_core.mechanisms.window.pattern import Pattern
 from longattn_core.numerics.band_attention import SIZE, attend_band, products_allowed
 from longattn_core.numerics.block_attention import attend_blocks, flash_blocks, kernel_allowed
-from longattn_core.numerics.large_pages import empty_like
+from longattn_core.numerics.huge_pages import empty_like
 from longattn_core.numerics.softmax import merge
 
 END = 256

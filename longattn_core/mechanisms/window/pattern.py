@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, unflatten
 from torch.nn.functional import pad
 
-from longattn_core.contracts import Sequence, row_chunks
+from longattn_core.contracts.indexing import row_chunks
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.numerics.draws import generator
 
 

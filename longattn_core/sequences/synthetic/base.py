@@ -17,7 +17,8 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
 from torch import Tensor
 
-from longattn_core.contracts import Levels, Sequence, dial
+from longattn_core.contracts.mechanism import dial
+from longattn_core.contracts.sequence import Levels, Sequence
 from longattn_core.numerics.draws import generator
 from longattn_core.sequences.limits import MAX_TOKENS, check_size
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from longattn_core.contracts import dial
+from longattn_core.contracts.mechanism import dial
 from longattn_core.sequences.synthetic.base import Draws, Head, Synthetic
 
 __all__ = ["Gaussian", "Identical", "Needle", "Sink"]

@@ -14,7 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from longattn_core.contracts import Levels, dial
+from longattn_core.contracts.mechanism import dial
+from longattn_core.contracts.sequence import Levels
 from longattn_core.sequences.synthetic.base import Draws, Head, Synthetic
 
 __all__ = ["Clustered", "Hierarchical", "Local", "LowRank", "Repeated"]

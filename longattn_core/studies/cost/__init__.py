@@ -5,9 +5,9 @@ Source: ours. `curves.py` counts every mechanism's cost at lengths that double, 
 choice of so many keys could keep of a real head.
 """
 
+from longattn_core.studies.cost.break_even import Paying, paying
 from longattn_core.studies.cost.curves import CostCurves
 from longattn_core.studies.cost.limits import SparseLimits
-from longattn_core.studies.cost.paying import Paying, paying
 from longattn_core.studies.cost.timing import CostTimes
 
 __all__ = ["CostCurves", "CostTimes", "Paying", "SparseLimits", "paying"]

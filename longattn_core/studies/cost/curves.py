@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from longattn_core.contracts import Cost, Mechanism, Sequence
+from longattn_core.contracts.mechanism import Cost, Mechanism
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.measures.cost import CostPoint, counted_at, hollow
 from longattn_core.registry import mechanism, mechanisms
-from longattn_core.studies.once import Once
-from longattn_core.studies.study import Progress, Result, Study
+from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.study import Progress, Result, Study
 
 Quantity = Literal["multiply_adds", "bytes_moved", "bytes_held"]
 QUANTITIES: tuple[Quantity, ...] = ("multiply_adds", "bytes_moved", "bytes_held")

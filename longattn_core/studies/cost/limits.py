@@ -12,9 +12,10 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from longattn_core.contracts import exact_rows, row_chunks
+from longattn_core.contracts.indexing import row_chunks
+from longattn_core.contracts.sequence import exact_rows
 from longattn_core.measures.sampling import sample_queries
-from longattn_core.studies.study import Progress, Result, Study
+from longattn_core.studies.base.study import Progress, Result, Study
 
 QUERIES = 256
 

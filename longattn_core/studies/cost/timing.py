@@ -18,12 +18,13 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from longattn_core.contracts import Cost, Sequence
+from longattn_core.contracts.mechanism import Cost
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.sequences.sources import SyntheticSource
 from longattn_core.sequences.synthetic import synthetic
+from longattn_core.studies.base.sweep import Point, Row, Sweep, known_row
+from longattn_core.studies.cost.break_even import crossing_between
 from longattn_core.studies.cost.curves import LENGTHS, Shape, counted, showcased
-from longattn_core.studies.cost.paying import crossing_between
-from longattn_core.studies.sweep import Point, Row, Sweep, known_row
 
 WIDTH = 64
 """Channels of the one head that is measured, as in the language model."""

@@ -11,13 +11,13 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from longattn_core.contracts import Sequence, exact_rows
+from longattn_core.contracts.sequence import Sequence, exact_rows
 from longattn_core.language_model.model import exact_attention, load_language_model
 from longattn_core.language_model.tokenizer import load_tokenizer
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.measures.spread import entropy, find_sinks, sink_mask
 from longattn_core.sequences.sources import TextSource
-from longattn_core.studies.sweep import Point, Row, Sweep
+from longattn_core.studies.base.sweep import Point, Row, Sweep
 
 __all__ = ["EveryHead", "HeadsPoint"]
 

@@ -13,12 +13,12 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from longattn_core.contracts import Sequence
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.measures.cost import doublings
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.measures.spread import find_sinks
-from longattn_core.studies.dilution.looks import UNITS, Look, row_of
-from longattn_core.studies.study import Progress, Result, Study
+from longattn_core.studies.base.study import Progress, Result, Study
+from longattn_core.studies.dilution.weight_shares import UNITS, Look, row_of
 
 __all__ = ["Growth", "last_look"]
 

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from longattn_core.contracts import exact_rows
+from longattn_core.contracts.sequence import exact_rows
 from longattn_core.measures.theory.dilution import (
     chance_of_leading,
     entropy_bound,
@@ -27,10 +27,10 @@ from longattn_core.measures.theory.dilution import (
 )
 from longattn_core.sequences.sources import SyntheticSource
 from longattn_core.sequences.synthetic import Gaussian, Identical, Needle
-from longattn_core.studies.dilution.looks import UNITS, Look, measured, row_of
-from longattn_core.studies.intervals import interval, summarised
-from longattn_core.studies.once import Once
-from longattn_core.studies.study import Progress, Result, Study
+from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.intervals import interval, summarised
+from longattn_core.studies.base.study import Progress, Result, Study
+from longattn_core.studies.dilution.weight_shares import UNITS, Look, measured, row_of
 
 __all__ = ["LENGTHS", "NeedleGrowth", "NeedleTheory", "noise"]
 

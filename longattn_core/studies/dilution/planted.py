@@ -15,16 +15,16 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from longattn_core.contracts import Sequence
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.language_model.model import load_language_model, repeat_groups
 from longattn_core.language_model.tokenizer import load_tokenizer
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.measures.spread import find_sinks
 from longattn_core.sequences.samples import sample_text
 from longattn_core.sequences.sources import TextSource
-from longattn_core.studies.dilution.looks import UNITS, Look, row_of
-from longattn_core.studies.once import Once
-from longattn_core.studies.sweep import Point, Row, Sweep
+from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.sweep import Point, Row, Sweep
+from longattn_core.studies.dilution.weight_shares import UNITS, Look, row_of
 
 __all__ = ["CONTRASTS", "LENGTHS", "Planted", "PlantedGrowth", "PlantedText", "planted_look"]
 

@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import Sequence
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.measures.fidelity import mean_of_visible, relative_error
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.mechanisms.favor import Favor
 from longattn_core.sequences.sources import Source
-from longattn_core.studies.once import Once
-from longattn_core.studies.study import Setting, sequence_of
+from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.study import Setting, sequence_of
 
 LONGEST = 1024
 """Tokens of a sequence that a sweep measures: its first ones."""

@@ -14,12 +14,13 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from longattn_core.contracts import exact_rows
+from longattn_core.contracts.sequence import exact_rows
 from longattn_core.measures.sampling import sample_queries
-from longattn_core.mechanisms.favor import Favor, FavorMap
+from longattn_core.mechanisms.favor import Favor
+from longattn_core.mechanisms.favor.map import FavorMap
+from longattn_core.studies.base.run import reading
+from longattn_core.studies.base.study import Progress, Result, Setting, Study
 from longattn_core.studies.favor.common import QUERIES, favor_of, few, log_rows
-from longattn_core.studies.reading import reading
-from longattn_core.studies.study import Progress, Result, Setting, Study
 
 KINDS = ("positive", "hyperbolic", "trigonometric")
 SMALL = 0.1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from longattn_core.studies.study import Result
+from longattn_core.studies.base.study import Result
 
 CLOSE = 0.5
 """An error of at most this share of the control's is close."""

@@ -12,16 +12,16 @@ from typing import ClassVar
 import pandas as pd
 from pydantic import Field
 
-from longattn_core.contracts import Sequence
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.language_model.model import load_language_model, repeat_groups
 from longattn_core.language_model.tokenizer import load_tokenizer
 from longattn_core.measures.fidelity import fidelity
 from longattn_core.sequences.samples import DEFAULT_SAMPLE, sample_text
 from longattn_core.sequences.sources import HEADS, SyntheticSource, TextSource, UploadedSource
+from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.study import Setting
+from longattn_core.studies.base.sweep import Point, Row, Sweep
 from longattn_core.studies.favor.common import QUERIES, favor_of, norms
-from longattn_core.studies.once import Once
-from longattn_core.studies.study import Setting
-from longattn_core.studies.sweep import Point, Row, Sweep
 
 LAYERS = (0, 2, 5, 7, 11, 14, 17, 21, 26)
 """A sample of the model's thirty layers: the low ones, where norms are small, more densely."""

@@ -14,13 +14,13 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from longattn_core.contracts import Sequence
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.measures.theory import features as law
 from longattn_core.mechanisms.favor.features import FeatureMap, Kind, draw_projection
 from longattn_core.sequences.sources import Source
+from longattn_core.studies.base.intervals import interval
+from longattn_core.studies.base.sweep import Point, Row, Sweep
 from longattn_core.studies.favor.common import measured_at
-from longattn_core.studies.intervals import interval
-from longattn_core.studies.sweep import Point, Row, Sweep
 
 KINDS: tuple[Kind, ...] = ("positive", "hyperbolic", "trigonometric")
 COUNTS = (4, 16, 64, 256, 1024)

@@ -16,17 +16,17 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from longattn_core.measures.fidelity import Unavailable, Views, fidelity
-from longattn_core.measures.sampling import QuerySample, sample_queries, spread_draw
-from longattn_core.mechanisms.favor import FavorMap
+from longattn_core.measures.fidelity import Views, fidelity
+from longattn_core.measures.sampling import QuerySample, Unavailable, sample_queries, spread_draw
 from longattn_core.mechanisms.favor.deviation import relative_deviation
 from longattn_core.mechanisms.favor.features import UNBIASED
+from longattn_core.mechanisms.favor.map import FavorMap
 from longattn_core.numerics.draws import generator
 from longattn_core.numerics.softmax import exact_cost
-from longattn_core.studies.compare import tokens_of
+from longattn_core.studies.base.query import tokens_of
+from longattn_core.studies.base.run import reading, sinks_of
+from longattn_core.studies.base.study import Progress, Result, Setting, Study
 from longattn_core.studies.favor.common import QUERIES, favor_of, few, log_rows, norms
-from longattn_core.studies.reading import reading, sinks_of
-from longattn_core.studies.study import Progress, Result, Setting, Study
 
 SHOWN_QUERIES = 64
 SHOWN_PAIRS = 32_768

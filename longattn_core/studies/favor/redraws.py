@@ -15,9 +15,9 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from longattn_core.mechanisms.favor import FavorMap
+from longattn_core.mechanisms.favor.map import FavorMap
+from longattn_core.studies.base.study import Progress, Result, Setting, Study
 from longattn_core.studies.favor.common import favor_of, measured_at
-from longattn_core.studies.study import Progress, Result, Setting, Study
 
 
 class Redraws(Study):

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from longattn_core.studies.study import Result
+from longattn_core.studies.base.study import Result
 
 ALIKE = 1.1
 """Errors within this factor of one another are alike."""

@@ -17,12 +17,12 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from longattn_core.contracts import row_chunks
-from longattn_core.mechanisms.favor import FavorMap
-from longattn_core.studies.compare import tokens_of
+from longattn_core.contracts.indexing import row_chunks
+from longattn_core.mechanisms.favor.map import FavorMap
+from longattn_core.studies.base.query import tokens_of
+from longattn_core.studies.base.run import reading
+from longattn_core.studies.base.study import Progress, Result, Setting, Study
 from longattn_core.studies.favor.common import favor_of, log_rows
-from longattn_core.studies.reading import reading
-from longattn_core.studies.study import Progress, Result, Setting, Study
 
 FRAMES = 16
 SHOWN_FEATURES, SHOWN_CHANNELS = 32, 32

@@ -11,12 +11,13 @@ from typing import ClassVar, Literal
 import pandas as pd
 from pydantic import Field
 
-from longattn_core.mechanisms.favor import Favor, FavorMap
+from longattn_core.mechanisms.favor import Favor
+from longattn_core.mechanisms.favor.map import FavorMap
 from longattn_core.sequences.sources import Source
+from longattn_core.studies.base.intervals import summarised
+from longattn_core.studies.base.study import Setting
+from longattn_core.studies.base.sweep import Point, Row, Sweep
 from longattn_core.studies.favor.common import Measured, favor_of, log_rows, measured_at, norms
-from longattn_core.studies.intervals import summarised
-from longattn_core.studies.study import Setting
-from longattn_core.studies.sweep import Point, Row, Sweep
 
 FAMILIES: dict[str, dict[str, object]] = {
     "positive": {"variant": "positive"},

@@ -18,7 +18,7 @@ from pydantic import Field
 from longattn_core.measures.theory import features as law
 from longattn_core.sequences.sources import Source, SyntheticSource
 from longattn_core.sequences.synthetic import Gaussian
-from longattn_core.studies.study import Progress, Result, Study
+from longattn_core.studies.base.study import Progress, Result, Study
 
 BATCHES = 32
 LEVEL = 0.999

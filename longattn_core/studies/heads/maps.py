@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from longattn_core.contracts import Sequence, edges, exact_rows, row_chunks
-from longattn_core.studies.compare import tokens_of
+from longattn_core.contracts.indexing import edges, row_chunks
+from longattn_core.contracts.sequence import Sequence, exact_rows
+from longattn_core.studies.base.query import tokens_of
+from longattn_core.studies.base.study import Progress, Result
 from longattn_core.studies.heads.masks import MaskSetting, pooled_max
-from longattn_core.studies.study import Progress, Result
 
 __all__ = ["HeadMap", "pair_said"]
 

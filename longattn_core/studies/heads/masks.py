@@ -12,14 +12,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from longattn_core.contracts import Sequence, edges, exact_rows
+from longattn_core.contracts.indexing import edges
+from longattn_core.contracts.sequence import Sequence, exact_rows
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.measures.spread import find_sinks, sink_mask
 from longattn_core.sequences.sources import Source
-from longattn_core.studies.compare import tokens_of
+from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.query import tokens_of
+from longattn_core.studies.base.study import Progress, Result, Study, sequence_of
 from longattn_core.studies.heads.survey import all_heads
-from longattn_core.studies.once import Once
-from longattn_core.studies.study import Progress, Result, Study, sequence_of
 
 __all__ = [
     "FUTURE",

@@ -13,13 +13,13 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from longattn_core.contracts import Sequence, exact_rows
+from longattn_core.contracts.sequence import Sequence, exact_rows
 from longattn_core.language_model.model import load_language_model
 from longattn_core.measures.cost import key_value_bytes
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.measures.spread import find_sinks, sink_mask
+from longattn_core.studies.base.study import Progress, Result, Study, sequence_of
 from longattn_core.studies.heads.survey import all_heads
-from longattn_core.studies.study import Progress, Result, Study, sequence_of
 
 __all__ = ["SCHEMES", "Scheme", "Sharing", "bonds", "growth", "likeness"]
 

@@ -16,16 +16,16 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from longattn_core.contracts import Sequence, exact_rows
+from longattn_core.contracts.sequence import Sequence, exact_rows
 from longattn_core.language_model.model import load_language_model, repeat_groups
 from longattn_core.language_model.tokenizer import load_tokenizer
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.measures.spread import effective_tokens, find_sinks, keys_for_mass, sink_mask
 from longattn_core.sequences.sources import Source, TextSource, UploadedSource
+from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.study import sequence_of
+from longattn_core.studies.base.sweep import Point, Row, Sweep
 from longattn_core.studies.heads.roles import name_heads
-from longattn_core.studies.once import Once
-from longattn_core.studies.study import sequence_of
-from longattn_core.studies.sweep import Point, Row, Sweep
 
 __all__ = ["LONGEST", "UNITS", "HeadPoint", "HeadSurvey", "measured_head"]
 

@@ -17,12 +17,12 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from longattn_core.contracts import Mechanism
+from longattn_core.contracts.mechanism import Mechanism
 from longattn_core.measures.sampling import sample_queries
-from longattn_core.mechanisms.hierarchical.mapped import HierarchicalMap
+from longattn_core.mechanisms.hierarchical.map import HierarchicalMap
 from longattn_core.registry import mechanism
-from longattn_core.studies.reading import read
-from longattn_core.studies.study import Progress, Result, Study
+from longattn_core.studies.base.run import read
+from longattn_core.studies.base.study import Progress, Result, Study
 
 QUERIES = 128
 

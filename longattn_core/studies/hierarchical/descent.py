@@ -16,13 +16,13 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from longattn_core.contracts import exact_rows
+from longattn_core.contracts.sequence import exact_rows
 from longattn_core.mechanisms.hierarchical import Hierarchical
-from longattn_core.mechanisms.hierarchical.mapped import HierarchicalMap
-from longattn_core.studies.compare import tokens_of
+from longattn_core.mechanisms.hierarchical.map import HierarchicalMap
+from longattn_core.studies.base.query import tokens_of
+from longattn_core.studies.base.run import reading, sinks_of
+from longattn_core.studies.base.study import Progress, Result, Setting, Study
 from longattn_core.studies.hierarchical.tree import Level, speller, tree_of
-from longattn_core.studies.reading import reading, sinks_of
-from longattn_core.studies.study import Progress, Result, Setting, Study
 
 
 class Descent(Study):

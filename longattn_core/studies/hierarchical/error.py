@@ -13,18 +13,18 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from longattn_core.contracts import Attended
+from longattn_core.contracts.mechanism import Attended
 from longattn_core.measures.fidelity import fidelity
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.measures.spread import Sinks
 from longattn_core.mechanisms.hierarchical import Hierarchical
-from longattn_core.mechanisms.hierarchical.mapped import HierarchicalMap
+from longattn_core.mechanisms.hierarchical.map import HierarchicalMap
 from longattn_core.numerics.softmax import exact_cost
 from longattn_core.sequences.sources import Source
+from longattn_core.studies.base.run import SAMPLE, read, sinks_of
+from longattn_core.studies.base.study import Progress, Result, Setting, Study, sequence_of
+from longattn_core.studies.base.sweep import Point, Row, Sweep
 from longattn_core.studies.hierarchical.counts import BLOCKS, THREE, TWO
-from longattn_core.studies.reading import SAMPLE, read, sinks_of
-from longattn_core.studies.study import Progress, Result, Setting, Study, sequence_of
-from longattn_core.studies.sweep import Point, Row, Sweep
 
 OWN = "sentences and paragraphs"
 UNITS = {

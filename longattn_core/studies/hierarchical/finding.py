@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from longattn_core.studies.hierarchical.wrong import ARRIVES, CLEAR, LEFT
-from longattn_core.studies.study import Result
+from longattn_core.studies.base.study import Result
+from longattn_core.studies.hierarchical.wrong_turns import ARRIVES, CLEAR, LEFT
 
 KEPT = 0.5
 """The best token is found if it gets at least this share of its exact weight."""

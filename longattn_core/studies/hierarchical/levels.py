@@ -13,12 +13,12 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from longattn_core.contracts import edges
+from longattn_core.contracts.indexing import edges
 from longattn_core.measures.sampling import blocks, map_rows, sample_queries
 from longattn_core.mechanisms.hierarchical import Hierarchical
+from longattn_core.studies.base.run import reading
+from longattn_core.studies.base.study import Progress, Result, Setting, Study
 from longattn_core.studies.hierarchical.tree import tree_of
-from longattn_core.studies.reading import reading
-from longattn_core.studies.study import Progress, Result, Setting, Study
 
 MOST_GROUPS = 512
 """A map of more groups a side says no more than the map of tokens."""

@@ -18,12 +18,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts import Sequence
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.hierarchical import Hierarchical
-from longattn_core.numerics.groups import numbered
+from longattn_core.numerics.tiles.groups import numbered
 from longattn_core.sequences.sources import Source
-from longattn_core.studies.compare import tokens_of
-from longattn_core.studies.study import sequence_of
+from longattn_core.studies.base.query import tokens_of
+from longattn_core.studies.base.study import sequence_of
 
 LABEL = 44
 """Characters that a group's label keeps of its beginning."""

@@ -11,10 +11,10 @@ from pydantic import Field
 from torch import Tensor
 
 from longattn_core.measures.sampling import sample_queries
-from longattn_core.studies.compare import tokens_of
-from longattn_core.studies.reading import reading
+from longattn_core.studies.base.query import tokens_of
+from longattn_core.studies.base.run import reading
+from longattn_core.studies.base.study import Progress, Result, Setting, Study
 from longattn_core.studies.segmented.cuts import LostRows
-from longattn_core.studies.study import Progress, Result, Setting, Study
 
 SAMPLE = 256
 

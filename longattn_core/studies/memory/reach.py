@@ -17,9 +17,9 @@ from torch import Tensor
 from longattn_core.measures.reach import memory_reach
 from longattn_core.mechanisms.memory import Memory
 from longattn_core.mechanisms.memory.cache import CacheTrace
-from longattn_core.studies.compare import tokens_of
-from longattn_core.studies.reading import reading
-from longattn_core.studies.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.query import tokens_of
+from longattn_core.studies.base.run import reading
+from longattn_core.studies.base.study import Progress, Result, Setting, Study
 
 
 class MemoryReach(Study):

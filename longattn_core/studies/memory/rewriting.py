@@ -15,11 +15,11 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from longattn_core.contracts import Sequence
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.memory import Memory
-from longattn_core.studies.compare import tokens_of
+from longattn_core.studies.base.query import tokens_of
+from longattn_core.studies.base.study import Progress, Result, Study
 from longattn_core.studies.memory.states import RUNNING, Running
-from longattn_core.studies.study import Progress, Result, Study
 
 
 class Rewriting(Study):

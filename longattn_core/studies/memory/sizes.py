@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from longattn_core.mechanisms.memory import LONGEST, Memory
-from longattn_core.studies.memory.standing import MemoryPoint, MemorySweep
-from longattn_core.studies.study import Setting
+from longattn_core.mechanisms.memory import Memory
+from longattn_core.mechanisms.memory.mechanism import LONGEST
+from longattn_core.studies.base.study import Setting
+from longattn_core.studies.memory.comparison import MemoryPoint, MemorySweep
 
 SMALLEST = 4
 MOST_SLOTS = 256

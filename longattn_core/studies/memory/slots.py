@@ -11,9 +11,9 @@ from pydantic import Field
 
 from longattn_core.measures.spread import effective_tokens
 from longattn_core.mechanisms.memory.slots import SlotTrace
-from longattn_core.studies.compare import tokens_of
-from longattn_core.studies.reading import reading
-from longattn_core.studies.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.query import tokens_of
+from longattn_core.studies.base.run import reading
+from longattn_core.studies.base.study import Progress, Result, Setting, Study
 
 
 class SlotsHeld(Study):

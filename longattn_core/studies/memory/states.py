@@ -17,13 +17,14 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
-from longattn_core.contracts import Sequence, exact_rows
+from longattn_core.contracts.sequence import Sequence, exact_rows
 from longattn_core.mechanisms.memory import Memory
 from longattn_core.mechanisms.memory.delta import DeltaMap
 from longattn_core.mechanisms.memory.fading import FadingMap, feature
-from longattn_core.studies.compare import Compare, tokens_of
-from longattn_core.studies.reading import reading
-from longattn_core.studies.study import Progress, Result, Study
+from longattn_core.studies.base.query import tokens_of
+from longattn_core.studies.base.run import reading
+from longattn_core.studies.base.study import Progress, Result, Study
+from longattn_core.studies.side_by_side.compare import Compare
 
 Running = Literal["state", "decay", "gated", "delta"]
 

@@ -19,20 +19,23 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from longattn_core.contracts import Attended, Sequence, edges, exact_rows
-from longattn_core.measures.cost import exact_cost
+from longattn_core.contracts.indexing import edges
+from longattn_core.contracts.mechanism import Attended
+from longattn_core.contracts.sequence import Sequence, exact_rows
 from longattn_core.measures.sampling import QuerySample, sample_queries
 from longattn_core.mechanisms.memory import Memory
 from longattn_core.mechanisms.memory.cache import CacheTrace
 from longattn_core.mechanisms.memory.delta import DeltaMap
 from longattn_core.mechanisms.memory.fading import FadingMap
 from longattn_core.mechanisms.memory.slots import SlotTrace
+from longattn_core.numerics.softmax import exact_cost
 from longattn_core.sequences.sources import Source
-from longattn_core.studies.compare import AGREEMENT_UNITS, agreement_record, tokens_of
-from longattn_core.studies.once import Once
-from longattn_core.studies.reading import reading, sinks_of
+from longattn_core.studies.base.agreement import AGREEMENT_UNITS, agreement_record
+from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.query import tokens_of
+from longattn_core.studies.base.run import reading, sinks_of
+from longattn_core.studies.base.study import Progress, Result, Setting, Study
 from longattn_core.studies.segmented.cuts import verdict
-from longattn_core.studies.study import Progress, Result, Setting, Study
 
 SAMPLE = 512
 STOPS = 24

@@ -14,9 +14,9 @@ from pydantic import Field
 
 from longattn_core.measures.sampling import blocks, map_rows, sample_queries
 from longattn_core.mechanisms.routed import Routed
-from longattn_core.studies.compare import tokens_of
-from longattn_core.studies.reading import reading, sinks_of
-from longattn_core.studies.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.query import tokens_of
+from longattn_core.studies.base.run import reading, sinks_of
+from longattn_core.studies.base.study import Progress, Result, Setting, Study
 
 QUERIES = 512
 

@@ -15,10 +15,10 @@ from longattn_core.measures.fidelity import fidelity
 from longattn_core.mechanisms.routed import Routed
 from longattn_core.numerics.softmax import exact_cost
 from longattn_core.sequences.sources import Source
-from longattn_core.studies.intervals import summarised
-from longattn_core.studies.reading import SAMPLE, read
-from longattn_core.studies.study import sequence_of
-from longattn_core.studies.sweep import Point, Row, Sweep
+from longattn_core.studies.base.intervals import summarised
+from longattn_core.studies.base.run import SAMPLE, read
+from longattn_core.studies.base.study import sequence_of
+from longattn_core.studies.base.sweep import Point, Row, Sweep
 
 SEEDS = 3
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)

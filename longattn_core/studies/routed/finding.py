@@ -11,8 +11,8 @@ from typing import Literal
 
 import numpy as np
 
+from longattn_core.studies.base.study import Result
 from longattn_core.studies.routed.routes import CONTROL, FITTED, HINDSIGHT, RANDOM
-from longattn_core.studies.study import Result
 
 NOTHING = 1e-5
 """With a smaller error than this the mean of the visible values leaves nothing to choose."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from longattn_core.contracts import Sequence
+from longattn_core.contracts.sequence import Sequence
 
 KINDS = ("word", "piece of a word", "number", "punctuation", "space or line end", "bytes")
 QUARTERS = ("first quarter", "second quarter", "third quarter", "last quarter")

@@ -16,17 +16,18 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
-from longattn_core.contracts import Attended, Sequence, exact_rows
+from longattn_core.contracts.mechanism import Attended
+from longattn_core.contracts.sequence import Sequence, exact_rows
 from longattn_core.measures.fidelity import mean_of_visible
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.mechanisms.routed import Routed
 from longattn_core.mechanisms.routed.router import RouterMap, with_top
 from longattn_core.sequences.sources import Source
-from longattn_core.studies.compare import tokens_of
-from longattn_core.studies.once import Once
-from longattn_core.studies.reading import SAMPLE, Reading, reading, sinks_of
+from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.query import tokens_of
+from longattn_core.studies.base.run import SAMPLE, Reading, reading, sinks_of
+from longattn_core.studies.base.study import Progress, Result, Setting, Study
 from longattn_core.studies.routed.kinds import token_kinds
-from longattn_core.studies.study import Progress, Result, Setting, Study
 
 FITTED, RANDOM = "router, fitted", "router, random"
 HINDSIGHT = "best path in hindsight"

@@ -17,14 +17,16 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from longattn_core.contracts import Attended, Sequence, exact_rows
-from longattn_core.measures.cost import exact_cost
+from longattn_core.contracts.mechanism import Attended
+from longattn_core.contracts.sequence import Sequence, exact_rows
 from longattn_core.measures.sampling import QuerySample, sample_queries
 from longattn_core.measures.spread import find_sinks
-from longattn_core.mechanisms.segmented.mapped import SegmentedMap
-from longattn_core.studies.compare import AGREEMENT_UNITS, agreement_record, tokens_of
-from longattn_core.studies.reading import reading
-from longattn_core.studies.study import Progress, Result, Setting, Study
+from longattn_core.mechanisms.segmented.map import SegmentedMap
+from longattn_core.numerics.softmax import exact_cost
+from longattn_core.studies.base.agreement import AGREEMENT_UNITS, agreement_record
+from longattn_core.studies.base.query import tokens_of
+from longattn_core.studies.base.run import reading
+from longattn_core.studies.base.study import Progress, Result, Setting, Study
 
 SAMPLE = 512
 """Queries whose rows are read; a longer text is sampled."""

@@ -8,9 +8,9 @@ import numpy as np
 from pydantic import Field
 
 from longattn_core.mechanisms.segmented import Segmented
-from longattn_core.studies.reading import reading
+from longattn_core.studies.base.run import reading
+from longattn_core.studies.base.study import Progress, Result, Setting, Study
 from longattn_core.studies.segmented.reach import INTEGRATIONS
-from longattn_core.studies.study import Progress, Result, Setting, Study
 
 
 class SegmentPatterns(Study):

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from longattn_core.contracts import Attended
+from longattn_core.contracts.mechanism import Attended
 from longattn_core.measures.reach import Integration, frontier, segment_reach
 from longattn_core.mechanisms.segmented import Segmented
-from longattn_core.studies.compare import tokens_of
-from longattn_core.studies.reading import reading
-from longattn_core.studies.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.query import tokens_of
+from longattn_core.studies.base.run import reading
+from longattn_core.studies.base.study import Progress, Result, Setting, Study
 
 LONGEST = 1024
 """Tokens up to which the pattern itself is iterated: that costs n² a layer."""

@@ -17,13 +17,13 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from longattn_core.contracts import Sequence, exact_rows
+from longattn_core.contracts.sequence import Sequence, exact_rows
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.measures.spread import find_sinks
 from longattn_core.mechanisms.segmented import Segmented
 from longattn_core.numerics.draws import generator
-from longattn_core.studies.compare import tokens_of
-from longattn_core.studies.study import Progress, Result, Study
+from longattn_core.studies.base.query import tokens_of
+from longattn_core.studies.base.study import Progress, Result, Study
 
 SAMPLE = 512
 SHUFFLES = 200

@@ -12,12 +12,12 @@ from longattn_core.measures.reach import Integration
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.mechanisms.segmented import Segmented
 from longattn_core.sequences.sources import Source
-from longattn_core.studies.compare import AGREEMENT_UNITS, agreement_record
-from longattn_core.studies.reading import read
+from longattn_core.studies.base.agreement import AGREEMENT_UNITS, agreement_record
+from longattn_core.studies.base.run import read
+from longattn_core.studies.base.study import sequence_of
+from longattn_core.studies.base.sweep import Point, Row, Sweep
 from longattn_core.studies.segmented.cuts import LostRows
 from longattn_core.studies.segmented.reach import INTEGRATIONS
-from longattn_core.studies.study import sequence_of
-from longattn_core.studies.sweep import Point, Row, Sweep
 
 SAMPLE = 256
 NARROWEST = 8

@@ -1,0 +1,268 @@
+"""A map as two thin factors, its singular values, and what each rank leaves over; matrices of any shape as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+
+import altair as alt
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from longattn_core.charts.cells import encode
+from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.pixels import data_uri, paint
+from longattn_core.charts.style.scales import Kind, Scale
+from longattn_core.charts.style.theme import Theme
+
+HEIGHT = 336
+"""Of the picture with the factors: as high as it is wide beside two others."""
+MOST_CELLS = 512
+"""Cells of a picture's side: more than the screen has dots for it."""
+FACTOR_CELLS = 256
+"""Of a factor's, which stands beside two other pictures, as the map between them has."""
+THINNEST = 1 / 48
+"""A factor is drawn at least so wide, as a part of the map, or a single column could not be seen."""
+FLOOR = 1e-6
+"""Singular values below this part of the largest are rounding, and not drawn."""
+KEYS = {
+    "SVD (the best there is)": "exact",
+    "Linformer, means": "low_rank",
+    "Linformer, Gaussian": "favor",
+    "Linformer, fitted": "window",
+    "Nyström": "lsh",
+}
+"""Whose colour and symbol each method's curve takes: five of one family must be told apart."""
+
+
+def factors_chart(
+    left: npt.NDArray[np.floating],
+    right: npt.NDArray[np.floating],
+    rebuilt: npt.NDArray[np.floating],
+    theme: Theme,
+    *,
+    n: int,
+    height: int = HEIGHT,
+) -> alt.Chart:
+    """The rebuilt map with U√Σ `[n k]` at its left and √ΣVᵀ `[k n]` above it, drawn to scale.
+
+    Factors on the scale of differences up to their largest number; the map on that of weights. `rebuilt` may be pooled.
+    """
+    k = left.shape[1]
+    wide, gap = max(k, n * THINNEST), n / 32
+    top = factor_top(left, right)
+    parts = [
+        ("rebuilt", rebuilt, "log", 1.0, (0.0, 0.0, float(n), float(n))),
+        ("left", _thinned(left, FACTOR_CELLS), "difference", top, (-gap - wide, 0.0, -gap, float(n))),
+        ("right", _thinned(right, FACTOR_CELLS), "difference", top, (0.0, -gap - wide, float(n), -gap)),
+    ]
+    ticks = [tick for tick in _ticks(n) if tick <= n]
+    # The axes end where the pictures do: said by the pictures, or the chart would be built anew for every rank.
+    x = alt.X(
+        "x:Q",
+        scale=alt.Scale(nice=False, zero=False),
+        axis=alt.Axis(title="key (token position)", grid=False, values=ticks, format="d"),
+    )
+    y = alt.Y(
+        "y:Q",
+        scale=alt.Scale(nice=False, zero=False, reverse=True),
+        axis=alt.Axis(title="query (token position)", grid=False, values=ticks, format="d"),
+    )
+    records = [
+        {
+            "x": x0,
+            "x2": x1,
+            "y": y0,
+            "y2": y1,
+            "url": picture(values, theme, kind=kind, top=end),  # type: ignore[arg-type]
+            "what": _NAMES[name].format(n=n, k=k),
+        }
+        for name, values, kind, end, (x0, y0, x1, y1) in parts
+    ]
+    # One layer for all three: every layer costs as much again to check and to send.
+    chart = alt.Chart(pd.DataFrame.from_records(records)).mark_image(aspect=False, smooth=False)
+    drawn: alt.Chart = chart.encode(
+        x=x, x2=alt.X2("x2:Q"), y=y, y2=alt.Y2("y2:Q"), url=alt.Url("url:N"), tooltip=alt.Tooltip("what:N", title="this is")
+    )
+    return drawn.properties(height=height, width="container")
+
+
+_NAMES = {
+    "left": "U√Σ: {n} queries × {k} directions",
+    "right": "√ΣVᵀ: {k} directions × {n} keys",
+    "rebuilt": "their product, {n} × {n} weights",
+}
+
+
+def factor_top(left: npt.NDArray[np.floating], right: npt.NDArray[np.floating]) -> float:
+    """The number at the strong end of the factors' colours: the largest of both, by size."""
+    return max(float(np.abs(left).max()), float(np.abs(right).max()), 0.01)
+
+
+def _ticks(n: int) -> list[int]:
+    step = max(1, n // 4)
+    return [*range(0, n, step)]
+
+
+def _thinned(x: npt.NDArray[np.floating], most: int = MOST_CELLS) -> npt.NDArray[np.floating]:
+    """At most so many rows and columns, evenly spaced: what is shown of a long side is a sample."""
+    for axis in (0, 1):
+        if x.shape[axis] > most:
+            x = np.take(x, np.arange(most) * x.shape[axis] // most, axis=axis)
+    return x
+
+
+def picture(values: npt.NDArray[np.floating], theme: Theme, *, kind: Kind, top: float) -> str:
+    """A matrix as a PNG inside a URI, a pixel a number; painted once, because a page is drawn again at every dial."""
+    x = np.ascontiguousarray(values, dtype=np.float32)
+    name = (blake2b(x.tobytes(), digest_size=16).hexdigest(), x.shape, theme.mode, kind, top)
+    if name not in _painted:
+        while len(_painted) >= MOST_PAINTED:
+            _painted.pop(next(iter(_painted)), None)
+        _painted[name] = data_uri(paint(encode(x, Scale(kind=kind, top=top)), theme=theme, kind=kind))
+    return _painted[name]
+
+
+MOST_PAINTED = 48
+_painted: dict[tuple[object, ...], str] = {}
+
+
+def _whole_axis(title: str, size: int) -> alt.Axis:
+    return alt.Axis(title=title, grid=False, tickCount=4, tickMinStep=1, format="d", values=_ticks(size))
+
+
+def _some(spectrum: pd.DataFrame) -> pd.DataFrame:
+    """Enough directions for a smooth line: all of the first, and of the many that follow some."""
+    n = int(spectrum["direction"].max())
+    steps = np.concatenate([np.geomspace(1, n, 120), np.linspace(1, n, 60)])
+    return spectrum[spectrum["direction"].isin(np.unique(steps.round().astype(np.int64)))]
+
+
+def scree_chart(spectrum: pd.DataFrame, theme: Theme, *, k: int, height: int = 220) -> alt.LayerChart:
+    """Singular values, falling, both axes logarithmic: this map, without its sinks, the uniform map; k marked."""
+    shown = _some(spectrum[spectrum["value"] >= FLOOR * spectrum["value"].max()])
+    return curves_chart(
+        shown,
+        theme,
+        x="direction",
+        y="value",
+        series="map",
+        x_title="direction (the strongest first; logarithmic)",
+        y_title="singular value σ (logarithmic)",
+        log_x=True,
+        log_y=True,
+        points=False,
+        colours=map_colours(theme),
+        marked=[(k, f"k = {k:,}")],
+        height=height,
+    )
+
+
+def energy_chart(spectrum: pd.DataFrame, theme: Theme, *, k: int, share: float) -> alt.LayerChart:
+    """The share of Σσ² that the strongest k directions hold."""
+    return curves_chart(
+        _some(spectrum),
+        theme,
+        x="direction",
+        y="energy",
+        series="map",
+        x_title="directions kept, k (logarithmic)",
+        y_title="energy held (share of Σσ²)",
+        log_x=True,
+        points=False,
+        colours=map_colours(theme),
+        y_domain=(0.0, 1.02),
+        y_format="~%",
+        rules=[(share, f"{share:.0%}")],
+        marked=[(k, f"k = {k:,}")],
+    )
+
+
+def tail_chart(spectrum: pd.DataFrame, theme: Theme, *, k: int) -> alt.LayerChart:
+    """The relative error of stopping at k, from the singular values alone (Eckart and Young)."""
+    shown = _some(spectrum[spectrum["error"] >= 1e-4])
+    return curves_chart(
+        shown,
+        theme,
+        x="direction",
+        y="error",
+        series="map",
+        x_title="directions kept, k (logarithmic)",
+        y_title="error of the map (relative, logarithmic)",
+        log_x=True,
+        log_y=True,
+        points=False,
+        colours=map_colours(theme),
+        rules=[(0.1, "10 %")],
+        marked=[(k, f"k = {k:,}")],
+    )
+
+
+def map_colours(theme: Theme) -> Mapping[str, str]:
+    """This map in the colour of its mechanism, the sinks' absence in another, the control in grey."""
+    return {
+        "this map": theme.style("low_rank").colour,
+        "without its sinks": theme.style("lsh").colour,
+        "uniform map": theme.muted,
+    }
+
+
+def error_chart(curves: pd.DataFrame, theme: Theme, *, value: str, control: float, what: str, k: int) -> alt.LayerChart:
+    """Error against rank, a line a method, with the interval over draws and the control that looks at nothing."""
+    names = [name for name in KEYS if name in set(curves["method"])]
+    shown = curves[curves[value] >= 1e-4]
+    return curves_chart(
+        shown,
+        theme,
+        x="rank",
+        y=value,
+        series="method",
+        x_title="rank k: columns kept (logarithmic)",
+        y_title=f"error of {what} (relative, logarithmic)",
+        log_x=True,
+        log_y=True,
+        band=("low", "high"),
+        keys={name: KEYS[name] for name in names},
+        rules=[(control, "mean of the visible values")],
+        marked=[(k, f"k = {k:,}")],
+        height=380,
+    )
+
+
+def length_chart(curves: pd.DataFrame, theme: Theme) -> alt.LayerChart:
+    """Rank against length, both logarithmic; the dashed line is a rank as large as the map itself."""
+    n = np.unique(curves["n"])
+    full = pd.DataFrame({"n": n, "rank": n, "low": n, "high": n, "count": 1, "map": "every direction", "formula": True})
+    shown = pd.concat([curves.assign(formula=False), full], ignore_index=True)
+    return curves_chart(
+        shown,
+        theme,
+        x="n",
+        y="rank",
+        series="map",
+        x_title="tokens n (logarithmic)",
+        y_title="directions for 99 % of the energy (logarithmic)",
+        log_x=True,
+        log_y=True,
+        band=("low", "high"),
+        dashed="formula",
+        colours={**map_colours(theme), "every direction": theme.border},
+    )
+
+
+def law_chart(curves: pd.DataFrame, theme: Theme, *, shared: float, apart: float) -> alt.LayerChart:
+    """The error of Gaussian Linformer against its rank, with the two limits of the law."""
+    return curves_chart(
+        curves,
+        theme,
+        x="rank",
+        y="error",
+        series="projections",
+        x_title="rank k, up to n",
+        y_title="error of the output (relative, logarithmic)",
+        log_y=True,
+        band=("low", "high"),
+        colours={"E and F apart": theme.style("low_rank").colour, "E = F": theme.style("lsh").colour},
+        rules=[(apart, f"limit, E and F apart: {apart:.2f}"), (shared, f"limit, E = F: {shared:.2f}")],
+    )

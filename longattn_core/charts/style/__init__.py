@@ -1,0 +1,1 @@
+"""What all figures share: theme, colours, scales, symbols, labels and legends."""

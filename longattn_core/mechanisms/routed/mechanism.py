@@ -1,0 +1,256 @@
+"""Routing: send each token where it is served best, by a router over ways to attend, by clusters, or by capsules.
+
+Source: Shazeer et al. 2017, arXiv:1701.06538 (router); Roy et al. 2020, arXiv:2003.05997 (clusters); Sabour et al. 2017,
+arXiv:1710.09829 (capsules). Each variant's file says where we deviate.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal, Self
+
+from pydantic import model_validator
+
+from longattn_core.contracts.mechanism import Attended, Cost, Family, Mechanism, Origin, dial
+from longattn_core.contracts.sequence import Sequence
+from longattn_core.mechanisms.routed.capsules import attend_capsules
+from longattn_core.mechanisms.routed.clusters import attend_clusters, counted_clusters
+from longattn_core.mechanisms.routed.router import attend_router, counted_router
+from longattn_core.registry import mechanism
+
+Path = Literal["local", "strided", "clusters", "exact"]
+
+
+class Routed(Mechanism):
+    """A mixture of ways to attend for each query, or attention inside clusters, or reading through capsules."""
+
+    key: ClassVar[str] = "routed"
+    title: ClassVar[str] = "Routing"
+    idea: ClassVar[str] = "Decide for each token by its content which keys it looks at, and how."
+    paper: ClassVar[str] = "Roy et al. 2020, arXiv:2003.05997"
+    complexity: ClassVar[str] = "n^1.5·d for clusters; a router's paths together"
+    family: ClassVar[Family] = "by content"
+    order: ClassVar[int] = 60
+    causal_note: ClassVar[str] = (
+        "Centroids and router are fitted on a calibration, or on the first quarter of the text for the queries behind it; a "
+        "query chooses by itself alone, and looks back only."
+    )
+
+    variant: Literal["router", "clusters", "capsules"] = dial(
+        "router",
+        title="Routing",
+        help="What a token's content decides.",
+        options={
+            "router": "a mixture of paths for each query",
+            "clusters": "clusters of queries and keys (Routing Transformer)",
+            "capsules": "capsules that tokens agree on",
+        },
+    )
+    paths: tuple[Path, ...] = dial(
+        ("local", "strided", "clusters"),
+        title="Paths",
+        when={"variant": ("router",)},
+        help="The ways to attend among which the router chooses. With exact attention among them a fitted router learns "
+        "to send everything there, where its error is least.",
+        options={
+            "local": "window and first tokens",
+            "strided": "every so many tokens, over the whole length",
+            "clusters": "keys of the same cluster",
+            "exact": "every key",
+        },
+    )
+    weights: Literal["fitted", "random"] = dial(
+        "fitted",
+        title="Router",
+        symbol="W_r",
+        when={"variant": ("router",)},
+        help="Where the router's matrix comes from.",
+        options={"fitted": "fitted to the path that serves each query best", "random": "drawn at random"},
+    )
+    top_k: int = dial(
+        0,
+        title="Top k",
+        symbol="k",
+        ge=0,
+        le=4,
+        when={"variant": ("router",)},
+        help="How many paths a query takes, those of the largest share; 0 takes all of them.",
+    )
+    width: int = dial(
+        64,
+        title="Keys w",
+        symbol="w",
+        ge=1,
+        le=65536,
+        scale="log2",
+        when={"variant": ("router", "clusters")},
+        help="A query looks at no more than the last w keys of its cluster (without a mask, those around it), and at w "
+        "keys on every other path.",
+    )
+    sinks: int = dial(
+        4,
+        title="Sinks s",
+        symbol="s",
+        ge=0,
+        le=1024,
+        when={"variant": ("router",)},
+        help="How many of the local path's w keys are the first tokens.",
+    )
+    clusters: int = dial(
+        0,
+        title="Clusters c",
+        symbol="c",
+        ge=0,
+        le=1024,
+        when={"variant": ("router", "clusters")},
+        help="How many clusters there are; 0 makes √n of them.",
+    )
+    centred: bool = dial(
+        True,
+        title="Centre before clustering",
+        when={"variant": ("router", "clusters")},
+        help="Take the mean off queries and keys before they are clustered: a trained model's lie in cones apart and "
+        "would share no cluster. Scores stay as they are.",
+    )
+    capsules: int = dial(
+        16,
+        title="Capsules",
+        symbol="j",
+        ge=1,
+        le=128,
+        scale="log2",
+        when={"variant": ("capsules",)},
+        help="How many vectors the tokens vote on.",
+    )
+    iterations: int = dial(
+        3,
+        title="Iterations",
+        symbol="t",
+        ge=1,
+        le=10,
+        when={"variant": ("capsules",)},
+        help="How often tokens and capsules adjust to each other.",
+    )
+
+    @model_validator(mode="after")
+    def _distinct_paths(self) -> Self:
+        if not self.paths or len(set(self.paths)) < len(self.paths):
+            raise ValueError(f"paths must name at least one path, and each once; found {self.paths}")
+        return self
+
+    def _attend(self, sequence: Sequence) -> Attended:
+        """Cost: the sum of the paths' and a fit linear in n; n·(√n + w)·d for clusters; n·t·c·e for capsules."""
+        if self.variant == "clusters":
+            return attend_clusters(self, sequence, clusters=self.clusters, width=self.width, centred=self.centred)
+        if self.variant == "capsules":
+            return attend_capsules(self, sequence, capsules=self.capsules, iterations=self.iterations)
+        return attend_router(self, sequence, paths=self._built(sequence.n), top_k=self.top_k, fitted=self.weights == "fitted")
+
+    def counted(self, sequence: Sequence) -> Cost:
+        """The paths' formulas and the fit; clusters filled blindly. Capsules attend."""
+        if self.variant == "clusters":
+            return counted_clusters(sequence, clusters=self.clusters, width=self.width, seed=self.seed)
+        if self.variant == "capsules":
+            return super().counted(sequence)
+        return counted_router(sequence, paths=self._built(sequence.n), fitted=self.weights == "fitted")
+
+    def _built(self, n: int) -> dict[str, Mechanism]:
+        """Each path as a mechanism of its own, for n tokens."""
+        sinks = min(self.sinks, self.width - 1)
+        stride = max(1, min(4096, math.ceil(n / self.width)))
+        known = {
+            "local": mechanism("window", variant="sinks", width=self.width - sinks, sinks=sinks),
+            "strided": mechanism("window", variant="sliding", width=self.width, dilation=stride),
+            "clusters": self.with_dials(variant="clusters"),
+            "exact": mechanism("exact"),
+        }
+        return {name: known[name] for name in self.paths}
+
+    def refuses(self, sequence: Sequence) -> str | None:
+        """Capsules sum over the whole text; a router refuses what one of its paths refuses."""
+        if self.variant == "capsules":
+            if sequence.causal:
+                return "Capsules gather votes from the whole text, so a causal mask, which hides the future, cannot be kept."
+            return None
+        if self.variant == "router":
+            for path in self._built(sequence.n).values():
+                if (sentence := path.refuses(sequence)) is not None:
+                    return sentence
+        return None
+
+    def limit(self, n: int) -> Self | None:
+        """Exact attention as the only path; one cluster with room for all keys."""
+        if self.variant == "router":
+            return self.with_dials(paths=("exact",))
+        if self.variant == "clusters" and n <= 65536:
+            return self.with_dials(clusters=1, width=n)
+        return None
+
+    @property
+    def no_limit(self) -> str | None:
+        """Capsules never become a softmax over keys."""
+        if self.variant == "capsules":
+            return "Capsules mix values by agreement and shrink them; no number of capsules gives the softmax of q·k."
+        return None
+
+    def ladder(self, n: int) -> tuple[Self, ...]:
+        """More keys a path, then exact attention; fewer clusters down to one; capsules have one rung."""
+        widths = sorted({max(2, n // share) for share in (16, 8, 4, 2) if n // share <= 65536})
+        if self.variant == "router":
+            return (*(self.with_dials(width=width, clusters=0) for width in widths), self.with_dials(paths=("exact",)))
+        if self.variant == "clusters":
+            room = min(n, 65536)
+            counts = sorted({max(1, min(1024, round(math.sqrt(n) * share))) for share in (2, 1, 0.5, 0.25)} | {1})
+            return tuple(self.with_dials(clusters=count, width=room) for count in reversed(counts))
+        return (self,)
+
+    def budgeted(self, keys: int, n: int) -> Self:
+        """The keys divided among the paths that a query takes; so many clusters that one holds `keys`; so many capsules."""
+        if self.variant == "capsules":
+            return self.with_dials(capsules=min(keys, 128))
+        if keys >= n and (limit := self.limit(n)) is not None:
+            return limit
+        if self.variant == "clusters":
+            return self.with_dials(clusters=max(1, min(1024, round(n / keys))), width=min(keys, 65536))
+        taken = min(self.top_k, len(self.paths)) or len(self.paths)
+        share = max(1, keys // taken)
+        clusters = max(1, min(1024, round(n / share)))
+        return self.with_dials(width=min(share, 65536), sinks=min(self.sinks, share // 2), clusters=clusters)
+
+    @classmethod
+    def showcase(cls) -> tuple[Self, ...]:
+        """The router and the clusters; capsules cannot be causal and mix values on other grounds."""
+        return (cls(), cls(variant="clusters"))
+
+    @property
+    def label(self) -> str:
+        """The variant, with how a router chooses."""
+        if self.variant == "router":
+            return f"Router{f', top {self.top_k}' if self.top_k else ''}{', random' if self.weights == 'random' else ''}"
+        return {"clusters": "Clusters (k-means)", "capsules": "Capsules"}[self.variant]
+
+    @property
+    def parameters(self) -> Origin:
+        """Centroids and router are fitted here; capsules' directions are drawn."""
+        if self.variant == "capsules" or (self.variant == "router" and self.weights == "random"):
+            return "random draw"
+        return "fitted here"
+
+    @property
+    def shares(self) -> str | None:
+        """A capsule's length is below what was written into it or above a mean's, as the values have it."""
+        if self.variant == "capsules":
+            return "Capsules are squashed to a length below 1 and couplings depend on the values: rows hold at these values only."
+        return None
+
+    @property
+    def differentiable(self) -> bool:
+        """What was fitted is held constant. Capsules read no keys, so that no gradient reaches them."""
+        return self.variant != "capsules"
+
+    @property
+    def leaks(self) -> str | None:
+        """What one of the paths leaks."""
+        if self.variant != "router":
+            return None
+        return next((path.leaks for path in self._built(1).values() if path.leaks is not None), None)

@@ -1,0 +1,1 @@
+"""The kinds of implied map: by listed keys, by two thin factors, by groups of tokens."""

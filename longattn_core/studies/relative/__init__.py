@@ -1,0 +1,1 @@
+"""How positions change scores: curves over distance, rotary clocks, and the closed forms."""

@@ -1,0 +1,174 @@
+"""Theory on the random-features page: the paper's figure, the mirror, the sphere, orthogonal directions, the claims."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.figures.favor_heads import kind_colours
+from longattn_core.charts.figures.favor_theory import measured_curves, ratio_surface, slice_chart
+from longattn_core.measures.theory import features as law
+from longattn_core.mechanisms.favor import Favor
+from longattn_core.studies.base.study import Result
+from longattn_core.studies.favor import Orthogonality, RatioSurface, SphereKernel, Symmetry
+from longattn_core.studies.favor.theory import inside
+from pages.favor.hero import plain
+from pages.kit import state
+from pages.kit.compute import run
+from pages.kit.context import Page
+from pages.kit.figure import figure
+from pages.kit.sections import formula
+from pages.kit.text import _, prose
+
+
+def favor_theory(here: Page, pairs: Result) -> None:
+    """One law at a time; each is computed once for all visitors, because none reads a sequence."""
+    parts: dict[str, tuple[str, Callable[[], None]]] = {
+        "ratio": (_("Which features fail where"), lambda: _ratio(here)),
+        "sphere": (_("Directions of one length"), lambda: _sphere(here, pairs)),
+        "orthogonal": (_("Orthogonal directions"), lambda: _orthogonal(here)),
+        "claims": (_("What the paper reports"), _claims),
+    }
+    chosen = state.choose(
+        "favor.step.law", _("Law"), list(parts), default="ratio", labels=lambda name: parts[name][0], style="segments"
+    )
+    with st.spinner(_("Drawing a million directions …")):
+        parts[chosen][1]()
+
+
+def _ratio(here: Page) -> None:
+    study = RatioSurface()
+    result, mirror = run(study), run(Symmetry())
+    formula(here, "errors")
+    grid = pd.DataFrame(result.arrays["ratio"], index=result.arrays["length"], columns=result.arrays["angle"])
+    figure(
+        here,
+        "ratio-surface",
+        result,
+        ratio_surface(result, here.theme),
+        table=grid.reset_index(names="length"),
+        shown=Favor,
+        title=_("Sines and cosines against positive features"),
+        caption="Ratio of mean squared errors over angle and length, closed form, with Monte Carlo at length 1.",
+        alt=_("A surface: the ratio grows without bound as the angle opens."),
+    )
+    st.caption(prose("favor", "theory_ratio"))
+    measured = result.tables["measured"]
+    held = inside(measured, law.mse_ratio(study.length_of_slice, measured["angle"].to_numpy()))
+    figure(
+        here,
+        "ratio-slice",
+        result,
+        slice_chart(result, here.theme),
+        table=result.tables["slice"],
+        shown=Favor,
+        title=_("The slice at length 1"),
+        caption="Ratio of mean squared errors at length 1, closed form and Monte Carlo.",
+        alt=_("{held} of {count} closed forms lie in the measured interval.").format(held=held, count=len(measured)),
+    )
+    st.caption(prose("favor", "theory_slice", draws=study.draws, inside=held, count=len(measured)))
+    curves = mirror.tables["curves"]
+    chart = curves_chart(
+        curves[curves["deviation"] > 1e-3],
+        here.theme,
+        x="angle",
+        y="deviation",
+        series="features",
+        log_y=True,
+        x_title=_("angle φ between x and y (radians)"),
+        y_title=_("error over the kernel (logarithmic)"),
+        colours=kind_colours(here.theme),
+        points=False,
+    )
+    figure(
+        here,
+        "mirror",
+        mirror,
+        chart,
+        table=curves,
+        shown=Favor,
+        title=_("A mirror"),
+        caption="Relative error of three kinds of features by angle, at length 1.",
+        alt=_("The curves of hyperbolic and trigonometric features mirror one another."),
+    )
+    st.caption(prose("favor", "theory_symmetry"))
+
+
+def _sphere(here: Page, pairs: Result) -> None:
+    study = SphereKernel()
+    result = run(study)
+    measured, bounds = result.tables["measured"], result.tables["bounds"]
+    exact = [float(law.smreg_ratio(np.sqrt(square), int(d[4:]))) for square, d in zip(measured["sum_norm"], measured["d"])]
+    formula(here, "smreg")
+    figure(
+        here,
+        "sphere-kernel",
+        result,
+        measured_curves(
+            result.tables["curves"],
+            measured,
+            here.theme,
+            x="sum_norm",
+            y="ratio",
+            series="d",
+            x_title=_("‖x+y‖² (no unit)"),
+            y_title=_("SMREG over the softmax kernel (ratio)"),
+            y_domain=(0.0, 1.05),
+        ),
+        table=result.tables["curves"],
+        shown=Favor,
+        title=_("Directions on the sphere"),
+        caption="SMREG over SM against the norm, for several widths, exact and Monte Carlo.",
+        alt=_("The ratio falls from 1 as the norm grows, later for wider heads."),
+    )
+    said = prose("favor", "theory_smreg", draws=study.draws, inside=inside(measured, np.array(exact)), count=len(measured))
+    norm, d = float(np.median(pairs.arrays["sum_norm"])), 64
+    bound, holds = (float(bounds[bounds["d"] == d][name].iloc[0]) for name in ("bound", "holds_to"))
+    section = "theory_bound" if np.isfinite(holds) else "theory_bound_holds"
+    ratio = plain(float(law.smreg_ratio(np.sqrt(norm), d)))
+    st.caption(f"{said} {prose('favor', section, d=d, bound=bound, holds=holds, norm=norm, ratio=ratio)}")
+
+
+def _orthogonal(here: Page) -> None:
+    result = run(Orthogonality())
+    measured, curves = result.tables["measured"], result.tables["curves"]
+    exact = [_gain(square, int(d[4:])) for square, d in zip(measured["sum_norm"], measured["d"])]
+    formula(here, "orthogonal")
+    figure(
+        here,
+        "orthogonal-gain",
+        result,
+        measured_curves(
+            curves,
+            measured,
+            here.theme,
+            x="sum_norm",
+            y="ratio",
+            series="d",
+            x_title=_("‖x+y‖² (no unit)"),
+            y_title=_("MSE orthogonal over independent (ratio)"),
+            y_domain=(0.5, 1.1),
+            rules=((1.0, _("independent directions")),),
+        ),
+        table=curves,
+        shown=Favor,
+        title=_("What orthogonal directions gain"),
+        caption="Mean squared error with m = d orthogonal directions over that of independent ones, closed form and Monte Carlo.",
+        alt=_("The ratio lies below 1 everywhere, lower for wider heads."),
+    )
+    st.caption(prose("favor", "theory_orthogonal", inside=inside(measured, np.array(exact)), count=len(measured)))
+
+
+def _claims() -> None:
+    st.markdown(prose("favor", "claims"))
+
+
+def _gain(square: float, d: int) -> float:
+    x = np.zeros(d)
+    x[0] = np.sqrt(square) / 2
+    plain_error = float(law.mse_positive(x, x, d))
+    return (plain_error - float(law.orthogonal_gain(x, x, d))) / plain_error

@@ -1,0 +1,104 @@
+"""Hierarchy in formulas: what a query reads, and how levels are joined."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import streamlit as st
+
+from longattn_core.charts.curves import curves_chart
+from longattn_core.mechanisms.hierarchical import Hierarchical
+from longattn_core.studies.base.study import Result
+from longattn_core.studies.hierarchical import Counts
+from longattn_core.studies.hierarchical.counts import best_group
+from longattn_core.studies.hierarchical.tree import tree_of
+from pages.kit.compute import run
+from pages.kit.context import Page
+from pages.kit.figure import figure
+from pages.kit.sections import formula
+from pages.kit.text import _, prose, quoted
+
+
+def theory_view(here: Page, mechanism: Hierarchical, descent: Result) -> None:
+    """s + n/s and n log n with today's numbers, beside the counts of real runs."""
+    n = here.tokens
+    st.markdown(prose(here.name, "theory"))
+    groups = tree_of(here.source, mechanism)
+    s = max(1, round(n / groups[1].count))
+    w = mechanism.block + mechanism.block % 2
+    best = math.sqrt(n)
+    formula(here, "two", n=n, s=s, pairs=n * (s + n / s), square=n * n)
+    formula(here, "best", best=best, least=2 * n * best, percent=min(100.0, 200 / best))
+    if n > w:
+        pairs = n * (3 * w + 1.5 * w * math.log2(n / w))
+        st.markdown(prose(here.name, "theory_blocks"))
+        formula(here, "blocks", n=n, w=w, blocks=pairs, percent=100 * pairs / n**2)
+    _chain(here, mechanism, descent)
+    if n < 4:
+        return
+    with st.spinner(_("Counting …")):
+        result = run(Counts(source=here.source))
+    table = result.tables["counts"]
+    long = pd.concat(
+        [table.assign(value=table["counted"], dash=False), table.assign(value=table["formula"], dash=True)], ignore_index=True
+    )
+    hues = dict(zip(dict.fromkeys(table["label"]), ("hierarchical", "lsh", "memory"), strict=False))
+    colours = {name: here.theme.style(key).colour for name, key in hues.items()}
+    figure(
+        here,
+        "hierarchical-counts",
+        result,
+        curves_chart(
+            long,
+            here.theme,
+            x="size",
+            y="value",
+            series="label",
+            dashed="dash",
+            log_x=True,
+            log_y=True,
+            colours=colours,
+            rules=[(float(result.arrays["exact"]), _("exact attention"))],
+            marked=[(best_group(n), "√n")],
+            x_title=_("tokens in a group, or in the near block (logarithmic)"),
+            y_title=_("keys and groups read by a query (logarithmic)"),
+        ),
+        table=table,
+        caption="Keys and groups read by a query against the group size: counted, and by formula.",
+        shown=type(mechanism),
+        alt=_("Lines of how many keys and groups a query reads against the group size, least near √n."),
+    )
+    st.caption(prose(here.name, "counts", exact=float(result.arrays["exact"]), best=best_group(n)))
+
+
+def _chain(here: Page, mechanism: Hierarchical, descent: Result) -> None:
+    """The product p·p·p for the heaviest token of the query's own sentence."""
+    depth = len(descent.tables["levels"])
+    steps = descent.tables["steps"]
+    tokens = steps[steps["level"] == 0]
+    if mechanism.variant != "product" or depth != 3 or not len(tokens):
+        return
+    best = tokens.iloc[int(tokens["weight"].to_numpy().argmax())]
+    own = steps[steps["own"]].sort_values("level", ascending=False)["share"].tolist()
+    names = descent.words["names"].split("\n")
+    text = descent.arrays["tokens"]
+    st.markdown(
+        prose(
+            here.name,
+            "theory_product",
+            query=quoted(str(text[int(descent.arrays["query"])])),
+            best=quoted(str(text[int(best["first"])])),
+        )
+    )
+    formula(
+        here,
+        "product",
+        outer=names[0],
+        inner=names[1],
+        first=float(own[0]),
+        second=float(own[1]),
+        third=float(best["share"]),
+        product=float(best["weight"]),
+        exact=float(best["exact weight"]),
+    )

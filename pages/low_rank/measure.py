@@ -1,0 +1,145 @@
+"""Measure and Theory on the low-rank page: energy, maps, error against rank, rank against length, the Gaussian law."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import streamlit as st
+
+from longattn_core.charts.figures.low_rank import energy_chart, error_chart, length_chart, tail_chart
+from longattn_core.mechanisms.low_rank import LowRank
+from longattn_core.studies.base.study import Result
+from longattn_core.studies.low_rank.spectrum import SHARE, Rebuilt, rank_of
+from longattn_core.studies.low_rank.sweeps import METHODS, ErrorAgainstRank, RankAgainstLength, growth
+from pages.kit import state
+from pages.kit.compute import run
+from pages.kit.context import Page
+from pages.kit.figure import figure
+from pages.kit.map_card import maps_card
+from pages.kit.sweep_card import sweep_card
+from pages.kit.text import _, prose
+
+
+def low_rank_measure(whole: Page, here: Page, mechanism: LowRank, spectrum: Result, k: int) -> None:
+    """`whole` reads all of the text, `here` the tokens that singular values are computed of."""
+    _energy(here, spectrum, k)
+    st.subheader(_("The map, and the method's"), anchor=False)
+    reader = here
+    if mechanism.variant != "svd":
+        st.caption(prose("low_rank", "reading"))
+        reader = unmasked(here)
+    else:
+        st.caption(_("Linformer and Nyström stand under *More dials*."))
+    maps_card(reader, mechanism)
+    st.subheader(_("Error against rank"), anchor=False)
+    _error(here, k)
+    st.subheader(_("Rank against length"), anchor=False)
+    sweep_card(whole, RankAgainstLength(source=whole.source), lambda result: _length(whole, result))
+
+
+def unmasked(here: Page) -> Page:
+    """The same page reading without a mask."""
+    other = copy.copy(here)
+    other.source = here.source.masked(False)
+    return other
+
+
+def _energy(here: Page, spectrum: Result, k: int) -> None:
+    table = spectrum.tables["spectrum"]
+    left, right = st.columns(2, gap="medium")
+    rank = rank_of(spectrum.arrays["values"])
+    with left:
+        figure(
+            here,
+            "energy",
+            spectrum,
+            energy_chart(table, here.theme, k=k, share=SHARE),
+            table=table,
+            shown=LowRank,
+            title=_("Energy held"),
+            caption=f"Share of the energy that k directions hold. {spectrum.words['origin']}",
+            alt=_("{rank} directions hold 99 % of the energy.").format(rank=rank),
+        )
+        st.caption(prose("low_rank", "energy"))
+    rebuilt = run(Rebuilt(source=here.source))
+    errors = rebuilt.tables["errors"]
+    with right:
+        figure(
+            here,
+            "tail",
+            rebuilt,
+            tail_chart(table, here.theme, k=k),
+            table=errors,
+            shown=LowRank,
+            title=_("Error left over"),
+            caption=f"Error of the best map of rank k. {spectrum.words['origin']}",
+            alt=_("The error falls from {first:.2f} at k = 1.").format(first=errors["formula"].iloc[0]),
+        )
+        agreement = float(np.abs(errors["measured"] - errors["formula"]).max())
+        st.caption(prose("low_rank", "tail", count=len(errors), agreement=max(agreement, 1e-9)))
+
+
+def _error(here: Page, k: int) -> None:
+    kinds = {"error": _("the output"), "map_error": _("the map")}
+    value = state.choose(
+        "low_rank.error_of", _("Error of"), list(kinds), default="error", labels=kinds.__getitem__, style="segments"
+    )
+    study = ErrorAgainstRank(source=here.source)
+    sweep_card(here, study, lambda result: _error_drawn(here, result, value, kinds[value], k))
+
+
+def _error_drawn(here: Page, result: Result, value: str, what: str, k: int) -> None:
+    curves, points = result.tables[value], result.tables["points"]
+    control = float(points["control" if value == "error" else "map_control"].mean())
+    figure(
+        here,
+        f"{value.replace('_', '-')}-against-rank",
+        result,
+        error_chart(curves, here.theme, value=value, control=control, what=what, k=k),
+        table=curves,
+        shown=LowRank,
+        caption=f"Error of {what} against rank, read without a mask. {result.study.sequence().origin}",
+        alt=_("{count} methods; the mean of the visible values errs by {control:.2f}.").format(
+            count=curves["method"].nunique(), control=control
+        ),
+    )
+    n = int(points["rank"].max())
+    last = curves[(curves["method"] == METHODS["gaussian"]) & (curves["rank"] == n)]
+    gaussian = prose("low_rank", "error_gaussian", n=n, error=float(last[value].iloc[0])) if len(last) else ""
+    reading = prose("low_rank", "reading") + " " if here.causal else ""
+    said = prose("low_rank", "error", reading=reading, gaussian=gaussian)
+    st.caption(f"{said} {prose('low_rank', 'error_output')}" if value == "error" else said)
+
+
+def _length(here: Page, result: Result) -> None:
+    curves = result.tables["curves"]
+    figure(
+        here,
+        "rank-against-length",
+        result,
+        length_chart(curves, here.theme),
+        table=curves,
+        shown=LowRank,
+        caption=f"Directions for 99 % of the energy against length. {result.study.sequence().origin}",
+        alt=_("Rank against length, up to {n:,} tokens.").format(n=int(curves["n"].max())),
+    )
+    found = growth(result)
+    said = prose("low_rank", "length")
+    if found is not None:
+        beside = (
+            ""
+            if found.uniform is None
+            else _("; the uniform map's from {low:,.0f} to {high:,.0f}").format(low=found.uniform[0], high=found.uniform[1])
+        )
+        said += " " + prose(
+            "low_rank",
+            "length_finding",
+            first=found.first,
+            last=found.last,
+            low=found.low,
+            high=found.high,
+            power=found.power,
+            beside=beside,
+        )
+    st.caption(said)

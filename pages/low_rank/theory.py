@@ -1,0 +1,60 @@
+"""Low rank in formulas: counts, bounds, and the law of Gaussian maps."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from longattn_core.charts.figures.low_rank import law_chart
+from longattn_core.measures.theory.rank import eckart_young_tail, gaussian_linformer_error, truncation_error
+from longattn_core.mechanisms.low_rank import LowRank
+from longattn_core.studies.base.run import read_prefix
+from longattn_core.studies.base.study import Result
+from longattn_core.studies.low_rank.spectrum import LONGEST, RankFinding, rank_of, uniform_values
+from longattn_core.studies.low_rank.sweeps import GaussianLaw, score_variance
+from pages.kit.context import Page
+from pages.kit.figure import figure
+from pages.kit.sections import formula
+from pages.kit.sweep_card import sweep_card
+from pages.kit.text import _, prose
+
+
+def low_rank_theory(here: Page, spectrum: Result, found: RankFinding, k: int) -> None:
+    """Eckart and Young, the uniform map, the two methods' formulas, and the law of Gaussian mixes."""
+    st.markdown(prose("low_rank", "theory_eckart"))
+    values = spectrum.arrays["values"]
+    cut = min(k, len(values))
+    formula(here, "svd", k=cut, tail=float(eckart_young_tail(values, cut)), error=float(truncation_error(values, cut)))
+    if found.causal:
+        half = rank_of(uniform_values(max(1, found.n // 2), causal=True))
+        st.markdown(prose("low_rank", "theory_uniform", uniform=found.uniform, half=half))
+    else:
+        causal = rank_of(uniform_values(found.n, causal=True))
+        st.markdown(prose("low_rank", "theory_uniform_none", causal=causal))
+    sequence = read_prefix(here.source, 0, LONGEST)
+    st.markdown(f"**{_('Linformer')}**")
+    formula(here, "linformer", k=k, n=found.n, d=sequence.d)
+    st.markdown(f"**{_('Nyström')}**")
+    formula(here, "nystrom", k=k, d=sequence.d)
+    study = GaussianLaw()
+    sweep_card(here, study, lambda result: _law(here, result, study))
+
+
+def _law(here: Page, result: Result, study: GaussianLaw) -> None:
+    gaussian = read_prefix(study.source, 0, LONGEST, causal=False)
+    variance = score_variance(gaussian)
+    shared = float(gaussian_linformer_error(variance, shared=True))
+    apart = float(gaussian_linformer_error(variance, shared=False))
+    formula(here, "law", apart=apart, shared=shared, variance=variance)
+    curves = result.tables["curves"]
+    figure(
+        here,
+        "gaussian-law",
+        result,
+        law_chart(curves, here.theme, shared=shared, apart=apart),
+        table=curves,
+        shown=LowRank,
+        title=_("A Gaussian mix never converges"),
+        caption=f"Output error of Linformer with Gaussian projections on Gaussian heads. {gaussian.origin}",
+        alt=_("The error falls with the rank and stays above {shared:.2f}.").format(shared=shared),
+    )
+    st.caption(prose("low_rank", "law", n=gaussian.n, variance=variance, apart=apart, shared=shared))

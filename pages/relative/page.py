@@ -1,0 +1,54 @@
+"""Positions: how does a model know how far apart two tokens are?"""
+
+from __future__ import annotations
+
+from longattn_core.mechanisms.relative import Relative
+from longattn_core.studies.base.study import Setting
+from longattn_core.studies.relative.curves import Curves, changed_by_shift, curve_finding, usual_base
+from pages.kit.compute import run
+from pages.kit.context import Page
+from pages.kit.dials import mechanism_dials
+from pages.kit.input_bar import Inputs
+from pages.kit.page import page
+from pages.kit.sections import answer, question, said, try_this, views
+from pages.kit.text import _
+from pages.relative.hero import guess_shift, relative_hero, small_shift, words
+from pages.relative.measure import relative_measure
+from pages.relative.step import relative_step
+from pages.relative.theory import relative_theory
+
+TRAINED = 256
+"""The trained length that the page begins with: half of the default text, so that what lies beyond it is seen."""
+
+
+def body(here: Page) -> None:
+    """Question, answer, hero, guess, lessons, and the view that was chosen."""
+    question(here)
+    base = usual_base(here.source)
+    begin = Relative(variant="rope", base=base, trained=TRAINED)
+    mechanism = mechanism_dials(here, Relative, row=("variant", "strength"), default=begin)
+    if mechanism.variant != "rope":
+        # These dials are put away with RoPE, and its curve stays what it was.
+        mechanism = mechanism.with_dials(base=begin.base, trained=begin.trained)
+    chosen = Setting.of(mechanism)
+    result = run(Curves(source=here.source, chosen=chosen))
+    shifts = small_shift(here, chosen)
+    found = curve_finding(result)
+    numbers = words(found, result, shifts)
+    answer(here, found.kind, **numbers)
+    relative_hero(here, result)
+    guess_shift(here, shifts)
+    try_this(here, found.kind, **numbers)
+    if here.presenting:
+        return
+    views(
+        here,
+        step=lambda: relative_step(here, mechanism),
+        measure=lambda: relative_measure(here, mechanism),
+        theory=lambda: relative_theory(here, mechanism),
+    )
+    names = ", ".join(changed_by_shift(shifts))
+    said(here, changed=_("only {names} change").format(names=names) if names else _("no scheme's scores change"))
+
+
+page("relative", body, Inputs(head="16.0", rotary=False))

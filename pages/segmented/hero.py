@@ -1,0 +1,189 @@
+"""The text with its cuts, each as thick as what it severs; and the guess about where to cut."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from longattn_core.charts.figures.segmented import cuts_chart, cuts_strip
+from longattn_core.charts.style.altair import specification
+from longattn_core.charts.style.colour import blend, hexadecimal
+from longattn_core.charts.style.theme import Theme
+from longattn_core.mechanisms.segmented import Segmented
+from longattn_core.studies.base.study import Result
+from longattn_core.studies.segmented import CutFinding, SentenceCuts, place_finding
+from pages.kit import state
+from pages.kit.components.token_text import token_text
+from pages.kit.compute import run
+from pages.kit.context import Page
+from pages.kit.figure import exported
+from pages.kit.figure_menu import figure_menu
+from pages.kit.sections import predict
+from pages.kit.text import _, escaped, prose, sections
+from pages.kit.vega import vega
+
+NAME = "segmented"
+COUNTED = {"without sinks": _("without sinks"), "attention": _("all attention"), "contribution": _("weight × value")}
+COUNTED_SAID = {
+    "without sinks": _("the attention outside the sinks"),
+    "attention": _("all the attention"),
+    "contribution": _("the weight times the length of the value"),
+}
+MOST_CUTS = 400
+"""With more cuts than this the heaviest are drawn."""
+
+
+def numbers_of(result: Result, found: CutFinding, mechanism: Segmented) -> dict[str, Any]:
+    """What the page's sentences may name."""
+    crossing = prose(NAME, f"crossing_{mechanism.variant}", overlap=mechanism.overlap)
+    numbers = asdict(found) | {"crossing": crossing, "segments": found.cuts + 1, "tokens": len(result.arrays["tokens"])}
+    numbers["leaks"] = escaped(result.words.get("leaks", ""))
+    numbers["sinks_said"] = prose(NAME, "sinks_some" if found.sinks else "sinks_none")
+    del numbers["kind"]
+    return numbers | {"verdict_said": prose(NAME, f"verdict_{found.verdict}", **numbers)}
+
+
+def counted_choice() -> str:
+    """How a lost look counts, as it was chosen under the picture."""
+    return state.recall(f"{NAME}.counted", "without sinks", lambda text: {name: name for name in COUNTED}[text])
+
+
+def hero(here: Page, result: Result, mechanism: Segmented, numbers: dict[str, Any]) -> None:
+    """The text, its cuts, and what thickness counts."""
+    if "cuts" not in result.tables:
+        st.info(result.words["refusal"], icon=":material/block:")
+        return
+    counted = counted_choice()
+    cuts, arrays = result.tables["cuts"], result.arrays
+    drawn = cuts if len(cuts) <= MOST_CUTS else cuts.nlargest(MOST_CUTS, counted).sort_values("cut")
+    bars = {int(row["cut"]): (float(row[counted]), _cut_said(row.to_dict(), counted)) for _index, row in drawn.iterrows()}
+    segment = arrays["segment"]
+    edges = arrays["boundaries"]
+    strip = cuts_strip(cuts, here.theme, n=len(segment), counted=counted, boundaries=edges)
+    vega(specification(strip, here.theme), key="cuts strip", words=_alt(result, counted))
+    token_text(
+        _spaced(result),
+        key="segmented text",
+        theme=here.theme,
+        groups=segment,
+        group_colours=_tints(here.theme, len(edges) - 1),
+        cuts=bars,
+        notes=_notes(result),
+        height=250,
+        on_token=_follow,
+        alt=_alt(result, counted),
+    )
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(prose(NAME, "hero", **numbers), width="stretch")
+        state.choose(
+            f"{NAME}.counted",
+            _("A bar counts"),
+            list(COUNTED),
+            default="without sinks",
+            labels=COUNTED.__getitem__,
+            style="segments",
+        )
+    if len(drawn) < len(cuts):
+        st.caption(_("Of {all:,} cuts the {some} heaviest are drawn.").format(all=len(cuts), some=len(drawn)))
+    chart = cuts_chart(cuts, here.theme, n=len(arrays["tokens"]), counted=counted)
+    figure_menu(
+        "cuts-in-the-text",
+        result,
+        chart=lambda: exported(here, chart),
+        table=lambda: text_table(result),
+        shown=type(mechanism),
+        caption=_("What each cut severs: {counted}. {origin}").format(
+            counted=COUNTED_SAID[counted], origin=result.words["origin"]
+        ),
+    )
+
+
+def text_table(result: Result) -> pd.DataFrame:
+    """A row a token: its segment, what it loses as a query (of those measured), and what a cut before it severs."""
+    arrays, cuts = result.arrays, result.tables["cuts"]
+    table = pd.DataFrame({"position": range(len(arrays["tokens"])), "token": arrays["tokens"]})
+    table["segment"] = arrays["segment"] + 1
+    table["loses"] = pd.Series(arrays["lost"], index=arrays["queries"]).reindex(table.index)
+    units = {"position": "token", "loses": "share"}
+    for name in (*COUNTED, "never"):
+        table[f"cut here: {name}"] = cuts.set_index("cut")[name].reindex(table.index)
+        units[f"cut here: {name}"] = "share"
+    table["pairs"] = cuts.set_index("cut")["pairs"].reindex(table.index)
+    table.attrs["units"] = units
+    return table
+
+
+def _spaced(result: Result) -> list[str]:
+    space = "" if result.study.source.kind == "text" else " "
+    return [f"{space}{token}" for token in result.arrays["tokens"]]
+
+
+def _cut_said(row: dict[Any, Any], counted: str) -> str:
+    pairs = prose(NAME, "cut_pairs", pairs=row["pairs"]) if row["pairs"] else ""
+    return prose(
+        NAME,
+        "cut",
+        cut=int(row["cut"]),
+        counted=COUNTED_SAID[counted],
+        queries=int(row["queries"]),
+        share=row[counted],
+        pairs=pairs,
+    )
+
+
+def _notes(result: Result) -> list[str]:
+    notes = [_("Segment {number}.").format(number=segment + 1) for segment in result.arrays["segment"]]
+    told = sections(NAME)["note"]
+    for query, lost in zip(result.arrays["queries"].tolist(), result.arrays["lost"].tolist(), strict=True):
+        notes[query] += " " + told.format(lost=lost)
+    return notes
+
+
+def _tints(theme: Theme, count: int) -> dict[int, str]:
+    """Two quiet tints in turn, so that the cuts stand out and not the segments."""
+    steps = blend(theme.background, theme.style("segmented").colour, 13)
+    return {i: hexadecimal(steps[1 + i % 2]) for i in range(count)}
+
+
+def _follow(token: int) -> None:
+    state.remember(f"{NAME}.query", token)
+    st.session_state.pop(f"in:{NAME}.query", None)
+
+
+def _alt(result: Result, counted: str) -> str:
+    cuts = result.tables["cuts"]
+    if not len(cuts):
+        return _("The text in one segment, without a cut.")
+    shares = ", ".join(f"{cut}: {share:.0%}" for cut, share in zip(cuts["cut"][:20], cuts[counted][:20], strict=True))
+    return _("The text with cuts; what is lost at each, by the token behind it: {shares}.").format(shares=shares)
+
+
+def guess(here: Page, mechanism: Segmented, found: CutFinding) -> None:
+    """Ask first: sentence ends against the same lengths in any order; without sentences or cuts, against the mean."""
+    if found.kind == "refused" or here.presenting:
+        return
+    levels = SentenceCuts(source=here.source, width=mechanism.width).sequence().levels
+    if found.kind != "uncut" and levels is not None and int(levels.sentence[-1]) > 1:
+        _guess_places(here, mechanism)
+        return
+    right = {"better": 0, "worse": 1, "even": 1}[found.verdict]
+    predict(here, "mean", [_("yes, nearer"), _("no")], right, error=found.error, control=found.control)
+
+
+def _guess_places(here: Page, mechanism: Segmented) -> None:
+    options = [_("less"), _("about the same"), _("more")]
+    # Only a guess needs the controls: they are computed when there is one.
+    if state.recall(f"{NAME}.guess.places", None, int) is None:
+        predict(here, "places", options, 0)
+        return
+    result = run(SentenceCuts(source=here.source, width=mechanism.width))
+    found = place_finding(result)
+    if found.kind == "refused":
+        st.caption(result.words["refusal"])
+        return
+    right = ("less", "alike", "more").index(found.kind)
+    words = (_("less"), _("about the same"), _("more"))
+    predict(here, "places", options, right, **asdict(found), said=words[right])

@@ -1,0 +1,150 @@
+"""The three looks closer at segments: one word's row frame by frame; maps, bars, places, widths; cost and reach."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import streamlit as st
+
+from longattn_core.charts.figures.segmented import cuts_chart, kinds_chart, pattern_chart, places_chart, widths_chart
+from longattn_core.charts.style.altair import specification
+from longattn_core.mechanisms.segmented import Segmented
+from longattn_core.studies.base.study import Result, Setting
+from longattn_core.studies.segmented import (
+    INTEGRATIONS,
+    SegmentPatterns,
+    SegmentWidths,
+    SentenceCuts,
+    place_finding,
+    width_finding,
+)
+from pages.kit import state
+from pages.kit.compute import run
+from pages.kit.context import Page
+from pages.kit.figure import figure
+from pages.kit.map_card import maps_card
+from pages.kit.sweep_card import sweep_card
+from pages.kit.text import _, escaped, prose
+from pages.kit.vega import vega
+from pages.segmented.hero import COUNTED_SAID, NAME, counted_choice
+
+PATTERN = 171
+"""Pixels across of a small map: two of them fit side by side on a phone."""
+MEASURES = {
+    "error": _("error of the output"),
+    "lost without sinks": _("lost, without sinks"),
+    "lost": _("lost of all attention"),
+    "overlap": _("overlap with exact"),
+}
+AXES = {
+    "error": _("relative error of the output"),
+    "lost without sinks": _("lost: share outside the sinks"),
+    "lost": _("lost: share of all attention"),
+    "overlap": _("overlap with exact attention (share)"),
+}
+
+
+def measure(here: Page, result: Result, mechanism: Segmented) -> None:
+    """Maps, the five patterns, each cut's loss, where to cut, and how wide."""
+    maps_card(here, mechanism)
+    st.subheader(_("Five ways to cross the cuts"), anchor=False)
+    _patterns(here, mechanism)
+    st.subheader(_("What each cut severs"), anchor=False)
+    _bars(here, result, mechanism)
+    st.subheader(_("Where to cut: sentence ends, or anywhere?"), anchor=False)
+    _places(here, mechanism)
+    st.subheader(_("How wide must a segment be?"), anchor=False)
+    _widths(here, mechanism)
+
+
+def _patterns(here: Page, mechanism: Segmented) -> None:
+    with st.spinner(_("Five maps …")):
+        result = run(SegmentPatterns(source=here.source, setting=Setting.of(mechanism)))
+    n = int(result.arrays["n"])
+    line = st.container(horizontal=True)
+    for (name, label), cells in zip(INTEGRATIONS.items(), result.arrays["maps"], strict=True):
+        with line.container(width=PATTERN):
+            if name in result.words:
+                st.caption(f"{label}: {result.words[name]}")
+                continue
+            chosen = f"**{label}**" if name == mechanism.variant else label
+            st.markdown(chosen)
+            chart = pattern_chart(cells, here.theme, n=n, causal=here.causal, height=PATTERN)
+            vega(specification(chart, here.theme), key=f"pattern {name}", words=label)
+    st.caption(prose(NAME, "patterns"))
+
+
+def _bars(here: Page, result: Result, mechanism: Segmented) -> None:
+    cuts, counted = result.tables["cuts"], counted_choice()
+    if not len(cuts):
+        st.caption(_("There is no cut."))
+        return
+    said = prose(NAME, "cuts", counted=COUNTED_SAID[counted])
+    figure(
+        here,
+        "cuts",
+        result,
+        cuts_chart(cuts, here.theme, n=here.tokens, counted=counted),
+        table=cuts,
+        caption=said,
+        alt=said,
+        shown=type(mechanism),
+    )
+    st.caption(f"{said} {result.words['sample'].capitalize()}.")
+
+
+def _places(here: Page, mechanism: Segmented) -> None:
+    result = run(SentenceCuts(source=here.source, width=mechanism.width))
+    found = place_finding(result)
+    if found.kind == "refused":
+        st.info(result.words["refusal"], icon=":material/block:")
+        return
+    said = prose(NAME, f"places_{found.kind}", **asdict(found), leaks=escaped(result.words["leaks"]))
+    st.markdown(said)
+    left, right = st.columns(2, gap="medium")
+    kinds, places = result.tables["kinds"], result.tables["places"]
+    with left:
+        figure(
+            here,
+            "sentence-ends",
+            result,
+            kinds_chart(kinds, here.theme),
+            table=kinds,
+            alt=said,
+            caption=_("Lost attention outside the sinks with cuts at sentence ends and two controls; bars: the middle 95 %."),
+        )
+    with right:
+        words = prose(NAME, "places", length=found.length)
+        figure(
+            here, "places-to-cut", result, places_chart(places, here.theme, n=here.tokens), table=places, caption=words, alt=words
+        )
+        st.caption(words)
+
+
+def _widths(here: Page, mechanism: Segmented) -> None:
+    value = state.choose(
+        f"{NAME}.measure", _("Against the width"), list(MEASURES), default="error", labels=MEASURES.__getitem__, style="segments"
+    )
+    study = SegmentWidths(source=here.source, boundaries=mechanism.boundaries, overlap=mechanism.overlap, counts=mechanism.counts)
+
+    def draw(result: Result) -> None:
+        rows = result.tables["points"]
+        found = width_finding(rows, here.tokens)
+        if found.kind == "unknown":
+            st.caption(next((text for text in rows.get("refusal", []) if text), prose(NAME, "widths_unknown")))
+            return
+        said = prose(NAME, f"widths_{found.kind}", **asdict(found), tokens=here.tokens)
+        st.markdown(said)
+        chart = widths_chart(
+            rows,
+            here.theme,
+            value=value,
+            title=AXES[value],
+            control=found.control if value == "error" else None,
+            width=min(mechanism.width, here.tokens),
+        )
+        figure(
+            here, "against-the-width", result, chart, table=rows, caption=said, alt=f"{MEASURES[value]}. {said}", shown=Segmented
+        )
+
+    sweep_card(here, study, draw)

@@ -1,0 +1,46 @@
+"""Segments: what is lost at a cut, where to cut, and what may cross."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from longattn_core.mechanisms.segmented import Segmented
+from longattn_core.studies.base.study import Setting, sequence_of
+from longattn_core.studies.segmented import Cuts, cut_finding
+from pages.kit.compute import run
+from pages.kit.context import Page
+from pages.kit.dials import mechanism_dials
+from pages.kit.input_bar import Inputs
+from pages.kit.page import page
+from pages.kit.sections import answer, question, said, try_this, views
+from pages.kit.text import _
+from pages.segmented.hero import guess, hero, numbers_of
+from pages.segmented.measure import measure
+from pages.segmented.step import step
+from pages.segmented.theory import theory
+
+
+def body(here: Page) -> None:
+    """Question, answer, hero, guess, lessons, and the view that was chosen."""
+    question(here)
+    mechanism = mechanism_dials(here, Segmented, row=("variant", "width", "boundaries"), default=Segmented(width=128))
+    with st.spinner(_("The model reads the text …")):
+        sequence_of(here.source)
+    result = run(Cuts(source=here.source, setting=Setting.of(mechanism)))
+    found = cut_finding(result)
+    numbers = numbers_of(result, found, mechanism)
+    answer(here, found.kind, **numbers)
+    hero(here, result, mechanism, numbers)
+    guess(here, mechanism, found)
+    try_this(here, found.kind, **numbers)
+    if not here.presenting and found.kind != "refused":
+        views(
+            here,
+            step=lambda: step(here, mechanism),
+            measure=lambda: measure(here, result, mechanism),
+            theory=lambda: theory(here, result, mechanism),
+        )
+        said(here, **numbers)
+
+
+page("segmented", body, Inputs(head="17.3"))
