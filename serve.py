@@ -12,18 +12,18 @@ from typing import Any
 import streamlit as st
 from starlette.middleware import Middleware
 
-from pages.kit.server.preload import ScriptsAhead
-from pages.kit.server.startup import SessionsWait, ending, warm_up
-from pages.kit.server.tcp_nodelay import send_at_once
+from pages.kit.server.preload import PreloadScripts
+from pages.kit.server.startup import SessionsWait, ending, start_up
+from pages.kit.server.tcp_nodelay import set_tcp_nodelay
 
 
 @asynccontextmanager
 async def warm(app: Any) -> AsyncIterator[dict[str, Any]]:
     """Warm up behind the server's back; its socket is bound by now, and not yet open."""
-    send_at_once()
-    Thread(target=warm_up, args=("pages.side_by_side",), name="warm up").start()
+    set_tcp_nodelay()
+    Thread(target=start_up, args=("pages.side_by_side",), name="warm up").start()
     yield {}
     ending.set()
 
 
-app = st.App("app.py", lifespan=warm, middleware=[Middleware(ScriptsAhead), Middleware(SessionsWait)])
+app = st.App("app.py", lifespan=warm, middleware=[Middleware(PreloadScripts), Middleware(SessionsWait)])

@@ -77,7 +77,7 @@ class Explanation:
     `text` is one plain sentence.
     """
 
-    seen: bool
+    kept: bool
     exact: float
     weight: float
     reason: StrEnum
@@ -86,7 +86,7 @@ class Explanation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Looked:
+class ReadCount:
     """How much one query looked at: a count and what is counted ("keys", "features", "keys and summaries", …)."""
 
     count: int
@@ -100,7 +100,7 @@ class Attended(ABC):
     `output [h n e]`; `trace` is the mechanism's own frozen dataclass with every random draw and intermediate that a
     picture needs; `offset [h n e]` is what is added to `rows @ v` (zero but for value embeddings).
     By definition `rows(all) @ v + offset == output`. Views are computed when asked for and never hold n × n.
-    Subclasses give `_rows` and `_explained`; they override `_seen`, `_pooled` and `_looked` where structure helps.
+    Subclasses give `_rows` and `_explained`; they override `_kept`, `_pooled` and `_read_count` where structure helps.
     """
 
     mechanism: Mechanism
@@ -114,24 +114,24 @@ class Attended(ABC):
     def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
         """The implied weights of the chosen queries over all keys; zero for a padded query."""
 
-    def _seen(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Bool[Tensor, "g r n"]:
+    def _kept(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Bool[Tensor, "g r n"]:
         """Which keys were looked at; a mechanism that sees all that the mask allows leaves this as it is."""
         return self.sequence.allowed(queries).expand(len(heads), -1, -1)
 
-    def _rows_and_seen(
+    def _rows_and_kept(
         self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]
     ) -> tuple[Float[Tensor, "g r n"], Bool[Tensor, "g r n"]]:
-        """Both; a map whose keys are listed finds the list once. Who overrides one of the two overrides this as well."""
-        return self._rows(queries, heads), self._seen(queries, heads)
+        """Both; a map with listed keys finds the list once. A subclass that overrides `_rows` or `_kept` overrides this too."""
+        return self._rows(queries, heads), self._kept(queries, heads)
 
     @abstractmethod
-    def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
+    def _explained(self, head: int, query: int, key: int, kept: bool, exact: float, weight: float) -> Explanation:
         """The sentence for a pair that the mask allows and where neither token is padding."""
 
-    def _looked(self, head: int, query: int) -> Looked:
+    def _read_count(self, head: int, query: int) -> ReadCount:
         one = torch.tensor([query], device=self.output.device)
-        count = self._seen(one, torch.tensor([head], device=self.output.device)).sum()
-        return Looked(count=int(count), unit="keys")
+        count = self._kept(one, torch.tensor([head], device=self.output.device)).sum()
+        return ReadCount(count=int(count), unit="keys")
 
     def _pooled(self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]) -> Float[Tensor, "g H W"]:
         """Stream the rows of the window; `rows` and `columns` are the cells' edges, one more than there are cells."""
@@ -164,17 +164,17 @@ class Attended(ABC):
         weights = self._of_some(self._rows, queries, heads, self.output.dtype)
         return weights if keys is None else weights[..., resolve(keys, self.sequence.n, "keys", weights.device)]
 
-    def seen(self, queries: Index = None, keys: Index = None, heads: Index = None) -> Bool[Tensor, "g r c"]:
-        """Which pairs the mechanism looked at, `[heads, queries, keys]`; looked at and given nothing is still seen."""
-        looked = self._of_some(self._seen, queries, heads, torch.bool)
+    def kept(self, queries: Index = None, keys: Index = None, heads: Index = None) -> Bool[Tensor, "g r c"]:
+        """Which pairs the mechanism keeps, `[heads, queries, keys]`: a pair that it computes and gives no weight is kept too."""
+        looked = self._of_some(self._kept, queries, heads, torch.bool)
         return looked if keys is None else looked[..., resolve(keys, self.sequence.n, "keys", looked.device)]
 
-    def rows_and_seen(self, queries: Index = None, heads: Index = None) -> tuple[Float[Tensor, "g r n"], Bool[Tensor, "g r n"]]:
-        """`rows` and `seen` of the same queries, over all keys."""
+    def rows_and_kept(self, queries: Index = None, heads: Index = None) -> tuple[Float[Tensor, "g r n"], Bool[Tensor, "g r n"]]:
+        """`rows` and `kept` of the same queries, over all keys."""
         chosen = self._indices(queries, heads)
         if not len(chosen[0]):
-            return self.rows(queries, heads=heads), self.seen(queries, heads=heads)
-        return self._rows_and_seen(*chosen)
+            return self.rows(queries, heads=heads), self.kept(queries, heads=heads)
+        return self._rows_and_kept(*chosen)
 
     def _of_some(
         self, view: Callable[[Tensor, Tensor], Tensor], queries: Index, heads: Index, dtype: torch.dtype
@@ -228,11 +228,11 @@ class Attended(ABC):
             share = (tops[end] - tops[0]) / (tops[-1] - tops[0])
             yield share, self._pooled(tops[begin : end + 1], sides, reduce, one)[0]
 
-    def looked(self, head: int, query: int) -> Looked:
+    def read_count(self, head: int, query: int) -> ReadCount:
         """How many keys (or features, or summaries) this query looked at: the real count, not the dial."""
         _inside(head, self.sequence.h, "head")
         _inside(query, self.sequence.n, "query")
-        return self._looked(head, query)
+        return self._read_count(head, query)
 
     def explain(self, head: int, query: int, key: int) -> Explanation:
         """Why this mechanism does or does not see `key` from `query`. Cost: two rows.
@@ -251,24 +251,24 @@ class Attended(ABC):
         if not (sequence.real[query] and sequence.real[key]):
             which = "query" if not sequence.real[query] else "key"
             return Explanation(
-                seen=False,
+                kept=False,
                 exact=exact,
                 weight=weight,
                 reason=Reason.PADDING,
                 facts={"padded": which},
                 text=f"The {which} is padding: it is no token of the text and takes no part.",
             )
-        seen = bool(self.seen(query, key, head))
-        if sequence.causal and key > query and not seen:
+        kept = bool(self.kept(query, key, head))
+        if sequence.causal and key > query and not kept:
             return Explanation(
-                seen=False,
+                kept=False,
                 exact=exact,
                 weight=weight,
                 reason=Reason.FUTURE,
                 facts={"ahead": key - query},
                 text=f"The key lies {key - query} tokens ahead, and the mask hides the future.",
             )
-        return self._explained(head, query, key, seen, exact, weight)
+        return self._explained(head, query, key, kept, exact, weight)
 
     def _indices(self, queries: Index, heads: Index) -> tuple[Int[Tensor, "r"], Int[Tensor, "g"]]:
         device = self.output.device
@@ -315,7 +315,7 @@ class Mechanism(BaseModel, ABC):
 
     Class facts: `key`, `title`, `idea` (one sentence), `paper` (author, year, arXiv), `complexity` (of the output),
     `family` (its colour), `differentiable` (gradients reach q, k and v), `causal_note` (how it keeps from
-    seeing the future, and what its leaking mode is, if it has one), `shares` (None, or why its rows are not shares).
+    seeing the future, and what its leaking mode is, if it has one), `not_stochastic` (None, or why its rows are not shares).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -351,7 +351,7 @@ class Mechanism(BaseModel, ABC):
         """The sentence why this setting cannot read this sequence, or None."""
         return None
 
-    def counted(self, sequence: Sequence) -> Cost:
+    def estimated_cost(self, sequence: Sequence) -> Cost:
         """What reading a sequence of this shape costs, by formula and without reading it; contents are not looked at.
 
         Where the cost hangs on the contents it is that of evenly filled buckets or clusters. A mechanism that brings no
@@ -359,12 +359,12 @@ class Mechanism(BaseModel, ABC):
         """
         return self.attend(sequence).cost
 
-    def limit(self, n: int) -> Self | None:
-        """The setting of this variant that equals exact attention on n tokens, or None (see `no_limit`)."""
+    def exact_setting(self, n: int) -> Self | None:
+        """The setting of this variant that equals exact attention on n tokens, or None (see `no_exact_setting`)."""
         return None
 
     @property
-    def no_limit(self) -> str | None:
+    def no_exact_setting(self) -> str | None:
         """Why this variant has no setting that equals exact attention; None when it has one."""
         return None
 
@@ -373,7 +373,7 @@ class Mechanism(BaseModel, ABC):
         """A handful of settings of this variant from cheap to exact, for n tokens; at least one."""
 
     @abstractmethod
-    def budgeted(self, keys: int, n: int) -> Self:
+    def with_budget(self, keys: int, n: int) -> Self:
         """The setting of this variant at which a query looks at about `keys` keys (or features) of n."""
 
     @classmethod
@@ -404,7 +404,7 @@ class Mechanism(BaseModel, ABC):
         return "none"
 
     @property
-    def shares(self) -> str | None:
+    def not_stochastic(self) -> str | None:
         """None when every row is non-negative and sums to 1; else why this variant's are not."""
         return None
 

@@ -1,7 +1,7 @@
 """What a mechanism costs as the sequence grows: counted on real prefixes, or by its own formula at lengths that nobody read.
 
 Source: ours. A mechanism counts its own cost for the input that it reads (`Attended.cost`) and knows it by formula for any
-shape (`Mechanism.counted`); nothing is extrapolated.
+shape (`Mechanism.estimated_cost`); nothing is extrapolated.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def cost_curve(mechanism: Mechanism, sequence: Sequence, lengths: Collection[int
 
 
 def hollow(n: int, *, d: int, e: int, causal: bool) -> Sequence:
-    """A sequence of one head that has a shape and no content, for `Mechanism.counted`. Memory n positions."""
+    """A sequence of one head that has a shape and no content, for `Mechanism.estimated_cost`. Memory n positions."""
     zero = torch.zeros(1, 1, 1)
     q, v = (zero.expand(1, n, width) for width in (d, e))
     return Sequence(q=q, k=q, v=v, causal=causal, origin="a shape without content")
@@ -52,7 +52,7 @@ def hollow(n: int, *, d: int, e: int, causal: bool) -> Sequence:
 def counted_at(mechanism: Mechanism, shape: Sequence) -> CostPoint:
     """The cost of a sequence of this shape by the mechanism's own formula, or why it cannot read one."""
     refusal = mechanism.refuses(shape)
-    return CostPoint(n=shape.n, cost=mechanism.counted(shape) if refusal is None else Unavailable(reason=refusal))
+    return CostPoint(n=shape.n, cost=mechanism.estimated_cost(shape) if refusal is None else Unavailable(reason=refusal))
 
 
 def doublings(longest: int, *, start: int = 64) -> tuple[int, ...]:

@@ -85,7 +85,7 @@ def fidelity(
     """Measure what a mechanism gave back against exact attention on the same sequence.
 
     `queries` looks at so many of them only (see `sample_queries`); sinks are found by their rule if none are given;
-    `views` takes the place of the mechanism's own `rows_and_seen`, where the sample's rows are at hand already.
+    `views` takes the place of the mechanism's own `rows_and_kept`, where the sample's rows are at hand already.
     Cost: exact rows and the mechanism's rows of the sampled queries, n·(2d + 2e) a row and head for the former, which
     are kept for the next mechanism where they are few; memory about 100 MB whatever n. Raises: ValueError for a sample below 1.
     """
@@ -94,7 +94,7 @@ def fidelity(
     negative: int | None = None
     exact = _exact(sequence, queries, seed, sinks)
     for block in exact.blocks:
-        weights, seen = (views or attended.rows_and_seen)(block.queries)
+        weights, seen = (views or attended.rows_and_kept)(block.queries)
         # A copy, for its sinks are taken out of it in place.
         given, seen = weights.to(torch.float64, copy=True), seen & block.allowed
         output = attended.output[:, block.queries].double()
@@ -105,7 +105,7 @@ def fidelity(
         if block.rest is not None:
             given, logs, output = _without(exact.sinks, given, logs, output, exact.values)
             rest.add(block.rest, given, logs, seen, output)
-    reason = attended.mechanism.shares
+    reason = attended.mechanism.not_stochastic
     if reason is None and negative is not None:
         reason = f"The row of query {negative} holds a negative weight, so rows are no shares."
     agreement = whole.agreement(reason)

@@ -101,7 +101,7 @@ def frontier(attended: Attended | Collection[Attended], query: int, layers: int,
 
     Several settings stand for layers that differ, from the topmost down, in turn. Works for any pattern, also one that
     depends on content; the same pairs are taken for every layer, which a real model's layers would not do.
-    Cost: layers·n rows of `seen` at most. Raises: ValueError when nothing is given, or the query lies outside.
+    Cost: layers·n rows of `kept` at most. Raises: ValueError when nothing is given, or the query lies outside.
     """
     maps = [attended] if isinstance(attended, Attended) else list(attended)
     if not maps or layers < 1:
@@ -123,7 +123,7 @@ def _step(attended: Attended, now: Bool[Tensor, "n"], head: int) -> Bool[Tensor,
     # What a token knows it keeps: the residual stream carries it past a layer that does not look at it.
     reached = now.clone()
     for rows in row_chunks(len(queries), len(now)):
-        reached |= attended.seen(queries[rows], None, head)[0].any(0)
+        reached |= attended.kept(queries[rows], None, head)[0].any(0)
     return reached
 
 

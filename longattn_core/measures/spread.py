@@ -207,4 +207,4 @@ def _one_head(of: Sequence | Attended, head: int, queries: Collection[int] | Ten
 
 def _sequence(of: Sequence | Attended) -> tuple[Sequence, str | None]:
     """The sequence behind a map, and why its rows are no shares, if they are not."""
-    return (of, None) if isinstance(of, Sequence) else (of.sequence, of.mechanism.shares)
+    return (of, None) if isinstance(of, Sequence) else (of.sequence, of.mechanism.not_stochastic)

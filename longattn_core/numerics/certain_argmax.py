@@ -28,7 +28,7 @@ def rounding(d: int) -> float:
     return 1.01 * (d + 8) * 2.0**-24
 
 
-def largest(
+def certain_argmax(
     products: Float[Tensor, "*b c"], doubt: Float[Tensor, "*#b"] | float
 ) -> tuple[Int[Tensor, "*b"], Float[Tensor, "*b"], Bool[Tensor, "*b"]]:
     """The place of the largest of non-negative float32 products, its value, and whether it leads the second by more than
@@ -61,7 +61,7 @@ def nearest_direction(
     for rows in row_chunks(len(coarse), len(directions), PRODUCT_CELLS):
         # Moved out of the negative numbers, and by more than any cosine's own rounding.
         some = coarse[rows]
-        out[rows], _, sure = largest(torch.mm(some, table, out=held[: len(some)]).add_(1.5), doubt)
+        out[rows], _, sure = certain_argmax(torch.mm(some, table, out=held[: len(some)]).add_(1.5), doubt)
         unsure = (~sure).nonzero().squeeze(-1) + rows.start
         if len(unsure):
             out[unsure] = (fine(unsure) @ directions.mT).argmax(-1)

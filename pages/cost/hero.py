@@ -13,7 +13,7 @@ import streamlit as st
 from longattn_core.charts.figures.cost import cost_chart
 from longattn_core.jobs import step_back
 from longattn_core.studies.base.study import Result
-from longattn_core.studies.cost import CostCurves, CostTimes, Paying, paying
+from longattn_core.studies.cost import BreakEven, CostCurves, CostTimes, break_even
 from longattn_core.studies.cost.curves import BUDGETS, LENGTHS, Quantity
 from longattn_core.studies.cost.timing import gaussian
 from pages.kit import state
@@ -56,8 +56,8 @@ class Costs:
     n: int
     result: Result
     times: CostTimes
-    found: Paying
-    by_count: Paying
+    found: BreakEven
+    by_count: BreakEven
 
     @property
     def numbers(self) -> dict[str, Any]:
@@ -107,9 +107,9 @@ class Costs:
         return float(found["n"].iloc[0]) if len(found) else float("nan")
 
 
-def hero(here: Page) -> Costs:
+def hero(page: Page) -> Costs:
     """The dials, the picture, and what it found."""
-    with here.dials:
+    with page.dials:
         places = st.columns(2, vertical_alignment="bottom")
     with places[0]:
         keys = state.slide(
@@ -131,26 +131,26 @@ def hero(here: Page) -> Costs:
             help=_("Operations and bytes by each mechanism's own formula; time is measured on this server."),
         )
     with st.spinner(_("Counting …")):
-        result = run(CostCurves(source=here.source, keys=keys))
-    _count_ahead(here.causal)
-    n, times = int(result.arrays["n"]), CostTimes(source=gaussian(here.causal), keys=keys, causal=here.causal)
+        result = run(CostCurves(source=page.source, keys=keys))
+    _preload_counts(page.causal)
+    n, times = int(result.arrays["n"]), CostTimes(source=gaussian(page.causal), keys=keys, causal=page.causal)
     points, crossings = result.tables["points"], _of(result.tables["crossings"], what)
-    by_count = paying(points, _of(result.tables["crossings"], "multiply_adds"), "multiply_adds", n)
+    by_count = break_even(points, _of(result.tables["crossings"], "multiply_adds"), "multiply_adds", n)
     if what == "time":
-        sweep_card(here, times, lambda known: draw_times(here, known, n, "hero-time"))
+        sweep_card(page, times, lambda known: draw_times(page, known, n, "hero-time"))
         known = times.known()
-        found = timed(known, n) if known is not None else Paying(kind="waiting", n=n, readable=0)
+        found = timed(known, n) if known is not None else BreakEven(kind="waiting", n=n, readable=0)
         st.caption(prose("cost", "hero_time"))
         return Costs(what="time", keys=keys, n=n, result=result, times=times, found=found, by_count=by_count)
-    found = by_count if what == "multiply_adds" else paying(points, crossings, what, n)
+    found = by_count if what == "multiply_adds" else break_even(points, crossings, what, n)
     costs = Costs(what=what, keys=keys, n=n, result=result, times=times, found=found, by_count=by_count)  # type: ignore[arg-type]
     drawn = points[points["approximates"]]
     drawn.attrs.update(points.attrs)
     figure(
-        here,
+        page,
         "cost",
         result,
-        cost_chart(drawn, crossings, here.theme, what=what, n=n, ticks=TICKS, y_title=AXES[what]),
+        cost_chart(drawn, crossings, page.theme, what=what, n=n, ticks=TICKS, y_title=AXES[what]),
         table=drawn,
         caption=_("Cost against n of one head, at about {keys} keys or features a query: {what}.").format(
             keys=keys, what=NAMES[what]
@@ -159,13 +159,13 @@ def hero(here: Page) -> Costs:
             what=NAMES[what], crossings=costs.numbers["crossings"]
         ),
     )
-    names_on_a_phone(here, drawn, what, "cost")
+    names_on_a_phone(page, drawn, what, "cost")
     st.caption(prose("cost", f"hero_{what}"))
     return costs
 
 
 @cache
-def _count_ahead(causal: bool) -> None:
+def _preload_counts(causal: bool) -> None:
     """Count every mechanism's cost at the other budgets too, so that the dial answers at once.
 
     Behind the first visit of the page and never in its way; a second or two each, once a server.
@@ -181,14 +181,14 @@ def _count_ahead(causal: bool) -> None:
     threading.Thread(target=count, name="count ahead").start()
 
 
-def timed(known: Result, n: int) -> Paying:
+def timed(known: Result, n: int) -> BreakEven:
     """Who pays by the clock, as far as it has run."""
     if "times" not in known.tables:
-        return Paying(kind="waiting", n=n, readable=0)
-    return paying(known.tables["times"], known.tables["crossings"], "estimate", n)
+        return BreakEven(kind="waiting", n=n, readable=0)
+    return break_even(known.tables["times"], known.tables["crossings"], "estimate", n)
 
 
-def draw_times(here: Page, known: Result, n: int, name: str) -> None:
+def draw_times(page: Page, known: Result, n: int, name: str) -> None:
     """Milliseconds against n, measured as far as the line is whole."""
     if "times" not in known.tables:
         return
@@ -197,13 +197,13 @@ def draw_times(here: Page, known: Result, n: int, name: str) -> None:
     table.attrs["units"] = {**times.attrs["units"], "milliseconds": "ms"}
     measured = times.loc[~times["dashed"], "n"]
     figure(
-        here,
+        page,
         name,
         known,
         cost_chart(
             table,
             known.tables["crossings"],
-            here.theme,
+            page.theme,
             what="milliseconds",
             n=n,
             ticks=TICKS,
@@ -218,7 +218,7 @@ def draw_times(here: Page, known: Result, n: int, name: str) -> None:
             count=times["label"].nunique(), n=int(measured.max()) if len(measured) else 0
         ),
     )
-    names_on_a_phone(here, times, "estimate", name)
+    names_on_a_phone(page, times, "estimate", name)
 
 
 def going_on(times: pd.DataFrame) -> pd.DataFrame:
@@ -229,14 +229,14 @@ def going_on(times: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([times, last], ignore_index=True)
 
 
-def names_on_a_phone(here: Page, table: pd.DataFrame, what: str, name: str) -> None:
+def names_on_a_phone(page: Page, table: pd.DataFrame, what: str, name: str) -> None:
     """The curves' colours in a line of their own where their names do not fit beside their ends."""
     kinds = table.loc[table[what] > 0, ["key", "label"]].drop_duplicates()
     with st.container(key=f"phone-only-{name}"):
-        legend(here, [(here.theme.style(key).colour, label, "") for key, label in kinds.itertuples(index=False)])
+        legend(page, [(page.theme.style(key).colour, label, "") for key, label in kinds.itertuples(index=False)])
 
 
-def guess(here: Page, costs: Costs) -> None:
+def guess(page: Page, costs: Costs) -> None:
     """From how many tokens on do random features pay? The trap is to think: as soon as there are more tokens than features."""
     right = costs.crossing("favor")
     if not right > 0:
@@ -244,7 +244,7 @@ def guess(here: Page, costs: Costs) -> None:
     options = sorted({costs.keys, round(right), 4 * round(right), 16 * round(right)})
     d, e = int(costs.result.arrays["d"]), int(costs.result.arrays["e"])
     predict(
-        here,
+        page,
         "favor",
         [f"{option:,}" for option in options],
         options.index(round(right)),
@@ -252,7 +252,7 @@ def guess(here: Page, costs: Costs) -> None:
         crossed=round(right),
         each=per_token(costs, "favor", round(right)),
         pair=d + e,
-        visible=_("half of them on average") if here.causal else _("all"),
+        visible=_("half of them on average") if page.causal else _("all"),
     )
 
 

@@ -20,31 +20,31 @@ from pages.kit.text import _, prose
 PICTURES = {"time": _("Time"), "memory": _("Memory"), "table": _("Table")}
 
 
-def measure(here: Page, costs: Costs) -> None:
+def measure(page: Page, costs: Costs) -> None:
     """One of three pictures: the clock, memory, the table."""
     picture = state.choose(
         "cost.picture", _("Picture"), list(PICTURES), default="time", labels=PICTURES.__getitem__, style="segments"
     )
     st.caption(prose("cost", f"measure_{picture}", longest=LENGTHS[-1], keys=costs.keys))
-    {"time": _time, "memory": _memory, "table": _table}[picture](here, costs)
+    {"time": _time, "memory": _memory, "table": _table}[picture](page, costs)
 
 
-def _time(here: Page, costs: Costs) -> None:
+def _time(page: Page, costs: Costs) -> None:
     if costs.what == "time":
         # The picture stands above and its sweep runs there: here is what it found.
         known = costs.times.known()
         if known is not None:
-            _clock(here, costs, known)
+            _clock(page, costs, known)
         return
 
     def draw(known: Result) -> None:
-        draw_times(here, known, costs.n, "time")
-        _clock(here, costs, known)
+        draw_times(page, known, costs.n, "time")
+        _clock(page, costs, known)
 
-    sweep_card(here, costs.times, draw)
+    sweep_card(page, costs.times, draw)
 
 
-def _clock(here: Page, costs: Costs, known: Result) -> None:
+def _clock(page: Page, costs: Costs, known: Result) -> None:
     """The crossings by the clock beside those by counting, and what the machine could do at best."""
     machine = known.tables["machine"]
     if len(machine):
@@ -92,9 +92,9 @@ def _clock(here: Page, costs: Costs, known: Result) -> None:
     )
 
 
-def _memory(here: Page, costs: Costs) -> None:
+def _memory(page: Page, costs: Costs) -> None:
     result = costs.result
-    shape = Shape(d=int(result.arrays["d"]), e=int(result.arrays["e"]), causal=here.causal)
+    shape = Shape(d=int(result.arrays["d"]), e=int(result.arrays["e"]), causal=page.causal)
     points = result.tables["points"]
     lengths = sorted(points["n"].unique())
     table = pd.concat(
@@ -103,13 +103,13 @@ def _memory(here: Page, costs: Costs) -> None:
     table.attrs["units"] = {"n": "tokens", "bytes_held": "bytes"}
     ends = whole_map_ends(shape)
     figure(
-        here,
+        page,
         "memory",
         result,
         cost_chart(
             table,
             result.tables["crossings"].iloc[:0],
-            here.theme,
+            page.theme,
             what="bytes_held",
             n=costs.n,
             ticks=TICKS,
@@ -120,13 +120,13 @@ def _memory(here: Page, costs: Costs) -> None:
         caption=_("Bytes held at once by one head in float32, with queries, keys, values and output."),
         alt=_("Bytes held against n. The n × n map held whole fills 16 GB at {n:,} tokens.").format(n=ends),
     )
-    names_on_a_phone(here, table, "bytes_held", "memory")
+    names_on_a_phone(page, table, "bytes_held", "memory")
     complexity = result.tables["complexity"]
     exact = float(complexity.loc[complexity["key"] == "exact", "memory ends"].iloc[0])
     st.markdown(prose("cost", "memory", ends=ends, layer=int(ends / 3), exact=exact / 1e6))
 
 
-def _table(here: Page, costs: Costs) -> None:
+def _table(page: Page, costs: Costs) -> None:
     complexity = costs.result.tables["complexity"]
     shown = pd.DataFrame(
         {
@@ -154,7 +154,7 @@ def _table(here: Page, costs: Costs) -> None:
         column_config={
             "mechanism": _("mechanism"),
             "family": st.column_config.TextColumn(_("how it chooses"), width=120),
-            "causal": st.column_config.TextColumn(_("causal?") if here.causal else _("unmasked?"), width=90),
+            "causal": st.column_config.TextColumn(_("causal?") if page.causal else _("unmasked?"), width=90),
             "time": st.column_config.TextColumn(_("operations, textbook"), width=190),
             "exponent": st.column_config.NumberColumn(_("fitted: n to the"), format="%.2f", width=100),
             "memory": st.column_config.NumberColumn(_("memory: n to the"), format="%.2f", width=110),

@@ -8,20 +8,20 @@ from pages.cost.step import step
 from pages.cost.theory import theory
 from pages.kit.context import Page
 from pages.kit.input_bar import Inputs
-from pages.kit.page import page
+from pages.kit.page import show_page
 from pages.kit.sections import answer, question, said, try_this, views
 
 
-def body(here: Page) -> None:
-    """Question, answer, hero, guess, lessons, and the view that was chosen."""
-    question(here)
-    costs = hero(here)
-    answer(here, costs.found.kind, **costs.numbers)
-    if not here.presenting:
-        guess(here, costs)
-        try_this(here, costs.found.kind, **costs.numbers)
-        views(here, step=lambda: step(here, costs), measure=lambda: measure(here, costs), theory=lambda: theory(here, costs))
-        said(here, **costs.said)
+def body(page: Page) -> None:
+    """Question, answer, hero, guess, examples, and the view that was chosen."""
+    question(page)
+    costs = hero(page)
+    answer(page, costs.found.kind, **costs.numbers)
+    if not page.presenting:
+        guess(page, costs)
+        try_this(page, costs.found.kind, **costs.numbers)
+        views(page, step=lambda: step(page, costs), measure=lambda: measure(page, costs), theory=lambda: theory(page, costs))
+        said(page, **costs.said)
 
 
-page("cost", body, Inputs())
+show_page("cost", body, Inputs())

@@ -14,11 +14,11 @@ from pages.kit.figure import figure
 from pages.kit.text import _, prose
 
 
-def step(here: Page, costs: Costs) -> None:
+def step(page: Page, costs: Costs) -> None:
     """One length a frame: each mechanism as a multiple of exact attention."""
     lengths = list(LENGTHS)
     start = int(np.abs(np.log2(lengths) - np.log2(costs.n)).argmin())
-    at = lengths[stepper("cost.step", [f"{n:,}" for n in lengths], theme=here.theme, start=start, label=_("tokens n"))]
+    at = lengths[stepper("cost.step", [f"{n:,}" for n in lengths], theme=page.theme, start=start, label=_("tokens n"))]
     what = costs.what if costs.what != "time" else "multiply_adds"
     points = costs.result.tables["points"]
     row = points[(points["n"] == at) & points["approximates"]]
@@ -27,10 +27,10 @@ def step(here: Page, costs: Costs) -> None:
     table.attrs["units"] = {"multiple": "of exact attention's"}
     below = int((table["multiple"] < 1).sum())
     figure(
-        here,
+        page,
         "multiples",
         costs.result,
-        multiples_chart(table, here.theme),
+        multiples_chart(table, page.theme),
         table=table,
         title=_("{what} at {n:,} tokens").format(what=NAMES[what].capitalize(), n=at),
         caption=_("{what} of each mechanism at {n:,} tokens, as a multiple of exact attention's.").format(

@@ -22,30 +22,30 @@ LAYERS = 30
 """Layers of the language model."""
 
 
-def theory(here: Page, costs: Costs) -> None:
+def theory(page: Page, costs: Costs) -> None:
     """Where curves cross, how far a window reaches, what k keys can hold, and what is proved."""
     st.markdown(f"**{_('Where the curves cross')}**")
-    _crossing(here, costs)
+    _crossing(page, costs)
     st.markdown(f"**{_('What looking at few pairs cannot do')}**")
-    _reach(here, costs)
+    _reach(page, costs)
     with st.spinner(_("Sorting the weights …")):
-        limits = run(SparseLimits(source=here.source))
-    _recall(here, costs, limits)
+        limits = run(SparseLimits(source=page.source))
+    _recall(page, costs, limits)
     st.markdown(prose("cost", "proved", n=costs.n, pairs=costs.n * min(costs.keys, costs.n), all=costs.n**2))
     st.markdown(prose("cost", "why_not_only_sparse"))
 
 
-def _crossing(here: Page, costs: Costs) -> None:
+def _crossing(page: Page, costs: Costs) -> None:
     crossed = costs.crossing("favor")
     d, e = int(costs.result.arrays["d"]), int(costs.result.arrays["e"])
     if not math.isfinite(crossed):
         st.markdown(prose("cost", "no_crossing"))
         return
     each = per_token(costs, "favor", round(crossed))
-    solved = 2 * each / (d + e) - 1 if here.causal else each / (d + e)
+    solved = 2 * each / (d + e) - 1 if page.causal else each / (d + e)
     formula(
-        here,
-        "crossing_causal" if here.causal else "crossing_none",
+        page,
+        "crossing_causal" if page.causal else "crossing_none",
         each=each,
         pair=d + e,
         solved=solved,
@@ -55,16 +55,16 @@ def _crossing(here: Page, costs: Costs) -> None:
     st.caption(prose("cost", "crossing", crossed=round(crossed), keys=costs.keys))
 
 
-def _reach(here: Page, costs: Costs) -> None:
+def _reach(page: Page, costs: Costs) -> None:
     if costs.keys < 2:
         return
     needed = max(1, math.ceil((costs.n - 1) / (costs.keys - 1)))
-    formula(here, "reach", n=costs.n, w=costs.keys, needed=needed)
+    formula(page, "reach", n=costs.n, w=costs.keys, needed=needed)
     kind = "enough" if needed <= LAYERS else "short"
     st.caption(prose("cost", f"reach_{kind}", needed=needed, layers=LAYERS, far=LAYERS * (costs.keys - 1)))
 
 
-def _recall(here: Page, costs: Costs, limits: Result) -> None:
+def _recall(page: Page, costs: Costs, limits: Result) -> None:
     table = limits.tables["limits"]
     parts = [
         table[["keys", name]].rename(columns={name: "share"}).assign(series=label.format(k="k"), dashed=name == "blind")
@@ -75,7 +75,7 @@ def _recall(here: Page, costs: Costs, limits: Result) -> None:
     at = table.iloc[int((table["keys"] - k).abs().to_numpy().argmin())]
     chart = curves_chart(
         shown,
-        here.theme,
+        page.theme,
         x="keys",
         y="share",
         series="series",
@@ -88,7 +88,7 @@ def _recall(here: Page, costs: Costs, limits: Result) -> None:
         marked=[(float(k), f"k = {k:,}")] if k < costs.n else [],
     )
     figure(
-        here,
+        page,
         "limits",
         limits,
         chart,

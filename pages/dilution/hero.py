@@ -58,20 +58,20 @@ class Grown:
         return int(getattr(self.study, "reference", self.points["n"].min()))
 
 
-def hero(here: Page) -> Grown:
+def hero(page: Page) -> Grown:
     """The dials, the picture, and what it found."""
-    with here.dials:
+    with page.dials:
         places = st.columns(3, vertical_alignment="bottom")
-    source = here.source
+    source = page.source
     if isinstance(source, SyntheticSource) and isinstance(source.settings, Needle):
-        return _needle(here, places[0])
+        return _needle(page, places[0])
     if isinstance(source, TextSource):
         with places[0]:
             chosen = _what_grows(source)
         if chosen is not None:
-            return _planted(here, chosen, places[1:])
-        return _prefix(here, places[1])
-    return _prefix(here, places[0])
+            return _planted(page, chosen, places[1:])
+        return _prefix(page, places[1])
+    return _prefix(page, places[0])
 
 
 def _what_grows(source: TextSource) -> FactName | None:
@@ -94,7 +94,7 @@ def _what_grows(source: TextSource) -> FactName | None:
     return None if chosen == "text" else cast("FactName", chosen)
 
 
-def _planted(here: Page, fact: FactName, places: Sequence[DeltaGenerator]) -> Grown:
+def _planted(page: Page, fact: FactName, places: Sequence[DeltaGenerator]) -> Grown:
     fillers = {"own": _("the story's own paragraphs, again and again"), "others": _("other texts, one after the other")}
     with places[0]:
         filler = state.choose("dilution.filler", _("Filler"), list(fillers), default="own", labels=fillers.__getitem__)
@@ -110,18 +110,18 @@ def _planted(here: Page, fact: FactName, places: Sequence[DeltaGenerator]) -> Gr
         )
     # A link may name a length that is no step of the slider.
     longest = max((n for n in LENGTHS if n <= longest), default=LENGTHS[0])
-    made = {"source": here.source, "fact": fact, "filler": filler, "temperature": temperature()}
+    made = {"source": page.source, "fact": fact, "filler": filler, "temperature": temperature()}
     study = PlantedGrowth(**made, longest=longest)
     with st.spinner(_("The language model reads the shortest texts …")):
         known = run(PlantedGrowth(**made, longest=min(AT_ONCE, longest)))
     known = study.known() or known
-    source = here.source
+    source = page.source
     assert isinstance(source, TextSource)
     head = f"L{source.layer} H{source.heads[0]}"
     token = known.words["needle"]
     names = _names(shown_token(token))
     # Every length keeps its place, also beyond the longest: the axis stands still while the dial moves.
-    sweep_card(here, study, lambda result: _three(here, result, head, names, list(LENGTHS)))
+    sweep_card(page, study, lambda result: _three(page, result, head, names, list(LENGTHS)))
     points = _of(known, head)
     return Grown(
         mode="planted",
@@ -138,18 +138,18 @@ def _planted(here: Page, fact: FactName, places: Sequence[DeltaGenerator]) -> Gr
     )
 
 
-def _three(here: Page, result: Result, head: str, names: dict[str, str], lengths: list[int]) -> None:
+def _three(page: Page, result: Result, head: str, names: dict[str, str], lengths: list[int]) -> None:
     """The chosen head, and beside it heads that never look for the fact."""
     contrasts = {f"L{layer} H{number}": said for (layer, number), said in zip(CONTRASTS, _contrasts(), strict=True)}
     others = [name for name in contrasts if name != head and not _of(result, name).empty]
-    _key(here, names)
+    _key(page, names)
     places = st.columns([2.4, *(1 for _name in others)], gap="medium")
     with places[0]:
-        _one(here, result, _of(result, head), names, lengths, title=head, name="shares")
+        _one(page, result, _of(result, head), names, lengths, title=head, name="shares")
     for place, name in zip(places[1:], others, strict=True):
         with place:
             title = f"{name}, {contrasts[name]}"
-            _one(here, result, _of(result, name), names, lengths, title=title, name=f"shares-{name}", labels=False)
+            _one(page, result, _of(result, name), names, lengths, title=title, name=f"shares-{name}", labels=False)
 
 
 def _contrasts() -> tuple[str, ...]:
@@ -163,22 +163,22 @@ def _of(result: Result, head: str) -> pd.DataFrame:
     return chosen
 
 
-def _needle(here: Page, place: DeltaGenerator) -> Grown:
+def _needle(page: Page, place: DeltaGenerator) -> Grown:
     with place:
         seeds = state.slide("dilution.draws", _("Draws"), (2, 4, 8, 16, 32, 64), default=16, parse=int)
-    study = NeedleGrowth(source=here.source, seeds=min(max(seeds, 2), 64), temperature=temperature())
+    study = NeedleGrowth(source=page.source, seeds=min(max(seeds, 2), 64), temperature=temperature())
     with st.spinner(_("Drawing needles …")):
         result = run(study)
     names = _names(_("needle"), rest=_("noise"))
     points = result.tables["points"]
-    _key(here, names)
-    _one(here, result, points, names, None, title=_("mean of {draws} draws").format(draws=study.seeds), name="shares")
+    _key(page, names)
+    _one(page, result, points, names, None, title=_("mean of {draws} draws").format(draws=study.seeds), name="shares")
     return Grown(
         mode="needle", study=study, result=result, points=points, fate=fate(points), what=_("the needle"), names=names, head=""
     )
 
 
-def _prefix(here: Page, place: DeltaGenerator) -> Grown:
+def _prefix(page: Page, place: DeltaGenerator) -> Grown:
     options = (1, 8, 32, 128)
     with place:
         queries = state.slide(
@@ -189,13 +189,13 @@ def _prefix(here: Page, place: DeltaGenerator) -> Grown:
             parse=int,
             help=_("Each looks for its own strongest key. One alone says what that token wants; many say what the head does."),
         )
-    study = Growth(source=here.source, queries=min(max(queries, 1), 256), temperature=temperature())
+    study = Growth(source=page.source, queries=min(max(queries, 1), 256), temperature=temperature())
     with st.spinner(_("Reading the sequence …")):
         result = run(study)
     names = _names(_("strongest key"))
     points = result.tables["points"]
-    _key(here, names)
-    _one(here, result, points, names, None, title=_("as the sequence grows"), name="shares")
+    _key(page, names)
+    _one(page, result, points, names, None, title=_("as the sequence grows"), name="shares")
     return Grown(
         mode="prefix",
         study=study,
@@ -217,14 +217,14 @@ def _names(needle: str, rest: str = "") -> dict[str, str]:
     return {"needle": needle, "sinks": _("sinks"), "rest": rest or _("all other tokens")}
 
 
-def _key(here: Page, names: dict[str, str]) -> None:
+def _key(page: Page, names: dict[str, str]) -> None:
     """What the three colours are, from the bottom of a bar to its top."""
-    inks = part_colours(here.theme)
-    legend(here, [(inks[part], f"“{name.strip() or '␣'}”" if part == "needle" else name, "") for part, name in names.items()])
+    inks = part_colours(page.theme)
+    legend(page, [(inks[part], f"“{name.strip() or '␣'}”" if part == "needle" else name, "") for part, name in names.items()])
 
 
 def _one(
-    here: Page,
+    page: Page,
     result: Result,
     points: pd.DataFrame,
     names: dict[str, str],
@@ -240,9 +240,9 @@ def _one(
         )
         for _index, row in points.sort_values("n").iterrows()
     )
-    chart: Any = shares_chart(points, here.theme, names=names, lengths=lengths, labels=labels)
+    chart: Any = shares_chart(points, page.theme, names=names, lengths=lengths, labels=labels)
     figure(
-        here,
+        page,
         name,
         result,
         chart,
@@ -253,7 +253,7 @@ def _one(
     )
 
 
-def guess(here: Page, grown: Grown) -> None:
+def guess(page: Page, grown: Grown) -> None:
     """Would a sharper softmax help? Asked before the remedies are shown."""
     if len(grown.points) < 2:
         return
@@ -263,7 +263,7 @@ def guess(here: Page, grown: Grown) -> None:
     numbers = {"what": grown.what, "n": found.n, "plain": found.plain, "sharper": sharper, "ref": grown.reference}
     # One name for all outcomes: a guess stands while longer texts are still being read.
     predict(
-        here,
+        page,
         "remedy",
         [_("more weight"), _("less weight"), _("about the same")],
         ["more", "less", "same"].index(kind),

@@ -31,27 +31,27 @@ PICTURES = {
 REMEDIES = {"none": _("as the model has it"), "temperature": _("temperature"), "log_n": _("times ln n"), "yarn": _("YaRN")}
 
 
-def measure(here: Page, grown: Grown) -> None:
+def measure(page: Page, grown: Grown) -> None:
     """One of five pictures of the same run."""
-    choices = list(PICTURES) if isinstance(here.source, TextSource) else [name for name in PICTURES if name != "heads"]
+    choices = list(PICTURES) if isinstance(page.source, TextSource) else [name for name in PICTURES if name != "heads"]
     picture = state.choose(
         "dilution.picture", _("Picture"), choices, default="scores", labels=PICTURES.__getitem__, style="segments"
     )
     st.caption(prose("dilution", f"measure_{picture}", ref=grown.reference))
     if picture == "heads":
-        _every_head(here)
+        _every_head(page)
     elif picture == "remedies":
-        _remedies(here, grown)
+        _remedies(page, grown)
     elif picture == "sorted":
-        _sorted(here, grown)
+        _sorted(page, grown)
     elif picture == "entropy":
-        _entropy(here, grown)
+        _entropy(page, grown)
     else:
-        _scores(here, grown)
+        _scores(page, grown)
 
 
 def _curves(
-    here: Page, grown: Grown, name: str, series: dict[str, str], y_title: str, *, dashed: Sequence[str] = (), log: bool = False
+    page: Page, grown: Grown, name: str, series: dict[str, str], y_title: str, *, dashed: Sequence[str] = (), log: bool = False
 ) -> None:
     """Columns of the run's table as curves over n: `series` maps a column to its label."""
     parts = [
@@ -61,7 +61,7 @@ def _curves(
     table = pd.concat(parts, ignore_index=True)
     chart = curves_chart(
         table,
-        here.theme,
+        page.theme,
         x="n",
         y="value",
         series="series",
@@ -75,29 +75,29 @@ def _curves(
     alt = _("At {n:,} tokens: ").format(n=int(last["n"])) + "; ".join(
         f"{label} {last[column]:.3g}" for column, label in series.items()
     )
-    figure(here, name, grown.result, chart, table=grown.points, caption=prose("dilution", f"caption_{name}"), alt=alt)
+    figure(page, name, grown.result, chart, table=grown.points, caption=prose("dilution", f"caption_{name}"), alt=alt)
 
 
-def _scores(here: Page, grown: Grown) -> None:
+def _scores(page: Page, grown: Grown) -> None:
     series = {f"score {part}": label for part, label in grown.names.items() if grown.points[f"score {part}"].notna().any()}
-    _curves(here, grown, "scores", series, _("logarithm of what it adds (nats)"))
+    _curves(page, grown, "scores", series, _("logarithm of what it adds (nats)"))
 
 
-def _entropy(here: Page, grown: Grown) -> None:
+def _entropy(page: Page, grown: Grown) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         series = {"entropy": _("entropy"), "bound": _("ln n, the most there can be")}
-        _curves(here, grown, "entropy", series, _("entropy of the weights (nats)"), dashed=("bound",))
+        _curves(page, grown, "entropy", series, _("entropy of the weights (nats)"), dashed=("bound",))
     with right:
         series = {"effective": _("all keys"), "effective without sinks": _("without sinks")}
-        _curves(here, grown, "effective", series, _("effective tokens (logarithmic)"), log=True)
+        _curves(page, grown, "effective", series, _("effective tokens (logarithmic)"), log=True)
 
 
-def _sorted(here: Page, grown: Grown) -> None:
+def _sorted(page: Page, grown: Grown) -> None:
     table = rank_table(grown.points)
     chart = curves_chart(
         table,
-        here.theme,
+        page.theme,
         x="rank",
         y="weight",
         series="series",
@@ -108,7 +108,7 @@ def _sorted(here: Page, grown: Grown) -> None:
         height=360,
     )
     figure(
-        here,
+        page,
         "sorted",
         grown.result,
         chart,
@@ -120,7 +120,7 @@ def _sorted(here: Page, grown: Grown) -> None:
     )
 
 
-def _remedies(here: Page, grown: Grown) -> None:
+def _remedies(page: Page, grown: Grown) -> None:
     steps = (0.25, 0.5, 0.67, 0.8, 1.0, 1.25, 2.0)
     with st.columns(3)[0]:
         state.slide(
@@ -152,7 +152,7 @@ def _remedies(here: Page, grown: Grown) -> None:
     table = remedy_table(grown.points, names)
     chart = curves_chart(
         table,
-        here.theme,
+        page.theme,
         x="n",
         y="share",
         series="series",
@@ -163,7 +163,7 @@ def _remedies(here: Page, grown: Grown) -> None:
         y_format=".0%",
     )
     figure(
-        here,
+        page,
         "remedies",
         grown.result,
         chart,
@@ -174,10 +174,10 @@ def _remedies(here: Page, grown: Grown) -> None:
         ),
     )
     for name in ("temperature", "log_n", "yarn"):
-        formula(here, name, t=temperature(), ref=grown.reference)
+        formula(page, name, t=temperature(), ref=grown.reference)
 
 
-def _every_head(here: Page) -> None:
+def _every_head(page: Page) -> None:
     columns = {
         "effective": _("effective tokens (logarithmic)"),
         "effective without sinks": _("effective tokens without sinks (logarithmic)"),
@@ -185,7 +185,7 @@ def _every_head(here: Page) -> None:
         "sinks": _("share of weight on sinks"),
     }
     column = state.choose("dilution.column", _("Of every head"), list(columns), default="effective", labels=columns.__getitem__)
-    source = here.source
+    source = page.source
     assert isinstance(source, TextSource)
     chosen = f"L{source.layer} H{source.heads[0]}"
     known = {f"L{entry['layer']} H{entry['head']}": entry["name"] for entry in data("heads.json")}
@@ -198,10 +198,10 @@ def _every_head(here: Page) -> None:
         heads = result.tables["heads"]
         last = heads[heads["n"] == heads["n"].max()]
         figure(
-            here,
+            page,
             "every-head",
             result,
-            every_head_chart(heads, here.theme, y=column, y_title=columns[column], named=named),
+            every_head_chart(heads, page.theme, y=column, y_title=columns[column], named=named),
             table=heads,
             caption=prose("dilution", "caption_heads"),
             alt=_("{title} of 270 heads at {n:,} tokens: median {median:.3g}.").format(
@@ -209,4 +209,4 @@ def _every_head(here: Page) -> None:
             ),
         )
 
-    sweep_card(here, EveryHead(source=source.model_copy(update={"length": None}), longest=min(source.length or 1024, 1024)), draw)
+    sweep_card(page, EveryHead(source=source.model_copy(update={"length": None}), longest=min(source.length or 1024, 1024)), draw)

@@ -12,7 +12,7 @@ from pages.dilution.step import step
 from pages.dilution.theory import theory
 from pages.kit.context import Page
 from pages.kit.input_bar import Inputs
-from pages.kit.page import page
+from pages.kit.page import show_page
 from pages.kit.sections import answer, question, said, try_this, views
 from pages.kit.text import prose
 
@@ -20,24 +20,24 @@ LONG = 4096
 """From this length on a loss may be the model's own weakness: it was trained on texts of at most 8,192 tokens."""
 
 
-def body(here: Page) -> None:
-    """Question, answer, hero, guess, lessons, and the view that was chosen."""
-    question(here)
-    grown = hero(here)
+def body(page: Page) -> None:
+    """Question, answer, hero, guess, examples, and the view that was chosen."""
+    question(page)
+    grown = hero(page)
     numbers = words(grown)
-    answer(here, grown.fate.kind, **numbers)
+    answer(page, grown.fate.kind, **numbers)
     if grown.unfinished:
-        with here.top:
+        with page.top:
             st.caption(prose("dilution", "reading_on"))
     if grown.mode == "planted" and grown.fate.last_n >= LONG and grown.fate.kind in ("sinks", "crowd", "both"):
-        with here.top:
+        with page.top:
             st.caption(prose("dilution", "weakness"))
-    try_this(here, grown.fate.kind, **numbers)
-    if here.presenting:
+    try_this(page, grown.fate.kind, **numbers)
+    if page.presenting:
         return
-    guess(here, grown)
-    views(here, step=lambda: step(here, grown), measure=lambda: measure(here, grown), theory=lambda: theory(here))
-    said(here, **numbers)
+    guess(page, grown)
+    views(page, step=lambda: step(page, grown), measure=lambda: measure(page, grown), theory=lambda: theory(page))
+    said(page, **numbers)
 
 
 def words(grown: Grown) -> dict[str, Any]:
@@ -58,4 +58,4 @@ def words(grown: Grown) -> dict[str, Any]:
     }
 
 
-page("dilution", body, Inputs(kind="needle"))
+show_page("dilution", body, Inputs(kind="needle"))

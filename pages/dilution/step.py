@@ -7,7 +7,7 @@ import streamlit as st
 
 from longattn_core.charts.figures.dilution import denominator_chart
 from longattn_core.sequences.sources import SyntheticSource
-from longattn_core.studies.dilution.last_token import LastLook
+from longattn_core.studies.dilution.last_token import LastToken
 from pages.dilution.hero import Grown
 from pages.kit.components.stepper import stepper
 from pages.kit.components.token_text import token_text
@@ -21,19 +21,19 @@ LONGEST_SHOWN = 2048
 """Tokens up to which the text itself is drawn."""
 
 
-def step(here: Page, grown: Grown) -> None:
+def step(page: Page, grown: Grown) -> None:
     """One length a frame: what each part adds to the denominator, the formula, and the text in the weights' colours."""
     points = grown.points.sort_values("n")
     lengths = [int(n) for n in points["n"]]
-    at = stepper("dilution.step", [f"{n:,}" for n in lengths], theme=here.theme, label=_("tokens of the text"))
+    at = stepper("dilution.step", [f"{n:,}" for n in lengths], theme=page.theme, label=_("tokens of the text"))
     row = points.iloc[at]
     sinks, rest = (float(np.nan_to_num(row[part])) / max(float(row["needle"]), 1e-300) for part in ("sinks", "rest"))
-    formula(here, "share", sinks=sinks, rest=rest, share=float(row["needle"]))
+    formula(page, "share", sinks=sinks, rest=rest, share=float(row["needle"]))
     figure(
-        here,
+        page,
         "denominator",
         grown.result,
-        denominator_chart(grown.points, lengths[at], here.theme, names=grown.names),
+        denominator_chart(grown.points, lengths[at], page.theme, names=grown.names),
         table=grown.points,
         caption=prose("dilution", "caption_denominator"),
         title=_("What each part adds to the denominator"),
@@ -42,22 +42,22 @@ def step(here: Page, grown: Grown) -> None:
         ),
     )
     st.caption(prose("dilution", "step"))
-    _text(here, grown, lengths[at])
+    _text(page, grown, lengths[at])
 
 
-def _text(here: Page, grown: Grown, n: int) -> None:
+def _text(page: Page, grown: Grown, n: int) -> None:
     if n > LONGEST_SHOWN:
         st.caption(prose("dilution", "too_long", n=n, most=LONGEST_SHOWN))
         return
-    source = here.source
+    source = page.source
     if grown.mode == "needle" and isinstance(source, SyntheticSource):
         source = source.model_copy(update={"settings": source.settings.with_dials(n=n)})
-    look = run(LastLook(source=source, n=n, fact=grown.fact, filler=grown.filler))
+    look = run(LastToken(source=source, n=n, fact=grown.fact, filler=grown.filler))
     count = int(look.arrays["n"])
     token_text(
         [str(token) for token in look.arrays["tokens"]],
         key=f"look at {grown.mode}",
-        theme=here.theme,
+        theme=page.theme,
         weights=look.arrays["weights"],
         selected=count - 1,
         link="dilution",

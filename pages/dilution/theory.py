@@ -21,21 +21,21 @@ from pages.kit.sections import formula
 from pages.kit.text import _, prose
 
 
-def theory(here: Page) -> None:
+def theory(page: Page) -> None:
     """The needle in noise: over draws beside its closed form, the lead it needs, the chance to lead, and no noise at all."""
-    source, n = _needle_source(here)
+    source, n = _needle_source(page)
     with st.spinner(_("Drawing needles …")):
         grown, laws = run(NeedleGrowth(source=source)), run(NeedleTheory(source=source))
     lead, noise = float(grown.arrays["lead"]), float(grown.arrays["noise"])
     points = grown.tables["points"]
     chosen = points.iloc[int((points["n"] - n).abs().to_numpy().argmin())]
     n, share = int(chosen["n"]), float(chosen["formula"])
-    formula(here, "weight", lead=lead, noise=noise, n=n, others=n - 1, share=share)
+    formula(page, "weight", lead=lead, noise=noise, n=n, others=n - 1, share=share)
     if not chosen["holds"]:
         kind = "few" if chosen["few keys dominate"] else "doubtful"
         st.caption(prose("dilution", f"formula_{kind}", drawn=float(chosen["needle"]), share=share, n=n))
     marked = [(float(n), f"n = {n:,}")]
-    curves = partial(curves_chart, theme=here.theme, x="n", x_title=_("tokens n (logarithmic)"), log_x=True, marked=marked)
+    curves = partial(curves_chart, theme=page.theme, x="n", x_title=_("tokens n (logarithmic)"), log_x=True, marked=marked)
     places = [*st.columns(2, gap="large"), *st.columns(2, gap="large")]
     with places[0]:
         table = _drawn_and_formula(points)
@@ -49,7 +49,7 @@ def theory(here: Page) -> None:
             band=("low", "high"),
             dashed="dashed",
         )
-        _law(here, grown, "needle", chart, table, _("A needle over 16 draws"), f"{chosen['needle']:.1%}")
+        _law(page, grown, "needle", chart, table, _("A needle over 16 draws"), f"{chosen['needle']:.1%}")
     with places[1]:
         leads = laws.tables["leads"].assign(
             series=lambda t: _("to keep ") + t["share"].map("{:.0%}".format), dashed=lambda t: ~t["valid"]
@@ -63,7 +63,7 @@ def theory(here: Page) -> None:
             points=False,
             rules=[(lead, _("the lead now, g = {g:g}").format(g=lead))],
         )
-        _law(here, laws, "leads", chart, leads, _("The lead that it needs"), f"{leads['lead'].max():.1f}")
+        _law(page, laws, "leads", chart, leads, _("The lead that it needs"), f"{leads['lead'].max():.1f}")
     with places[2]:
         chances = _chances(laws.tables["chances"])
         chart = curves(
@@ -75,7 +75,7 @@ def theory(here: Page) -> None:
             y_format=".0%",
             band=("low", "high"),
         )
-        _law(here, laws, "chances", chart, chances, _("The chance to be first"), f"{chances['chance'].min():.0%}")
+        _law(page, laws, "chances", chart, chances, _("The chance to be first"), f"{chances['chance'].min():.0%}")
     with places[3]:
         alike = laws.tables["alike"]
         names = {"identical": _("all rows alike: 1/n"), "distinct": _("distinct rows, Gaussian")}
@@ -83,12 +83,12 @@ def theory(here: Page) -> None:
         chart = curves(
             shown, y="largest", series="series", y_title=_("largest weight (logarithmic)"), log_y=True, band=("low", "high")
         )
-        _law(here, laws, "alike", chart, shown, _("Identical rows against distinct ones"), f"{alike['largest'].min():.2g}")
+        _law(page, laws, "alike", chart, shown, _("Identical rows against distinct ones"), f"{alike['largest'].min():.2g}")
 
 
-def _law(here: Page, result: Result, name: str, chart: object, table: pd.DataFrame, title: str, number: str) -> None:
+def _law(page: Page, result: Result, name: str, chart: object, table: pd.DataFrame, title: str, number: str) -> None:
     figure(
-        here,
+        page,
         f"law-{name}",
         result,
         chart,
@@ -100,10 +100,10 @@ def _law(here: Page, result: Result, name: str, chart: object, table: pd.DataFra
     st.caption(prose("dilution", f"law_{name}"))
 
 
-def _needle_source(here: Page) -> tuple[SyntheticSource, int]:
+def _needle_source(page: Page) -> tuple[SyntheticSource, int]:
     """The needle on the left where there is one, else one with dials of its own; and the length to look at."""
-    if isinstance(here.source, SyntheticSource) and isinstance(here.source.settings, Needle):
-        return here.source, here.source.settings.n
+    if isinstance(page.source, SyntheticSource) and isinstance(page.source.settings, Needle):
+        return page.source, page.source.settings.n
     row = st.columns(3)
     with row[0]:
         lead = state.slide("dilution.lead", _("Lead g"), tuple(float(g) for g in range(21)), default=8.0, parse=float)

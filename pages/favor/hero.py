@@ -37,20 +37,20 @@ def numbers_of(found: Finding, pairs: Result) -> dict[str, Any]:
     }
 
 
-def favor_hero(here: Page, favor: Favor, pairs: Result, found: Finding) -> None:
+def favor_hero(page: Page, favor: Favor, pairs: Result, found: Finding) -> None:
     """Draw the cloud. Cost: the study's, which is kept; the picture's payload does not grow with n."""
-    what: What = "kernel" if _face(here) == "kernel" else "weights"
+    what: What = "kernel" if _face(page) == "kernel" else "weights"
     table, strongest = pairs.tables["output"], pairs.tables["strongest"]
-    chart = pairs_chart(pairs, here.theme, what=what)
+    chart = pairs_chart(pairs, page.theme, what=what)
     alt = _("Exact against estimated {what} of {count:,} pairs; error {error:.2f}, mean of visible values {control:.2f}.")
     figure(
-        here,
+        page,
         "exact-against-estimate",
         pairs,
         chart,
         table=strongest,
         shown=Favor,
-        title=_badges(here, favor),
+        title=_badges(page, favor),
         caption=f"Exact against estimated {FACES[what]}, {favor.label}, m = {favor.features}. {pairs.words['origin']}",
         alt=alt.format(what=FACES[what], count=len(pairs.arrays["query"]), error=found.error, control=found.control),
     )
@@ -76,14 +76,14 @@ def favor_hero(here: Page, favor: Favor, pairs: Result, found: Finding) -> None:
     st.caption(" ".join(said))
 
 
-def _badges(here: Page, favor: Favor) -> str:
+def _badges(page: Page, favor: Favor) -> str:
     """The features' name, where their directions come from, and whether the model ever read like this."""
-    unmasked = [_("unmasked reading: the model never saw this")] if here.source.kind == "text" and not here.causal else []
+    unmasked = [_("unmasked reading: the model never saw this")] if page.source.kind == "text" and not page.causal else []
     return " · ".join([favor.label, _(favor.parameters), *unmasked])
 
 
-def _face(here: Page) -> str:
-    with here.dials:
+def _face(page: Page) -> str:
+    with page.dials:
         return state.choose(
             "favor.step.face", _("Compare"), list(FACES), default="weights", labels=FACES.__getitem__, style="segments"
         )

@@ -23,8 +23,8 @@ from longattn_core.studies.favor import (
     deviations,
 )
 from longattn_core.studies.favor.common import LONGEST
+from longattn_core.studies.favor.finding import broken, enough, fitted, reach, spread, stray, suited
 from longattn_core.studies.favor.kernel_errors import DRAWS, pairs_near
-from longattn_core.studies.favor.sayings import broken, enough, fitted, reach, spread, stray, suited
 from pages.favor.hero import plain, tex
 from pages.kit import state
 from pages.kit.compute import run
@@ -38,17 +38,17 @@ from pages.kit.text import _, escaped, prose
 MEAN = _("mean of the visible values")
 
 
-def favor_measure(here: Page, favor: Favor, pairs: Result) -> None:
+def favor_measure(page: Page, favor: Favor, pairs: Result) -> None:
     """One measurement at a time, chosen by a switch, so that no other is computed."""
     parts: dict[str, tuple[str, Callable[[], None]]] = {
-        "features": (_("Features"), lambda: _features(here)),
-        "maps": (_("Maps"), lambda: maps_card(here, favor)),
-        "norms": (_("Norms"), lambda: _norms(here, favor, pairs)),
-        "sharpness": (_("Sharpness"), lambda: _sharpness(here, favor)),
-        "breaks": (_("Where it breaks"), lambda: _breaks(here, favor)),
-        "heads": (_("Heads"), lambda: _heads(here, favor)),
-        "draws": (_("Draws"), lambda: _draws(here, favor)),
-        "learned": (_("Learned features"), lambda: _learned(here)),
+        "features": (_("Features"), lambda: _features(page)),
+        "maps": (_("Maps"), lambda: maps_card(page, favor)),
+        "norms": (_("Norms"), lambda: _norms(page, favor, pairs)),
+        "sharpness": (_("Sharpness"), lambda: _sharpness(page, favor)),
+        "breaks": (_("Where it breaks"), lambda: _breaks(page, favor)),
+        "heads": (_("Heads"), lambda: _heads(page, favor)),
+        "draws": (_("Draws"), lambda: _draws(page, favor)),
+        "learned": (_("Learned features"), lambda: _learned(page)),
     }
     chosen = state.choose(
         "favor.step.measure",
@@ -64,7 +64,7 @@ def favor_measure(here: Page, favor: Favor, pairs: Result) -> None:
 # ------------------------------------------------------------------------------------------------------- features
 
 
-def _features(here: Page) -> None:
+def _features(page: Page) -> None:
     left, right = st.columns(2)
     with left:
         sizes = {"m": _("equal m"), "width": _("equal number of columns")}
@@ -77,24 +77,24 @@ def _features(here: Page) -> None:
             "favor.step.way", _("Directions"), list(ways), default="both", labels=ways.__getitem__, style="segments"
         )
     st.markdown(f"**{_('Error of the output')}**")
-    study = ErrorAgainstFeatures(source=here.source, equal="width" if equal == "width" else "m")
-    sweep_card(here, study, lambda result: _output_error(here, result, way))
+    study = ErrorAgainstFeatures(source=page.source, equal="width" if equal == "width" else "m")
+    sweep_card(page, study, lambda result: _output_error(page, result, way))
     st.markdown(f"**{_('Error of the kernel itself')}**")
-    if not pairs_near(here.source, 0):
+    if not pairs_near(page.source, 0):
         st.info(prose("favor", "kernel_none"), icon=":material/block:")
         return
-    kernel = KernelErrors(source=here.source, equal=study.equal)
-    sweep_card(here, kernel, lambda result: _kernel_error(here, result, "independent" if way == "both" else way))
+    kernel = KernelErrors(source=page.source, equal=study.equal)
+    sweep_card(page, kernel, lambda result: _kernel_error(page, result, "independent" if way == "both" else way))
 
 
 def _unit(equal: str) -> str:
     return _("directions m (number, logarithmic)") if equal == "m" else _("columns of the features (number, logarithmic)")
 
 
-def _output_error(here: Page, result: Result, way: str) -> None:
+def _output_error(page: Page, result: Result, way: str) -> None:
     study, table = result.study, result.tables["output"]
     assert isinstance(study, ErrorAgainstFeatures)
-    inks = kind_colours(here.theme)
+    inks = kind_colours(page.theme)
     table = table if way == "both" else table[table["directions"] == way]
     if table.empty:
         st.caption(prose("favor", "features_wait"))
@@ -108,7 +108,7 @@ def _output_error(here: Page, result: Result, way: str) -> None:
     colours = {f"{family}{suffix}": ink for family, ink in inks.items() for suffix in ("", ", independent")}
     chart = curves_chart(
         table,
-        here.theme,
+        page.theme,
         x="size",
         y="error",
         series="curve",
@@ -125,7 +125,7 @@ def _output_error(here: Page, result: Result, way: str) -> None:
         height=420,
     )
     figure(
-        here,
+        page,
         "error-against-features",
         result,
         chart,
@@ -138,7 +138,7 @@ def _output_error(here: Page, result: Result, way: str) -> None:
     )
     found = enough(result)
     unit = _("directions") if study.equal == "m" else _("columns")
-    said = prose("favor", "features", n=min(here.tokens, LONGEST), seeds=study.seeds)
+    said = prose("favor", "features", n=min(page.tokens, LONGEST), seeds=study.seeds)
     if found is not None:
         said = (
             prose(
@@ -164,7 +164,7 @@ def _within(table: pd.DataFrame, control: float) -> tuple[float, float]:
     return max(1e-9, min(ends) / 1.6), min(max(ends) * 1.6, 1e4)
 
 
-def _kernel_error(here: Page, result: Result, way: str) -> None:
+def _kernel_error(page: Page, result: Result, way: str) -> None:
     study, table = result.study, result.tables["curves"]
     assert isinstance(study, KernelErrors)
     shown = table[table["directions"] == way]
@@ -174,7 +174,7 @@ def _kernel_error(here: Page, result: Result, way: str) -> None:
     if shown.empty:
         st.caption(prose("favor", "features_wait"))
         return
-    inks = kind_colours(here.theme)
+    inks = kind_colours(page.theme)
     shown = shown.assign(
         curve=shown["family"] + (", " + shown["source"]).where(shown["source"] == "closed form", ""),
         formula=shown["source"] == "closed form",
@@ -183,7 +183,7 @@ def _kernel_error(here: Page, result: Result, way: str) -> None:
     colours = {f"{family}{suffix}": ink for family, ink in inks.items() for suffix in ("", ", closed form")}
     chart = curves_chart(
         shown,
-        here.theme,
+        page.theme,
         x="size",
         y="error",
         series="curve",
@@ -198,7 +198,7 @@ def _kernel_error(here: Page, result: Result, way: str) -> None:
         y_domain=_within(shown, 0.0),
     )
     figure(
-        here,
+        page,
         "kernel-error-against-features",
         result,
         chart,
@@ -217,7 +217,7 @@ def _kernel_error(here: Page, result: Result, way: str) -> None:
 # ----------------------------------------------------------------------------------------------- norms, sharpness
 
 
-def _norms(here: Page, favor: Favor, pairs: Result) -> None:
+def _norms(page: Page, favor: Favor, pairs: Result) -> None:
     table = deviations(pairs)
     found = stray(table, favor.features)
     if found.kind == "other":
@@ -230,10 +230,10 @@ def _norms(here: Page, favor: Favor, pairs: Result) -> None:
         "expected": _("root mean square, expected"),
     }
     drawn = table.assign(curve=table["curve"].map(names), formula=table["curve"] == "expected")
-    ink = here.theme.style("favor").colour
+    ink = page.theme.style("favor").colour
     chart = curves_chart(
         drawn,
-        here.theme,
+        page.theme,
         x="norm",
         y="deviation",
         series="curve",
@@ -243,11 +243,11 @@ def _norms(here: Page, favor: Favor, pairs: Result) -> None:
         x_title=(_("‖q−k‖²/√d of the pair (no unit)") if sine else _("‖q+k‖²/√d of the pair (no unit)")),
         y_title=_("error over the kernel (logarithmic)"),
         rules=((1.0, _("1: as wrong as answering zero")),),
-        colours={names["measured"]: ink, names["expected"]: ink, names["half of the pairs stray less"]: here.theme.text},
+        colours={names["measured"]: ink, names["expected"]: ink, names["half of the pairs stray less"]: page.theme.text},
         y_format="~g" if float(drawn["deviation"].max()) < 1e4 else ".0e",
     )
     figure(
-        here,
+        page,
         "error-against-norm",
         pairs,
         chart,
@@ -270,24 +270,24 @@ def _norms(here: Page, favor: Favor, pairs: Result) -> None:
         + prose("favor", "norms")
     )
     if favor.variant == "positive" and not favor.regularised:
-        formula(here, "deviation", norm=f"{found.norm:.3g}", m=favor.features, expected=tex(found.expected))
+        formula(page, "deviation", norm=f"{found.norm:.3g}", m=favor.features, expected=tex(found.expected))
 
 
 def _features_of(count: float) -> str:
     return _("{count} directions").format(count=plain(count))
 
 
-def _sharpness(here: Page, favor: Favor) -> None:
-    study = ErrorAgainstSharpness(source=here.source, setting=Setting.of(favor))
-    sweep_card(here, study, lambda result: _sharpness_drawn(here, result, favor))
+def _sharpness(page: Page, favor: Favor) -> None:
+    study = ErrorAgainstSharpness(source=page.source, setting=Setting.of(favor))
+    sweep_card(page, study, lambda result: _sharpness_drawn(page, result, favor))
 
 
-def _sharpness_drawn(here: Page, result: Result, favor: Favor) -> None:
+def _sharpness_drawn(page: Page, result: Result, favor: Favor) -> None:
     study, table = result.study, result.tables["curves"]
     assert isinstance(study, ErrorAgainstSharpness)
     chart = curves_chart(
         table,
-        here.theme,
+        page.theme,
         x="beta",
         y="error",
         series="curve",
@@ -297,12 +297,12 @@ def _sharpness_drawn(here: Page, result: Result, favor: Favor) -> None:
         band=("low", "high"),
         x_ticks=[0.0625, 0.125, 0.25, 0.5, 1, 2],
         keys={"random features": "favor"},
-        colours={"mean of visible values": here.theme.muted},
+        colours={"mean of visible values": page.theme.muted},
         y_domain=(0.0, _top(table)),
-        marked=((float(_beta(here)), _("now")),),
+        marked=((float(_beta(page)), _("now")),),
     )
     figure(
-        here,
+        page,
         "error-against-sharpness",
         result,
         chart,
@@ -320,8 +320,8 @@ def _sharpness_drawn(here: Page, result: Result, favor: Favor) -> None:
     st.caption(said)
 
 
-def _beta(here: Page) -> float:
-    settings = here.source.settings if here.source.kind == "synthetic" else here.source
+def _beta(page: Page) -> float:
+    settings = page.source.settings if page.source.kind == "synthetic" else page.source
     return float(settings.sharpness)
 
 
@@ -332,15 +332,15 @@ def _top(table: pd.DataFrame) -> float:
 # --------------------------------------------------------------------------------------- where it breaks, and heads
 
 
-def _breaks(here: Page, favor: Favor) -> None:
+def _breaks(page: Page, favor: Favor) -> None:
     with st.spinner(_("Drawing three kinds of features …")):
-        result = run(Denominators(source=here.source, setting=Setting.of(favor)))
+        result = run(Denominators(source=page.source, setting=Setting.of(favor)))
     sums, found = result.tables["sums"], broken(result)
     figure(
-        here,
+        page,
         "denominators",
         result,
-        denominators_chart(sums, here.theme),
+        denominators_chart(sums, page.theme),
         table=sums,
         shown=Favor,
         caption=f"Estimated sums of weights over the exact ones, m = {favor.features}. {result.study.sequence().origin}",
@@ -363,20 +363,20 @@ def _breaks(here: Page, favor: Favor) -> None:
     )
 
 
-def _heads(here: Page, favor: Favor) -> None:
-    study = HeadsSuited(source=here.source, setting=Setting.of(favor))
-    sweep_card(here, study, lambda result: _heads_drawn(here, result, favor))
+def _heads(page: Page, favor: Favor) -> None:
+    study = HeadsSuited(source=page.source, setting=Setting.of(favor))
+    sweep_card(page, study, lambda result: _heads_drawn(page, result, favor))
 
 
-def _heads_drawn(here: Page, result: Result, favor: Favor) -> None:
+def _heads_drawn(page: Page, result: Result, favor: Favor) -> None:
     points = result.tables["points"]
-    source = here.source
+    source = page.source
     marked = f"L{source.layer}H{source.heads[0]}" if isinstance(source, TextSource) else ""
     figure(
-        here,
+        page,
         "heads-suited",
         result,
-        heads_chart(points, here.theme, marked=marked),
+        heads_chart(points, page.theme, marked=marked),
         table=points,
         shown=Favor,
         caption=f"Error less that of the mean of the visible values, by head, {favor.label}, m = {favor.features}.",
@@ -402,16 +402,16 @@ def _heads_drawn(here: Page, result: Result, favor: Favor) -> None:
 # -------------------------------------------------------------------------------------------------- draws, learned
 
 
-def _draws(here: Page, favor: Favor) -> None:
+def _draws(page: Page, favor: Favor) -> None:
     with st.spinner(_("Drawing the directions again …")):
-        result = run(Redraws(source=here.source, setting=Setting.of(favor)))
+        result = run(Redraws(source=page.source, setting=Setting.of(favor)))
     found, joined, each = spread(result), result.tables["joined"], result.tables["draws"]
     alone = each.rename(columns={"draw": "together"})[["together", "error"]].assign(way=_("this draw alone"))
     table = pd.concat([joined, alone], ignore_index=True).assign(loose=lambda t: t["way"] == _("this draw alone"))
     table.attrs["units"] = joined.attrs["units"]
     chart = curves_chart(
         table,
-        here.theme,
+        page.theme,
         x="together",
         y="error",
         series="way",
@@ -419,12 +419,12 @@ def _draws(here: Page, favor: Favor) -> None:
         y_title=_("error of the output (relative)"),
         dashed="loose",
         rules=((found.control, MEAN),),
-        colours={_("this draw alone"): here.theme.muted},
+        colours={_("this draw alone"): page.theme.muted},
         keys={"all features in one ratio": "favor"},
         y_domain=(0.0, max(1e-6, min(1.15 * max(float(table["error"].max()), found.control), 12.0))),
     )
     figure(
-        here,
+        page,
         "draws",
         result,
         chart,
@@ -449,11 +449,11 @@ def _draws(here: Page, favor: Favor) -> None:
     )
 
 
-def _learned(here: Page) -> None:
-    sweep_card(here, LearnedAgainstDrawn(source=here.source), lambda result: _learned_drawn(here, result))
+def _learned(page: Page) -> None:
+    sweep_card(page, LearnedAgainstDrawn(source=page.source), lambda result: _learned_drawn(page, result))
 
 
-def _learned_drawn(here: Page, result: Result) -> None:
+def _learned_drawn(page: Page, result: Result) -> None:
     table = result.tables["curves"]
     names = {"learned": _("learned (Hedgehog)"), "drawn": _("drawn, positive")}
     table = table.assign(curve=table["features"].map(names))
@@ -461,7 +461,7 @@ def _learned_drawn(here: Page, result: Result) -> None:
     control = float(result.tables["points"]["control"].iloc[0])
     chart = curves_chart(
         table,
-        here.theme,
+        page.theme,
         x="columns",
         y="error",
         series="curve",
@@ -476,7 +476,7 @@ def _learned_drawn(here: Page, result: Result) -> None:
         y_domain=_within(table, control),
     )
     figure(
-        here,
+        page,
         "learned-against-drawn",
         result,
         chart,

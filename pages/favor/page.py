@@ -20,7 +20,7 @@ from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.dials import mechanism_dials
 from pages.kit.input_bar import Inputs
-from pages.kit.page import page
+from pages.kit.page import show_page
 from pages.kit.sections import answer, predict, question, said, try_this, views
 from pages.kit.text import _, prose
 
@@ -43,29 +43,29 @@ def inputs() -> Inputs:
     )
 
 
-def body(here: Page) -> None:
-    """Question, answer, hero, guess, lessons, and the view that was chosen."""
-    question(here)
-    favor = mechanism_dials(here, Favor, row=("features", "variant", "seed"), default=START)
-    pairs = run(Pairs(source=here.source, setting=Setting.of(favor)))
+def body(page: Page) -> None:
+    """Question, answer, hero, guess, examples, and the view that was chosen."""
+    question(page)
+    favor = mechanism_dials(page, Favor, row=("features", "variant", "seed"), default=START)
+    pairs = run(Pairs(source=page.source, setting=Setting.of(favor)))
     found = finding(pairs)
     words = numbers_of(found, pairs)
-    answer(here, found.kind, **words)
-    favor_hero(here, favor, pairs, found)
-    _guess(here, pairs)
-    try_this(here, found.kind, **words)
-    if here.presenting:
+    answer(page, found.kind, **words)
+    favor_hero(page, favor, pairs, found)
+    _guess(page, pairs)
+    try_this(page, found.kind, **words)
+    if page.presenting:
         return
     views(
-        here,
-        step=lambda: favor_step(here, favor, pairs),
-        measure=lambda: favor_measure(here, favor, pairs),
-        theory=lambda: favor_theory(here, pairs),
+        page,
+        step=lambda: favor_step(page, favor, pairs),
+        measure=lambda: favor_measure(page, favor, pairs),
+        theory=lambda: favor_theory(page, pairs),
     )
-    _said(here, found, words)
+    _said(page, found, words)
 
 
-def _guess(here: Page, pairs: Result) -> None:
+def _guess(page: Page, pairs: Result) -> None:
     """How many times the features, if all scores are doubled: skipped where the norms are too small to make a difference."""
     norm = float(np.median(pairs.arrays["sum_norm"]))
     if len(pairs.arrays["sum_norm"]) < 2 or not 1 < norm < 300:
@@ -75,7 +75,7 @@ def _guess(here: Page, pairs: Result) -> None:
     if factor < 4.5:
         return
     predict(
-        here,
+        page,
         "sharpness",
         [_("{count} times").format(count=plain(option)) for option in options],
         2,
@@ -84,9 +84,9 @@ def _guess(here: Page, pairs: Result) -> None:
     )
 
 
-def _said(here: Page, found: Finding, words: dict[str, Any]) -> None:
+def _said(page: Page, found: Finding, words: dict[str, Any]) -> None:
     section = "said_close" if found.kind in {"close", "better", "equal"} else "said_far"
-    said(here, measured=prose("favor", section, **words))
+    said(page, measured=prose("favor", section, **words))
 
 
-page("favor", body, inputs())
+show_page("favor", body, inputs())

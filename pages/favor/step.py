@@ -27,57 +27,57 @@ READ = 12
 """Tokens whose weights are drawn as bars."""
 
 
-def favor_step(here: Page, favor: Favor, pairs: Result) -> None:
+def favor_step(page: Page, favor: Favor, pairs: Result) -> None:
     """The formulas with today's numbers, then the state frame by frame."""
-    e = here_e(pairs)
+    e = value_width(pairs)
     columns = int(pairs.tables["output"]["columns"].iloc[0])
-    _formulas(here, favor, pairs, columns, e)
-    order = "step_causal" if here.causal else "step_none"
+    _formulas(page, favor, pairs, columns, e)
+    order = "step_causal" if page.causal else "step_none"
     st.markdown(prose("favor", "step", columns=columns, e=e + 1) + " " + prose("favor", order))
     paces = {"chunk": _("chunk by chunk"), "token": _("token by token, the first 16")}
     pace = state.choose("favor.step.pace", _("Step"), list(paces), default="chunk", labels=paces.__getitem__, style="segments")
-    stops = stops_of(here.tokens, "token" if pace == "token" else "chunk")
+    stops = stops_of(page.tokens, "token" if pace == "token" else "chunk")
     at = stepper(
         "favor.step",
         [_("after {count:,}").format(count=stop) for stop in stops],
-        theme=here.theme,
+        theme=page.theme,
         start=len(stops) // 2,
         label=_("How many tokens have been written into the state"),
     )
-    study = RunningState(source=here.source, setting=Setting.of(favor), pace="token" if pace == "token" else "chunk", frame=at)
+    study = RunningState(source=page.source, setting=Setting.of(favor), pace="token" if pace == "token" else "chunk", frame=at)
     result = run(study)
-    _now(here, result, columns)
+    _now(page, result, columns)
     left, right = st.columns(2, gap="medium")
     with left:
-        _state(here, result)
+        _state(page, result)
     with right:
-        _reads(here, result)
-    _text(here, result)
-    _sums(here, result)
+        _reads(page, result)
+    _text(page, result)
+    _sums(page, result)
 
 
-def here_e(pairs: Result) -> int:
+def value_width(pairs: Result) -> int:
     """The width of a value."""
     return pairs.study.sequence().e
 
 
-def _formulas(here: Page, favor: Favor, pairs: Result, columns: int, e: int) -> None:
+def _formulas(page: Page, favor: Favor, pairs: Result, columns: int, e: int) -> None:
     pair = pairs.tables["strongest"].iloc[0]
     known = favor.variant in UNBIASED and favor.kernel == "softmax"
     estimate = float(pair["kernel_sign"] * np.exp(min(700.0, float(pair["log_estimated_kernel"]))))
     kernel = float(np.exp(min(700.0, float(pair["log_kernel"]))))
-    formula(here, favor.variant if known else "other", kernel=tex(kernel), estimate=tex(estimate), m=favor.features)
-    formula(here, "output", range=r"\le i" if here.causal else r"=1\dots n", columns=columns, e=e)
+    formula(page, favor.variant if known else "other", kernel=tex(kernel), estimate=tex(estimate), m=favor.features)
+    formula(page, "output", range=r"\le i" if page.causal else r"=1\dots n", columns=columns, e=e)
 
 
-def _now(here: Page, result: Result, columns: int) -> None:
+def _now(page: Page, result: Result, columns: int) -> None:
     sums, at, reader = result.tables["sums"], int(result.arrays["at"]), int(result.arrays["reader"])
     row = sums[sums["stop"] == at].iloc[0]
     said = prose(
         "favor",
         "step_now",
         at=at,
-        n=here.tokens,
+        n=page.tokens,
         columns=columns,
         share=float(result.arrays["share"][0]),
         token=quoted(str(result.arrays["tokens"][reader])),
@@ -88,14 +88,14 @@ def _now(here: Page, result: Result, columns: int) -> None:
     st.markdown(said + (" " + prose("favor", "step_negative") if row["negative"] else ""))
 
 
-def _state(here: Page, result: Result) -> None:
+def _state(page: Page, result: Result) -> None:
     held, features = result.arrays["state"], result.arrays["features"]
     table = pd.DataFrame(held, index=[f"feature {feature + 1}" for feature in features]).reset_index(names="feature")
     figure(
-        here,
+        page,
         "running-state",
         result,
-        state_chart(held, features, here.theme),
+        state_chart(held, features, page.theme),
         table=table,
         shown=Favor,
         title=_("The state"),
@@ -107,13 +107,13 @@ def _state(here: Page, result: Result) -> None:
     st.caption(prose("favor", "step_state"))
 
 
-def _reads(here: Page, result: Result) -> None:
+def _reads(page: Page, result: Result) -> None:
     table = read_tokens(result)
     figure(
-        here,
+        page,
         "what-the-query-reads",
         result,
-        reads_chart(table, here.theme),
+        reads_chart(table, page.theme),
         table=table,
         shown=Favor,
         title=_("What the query reads"),
@@ -147,18 +147,18 @@ def read_tokens(result: Result) -> pd.DataFrame:
     return table
 
 
-def _text(here: Page, result: Result) -> None:
-    if here.tokens > MOST_TOKENS:
+def _text(page: Page, result: Result) -> None:
+    if page.tokens > MOST_TOKENS:
         return
     reader, at = int(result.arrays["reader"]), int(result.arrays["at"])
     tokens = [str(token) for token in result.arrays["tokens"]]
-    if here.source.kind != "text":
+    if page.source.kind != "text":
         # Names of tokens hold no spaces between words.
         tokens = [f" {token}" for token in tokens]
     token_text(
         tokens,
         key="favor text",
-        theme=here.theme,
+        theme=page.theme,
         weights=np.where(np.isnan(result.arrays["estimate"]), np.nan, result.arrays["estimate"]),
         selected=reader,
         causal_from=at - 1,
@@ -168,7 +168,7 @@ def _text(here: Page, result: Result) -> None:
     )
 
 
-def _sums(here: Page, result: Result) -> None:
+def _sums(page: Page, result: Result) -> None:
     sums = result.tables["sums"]
     decades = np.log(10)
     table = pd.concat(
@@ -181,18 +181,18 @@ def _sums(here: Page, result: Result) -> None:
     at = int(result.arrays["at"])
     chart = curves_chart(
         table,
-        here.theme,
+        page.theme,
         x="stop",
         y="value",
         series="curve",
         x_title=_("tokens written (number)"),
         y_title=_("sum of weights (power of ten)"),
         keys={_("estimated sum"): "favor"},
-        colours={_("exact sum"): here.theme.style("exact").colour, _("size of the state"): here.theme.muted},
+        colours={_("exact sum"): page.theme.style("exact").colour, _("size of the state"): page.theme.muted},
         marked=((float(at), _("now")),),
     )
     figure(
-        here,
+        page,
         "sums-of-weights",
         result,
         chart,

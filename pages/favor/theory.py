@@ -25,12 +25,12 @@ from pages.kit.sections import formula
 from pages.kit.text import _, prose
 
 
-def favor_theory(here: Page, pairs: Result) -> None:
+def favor_theory(page: Page, pairs: Result) -> None:
     """One law at a time; each is computed once for all visitors, because none reads a sequence."""
     parts: dict[str, tuple[str, Callable[[], None]]] = {
-        "ratio": (_("Which features fail where"), lambda: _ratio(here)),
-        "sphere": (_("Directions of one length"), lambda: _sphere(here, pairs)),
-        "orthogonal": (_("Orthogonal directions"), lambda: _orthogonal(here)),
+        "ratio": (_("Which features fail where"), lambda: _ratio(page)),
+        "sphere": (_("Directions of one length"), lambda: _sphere(page, pairs)),
+        "orthogonal": (_("Orthogonal directions"), lambda: _orthogonal(page)),
         "claims": (_("What the paper reports"), _claims),
     }
     chosen = state.choose(
@@ -40,16 +40,16 @@ def favor_theory(here: Page, pairs: Result) -> None:
         parts[chosen][1]()
 
 
-def _ratio(here: Page) -> None:
+def _ratio(page: Page) -> None:
     study = RatioSurface()
     result, mirror = run(study), run(Symmetry())
-    formula(here, "errors")
+    formula(page, "errors")
     grid = pd.DataFrame(result.arrays["ratio"], index=result.arrays["length"], columns=result.arrays["angle"])
     figure(
-        here,
+        page,
         "ratio-surface",
         result,
-        ratio_surface(result, here.theme),
+        ratio_surface(result, page.theme),
         table=grid.reset_index(names="length"),
         shown=Favor,
         title=_("Sines and cosines against positive features"),
@@ -60,10 +60,10 @@ def _ratio(here: Page) -> None:
     measured = result.tables["measured"]
     held = inside(measured, law.mse_ratio(study.length_of_slice, measured["angle"].to_numpy()))
     figure(
-        here,
+        page,
         "ratio-slice",
         result,
-        slice_chart(result, here.theme),
+        slice_chart(result, page.theme),
         table=result.tables["slice"],
         shown=Favor,
         title=_("The slice at length 1"),
@@ -74,18 +74,18 @@ def _ratio(here: Page) -> None:
     curves = mirror.tables["curves"]
     chart = curves_chart(
         curves[curves["deviation"] > 1e-3],
-        here.theme,
+        page.theme,
         x="angle",
         y="deviation",
         series="features",
         log_y=True,
         x_title=_("angle φ between x and y (radians)"),
         y_title=_("error over the kernel (logarithmic)"),
-        colours=kind_colours(here.theme),
+        colours=kind_colours(page.theme),
         points=False,
     )
     figure(
-        here,
+        page,
         "mirror",
         mirror,
         chart,
@@ -98,20 +98,20 @@ def _ratio(here: Page) -> None:
     st.caption(prose("favor", "theory_symmetry"))
 
 
-def _sphere(here: Page, pairs: Result) -> None:
+def _sphere(page: Page, pairs: Result) -> None:
     study = SphereKernel()
     result = run(study)
     measured, bounds = result.tables["measured"], result.tables["bounds"]
     exact = [float(law.smreg_ratio(np.sqrt(square), int(d[4:]))) for square, d in zip(measured["sum_norm"], measured["d"])]
-    formula(here, "smreg")
+    formula(page, "smreg")
     figure(
-        here,
+        page,
         "sphere-kernel",
         result,
         measured_curves(
             result.tables["curves"],
             measured,
-            here.theme,
+            page.theme,
             x="sum_norm",
             y="ratio",
             series="d",
@@ -133,19 +133,19 @@ def _sphere(here: Page, pairs: Result) -> None:
     st.caption(f"{said} {prose('favor', section, d=d, bound=bound, holds=holds, norm=norm, ratio=ratio)}")
 
 
-def _orthogonal(here: Page) -> None:
+def _orthogonal(page: Page) -> None:
     result = run(Orthogonality())
     measured, curves = result.tables["measured"], result.tables["curves"]
     exact = [_gain(square, int(d[4:])) for square, d in zip(measured["sum_norm"], measured["d"])]
-    formula(here, "orthogonal")
+    formula(page, "orthogonal")
     figure(
-        here,
+        page,
         "orthogonal-gain",
         result,
         measured_curves(
             curves,
             measured,
-            here.theme,
+            page.theme,
             x="sum_norm",
             y="ratio",
             series="d",

@@ -26,16 +26,16 @@ SMALL = 96
 SHARES = (0.05, 0.1, 0.25, 0.4, 0.5, 0.75)
 
 
-def mask_dials(here: Page) -> dict[str, Any]:
+def mask_dials(page: Page) -> dict[str, Any]:
     """The mask, and where there is padding in it, how much and on which side: the fields of a `MaskSetting`."""
-    with here.dials:
+    with page.dials:
         places = st.columns([2.2, 1, 1], vertical_alignment="bottom")
     with places[0]:
         mask = state.choose(
             "heads.mask",
             _("Mask"),
             list(MASKS),
-            default=source_mask(here.source),
+            default=source_mask(page.source),
             labels=MASKS.__getitem__,
             style="segments",
             help=_("Which keys a query may look at. Padding: some of the text's own tokens are treated as filling."),
@@ -57,25 +57,25 @@ def mask_dials(here: Page) -> dict[str, Any]:
                 shown=lambda value: f"{value:.0%}",
             )
     return {
-        "source": all_heads(here.source),
+        "source": all_heads(page.source),
         "mask": cast("MaskName", mask),
         "side": cast("Side", side),
         "padding": min(max(share, 0.0), 0.9),
     }
 
 
-def hero(here: Page, settings: dict[str, Any]) -> tuple[Result, MaskFinding]:
+def hero(page: Page, settings: dict[str, Any]) -> tuple[Result, MaskFinding]:
     """The small maps in one row, each with its head's name; pressing one makes it the head of the whole laboratory."""
     study = Masked(**settings)
     with st.spinner(_("Reading the layer's heads …")):
         result = run(study)
     found = mask_finding(result)
     heads = [int(head) for head in result.arrays["heads"]]
-    chosen, roles = chosen_head(here), known_roles(here)
+    chosen, roles = chosen_head(page), known_roles(page)
     with st.container(horizontal=True, gap="xsmall", key="small-maps"):
         for place, head in enumerate(heads):
             with st.container(width=SMALL + 4, gap=None):
-                pixels = map_pixels(result.arrays["maps"][place], result.arrays["hidden"], here.theme)
+                pixels = map_pixels(result.arrays["maps"][place], result.arrays["hidden"], page.theme)
                 # Inside the message: as a file each of the maps would be encoded twice, kept and fetched.
                 st.image(data_uri(pixels), width=SMALL, alt=_alt(result, place, head))
                 st.button(
@@ -84,7 +84,7 @@ def hero(here: Page, settings: dict[str, Any]) -> tuple[Result, MaskFinding]:
                     type="primary" if head == chosen else "secondary",
                     width="stretch",
                     on_click=choose_head,
-                    args=(here, head),
+                    args=(page, head),
                     help=_("Make it the head of every page"),
                 )
                 st.caption("  \n".join(part for part in (_shared(result, place), roles.get(head, "")) if part))
@@ -93,7 +93,7 @@ def hero(here: Page, settings: dict[str, Any]) -> tuple[Result, MaskFinding]:
         figure_menu(
             "heads-under-a-mask",
             result,
-            chart=lambda: _printed(here, result),
+            chart=lambda: _printed(page, result),
             table=result.tables["heads"],
             caption=prose("heads", "caption_maps", mask=MASKS[study.mask]),
         )
@@ -106,35 +106,35 @@ def _shared(result: Result, place: int) -> str:
     return _("keys {number}").format(number=place // group) if group > 1 else ""
 
 
-def chosen_head(here: Page) -> int:
+def chosen_head(page: Page) -> int:
     """The number of the head that is chosen on the left."""
-    source = here.source
+    source = page.source
     if isinstance(source, TextSource):
         return source.heads[0]
     return (source.head or 0) if isinstance(source, UploadedSource) else 0
 
 
-def choose_head(here: Page, head: int, layer: int | None = None) -> None:
+def choose_head(page: Page, head: int, layer: int | None = None) -> None:
     """Make a head the head of every page; a synthetic sequence has but one."""
-    source = here.source
+    source = page.source
     if isinstance(source, TextSource):
         state.put({"head": f"{source.layer if layer is None else layer}.{head}"})
     elif isinstance(source, UploadedSource):
         state.put({"uploadhead": str(head)})
 
 
-def survey(here: Page) -> HeadSurvey:
+def survey(page: Page) -> HeadSurvey:
     """The survey of all heads on the source's text, whatever its head."""
-    return HeadSurvey(source=here.source)
+    return HeadSurvey(source=page.source)
 
 
-def known_roles(here: Page) -> dict[int, str]:
+def known_roles(page: Page) -> dict[int, str]:
     """What the heads of this layer are called, as far as they have been measured."""
-    known = survey(here).known()
+    known = survey(page).known()
     if known is None:
         return {}
     table = known.tables["heads"]
-    layer = here.source.layer if isinstance(here.source, TextSource) else 0
+    layer = page.source.layer if isinstance(page.source, TextSource) else 0
     own = table[table["layer"] == layer]
     return {int(head): str(role) for head, role in zip(own["head"], own["role"], strict=True)}
 
@@ -146,20 +146,20 @@ def _alt(result: Result, place: int, head: int) -> str:
     ).format(head=head, sinks=row["sinks"], hidden=row["hidden"])
 
 
-def _printed(here: Page, result: Result) -> Any:
+def _printed(page: Page, result: Result) -> Any:
     from longattn_core.charts.figures.heads import maps_chart
 
     heads = [f"H{int(head)}" for head in result.arrays["heads"]]
-    return maps_chart(result.arrays["maps"], result.arrays["hidden"], here.theme, heads=heads)
+    return maps_chart(result.arrays["maps"], result.arrays["hidden"], page.theme, heads=heads)
 
 
-def guess(here: Page) -> None:
+def guess(page: Page) -> None:
     """Do heads that share keys look alike? Asked where there are such heads."""
-    result = run(Sharing(source=all_heads(here.source)))
+    result = run(Sharing(source=all_heads(page.source)))
     kind, together, apart = likeness(result.tables["pairs"])
     if kind != "one":
         predict(
-            here,
+            page,
             f"likeness_{kind}",
             [_("yes, clearly"), _("no more than others do")],
             0 if kind == "more" else 1,

@@ -40,31 +40,31 @@ COLUMNS = {
 }
 
 
-def measure(here: Page, settings: dict[str, Any]) -> None:
+def measure(page: Page, settings: dict[str, Any]) -> None:
     """One of three pictures."""
     picture = state.choose(
         "heads.picture", _("Picture"), list(PICTURES), default="survey", labels=PICTURES.__getitem__, style="segments"
     )
     if picture == "survey":
-        _survey(here)
+        _survey(page)
     elif picture == "map":
-        _map(here, settings)
+        _map(page, settings)
     else:
-        likeness_view(here)
+        likeness_view(page)
 
 
-def _survey(here: Page) -> None:
-    source = here.source
+def _survey(page: Page) -> None:
+    source = page.source
     text = isinstance(source, TextSource)
     st.caption(prose("heads", "survey"))
     column = state.choose("heads.column", _("Coloured by"), list(COLUMNS), default="role", labels=COLUMNS.__getitem__)
-    chosen = f"L{source.layer if isinstance(source, TextSource) else 0} H{chosen_head(here)}"
+    chosen = f"L{source.layer if isinstance(source, TextSource) else 0} H{chosen_head(page)}"
 
     def draw(result: Result) -> None:
         heads = result.tables["heads"]
         chart = survey_chart(
             heads,
-            here.theme,
+            page.theme,
             chosen=chosen,
             value=column,
             layers=30 if text else 1,
@@ -72,29 +72,29 @@ def _survey(here: Page) -> None:
         )
         counts = ", ".join(f"{role} {count}" for role, count in counted(heads).items())
         event = vega(
-            specification(chart, here.theme),
+            specification(chart, page.theme),
             key="survey",
             on_select="rerun",
             selection_mode="head",
             words=_("{heads} heads: {counts}.").format(heads=len(heads), counts=counts),
         )
-        _picked(here, event)
+        _picked(page, event)
         letters = " · ".join(f"**{LETTERS.get(role, '–')}** {role} ({count})" for role, count in counted(heads).items())
         st.markdown(letters)
         with st.container(horizontal=True):
             figure_menu(
                 "what-heads-do",
                 result,
-                chart=lambda: themed(chart, here.theme).properties(width=900),
+                chart=lambda: themed(chart, page.theme).properties(width=900),
                 table=heads,
                 caption=prose("heads", "caption_survey"),
             )
         _table(heads, chosen)
 
-    sweep_card(here, survey(here), draw)
+    sweep_card(page, survey(page), draw)
 
 
-def _picked(here: Page, event: Any) -> None:
+def _picked(page: Page, event: Any) -> None:
     """A cell that was clicked becomes the head of every page, once: the selection stays in the chart."""
     points = (getattr(event, "selection", None) or {}).get("head") or []
     if not points or not isinstance(points, list):
@@ -106,8 +106,8 @@ def _picked(here: Page, event: Any) -> None:
     if st.session_state.get("_survey_picked") == (layer, head) or not (0 <= layer < 30 and 0 <= head < 64):
         return
     st.session_state["_survey_picked"] = (layer, head)
-    if not isinstance(here.source, TextSource) or head < 9:
-        choose_head(here, head, layer)
+    if not isinstance(page.source, TextSource) or head < 9:
+        choose_head(page, head, layer)
         st.rerun()
 
 
@@ -148,9 +148,9 @@ def _table(heads: Any, chosen: str) -> None:
         st.markdown("\n".join(f"- *{role}*: {rule}" for role, rule in RULES.items()))
 
 
-def _map(here: Page, settings: dict[str, Any]) -> None:
+def _map(page: Page, settings: dict[str, Any]) -> None:
     st.caption(prose("heads", "map"))
-    place = chosen_head(here)
+    place = chosen_head(page)
     first = run(Masked(**settings))
     n = int(first.arrays["n"])
     window, _shape = window_for(view_of("map under a mask", full=(n, n)), full=(n, n), cells=CELLS)
@@ -166,7 +166,7 @@ def _map(here: Page, settings: dict[str, Any]) -> None:
             result.arrays["map"],
             key="map under a mask",
             title=title,
-            theme=here.theme,
+            theme=page.theme,
             full=(n, n),
             window=window,
             causal=causal,
@@ -191,6 +191,6 @@ def _map(here: Page, settings: dict[str, Any]) -> None:
         table=first.tables["heads"],
         caption=prose("heads", "caption_mask", mask=MASKS[settings["mask"]]),
         chart=lambda: attention_map_chart(
-            result.arrays["map"], theme=here.theme, title=title, window=window, causal=causal, tokens_rows=tokens
+            result.arrays["map"], theme=page.theme, title=title, window=window, causal=causal, tokens_rows=tokens
         ),
     )

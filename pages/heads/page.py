@@ -14,27 +14,27 @@ from pages.heads.step import step
 from pages.heads.theory import theory
 from pages.kit.context import Page
 from pages.kit.input_bar import Inputs
-from pages.kit.page import page
+from pages.kit.page import show_page
 from pages.kit.sections import answer, question, said, try_this, views
 from pages.kit.text import prose
 
 
-def body(here: Page) -> None:
-    """Question, answer, hero, guess, lessons, and the view that was chosen."""
-    question(here)
-    settings = mask_dials(here)
-    result, found = hero(here, settings)
+def body(page: Page) -> None:
+    """Question, answer, hero, guess, examples, and the view that was chosen."""
+    question(page)
+    settings = mask_dials(page)
+    result, found = hero(page, settings)
     numbers = words(settings, result, found)
-    answer(here, found.kind, **numbers)
-    if here.source.kind == "text" and settings["mask"] in ("none", "padding"):
-        with here.top:
+    answer(page, found.kind, **numbers)
+    if page.source.kind == "text" and settings["mask"] in ("none", "padding"):
+        with page.top:
             st.caption(prose("heads", "unmasked_reading"))
-    try_this(here, found.kind, **numbers)
-    if here.presenting:
+    try_this(page, found.kind, **numbers)
+    if page.presenting:
         return
-    guess(here)
-    views(here, step=lambda: step(here, settings), measure=lambda: measure(here, settings), theory=lambda: theory(here))
-    said(here, **numbers)
+    guess(page)
+    views(page, step=lambda: step(page, settings), measure=lambda: measure(page, settings), theory=lambda: theory(page))
+    said(page, **numbers)
 
 
 def words(settings: dict[str, Any], result: Result, found: MaskFinding) -> dict[str, Any]:
@@ -54,4 +54,4 @@ def words(settings: dict[str, Any], result: Result, found: MaskFinding) -> dict[
     }
 
 
-page("heads", body, Inputs())
+show_page("heads", body, Inputs())

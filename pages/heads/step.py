@@ -19,10 +19,10 @@ from pages.kit.text import _, prose
 WORDS = ("The", "key", "hangs", "behind", "the", "green", "clock", ".")
 
 
-def step(here: Page, settings: dict[str, Any]) -> None:
+def step(page: Page, settings: dict[str, Any]) -> None:
     """The four masks on a text of eight tokens, one a frame, with what each is for."""
     names = list(MASKS)
-    at = stepper("heads.step", list(MASKS.values()), theme=here.theme, start=names.index(settings["mask"]), label=_("masks"))
+    at = stepper("heads.step", list(MASKS.values()), theme=page.theme, start=names.index(settings["mask"]), label=_("masks"))
     name = cast("MaskName", names[at])
     share, side = float(settings["padding"]), settings["side"]
     codes = small_mask(name, share, side, len(WORDS))
@@ -32,10 +32,10 @@ def step(here: Page, settings: dict[str, Any]) -> None:
     with left:
         result = run(Masked(**{**settings, "mask": name}))
         figure(
-            here,
+            page,
             "mask",
             result,
-            mask_chart(codes, here.theme, tokens=tokens),
+            mask_chart(codes, page.theme, tokens=tokens),
             table=result.tables["heads"],
             caption=prose("heads", "caption_mask", mask=MASKS[name]),
             title=MASKS[name].capitalize(),
@@ -43,7 +43,7 @@ def step(here: Page, settings: dict[str, Any]) -> None:
         )
     with right:
         st.markdown(prose("heads", f"mask_{name}", seen=int((codes == 0).sum()), pairs=codes.size))
-        formula(here, f"mask_{name}")
+        formula(page, f"mask_{name}")
         table = result.tables["heads"]
         st.markdown(
             prose(

@@ -17,9 +17,9 @@ from pages.kit.sections import formula
 from pages.kit.text import _, prose
 
 
-def likeness_view(here: Page) -> None:
+def likeness_view(page: Page) -> None:
     """Every pair of heads: how far their rows overlap, those that share keys framed."""
-    result = run(Sharing(source=all_heads(here.source)))
+    result = run(Sharing(source=all_heads(page.source)))
     pairs = result.tables["pairs"]
     kind, together, apart = likeness(pairs)
     st.markdown(prose("heads", f"likeness_{kind}", together=together, apart=apart, group=int(result.arrays["group"])))
@@ -27,10 +27,10 @@ def likeness_view(here: Page) -> None:
         return
     heads = [int(head) for head in result.arrays["heads"]]
     figure(
-        here,
+        page,
         "likeness",
         result,
-        likeness_chart(pairs, here.theme, heads=heads),
+        likeness_chart(pairs, page.theme, heads=heads),
         table=pairs,
         caption=prose("heads", "caption_likeness"),
         title=_("Overlap of two heads' rows, without sinks"),
@@ -38,9 +38,9 @@ def likeness_view(here: Page) -> None:
     )
 
 
-def theory(here: Page) -> None:
+def theory(page: Page) -> None:
     """Who shares keys under each scheme, what the cache keeps of one token, and of a whole text."""
-    result = run(Sharing(source=all_heads(here.source)))
+    result = run(Sharing(source=all_heads(page.source)))
     cache, model = result.tables["cache"], result.words["model"]
     counts = dict(zip(cache["scheme"], cache["key/value heads"], strict=True))
     heads = int(cache["key/value heads"].iloc[0])
@@ -49,15 +49,15 @@ def theory(here: Page) -> None:
         # A layer that does not group its heads has nothing between the two ends.
         del drawn["grouped-query"]
     place = (
-        int(np.flatnonzero(result.arrays["heads"] == chosen_head(here))[0])
-        if chosen_head(here) in result.arrays["heads"]
+        int(np.flatnonzero(result.arrays["heads"] == chosen_head(page))[0])
+        if chosen_head(page) in result.arrays["heads"]
         else None
     )
     figure(
-        here,
+        page,
         "bonds",
         result,
-        bonds_chart(drawn, here.theme, model=model, chosen=place),
+        bonds_chart(drawn, page.theme, model=model, chosen=place),
         table=cache,
         caption=prose("heads", "caption_bonds"),
         title=_("Query heads (above) and the keys and values that they read (below)"),
@@ -66,7 +66,7 @@ def theory(here: Page) -> None:
     st.caption(prose("heads", "bonds"))
     own = cache[cache["scheme"] == model].iloc[0]
     formula(
-        here,
+        page,
         "cache",
         layers=int(result.arrays["layers"]),
         shared=int(own["key/value heads"]),
@@ -77,10 +77,10 @@ def theory(here: Page) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         figure(
-            here,
+            page,
             "cache",
             result,
-            cache_chart(cache[cache["scheme"].isin(drawn)], here.theme, model=model),
+            cache_chart(cache[cache["scheme"].isin(drawn)], page.theme, model=model),
             table=cache,
             caption=prose("heads", "caption_cache"),
             title=_("What the cache keeps of one token"),
@@ -90,7 +90,7 @@ def theory(here: Page) -> None:
         table = growth(cache[cache["scheme"].isin(drawn)])
         chart = curves_chart(
             table,
-            here.theme,
+            page.theme,
             x="n",
             y="bytes",
             series="scheme",
@@ -103,7 +103,7 @@ def theory(here: Page) -> None:
             height=230,
         )
         figure(
-            here,
+            page,
             "cache-grows",
             result,
             chart,

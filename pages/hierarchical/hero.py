@@ -29,14 +29,14 @@ from pages.kit.vega import vega
 _QUERY, _FOCUS = "hierarchical.query", "hierarchical.focus"
 
 
-def chosen_query(here: Page) -> int | None:
+def chosen_query(page: Page) -> int | None:
     """The query that the visitor chose; else the one that the sample is known for; else the last token (None)."""
     default = None
-    if here.source.kind == "text" and here.source.sample is not None:
+    if page.source.kind == "text" and page.source.sample is not None:
         looks = {entry["file"]: entry["look"]["query"] for entry in data("texts/index.json")}
-        default = looks.get(here.source.sample)
+        default = looks.get(page.source.sample)
     query = state.recall(_QUERY, default, _place)
-    return query if query is not None and query < here.tokens else None
+    return query if query is not None and query < page.tokens else None
 
 
 def _place(text: str) -> int:
@@ -73,23 +73,23 @@ def answers(descent: Result, found: Finding) -> dict[str, Any]:
     }
 
 
-def descent_picture(here: Page, mechanism: Hierarchical, descent: Result, found: Finding | None) -> None:
+def descent_picture(page: Page, mechanism: Hierarchical, descent: Result, found: Finding | None) -> None:
     """The icicles, the way back up, the text; a click goes into a box or chooses a query."""
     tokens, query = [str(token) for token in descent.arrays["tokens"]], int(descent.arrays["query"])
     weights = descent.arrays["mechanism" if found is not None else "exact"]
     if found is not None:
-        _icicles(here, mechanism, descent, found)
+        _icicles(page, mechanism, descent, found)
     key = state.recall("hierarchical.key", None, _place)
     if found is not None and key is not None and key < len(tokens):
-        explain_pair(here, mechanism, query, key, tokens)
+        explain_pair(page, mechanism, query, key, tokens)
     title = mechanism.label if found is not None else _("Exact attention")
     token_text(
         tokens,
         key="hierarchical text",
-        theme=here.theme,
+        theme=page.theme,
         weights=weights,
         selected=query,
-        causal_from=query if here.causal else None,
+        causal_from=query if page.causal else None,
         height=168,
         on_token=_look_back,
         caption=_("{title}: what the framed word gives each token. Click a word to let it look back.").format(title=title),
@@ -97,13 +97,13 @@ def descent_picture(here: Page, mechanism: Hierarchical, descent: Result, found:
     )
 
 
-def guess(here: Page, descent: Result, found: Finding) -> None:
+def guess(page: Page, descent: Result, found: Finding) -> None:
     """A question before its answer: how many descents arrive; where no word has a target, how much one query reads."""
     numbers = answers(descent, found)
     if found.targets:
         arrive = found.arrive_share
         predict(
-            here,
+            page,
             "arrive",
             [_("under a quarter"), _("a quarter to three quarters"), _("over three quarters")],
             right=0 if arrive < 0.25 else 1 if arrive <= 0.75 else 2,
@@ -113,7 +113,7 @@ def guess(here: Page, descent: Result, found: Finding) -> None:
     items, seen = len(descent.tables["items"]), int((~np.isnan(descent.arrays["exact"])).sum())
     part = items / seen
     predict(
-        here,
+        page,
         "read",
         [_("under a tenth as many"), _("a tenth to a half"), _("more than half as many")],
         right=0 if part < 0.1 else 1 if part <= 0.5 else 2,
@@ -130,14 +130,14 @@ def _look_back(token: int) -> None:
     state.forget(_FOCUS)
 
 
-def _icicles(here: Page, mechanism: Hierarchical, descent: Result, found: Finding) -> None:
+def _icicles(page: Page, mechanism: Hierarchical, descent: Result, found: Finding) -> None:
     nodes = descent.tables["nodes"]
     focus = _focus(nodes)
     _crumbs(nodes, focus)
     levels = " → ".join(descent.words["names"].split("\n"))
     titles = {"exact": _("Exact attention: {levels}").format(levels=levels), "mechanism": _named(mechanism)}
     drawn = {column: title for column, title in titles.items() if focus < 0 or float(nodes[column].iloc[focus]) > 0}
-    chart = icicle_chart(nodes, here.theme, best=found.best, titles=drawn, focus=focus)
+    chart = icicle_chart(nodes, page.theme, best=found.best, titles=drawn, focus=focus)
     mark = f"icicle {focus} {int(descent.arrays['query'])}"
 
     def clicked() -> None:
@@ -145,7 +145,7 @@ def _icicles(here: Page, mechanism: Hierarchical, descent: Result, found: Findin
 
     words = _("Icicles of the attention of token {query}, exact above, {title} below. {target} gets {exact:.0%} and {given:.0%}.")
     vega(
-        specification(chart, here.theme),
+        specification(chart, page.theme),
         key=mark,
         on_select=clicked,
         selection_mode=SELECTED,
@@ -153,11 +153,11 @@ def _icicles(here: Page, mechanism: Hierarchical, descent: Result, found: Findin
             query=int(descent.arrays["query"]), title=mechanism.label, target=found.target, exact=found.exact, given=found.given
         ),
     )
-    _key(here, descent, found)
+    _key(page, descent, found)
     figure_menu(
         "hierarchical-descent",
         descent,
-        chart=lambda: exported(here, chart),
+        chart=lambda: exported(page, chart),
         table=nodes,
         shown=type(mechanism),
         caption=f"Attention of one token by paragraph, sentence, word and token: exact, and {mechanism.label}. "
@@ -233,9 +233,9 @@ def clicked_node(sent: Any, count: int) -> int | None:
     return row if known else None
 
 
-def _key(here: Page, descent: Result, found: Finding) -> None:
+def _key(page: Page, descent: Result, found: Finding) -> None:
     """What the colours of the boxes mean, in words beside a patch of each."""
-    colours = role_colours(here.theme)
+    colours = role_colours(page.theme)
     query, spell = int(descent.arrays["query"]), speller(descent.study.source)
 
     def token(place: int) -> str:
@@ -248,5 +248,5 @@ def _key(here: Page, descent: Result, found: Finding) -> None:
     }
     if not len(descent.arrays["sinks"]):
         del words["sink"]
-    legend(here, [(colours[role], text, "") for role, text in words.items()])
+    legend(page, [(colours[role], text, "") for role, text in words.items()])
     st.caption(prose("hierarchical", "hero", query=quoted(spell(query, query))))

@@ -28,15 +28,15 @@ from pages.kit.sweep_card import sweep_card
 from pages.kit.text import _, prose, quoted
 
 
-def measure_view(here: Page, mechanism: Hierarchical, descent: Result, wrong: Result, found: Finding) -> None:
+def measure_view(page: Page, mechanism: Hierarchical, descent: Result, wrong: Result, found: Finding) -> None:
     """One measurement at a time, so that nothing is computed that is not looked at."""
     views: dict[str, tuple[str, Callable[[], None]]] = {
-        "maps": (_("Maps by level"), lambda: _maps(here, mechanism)),
-        "gates": (_("What each level counts"), lambda: _gates(here, mechanism)),
-        "wrong": (_("Where it goes wrong"), lambda: _wrong(here, mechanism, wrong, descent, found)),
-        "blocks": (_("Near fine, far coarse"), lambda: _near_far(here, mechanism, descent)),
-        "cost": (_("Cost of each way"), lambda: _cost(here, mechanism)),
-        "error": (_("Error and group size"), lambda: _error(here, mechanism)),
+        "maps": (_("Maps by level"), lambda: _maps(page, mechanism)),
+        "gates": (_("What each level counts"), lambda: _gates(page, mechanism)),
+        "wrong": (_("Where it goes wrong"), lambda: _wrong(page, mechanism, wrong, descent, found)),
+        "blocks": (_("Near fine, far coarse"), lambda: _near_far(page, mechanism, descent)),
+        "cost": (_("Cost of each way"), lambda: _cost(page, mechanism)),
+        "error": (_("Error and group size"), lambda: _error(page, mechanism)),
     }
     chosen = state.choose(
         "hierarchical.measure", _("Measured"), list(views), default="maps", labels=lambda name: views[name][0], style="segments"
@@ -44,20 +44,20 @@ def measure_view(here: Page, mechanism: Hierarchical, descent: Result, wrong: Re
     views[chosen][1]()
 
 
-def _maps(here: Page, mechanism: Hierarchical) -> None:
-    tree = tree_of(here.source, mechanism)
+def _maps(page: Page, mechanism: Hierarchical) -> None:
+    tree = tree_of(page.source, mechanism)
     names = {"outer": tree[0].plural, "inner": tree[1].plural, "joined": _("tokens (joined)")}
     level = state.choose("hierarchical.map", _("Level"), list(names), default="outer", labels=names.__getitem__, style="segments")
     if level == "joined":
-        st.caption(prose(here.name, "maps_joined"))
-        maps_card(here, mechanism)
+        st.caption(prose(page.name, "maps_joined"))
+        maps_card(page, mechanism)
         return
-    result = run(LevelMaps(source=here.source, setting=Setting.of(mechanism), level=level))
+    result = run(LevelMaps(source=page.source, setting=Setting.of(mechanism), level=level))
     if "refusal" in result.words:
         st.info(result.words["refusal"], icon=":material/block:")
         return
     name = result.words["name"]
-    st.caption(prose(here.name, "maps_levels", name=name, sample=result.words["sample"].capitalize()))
+    st.caption(prose(page.name, "maps_levels", name=name, sample=result.words["sample"].capitalize()))
     labels = [str(label) for label in result.arrays["labels"]]
     titles = {"exact": _("Exact attention"), "mechanism": mechanism.label, "difference": _("Mechanism − exact")}
     # One under another on a phone, where Streamlit stacks columns.
@@ -67,10 +67,10 @@ def _maps(here: Page, mechanism: Hierarchical) -> None:
                 result.arrays[array],
                 key=f"hierarchical {level} {array}",
                 title=title,
-                theme=here.theme,
+                theme=page.theme,
                 subtitle=_("{count} × {count} {names}").format(count=len(labels), names=result.words["plural"]),
                 scale="difference" if array == "difference" else "log",
-                causal=here.causal,
+                causal=page.causal,
                 tokens_rows=labels,
                 axes=(_("query's {name}").format(name=name), _("key's {name}").format(name=name)),
                 link=f"hierarchical {level}",
@@ -79,9 +79,9 @@ def _maps(here: Page, mechanism: Hierarchical) -> None:
             )
 
 
-def _gates(here: Page, mechanism: Hierarchical) -> None:
+def _gates(page: Page, mechanism: Hierarchical) -> None:
     with st.spinner(_("Measuring …")):
-        result = run(Gates(source=here.source, setting=Setting.of(mechanism)))
+        result = run(Gates(source=page.source, setting=Setting.of(mechanism)))
     table = result.tables["gates"]
     long = pd.concat(
         [
@@ -92,14 +92,14 @@ def _gates(here: Page, mechanism: Hierarchical) -> None:
     )
     names = list(dict.fromkeys(table["name"]))
     hues = dict(zip(names, ("hierarchical", "lsh", "memory"), strict=False))
-    colours = {f"{name}{ending}": here.theme.style(key).colour for name, key in hues.items() for ending in ("", _(", exact"))}
+    colours = {f"{name}{ending}": page.theme.style(key).colour for name, key in hues.items() for ending in ("", _(", exact"))}
     figure(
-        here,
+        page,
         "hierarchical-gates",
         result,
         curves_chart(
             long,
-            here.theme,
+            page.theme,
             x="position",
             y="share",
             series="curve",
@@ -116,27 +116,27 @@ def _gates(here: Page, mechanism: Hierarchical) -> None:
         caption=f"What each level counts along the text: {mechanism.label}.",
         alt=_("Lines of the share that each level gets along the text, with exact attention's on the same reach dashed."),
     )
-    known = mechanism.variant in NESTED and tree_of(here.source, mechanism)[0].name == "paragraph"
-    st.caption(prose(here.name, "gates") if known else result.words["sample"])
+    known = mechanism.variant in NESTED and tree_of(page.source, mechanism)[0].name == "paragraph"
+    st.caption(prose(page.name, "gates") if known else result.words["sample"])
 
 
-def _wrong(here: Page, mechanism: Hierarchical, wrong: Result, descent: Result, found: Finding) -> None:
+def _wrong(page: Page, mechanism: Hierarchical, wrong: Result, descent: Result, found: Finding) -> None:
     counts = {name: int(wrong.arrays[name]) for name in ("sinks_only", "spread", "lone")}
     numbers = answers(descent, found) | counts | {"sample": wrong.words["sample"].capitalize()}
     if not found.targets:
-        st.info(prose(here.name, "wrong_none", **numbers))
+        st.info(prose(page.name, "wrong_none", **numbers))
         return
-    st.markdown(prose(here.name, "wrong", **numbers))
+    st.markdown(prose(page.name, "wrong", **numbers))
     outcomes = wrong.tables["outcomes"]
     names = {
         outcome: _("arrives") if outcome == ARRIVES else _("lost at the {name}").format(name=outcome)
         for outcome in dict.fromkeys(outcomes["outcome"])
     }
     figure(
-        here,
+        page,
         "hierarchical-wrong",
         wrong,
-        outcomes_chart(outcomes, here.theme, names=names),
+        outcomes_chart(outcomes, page.theme, names=names),
         table=outcomes,
         title=_("The target stands …"),
         shown=type(mechanism),
@@ -164,23 +164,23 @@ def _wrong(here: Page, mechanism: Hierarchical, wrong: Result, descent: Result, 
             )
 
 
-def _near_far(here: Page, mechanism: Hierarchical, descent: Result) -> None:
+def _near_far(page: Page, mechanism: Hierarchical, descent: Result) -> None:
     blocks = mechanism if mechanism.variant == "near_far" else mechanism.with_dials(variant="near_far")
     query = int(descent.arrays["query"])
-    result = run(Descent(source=here.source, setting=Setting.of(blocks), query=query))
-    _blocks(here, blocks, result)
+    result = run(Descent(source=page.source, setting=Setting.of(blocks), query=query))
+    _blocks(page, blocks, result)
 
 
-def _blocks(here: Page, mechanism: Hierarchical, result: Result) -> None:
+def _blocks(page: Page, mechanism: Hierarchical, result: Result) -> None:
     tokens, query = result.arrays["tokens"], int(result.arrays["query"])
     items = result.tables["items"]
     visible = int((~np.isnan(result.arrays["exact"])).sum())
-    st.caption(prose(here.name, "blocks", query=quoted(str(tokens[query])), items=len(items), visible=visible))
+    st.caption(prose(page.name, "blocks", query=quoted(str(tokens[query])), items=len(items), visible=visible))
     figure(
-        here,
+        page,
         "hierarchical-blocks",
         result,
-        blocks_chart(items, here.theme, query=query, n=query + 1 if here.causal else len(tokens)),
+        blocks_chart(items, page.theme, query=query, n=query + 1 if page.causal else len(tokens)),
         table=items,
         shown=type(mechanism),
         caption=f"What one query reads, near blocks token by token, far ones by their means ({mechanism.label}).",
@@ -188,18 +188,18 @@ def _blocks(here: Page, mechanism: Hierarchical, result: Result) -> None:
     )
 
 
-def _cost(here: Page, mechanism: Hierarchical) -> None:
+def _cost(page: Page, mechanism: Hierarchical) -> None:
     with st.spinner(_("Measuring …")):
-        result = run(Variants(source=here.source, setting=Setting.of(mechanism)))
+        result = run(Variants(source=page.source, setting=Setting.of(mechanism)))
     table = result.tables["variants"]
     without = _sinks_switch()
     error, control = (f"{name} without sinks" if without else name for name in ("error", "control"))
-    st.caption(prose(here.name, "cost"))
+    st.caption(prose(page.name, "cost"))
     figure(
-        here,
+        page,
         "hierarchical-cost",
         result,
-        variants_chart(table, here.theme, error=error, control=control),
+        variants_chart(table, page.theme, error=error, control=control),
         table=table,
         caption="Error of each way of joining levels over its cost beside exact attention.",
         shown=type(mechanism),
@@ -232,13 +232,13 @@ def _sinks_switch() -> bool:
     )
 
 
-def _error(here: Page, mechanism: Hierarchical) -> None:
+def _error(page: Page, mechanism: Hierarchical) -> None:
     without = _sinks_switch()
     y = "error without sinks" if without else "error"
-    outers = tree_of(here.source, mechanism)[0].plural
-    st.caption(prose(here.name, "error", outers=outers))
+    outers = tree_of(page.source, mechanism)[0].plural
+    st.caption(prose(page.name, "error", outers=outers))
     study = GroupError(
-        source=here.source, joined=mechanism.variant if mechanism.variant in NESTED else "product", counts=mechanism.counts
+        source=page.source, joined=mechanism.variant if mechanism.variant in NESTED else "product", counts=mechanism.counts
     )
 
     def draw(result: Result) -> None:
@@ -253,12 +253,12 @@ def _error(here: Page, mechanism: Hierarchical) -> None:
             st.info(_("The sequence is too short to cut it into groups of two."))
             return
         figure(
-            here,
+            page,
             "hierarchical-error",
             result,
             curves_chart(
                 swept,
-                here.theme,
+                page.theme,
                 x="size",
                 y=y,
                 series="label",
@@ -273,4 +273,4 @@ def _error(here: Page, mechanism: Hierarchical) -> None:
             alt=_("Lines of the output's error against the group size, for two levels, three, and blocks."),
         )
 
-    sweep_card(here, study, draw)
+    sweep_card(page, study, draw)

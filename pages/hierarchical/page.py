@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from longattn_core.mechanisms.hierarchical import Hierarchical
 from longattn_core.studies.base.study import Result, Setting
-from longattn_core.studies.hierarchical import Descent, Finding, Wrong, finding
+from longattn_core.studies.hierarchical import Descent, Finding, WrongTurns, finding
 from pages.hierarchical.hero import answers, chosen_query, descent_picture, guess
 from pages.hierarchical.measure import measure_view
 from pages.hierarchical.step import step_view
@@ -13,42 +13,42 @@ from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.dials import mechanism_dials
 from pages.kit.input_bar import Inputs
-from pages.kit.page import page
+from pages.kit.page import show_page
 from pages.kit.sections import answer, question, said, try_this, views
 
 
-def closer(here: Page, mechanism: Hierarchical, descent: Result, wrong: Result, found: Finding) -> None:
+def closer(page: Page, mechanism: Hierarchical, descent: Result, wrong: Result, found: Finding) -> None:
     """The three views, where there is a descent to look at."""
     views(
-        here,
-        step=lambda: step_view(here, mechanism, descent),
-        theory=lambda: theory_view(here, mechanism, descent),
-        measure=lambda: measure_view(here, mechanism, descent, wrong, found),
+        page,
+        step=lambda: step_view(page, mechanism, descent),
+        theory=lambda: theory_view(page, mechanism, descent),
+        measure=lambda: measure_view(page, mechanism, descent, wrong, found),
     )
 
 
-def body(here: Page) -> None:
-    """Question, answer, hero, guess, lessons, and the view that was chosen."""
-    question(here)
-    mechanism = mechanism_dials(here, Hierarchical, row=("variant", "levels", "groups"))
+def body(page: Page) -> None:
+    """Question, answer, hero, guess, examples, and the view that was chosen."""
+    question(page)
+    mechanism = mechanism_dials(page, Hierarchical, row=("variant", "levels", "groups"))
     setting = Setting.of(mechanism)
-    descent = run(Descent(source=here.source, setting=setting, query=chosen_query(here)))
+    descent = run(Descent(source=page.source, setting=setting, query=chosen_query(page)))
     if "refusal" in descent.words:
-        answer(here, "refused", refusal=descent.words["refusal"])
+        answer(page, "refused", refusal=descent.words["refusal"])
         found, wrong, kind = None, None, "refused"
     else:
-        wrong = run(Wrong(source=here.source, setting=setting))
+        wrong = run(WrongTurns(source=page.source, setting=setting))
         found = finding(descent, wrong)
         kind = found.kind
-        answer(here, kind, **answers(descent, found))
-    descent_picture(here, mechanism, descent, found)
+        answer(page, kind, **answers(descent, found))
+    descent_picture(page, mechanism, descent, found)
     if found is not None:
-        guess(here, descent, found)
-    try_this(here, kind, **({} if found is None else answers(descent, found)))
-    if not here.presenting:
+        guess(page, descent, found)
+    try_this(page, kind, **({} if found is None else answers(descent, found)))
+    if not page.presenting:
         if found is not None and wrong is not None:
-            closer(here, mechanism, descent, wrong, found)
-        said(here)
+            closer(page, mechanism, descent, wrong, found)
+        said(page)
 
 
-page("hierarchical", body, Inputs(sample="topics.txt", n=2048, head="14.3"))
+show_page("hierarchical", body, Inputs(sample="topics.txt", n=2048, head="14.3"))

@@ -17,7 +17,7 @@ from pages.kit.figure import figure
 from pages.kit.text import _, prose
 
 
-def step_view(here: Page, mechanism: Hierarchical, descent: Result) -> None:
+def step_view(page: Page, mechanism: Hierarchical, descent: Result) -> None:
     """The descent frame by frame: the cut, a choice at each level, and the row of weights that comes of it."""
     steps, levels = descent.tables["steps"], descent.tables["levels"]
     nested = mechanism.variant in NESTED
@@ -26,18 +26,18 @@ def step_view(here: Page, mechanism: Hierarchical, descent: Result) -> None:
         verb = _("choose a {name}") if mechanism.variant == "product" else _("read: {name}")
         stops.append(verb.format(name=name))
     stops.append(_("join the levels"))
-    at = stepper("hierarchical.step", stops, theme=here.theme, label=_("The descent"))
+    at = stepper("hierarchical.step", stops, theme=page.theme, label=_("The descent"))
     tokens, query = [str(token) for token in descent.arrays["tokens"]], int(descent.arrays["query"])
-    causal_from = query if here.causal else None
+    causal_from = query if page.causal else None
     if at == 0:
-        _cut(here, mechanism, descent, nested)
+        _cut(page, mechanism, descent, nested)
         return
     if at == len(stops) - 1:
-        st.markdown(prose(here.name, "step_join"))
+        st.markdown(prose(page.name, "step_join"))
         token_text(
             tokens,
             key="hierarchical joined",
-            theme=here.theme,
+            theme=page.theme,
             weights=descent.arrays["mechanism"],
             selected=query,
             causal_from=causal_from,
@@ -47,7 +47,7 @@ def step_view(here: Page, mechanism: Hierarchical, descent: Result) -> None:
     arrival = levels.iloc[at - 1].to_dict()
     candidates = steps[steps["level"] == arrival["level"]]
     if not len(candidates):
-        st.markdown(prose(here.name, "step_none"))
+        st.markdown(prose(page.name, "step_none"))
         return
     name = str(arrival["name"])
     plural = name if len(candidates) == 1 else name.replace("group", "groups").replace("block", "blocks")
@@ -58,13 +58,13 @@ def step_view(here: Page, mechanism: Hierarchical, descent: Result) -> None:
     if mechanism.variant == "product":
         section = "step_tokens" if last else "step_choose"
     st.markdown(
-        prose(here.name, section, arrives=arrival["arrives"], exact=arrival["exact"], candidates=len(candidates), names=plural)
+        prose(page.name, section, arrives=arrival["arrives"], exact=arrival["exact"], candidates=len(candidates), names=plural)
     )
     figure(
-        here,
+        page,
         "hierarchical-choice",
         descent,
-        choices_chart(candidates, here.theme, title=_("share of what arrives at this step")),
+        choices_chart(candidates, page.theme, title=_("share of what arrives at this step")),
         table=candidates,
         shown=type(mechanism),
         caption=f"One choice of the descent, among {len(candidates)} {plural}: exact attention's shares and the mechanism's.",
@@ -72,21 +72,21 @@ def step_view(here: Page, mechanism: Hierarchical, descent: Result) -> None:
     )
 
 
-def _cut(here: Page, mechanism: Hierarchical, descent: Result, nested: bool) -> None:
+def _cut(page: Page, mechanism: Hierarchical, descent: Result, nested: bool) -> None:
     tokens, query = [str(token) for token in descent.arrays["tokens"]], int(descent.arrays["query"])
     if not nested:
-        st.markdown(prose(here.name, "step_cut_blocks"))
-        _blocks(here, mechanism, descent)
+        st.markdown(prose(page.name, "step_cut_blocks"))
+        _blocks(page, mechanism, descent)
         return
-    outer, inner = tree_of(here.source, mechanism)[:2]
-    st.markdown(prose(here.name, "step_cut", outers=outer.plural, inners=inner.plural))
+    outer, inner = tree_of(page.source, mechanism)[:2]
+    st.markdown(prose(page.name, "step_cut", outers=outer.plural, inners=inner.plural))
     cuts = {
         int(first): (0.12, f"{inner.name} {number}") for number, first in enumerate(inner.first.tolist(), start=1) if first > 0
     }
     token_text(
         tokens,
         key="hierarchical cut",
-        theme=here.theme,
+        theme=page.theme,
         groups=outer.of.numpy(),
         group_names=dict(enumerate(outer.labels)) if outer.count <= 12 else None,
         cuts=cuts,

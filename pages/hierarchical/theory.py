@@ -20,38 +20,38 @@ from pages.kit.sections import formula
 from pages.kit.text import _, prose, quoted
 
 
-def theory_view(here: Page, mechanism: Hierarchical, descent: Result) -> None:
+def theory_view(page: Page, mechanism: Hierarchical, descent: Result) -> None:
     """s + n/s and n log n with today's numbers, beside the counts of real runs."""
-    n = here.tokens
-    st.markdown(prose(here.name, "theory"))
-    groups = tree_of(here.source, mechanism)
+    n = page.tokens
+    st.markdown(prose(page.name, "theory"))
+    groups = tree_of(page.source, mechanism)
     s = max(1, round(n / groups[1].count))
     w = mechanism.block + mechanism.block % 2
     best = math.sqrt(n)
-    formula(here, "two", n=n, s=s, pairs=n * (s + n / s), square=n * n)
-    formula(here, "best", best=best, least=2 * n * best, percent=min(100.0, 200 / best))
+    formula(page, "two", n=n, s=s, pairs=n * (s + n / s), square=n * n)
+    formula(page, "best", best=best, least=2 * n * best, percent=min(100.0, 200 / best))
     if n > w:
         pairs = n * (3 * w + 1.5 * w * math.log2(n / w))
-        st.markdown(prose(here.name, "theory_blocks"))
-        formula(here, "blocks", n=n, w=w, blocks=pairs, percent=100 * pairs / n**2)
-    _chain(here, mechanism, descent)
+        st.markdown(prose(page.name, "theory_blocks"))
+        formula(page, "blocks", n=n, w=w, blocks=pairs, percent=100 * pairs / n**2)
+    _chain(page, mechanism, descent)
     if n < 4:
         return
     with st.spinner(_("Counting …")):
-        result = run(Counts(source=here.source))
+        result = run(Counts(source=page.source))
     table = result.tables["counts"]
     long = pd.concat(
         [table.assign(value=table["counted"], dash=False), table.assign(value=table["formula"], dash=True)], ignore_index=True
     )
     hues = dict(zip(dict.fromkeys(table["label"]), ("hierarchical", "lsh", "memory"), strict=False))
-    colours = {name: here.theme.style(key).colour for name, key in hues.items()}
+    colours = {name: page.theme.style(key).colour for name, key in hues.items()}
     figure(
-        here,
+        page,
         "hierarchical-counts",
         result,
         curves_chart(
             long,
-            here.theme,
+            page.theme,
             x="size",
             y="value",
             series="label",
@@ -69,10 +69,10 @@ def theory_view(here: Page, mechanism: Hierarchical, descent: Result) -> None:
         shown=type(mechanism),
         alt=_("Lines of how many keys and groups a query reads against the group size, least near √n."),
     )
-    st.caption(prose(here.name, "counts", exact=float(result.arrays["exact"]), best=best_group(n)))
+    st.caption(prose(page.name, "counts", exact=float(result.arrays["exact"]), best=best_group(n)))
 
 
-def _chain(here: Page, mechanism: Hierarchical, descent: Result) -> None:
+def _chain(page: Page, mechanism: Hierarchical, descent: Result) -> None:
     """The product p·p·p for the heaviest token of the query's own sentence."""
     depth = len(descent.tables["levels"])
     steps = descent.tables["steps"]
@@ -85,14 +85,14 @@ def _chain(here: Page, mechanism: Hierarchical, descent: Result) -> None:
     text = descent.arrays["tokens"]
     st.markdown(
         prose(
-            here.name,
+            page.name,
             "theory_product",
             query=quoted(str(text[int(descent.arrays["query"])])),
             best=quoted(str(text[int(best["first"])])),
         )
     )
     formula(
-        here,
+        page,
         "product",
         outer=names[0],
         inner=names[1],

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import threading
 
-from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.study import Progress, Result, Study
 
-_results: Once[Result] = Once(size=256)
+_results: SingleFlightCache[Result] = SingleFlightCache(size=256)
 _places = threading.BoundedSemaphore(os.cpu_count() or 1)
 
 

@@ -42,7 +42,7 @@ def dials(
     return _drawn(kind, prefix, start, lambda name, drawn: None if name in skip else places[drawn % columns])
 
 
-def mechanism_dials(here: Page, kind: type[M], *, row: Sequence[str] = (), default: M | None = None) -> M:
+def mechanism_dials(page: Page, kind: type[M], *, row: Sequence[str] = (), default: M | None = None) -> M:
     """The dials of the page's mechanism: at most three named ones in the row above the picture, all others one press away.
 
     The others are drawn when they are asked for: a page has up to a dozen, and would draw them at every move of the three.
@@ -53,7 +53,7 @@ def mechanism_dials(here: Page, kind: type[M], *, row: Sequence[str] = (), defau
     key = kind.key
     if len(row) > 3 or any(name not in kind.model_fields for name in row):
         raise ValueError(f"at most three dials of {key} stand in the row, found {list(row)}")
-    with here.dials:
+    with page.dials:
         left, right = st.columns([9, 2], vertical_alignment="bottom")
         # Side by side in the order asked for; a dial without meaning at the present choices leaves no hole.
         line = left.container(horizontal=True, vertical_alignment="bottom")

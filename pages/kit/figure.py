@@ -24,10 +24,10 @@ EXPORT_WIDTH = 640
 _BARE = {"displayModeBar": False, "scrollZoom": False}
 
 
-def legend(here: Page, entries: Sequence[tuple[str, str, str]], title: str = "") -> None:
+def legend(page: Page, entries: Sequence[tuple[str, str, str]], title: str = "") -> None:
     """What the colours of a picture are, in one line that wraps: colour, name, and a number or nothing; all escaped."""
     patch = (
-        f"display:inline-block;width:12px;height:12px;border-radius:2px;border:1px solid {here.theme.border};"
+        f"display:inline-block;width:12px;height:12px;border-radius:2px;border:1px solid {page.theme.border};"
         "margin-right:6px;vertical-align:-1px"
     )
     whole = "display:inline-block;margin-right:18px"
@@ -35,12 +35,12 @@ def legend(here: Page, entries: Sequence[tuple[str, str, str]], title: str = "")
         f'<span style="{whole}"><i style="{patch};background:{colour}"></i>{escape(name)} <b>{escape(said)}</b></span>'
         for colour, name, said in entries
     ]
-    line = f"font-size:{here.theme.size('label'):g}px;line-height:1.7;color:{here.theme.text}"
+    line = f"font-size:{page.theme.size('label'):g}px;line-height:1.7;color:{page.theme.text}"
     st.html(f'<div style="{line}">{escape(title)} {"".join(spans)}</div>')
 
 
 def figure(
-    here: Page,
+    page: Page,
     name: str,
     result: Result,
     chart: Any,
@@ -61,18 +61,18 @@ def figure(
         if title:
             st.markdown(f"**{title}**")
         if hasattr(chart, "to_plotly_json"):
-            chart.update_layout(template=plotly_template(here.theme))
+            chart.update_layout(template=plotly_template(page.theme))
             st.plotly_chart(chart, key=f"plot {name}", theme=None, config=_BARE, alt=alt, height=height or "content")
         else:
-            vega(specification(chart, here.theme), key=f"plot {name}", words=alt)
-        figure_menu(name, result, chart=lambda: exported(here, chart), table=table, caption=caption, shown=shown)
+            vega(specification(chart, page.theme), key=f"plot {name}", words=alt)
+        figure_menu(name, result, chart=lambda: exported(page, chart), table=table, caption=caption, shown=shown)
 
 
-def exported(here: Page, chart: Any) -> Any:
+def exported(page: Page, chart: Any) -> Any:
     """The chart as it goes into a file: with the theme inside, and a width of its own."""
     if hasattr(chart, "to_plotly_json"):
         return chart
-    drawn = themed(chart, here.theme)
+    drawn = themed(chart, page.theme)
     if not isinstance(getattr(drawn, "width", None), int | float) and not hasattr(drawn, "spec"):
         drawn = drawn.properties(width=EXPORT_WIDTH)
     return drawn

@@ -29,10 +29,10 @@ def fragment(draw: Callable[[], None], *, run_every: float | None = None) -> Non
 
     @st.fragment(run_every=run_every)
     def alone() -> None:
-        here = _INSIDE.set(True)
+        token = _INSIDE.set(True)
         try:
             draw()
         finally:
-            _INSIDE.reset(here)
+            _INSIDE.reset(token)
 
     alone()

@@ -27,7 +27,7 @@ QUICK = 4096
 """Tokens up to which the maps are there before a bar of progress could be read."""
 
 
-def maps_card(here: Page, mechanism: Mechanism) -> None:
+def maps_card(page: Page, mechanism: Mechanism) -> None:
     """Exact attention, the mechanism, and the signed difference under one cross-hair; a click asks why.
 
     The choice of scale and of what a cell shows stands above the maps and is kept for all pages.
@@ -52,11 +52,11 @@ def maps_card(here: Page, mechanism: Mechanism) -> None:
             labels={"max": _("the largest"), "mean": _("the mean")}.__getitem__,
             help=_("Where one cell of the picture stands for several pairs: their largest weight, or their mean."),
         )
-    n = here.tokens
+    n = page.tokens
     view = view_of("map of exact", full=(n, n))
     window, _shape = window_for(view, full=(n, n), cells=CELLS)
     study = Maps(
-        source=here.source, setting=Setting.of(mechanism), queries=window.queries, keys=window.keys, cells=CELLS, reduce=reduce
+        source=page.source, setting=Setting.of(mechanism), queries=window.queries, keys=window.keys, cells=CELLS, reduce=reduce
     )
     place = st.empty()
 
@@ -69,10 +69,10 @@ def maps_card(here: Page, mechanism: Mechanism) -> None:
     if refusal := result.words.get("mechanism refusal"):
         st.info(refusal, icon=":material/block:")
         return
-    _draw(here, result, mechanism, n, window, cast("Kind", scale), cast("Reduce", reduce))
+    _draw(page, result, mechanism, n, window, cast("Kind", scale), cast("Reduce", reduce))
 
 
-def _draw(here: Page, result: Result, mechanism: Mechanism, n: int, window: Window, scale: Kind, reduce: Reduce) -> None:
+def _draw(page: Page, result: Result, mechanism: Mechanism, n: int, window: Window, scale: Kind, reduce: Reduce) -> None:
     tokens = [str(token) for token in result.arrays["tokens"]]
     titles = {"exact": _("Exact attention"), "mechanism": mechanism.label, "difference": _("Mechanism − exact")}
     titles = {name: title for name, title in titles.items() if name in result.arrays}
@@ -87,15 +87,15 @@ def _draw(here: Page, result: Result, mechanism: Mechanism, n: int, window: Wind
                 result.arrays[name],
                 key=f"map of {name}",
                 title=titles[name],
-                theme=here.theme,
+                theme=page.theme,
                 full=(n, n),
                 scale="difference" if name == "difference" else scale,
                 window=window,
                 reduce=reduce,
-                causal=here.causal,
+                causal=page.causal,
                 tokens_rows=tokens,
                 link="maps",
-                content=f"{here.source.model_dump_json()} {mechanism!r} {name}",
+                content=f"{page.source.model_dump_json()} {mechanism!r} {name}",
                 strips=False,
             )
             asked = drawn.clicked or asked
@@ -103,19 +103,19 @@ def _draw(here: Page, result: Result, mechanism: Mechanism, n: int, window: Wind
         st.session_state["_pair"] = (asked.row, asked.col)
     pair = st.session_state.get("_pair")
     if pair is not None and max(pair) < n:
-        explain_pair(here, mechanism, pair[0], pair[1], tokens)
+        explain_pair(page, mechanism, pair[0], pair[1], tokens)
     figure_menu(
         f"maps-{mechanism.key}",
         result,
         shown=type(mechanism),
         chart=lambda: attention_map_chart(
             result.arrays["mechanism"],
-            theme=here.theme,
+            theme=page.theme,
             title=mechanism.label,
             scale=scale,
             window=window,
             reduce=reduce,
-            causal=here.causal,
+            causal=page.causal,
             tokens_rows=tokens,
         ),
         table=lambda: cells_table(result),
@@ -131,9 +131,9 @@ def _one_map_on_a_phone(titles: dict[str, str]) -> None:
     st.html(f"<style>@media (max-width: 640px) {{ {hidden} {{ display: none; }} }}</style>" if hidden else "<style></style>")
 
 
-def explain_pair(here: Page, mechanism: Mechanism, query: int, key: int, tokens: list[str]) -> None:
+def explain_pair(page: Page, mechanism: Mechanism, query: int, key: int, tokens: list[str]) -> None:
     """The sentence why the mechanism does or does not see the pair, with both weights."""
-    said = why(here.source, mechanism, 0, query, key)
+    said = why(page.source, mechanism, 0, query, key)
     pair = f"**{escaped(tokens[query].strip())}** ({query}) → **{escaped(tokens[key].strip())}** ({key})"
     if isinstance(said, str):
         st.info(said, icon=":material/block:")

@@ -19,10 +19,10 @@ from pages.kit.text import ASSETS
 schemapi.disable_debug_mode()
 
 
-def page(name: str, body: Callable[[Page], None], given: Inputs | None = None, *, beats: bool = False) -> None:
-    """Show a page: `page("lsh", body, Inputs(head="14.3"))`.
+def show_page(name: str, body: Callable[[Page], None], given: Inputs | None = None, *, beats: bool = False) -> None:
+    """Show a page: `show_page("lsh", body, Inputs(head="14.3"))`.
 
-    `name` is the file's, and that of its prose, lessons and state; `body` draws everything beside the input bar. It is a
+    `name` is the file's, and that of its prose, examples and state; `body` draws everything beside the input bar. It is a
     fragment: a dial of its own runs it alone, and menu and input bar stand still. Only where a sweep runs (`Page.beats`; said
     beforehand by `beats`) the sweep is the fragment, and a dial runs the whole page. A sentence that the core raises is
     shown in the place of what could not be drawn.
@@ -37,9 +37,9 @@ def page(name: str, body: Callable[[Page], None], given: Inputs | None = None, *
         if (_presenting(), bar_state()) != around:
             # A button of the body has chosen another sequence: the bar is drawn anew.
             st.rerun()
-        here = Page(name, source, presenting)
+        page = Page(name, source, presenting)
         try:
-            body(here)
+            body(page)
         except (ValueError, WeightsMissing) as error:
             st.error(str(error), icon=":material/error:")
         finally:

@@ -10,7 +10,7 @@ from pages.kit.text import _, quoted
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class QueryRun:
     """A mechanism and the result of its study, whose arrays hold `query` and `tokens`, or whose words the refusal."""
 
     mechanism: Mechanism

@@ -17,7 +17,7 @@ BEAT = 0.8
 """Seconds between two looks at a job that runs."""
 
 
-def sweep_card(here: Page, study: Sweep, draw: Callable[[Result], None], *, later: bool = False) -> None:
+def sweep_card(page: Page, study: Sweep, draw: Callable[[Result], None], *, later: bool = False) -> None:
     """Run a sweep in the background and draw what is measured already; the page is free meanwhile.
 
     `draw` gets a result with the points so far, and again when there are more. What was measured for another setting of a
@@ -28,8 +28,8 @@ def sweep_card(here: Page, study: Sweep, draw: Callable[[Result], None], *, late
     job = None if waiting else jobs.job(study)
     ended = job is not None and job.ended.is_set()
     if not ended:
-        here.beats()
-    mark = f"_runs {here.name} {study.key}"
+        page.beats()
+    mark = f"_runs {page.name} {study.key}"
 
     def card() -> None:
         nonlocal job, waiting

@@ -25,9 +25,9 @@ from pages.kit.text import _, prose
 FACES = ("factors", "difference", "exact")
 
 
-def low_rank_hero(here: Page, spectrum: Result, rank: int, without_sinks: bool) -> None:
+def low_rank_hero(page: Page, spectrum: Result, rank: int, without_sinks: bool) -> None:
     """Three pictures of one size (on a phone one, with a switch), the sentence below them, the scree."""
-    result = run(Factors(source=here.source, rank=rank, without_sinks=without_sinks))
+    result = run(Factors(source=page.source, rank=rank, without_sinks=without_sinks))
     n = int(spectrum.arrays["n"])
     tokens = [str(token) for token in spectrum.arrays["tokens"]]
     k = int(result.arrays["rank"])
@@ -40,7 +40,7 @@ def low_rank_hero(here: Page, spectrum: Result, rank: int, without_sinks: bool) 
     places = dict(zip(FACES, st.columns(3, gap="medium"), strict=True))
     asked = None
     with places["factors"], st.container(key="low-rank-factors"):
-        _factors(here, result, n, names["factors"])
+        _factors(page, result, n, names["factors"])
     whole = Window(r0=0, r1=n, c0=0, c1=n)
     for name, values in (("difference", result.arrays["difference"]), ("exact", spectrum.arrays["exact"])):
         with places[name], st.container(key=f"low-rank-{name}"):
@@ -48,22 +48,22 @@ def low_rank_hero(here: Page, spectrum: Result, rank: int, without_sinks: bool) 
                 values,
                 key=f"low rank {name}",
                 title=names[name],
-                theme=here.theme,
+                theme=page.theme,
                 full=(n, n),
                 window=whole,
                 scale="difference" if name == "difference" else "log",
-                causal=here.causal and name == "exact",
+                causal=page.causal and name == "exact",
                 tokens_rows=tokens,
                 link="low rank",
                 strips=False,
-                content=f"{here.source.model_dump_json()} {name} {rank if name == 'difference' else ''} {without_sinks}",
+                content=f"{page.source.model_dump_json()} {name} {rank if name == 'difference' else ''} {without_sinks}",
             )
             figure_menu(
                 f"map-{name}",
                 result if name == "difference" else spectrum,
                 shown=LowRank,
                 table=lambda values=values: pd.DataFrame(values),  # type: ignore[misc]
-                chart=lambda values=values, name=name: exported(here, _plain(here, values, name)),  # type: ignore[misc]
+                chart=lambda values=values, name=name: exported(page, _plain(page, values, name)),  # type: ignore[misc]
                 caption=f"{names[name]}, rank {k}. {result.words['origin']}",
             )
             asked = drawn.clicked or asked
@@ -71,16 +71,16 @@ def low_rank_hero(here: Page, spectrum: Result, rank: int, without_sinks: bool) 
         st.session_state["_low_rank_pair"] = (asked.row, asked.col)
     pair = st.session_state.get("_low_rank_pair")
     if pair is not None and max(pair) < n:
-        explain_pair(here, LowRank(rank=k), pair[0], pair[1], tokens)
-    _said(here, result, k, n)
-    _scree(here, spectrum, k)
+        explain_pair(page, LowRank(rank=k), pair[0], pair[1], tokens)
+    _said(page, result, k, n)
+    _scree(page, spectrum, k)
 
 
-def _plain(here: Page, values: np.ndarray, name: str) -> object:
+def _plain(page: Page, values: np.ndarray, name: str) -> object:
     """A map as a picture for a file."""
     return matrix_chart(
         values,
-        here.theme,
+        page.theme,
         x_title=_("key (token position)"),
         y_title=_("query (token position)"),
         height=480,
@@ -89,13 +89,13 @@ def _plain(here: Page, values: np.ndarray, name: str) -> object:
     )
 
 
-def _factors(here: Page, result: Result, n: int, title: str) -> None:
+def _factors(page: Page, result: Result, n: int, title: str) -> None:
     left, right, rebuilt = (result.arrays[name] for name in ("left", "right", "rebuilt"))
-    chart = factors_chart(left, right, pooled_by_size(rebuilt, FACTOR_CELLS), here.theme, n=n)
+    chart = factors_chart(left, right, pooled_by_size(rebuilt, FACTOR_CELLS), page.theme, n=n)
     table = pd.DataFrame(left, columns=[f"direction {i + 1}" for i in range(left.shape[1])])
     k = left.shape[1]
     figure(
-        here,
+        page,
         "factors",
         result,
         chart,
@@ -107,27 +107,27 @@ def _factors(here: Page, result: Result, n: int, title: str) -> None:
     )
 
 
-def _said(here: Page, result: Result, k: int, n: int) -> None:
+def _said(page: Page, result: Result, k: int, n: int) -> None:
     numbers = {name: float(result.arrays[name]) for name in ("kept", "error", "eckart_young", "ahead", "negative")}
     top = factor_top(result.arrays["left"], result.arrays["right"])
     said = prose("low_rank", "hero", k=k, kept=numbers["kept"], error=numbers["error"], eckart=numbers["eckart_young"], top=top)
-    held = n * (n + 1) // 2 if here.causal else n * n
+    held = n * (n + 1) // 2 if page.causal else n * n
     if k >= n:
         said += " " + prose("low_rank", "whole", numbers=k * (2 * n + 1), held=held)
     else:
-        section = "ahead" if here.causal else "ahead_unmasked"
+        section = "ahead" if page.causal else "ahead_unmasked"
         said += " " + prose("low_rank", section, ahead=numbers["ahead"], negative=numbers["negative"])
     st.caption(said)
 
 
-def _scree(here: Page, spectrum: Result, k: int) -> None:
+def _scree(page: Page, spectrum: Result, k: int) -> None:
     table = spectrum.tables["spectrum"]
     values: np.ndarray = spectrum.arrays["values"]
     figure(
-        here,
+        page,
         "scree",
         spectrum,
-        scree_chart(table, here.theme, k=k),
+        scree_chart(table, page.theme, k=k),
         table=table,
         shown=LowRank,
         caption=f"Singular values of one attention map beside those of the uniform map. {spectrum.words['origin']}",
@@ -151,14 +151,14 @@ def _one_on_a_phone(names: dict[str, str]) -> None:
     )
 
 
-def _guess(here: Page, found: RankFinding) -> None:
+def _guess(page: Page, found: RankFinding) -> None:
     options = sorted({1, found.uniform, max(1, found.n // 4), found.n})
     if len(options) < 3:
         return
     mask = _("under the causal mask") if found.causal else _("without a mask")
     why = prose("low_rank", "why_causal" if found.causal else "why_none")
     predict(
-        here,
+        page,
         "uniform",
         [f"{option:,}" for option in options],
         options.index(found.uniform),

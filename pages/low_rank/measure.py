@@ -21,40 +21,40 @@ from pages.kit.sweep_card import sweep_card
 from pages.kit.text import _, prose
 
 
-def low_rank_measure(whole: Page, here: Page, mechanism: LowRank, spectrum: Result, k: int) -> None:
-    """`whole` reads all of the text, `here` the tokens that singular values are computed of."""
-    _energy(here, spectrum, k)
+def low_rank_measure(whole: Page, page: Page, mechanism: LowRank, spectrum: Result, k: int) -> None:
+    """`whole` reads all of the text, `page` the tokens that singular values are computed of."""
+    _energy(page, spectrum, k)
     st.subheader(_("The map, and the method's"), anchor=False)
-    reader = here
+    reader = page
     if mechanism.variant != "svd":
         st.caption(prose("low_rank", "reading"))
-        reader = unmasked(here)
+        reader = unmasked(page)
     else:
         st.caption(_("Linformer and Nyström stand under *More dials*."))
     maps_card(reader, mechanism)
     st.subheader(_("Error against rank"), anchor=False)
-    _error(here, k)
+    _error(page, k)
     st.subheader(_("Rank against length"), anchor=False)
     sweep_card(whole, RankAgainstLength(source=whole.source), lambda result: _length(whole, result))
 
 
-def unmasked(here: Page) -> Page:
+def unmasked(page: Page) -> Page:
     """The same page reading without a mask."""
-    other = copy.copy(here)
-    other.source = here.source.masked(False)
+    other = copy.copy(page)
+    other.source = page.source.masked(False)
     return other
 
 
-def _energy(here: Page, spectrum: Result, k: int) -> None:
+def _energy(page: Page, spectrum: Result, k: int) -> None:
     table = spectrum.tables["spectrum"]
     left, right = st.columns(2, gap="medium")
     rank = rank_of(spectrum.arrays["values"])
     with left:
         figure(
-            here,
+            page,
             "energy",
             spectrum,
-            energy_chart(table, here.theme, k=k, share=SHARE),
+            energy_chart(table, page.theme, k=k, share=SHARE),
             table=table,
             shown=LowRank,
             title=_("Energy held"),
@@ -62,14 +62,14 @@ def _energy(here: Page, spectrum: Result, k: int) -> None:
             alt=_("{rank} directions hold 99 % of the energy.").format(rank=rank),
         )
         st.caption(prose("low_rank", "energy"))
-    rebuilt = run(Rebuilt(source=here.source))
+    rebuilt = run(Rebuilt(source=page.source))
     errors = rebuilt.tables["errors"]
     with right:
         figure(
-            here,
+            page,
             "tail",
             rebuilt,
-            tail_chart(table, here.theme, k=k),
+            tail_chart(table, page.theme, k=k),
             table=errors,
             shown=LowRank,
             title=_("Error left over"),
@@ -80,23 +80,23 @@ def _energy(here: Page, spectrum: Result, k: int) -> None:
         st.caption(prose("low_rank", "tail", count=len(errors), agreement=max(agreement, 1e-9)))
 
 
-def _error(here: Page, k: int) -> None:
+def _error(page: Page, k: int) -> None:
     kinds = {"error": _("the output"), "map_error": _("the map")}
     value = state.choose(
         "low_rank.error_of", _("Error of"), list(kinds), default="error", labels=kinds.__getitem__, style="segments"
     )
-    study = ErrorAgainstRank(source=here.source)
-    sweep_card(here, study, lambda result: _error_drawn(here, result, value, kinds[value], k))
+    study = ErrorAgainstRank(source=page.source)
+    sweep_card(page, study, lambda result: _error_drawn(page, result, value, kinds[value], k))
 
 
-def _error_drawn(here: Page, result: Result, value: str, what: str, k: int) -> None:
+def _error_drawn(page: Page, result: Result, value: str, what: str, k: int) -> None:
     curves, points = result.tables[value], result.tables["points"]
     control = float(points["control" if value == "error" else "map_control"].mean())
     figure(
-        here,
+        page,
         f"{value.replace('_', '-')}-against-rank",
         result,
-        error_chart(curves, here.theme, value=value, control=control, what=what, k=k),
+        error_chart(curves, page.theme, value=value, control=control, what=what, k=k),
         table=curves,
         shown=LowRank,
         caption=f"Error of {what} against rank, read without a mask. {result.study.sequence().origin}",
@@ -107,18 +107,18 @@ def _error_drawn(here: Page, result: Result, value: str, what: str, k: int) -> N
     n = int(points["rank"].max())
     last = curves[(curves["method"] == METHODS["gaussian"]) & (curves["rank"] == n)]
     gaussian = prose("low_rank", "error_gaussian", n=n, error=float(last[value].iloc[0])) if len(last) else ""
-    reading = prose("low_rank", "reading") + " " if here.causal else ""
+    reading = prose("low_rank", "reading") + " " if page.causal else ""
     said = prose("low_rank", "error", reading=reading, gaussian=gaussian)
     st.caption(f"{said} {prose('low_rank', 'error_output')}" if value == "error" else said)
 
 
-def _length(here: Page, result: Result) -> None:
+def _length(page: Page, result: Result) -> None:
     curves = result.tables["curves"]
     figure(
-        here,
+        page,
         "rank-against-length",
         result,
-        length_chart(curves, here.theme),
+        length_chart(curves, page.theme),
         table=curves,
         shown=LowRank,
         caption=f"Directions for 99 % of the energy against length. {result.study.sequence().origin}",

@@ -16,7 +16,7 @@ from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.dials import mechanism_dials
 from pages.kit.input_bar import Inputs
-from pages.kit.page import page
+from pages.kit.page import show_page
 from pages.kit.sections import answer, question, said, try_this, views
 from pages.kit.text import _, prose
 from pages.low_rank.hero import _guess, low_rank_hero
@@ -26,32 +26,32 @@ from pages.low_rank.theory import low_rank_theory
 
 
 def body(whole: Page) -> None:
-    """Question, answer, hero, guess, lessons, and the view that was chosen."""
+    """Question, answer, hero, guess, examples, and the view that was chosen."""
     question(whole)
     mechanism = mechanism_dials(whole, LowRank, row=("rank",))
-    here = copy.copy(whole)
-    here.source = shortened(whole.source, LONGEST)
-    spectrum = run(Spectrum(source=here.source))
+    page = copy.copy(whole)
+    page.source = shortened(whole.source, LONGEST)
+    spectrum = run(Spectrum(source=page.source))
     found = rank_finding(spectrum)
-    with here.dials:
+    with page.dials:
         sinkless = found.sinks > 0 and state.switch(
             "low_rank.sinkless",
             _("Without the sinks"),
             default=False,
             help=_("Set the columns of this head's sinks to 0 first: keys that take much weight and add next to nothing."),
         )
-    answer(here, found.kind, **words(found))
-    if here.tokens < whole.tokens:
-        with here.top:
-            st.caption(prose("low_rank", "cut", n=here.tokens, of=whole.tokens))
-    low_rank_hero(here, spectrum, mechanism.rank, sinkless)
-    _guess(here, found)
-    try_this(here, found.kind, **words(found))
-    if here.presenting:
+    answer(page, found.kind, **words(found))
+    if page.tokens < whole.tokens:
+        with page.top:
+            st.caption(prose("low_rank", "cut", n=page.tokens, of=whole.tokens))
+    low_rank_hero(page, spectrum, mechanism.rank, sinkless)
+    _guess(page, found)
+    try_this(page, found.kind, **words(found))
+    if page.presenting:
         return
-    _view(whole, here, mechanism, spectrum, found)
+    _view(whole, page, mechanism, spectrum, found)
     rest = "" if found.without == found.rank else _(" ({without} without its sinks)").format(without=found.without)
-    said(here, rank=found.rank, n=found.n, rest=rest, uniform=found.uniform)
+    said(page, rank=found.rank, n=found.n, rest=rest, uniform=found.uniform)
 
 
 def words(found: RankFinding) -> dict[str, Any]:
@@ -69,14 +69,14 @@ def words(found: RankFinding) -> dict[str, Any]:
     }
 
 
-def _view(whole: Page, here: Page, mechanism: LowRank, spectrum: Result, found: RankFinding) -> None:
+def _view(whole: Page, page: Page, mechanism: LowRank, spectrum: Result, found: RankFinding) -> None:
     k = min(mechanism.rank, found.n)
     views(
-        here,
-        step=lambda: low_rank_step(here, mechanism, found.n),
-        measure=lambda: low_rank_measure(whole, here, mechanism, spectrum, k),
-        theory=lambda: low_rank_theory(here, spectrum, found, k),
+        page,
+        step=lambda: low_rank_step(page, mechanism, found.n),
+        measure=lambda: low_rank_measure(whole, page, mechanism, spectrum, k),
+        theory=lambda: low_rank_theory(page, spectrum, found, k),
     )
 
 
-page("low_rank", body, Inputs(head="0.6"))
+show_page("low_rank", body, Inputs(head="0.6"))

@@ -34,14 +34,14 @@ class Picture(NamedTuple):
     kind: Kind = "difference"
 
 
-def low_rank_step(here: Page, mechanism: LowRank, n: int) -> None:
+def low_rank_step(page: Page, mechanism: LowRank, n: int) -> None:
     """Choose a method and walk through it."""
     methods = {"svd": _("SVD"), "linformer": _("Linformer"), "nystrom": _("Nyström")}
     method = state.choose(
         "low_rank.step_method", _("Method"), list(methods), default="svd", labels=methods.__getitem__, style="segments"
     )
     if method == "svd":
-        _directions(here, n)
+        _directions(page, n)
         return
     rank = state.slide(
         "low_rank.step_rank",
@@ -52,16 +52,16 @@ def low_rank_step(here: Page, mechanism: LowRank, n: int) -> None:
         help=_("How many keys, or landmarks, the tokens are mixed into."),
     )
     if method == "linformer":
-        _mixes(here, rank, mechanism.seed)
+        _mixes(page, rank, mechanism.seed)
     else:
-        _landmarks(here, rank)
+        _landmarks(page, rank)
 
 
-def _directions(here: Page, n: int) -> None:
+def _directions(page: Page, n: int) -> None:
     st.markdown(prose("low_rank", "step_svd"))
     count = max(1, min(MOST_DIRECTIONS, n))
-    at = stepper("low_rank.step_svd", [str(i + 1) for i in range(count)], theme=here.theme, label=_("Direction"))
-    result = run(Direction(source=here.source, direction=at))
+    at = stepper("low_rank.step_svd", [str(i + 1) for i in range(count)], theme=page.theme, label=_("Direction"))
+    result = run(Direction(source=page.source, direction=at))
     numbers = {name: float(result.arrays[name]) for name in ("value", "held", "so_far")}
     st.markdown(prose("low_rank", "step_svd_now", index=at + 1, **numbers))
     pictures = (
@@ -69,19 +69,19 @@ def _directions(here: Page, n: int) -> None:
         Picture("sum", _("All up to it"), QUERY, KEY, "log"),
         Picture("difference", _("Minus the exact map"), QUERY, KEY),
     )
-    _frame(here, result, pictures, f"direction-{at + 1}")
+    _frame(page, result, pictures, f"direction-{at + 1}")
 
 
-def _mixes(here: Page, rank: int, seed: int) -> None:
+def _mixes(page: Page, rank: int, seed: int) -> None:
     kinds = {"mean": _("means"), "gaussian": _("random Gaussian"), "fitted": _("fitted")}
     projection = state.choose(
         "low_rank.step_mix", _("Projection E, F"), list(kinds), default="mean", labels=kinds.__getitem__, style="segments"
     )
-    result = run(Mixed.model_validate({"source": here.source.model_dump(), "rank": rank, "projection": projection, "seed": seed}))
+    result = run(Mixed.model_validate({"source": page.source.model_dump(), "rank": rank, "projection": projection, "seed": seed}))
     n, k = len(result.arrays["tokens"]), len(result.arrays["mixed keys"])
     st.markdown(prose("low_rank", "step_linformer", n=n))
     stops = [_("mix the keys"), _("score the mixes"), _("mix the values"), _("the map it implies")]
-    at = stepper("low_rank.step_linformer", stops, theme=here.theme, label="Linformer")
+    at = stepper("low_rank.step_linformer", stops, theme=page.theme, label="Linformer")
     mixed, signed = _("mixed key (number)"), result.arrays["lifted"].min() < 0
     frames = (
         (
@@ -104,14 +104,14 @@ def _mixes(here: Page, rank: int, seed: int) -> None:
         ),
     )
     st.markdown(prose("low_rank", f"step_linformer_{at}", n=n, k=k, **_errors(result, "lifted")))
-    _frame(here, result, frames[at], f"linformer-{at + 1}")
+    _frame(page, result, frames[at], f"linformer-{at + 1}")
 
 
-def _landmarks(here: Page, rank: int) -> None:
-    result = run(Landmarks(source=here.source, rank=rank))
+def _landmarks(page: Page, rank: int) -> None:
+    result = run(Landmarks(source=page.source, rank=rank))
     n, k = len(result.arrays["tokens"]), len(result.arrays["inverse"])
     st.markdown(prose("low_rank", "step_nystrom", n=n))
-    at = stepper("low_rank.step_nystrom", [_("three factors"), _("their product")], theme=here.theme, label="Nyström")
+    at = stepper("low_rank.step_nystrom", [_("three factors"), _("their product")], theme=page.theme, label="Nyström")
     landmark = _("landmark (number)")
     frames = (
         (
@@ -122,7 +122,7 @@ def _landmarks(here: Page, rank: int) -> None:
         (Picture("product", _("Their product"), QUERY, KEY), Picture("exact", _("Exact, without a mask"), QUERY, KEY, "log")),
     )
     st.markdown(prose("low_rank", f"step_nystrom_{at}", k=k, **_errors(result, "product")))
-    _frame(here, result, frames[at], f"nystrom-{at + 1}")
+    _frame(page, result, frames[at], f"nystrom-{at + 1}")
 
 
 def _errors(result: Result, name: str) -> dict[str, float]:
@@ -135,17 +135,17 @@ def _errors(result: Result, name: str) -> dict[str, float]:
     }
 
 
-def _frame(here: Page, result: Result, pictures: tuple[Picture, ...], name: str) -> None:
+def _frame(page: Page, result: Result, pictures: tuple[Picture, ...], name: str) -> None:
     """The matrices of a frame side by side; on a phone below one another."""
     for place, picture in zip(st.columns(len(pictures), gap="medium"), pictures, strict=True):
         values = result.arrays[picture.array]
         top = signed_top(values) if picture.kind == "difference" else 1.0
         with place:
             figure(
-                here,
+                page,
                 f"{name}-{picture.array.replace(' ', '-')}",
                 result,
-                matrix_chart(values, here.theme, x_title=picture.across, y_title=picture.down, kind=picture.kind, top=top),
+                matrix_chart(values, page.theme, x_title=picture.across, y_title=picture.down, kind=picture.kind, top=top),
                 table=pd.DataFrame(values),
                 title=picture.title,
                 shown=LowRank,

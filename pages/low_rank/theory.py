@@ -18,39 +18,39 @@ from pages.kit.sweep_card import sweep_card
 from pages.kit.text import _, prose
 
 
-def low_rank_theory(here: Page, spectrum: Result, found: RankFinding, k: int) -> None:
+def low_rank_theory(page: Page, spectrum: Result, found: RankFinding, k: int) -> None:
     """Eckart and Young, the uniform map, the two methods' formulas, and the law of Gaussian mixes."""
     st.markdown(prose("low_rank", "theory_eckart"))
     values = spectrum.arrays["values"]
     cut = min(k, len(values))
-    formula(here, "svd", k=cut, tail=float(eckart_young_tail(values, cut)), error=float(truncation_error(values, cut)))
+    formula(page, "svd", k=cut, tail=float(eckart_young_tail(values, cut)), error=float(truncation_error(values, cut)))
     if found.causal:
         half = rank_of(uniform_values(max(1, found.n // 2), causal=True))
         st.markdown(prose("low_rank", "theory_uniform", uniform=found.uniform, half=half))
     else:
         causal = rank_of(uniform_values(found.n, causal=True))
         st.markdown(prose("low_rank", "theory_uniform_none", causal=causal))
-    sequence = read_prefix(here.source, 0, LONGEST)
+    sequence = read_prefix(page.source, 0, LONGEST)
     st.markdown(f"**{_('Linformer')}**")
-    formula(here, "linformer", k=k, n=found.n, d=sequence.d)
+    formula(page, "linformer", k=k, n=found.n, d=sequence.d)
     st.markdown(f"**{_('Nyström')}**")
-    formula(here, "nystrom", k=k, d=sequence.d)
+    formula(page, "nystrom", k=k, d=sequence.d)
     study = GaussianLaw()
-    sweep_card(here, study, lambda result: _law(here, result, study))
+    sweep_card(page, study, lambda result: _law(page, result, study))
 
 
-def _law(here: Page, result: Result, study: GaussianLaw) -> None:
+def _law(page: Page, result: Result, study: GaussianLaw) -> None:
     gaussian = read_prefix(study.source, 0, LONGEST, causal=False)
     variance = score_variance(gaussian)
     shared = float(gaussian_linformer_error(variance, shared=True))
     apart = float(gaussian_linformer_error(variance, shared=False))
-    formula(here, "law", apart=apart, shared=shared, variance=variance)
+    formula(page, "law", apart=apart, shared=shared, variance=variance)
     curves = result.tables["curves"]
     figure(
-        here,
+        page,
         "gaussian-law",
         result,
-        law_chart(curves, here.theme, shared=shared, apart=apart),
+        law_chart(curves, page.theme, shared=shared, apart=apart),
         table=curves,
         shown=LowRank,
         title=_("A Gaussian mix never converges"),

@@ -22,7 +22,7 @@ from pages.kit.components.token_text import token_text
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure_menu import figure_menu
-from pages.kit.query_run import Told, outside
+from pages.kit.query_run import QueryRun, outside
 from pages.kit.sections import answer, predict
 from pages.kit.text import _, escaped, prose
 
@@ -31,7 +31,7 @@ SAME = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hashed(Told):
+class Hashed(QueryRun):
     """One run of the page: the mechanism, the strips' result, and what they say."""
 
     mechanism: LSH
@@ -78,14 +78,14 @@ def bucket_words(count: int) -> str:
     return _("one bucket") if count == 1 else _("{count} buckets").format(count=count)
 
 
-def hashing(here: Page, mechanism: LSH) -> Hashed:
+def hashing(page: Page, mechanism: LSH) -> Hashed:
     """Run one round of the strips, for the round, the query and the key that were chosen."""
     study = LshStrips(
-        source=here.source,
+        source=page.source,
         setting=Setting.of(mechanism),
         round=_round(mechanism),
-        query=_place(here, "query"),
-        marked=_place(here, "key"),
+        query=_place(page, "query"),
+        marked=_place(page, "key"),
     )
     result = run(study)
     return Hashed(mechanism=mechanism, result=result, found=hashing_finding(result))
@@ -95,16 +95,16 @@ def _round(mechanism: LSH) -> int:
     return min(max(1, state.recall("lsh.round", 1, int)), mechanism.rounds)
 
 
-def _place(here: Page, name: str) -> int | None:
+def _place(page: Page, name: str) -> int | None:
     place = state.recall(f"lsh.{name}", None, int)
-    return place if place is not None and 0 <= place < min(here.tokens, 65536) else None
+    return place if place is not None and 0 <= place < min(page.tokens, 65536) else None
 
 
-def hero(here: Page, hashed: Hashed) -> None:
+def hero(page: Page, hashed: Hashed) -> None:
     """The answer, the strips with a choice of the round, and the text in the colours of its buckets."""
     found = hashed.found
     if hashed.refused:
-        answer(here, "refused", reason=hashed.result.words["refusal"])
+        answer(page, "refused", reason=hashed.result.words["refusal"])
         return
     pair = prose(
         "lsh",
@@ -115,8 +115,8 @@ def hero(here: Page, hashed: Hashed) -> None:
         distance=_tokens(found.distance),
         found=found.found,
     )
-    answer(here, found.kind, pair=pair, **hashed.numbers)
-    n = here.tokens
+    answer(page, found.kind, pair=pair, **hashed.numbers)
+    n = page.tokens
     if hashed.mechanism.rounds > 1:
         rounds = [str(number) for number in range(1, hashed.mechanism.rounds + 1)]
         state.choose(
@@ -130,18 +130,18 @@ def hero(here: Page, hashed: Hashed) -> None:
     if n > MOST_TOKENS:
         st.info(prose("lsh", "text_long", most=MOST_TOKENS))
     else:
-        shown_strips(here, hashed, four(hashed), key="lsh strips", alt=_alt(hashed))
-        _menu(here, hashed)
-    _explained(here, hashed)
+        shown_strips(page, hashed, four(hashed), key="lsh strips", alt=_alt(hashed))
+        _menu(page, hashed)
+    _explained(page, hashed)
     worse = "error_better" if found.error < found.control else "error_worse"
     st.caption(prose("lsh", worse, **hashed.numbers))
-    if n <= MOST_TOKENS and not here.presenting:
-        _text(here, hashed)
+    if n <= MOST_TOKENS and not page.presenting:
+        _text(page, hashed)
 
 
-def _explained(here: Page, hashed: Hashed) -> None:
+def _explained(page: Page, hashed: Hashed) -> None:
     """Why the tracked pair was found or missed."""
-    said = why(here.source, hashed.mechanism, 0, hashed.query, hashed.marked)
+    said = why(page.source, hashed.mechanism, 0, hashed.query, hashed.marked)
     if isinstance(said, str):
         return
     weights = _("exact weight {exact:.3g}, hashing's {weight:.3g}").format(exact=said.exact, weight=said.weight)
@@ -161,13 +161,13 @@ def four(hashed: Hashed) -> tuple[Strip, ...]:
     )
 
 
-def shown_strips(here: Page, hashed: Hashed, shown: tuple[Strip, ...], *, key: str, alt: str, gap: int = 22) -> None:
+def shown_strips(page: Page, hashed: Hashed, shown: tuple[Strip, ...], *, key: str, alt: str, gap: int = 22) -> None:
     """Some of the strips of this run; a click on a token makes it the key that is followed."""
     arrays = hashed.result.arrays
     strips(
         shown,
         key=key,
-        theme=here.theme,
+        theme=page.theme,
         tokens=spaced(hashed.result),
         buckets=arrays["key_buckets"],
         order=arrays["order"],
@@ -178,7 +178,7 @@ def shown_strips(here: Page, hashed: Hashed, shown: tuple[Strip, ...], *, key: s
         query_bucket=int(arrays["query_buckets"][hashed.query]),
         place=int(arrays["place"]),
         stretches=arrays["stretches"],
-        causal=here.causal,
+        causal=page.causal,
         gap=gap,
         alt=alt,
         on_token=lambda token: state.remember("lsh.key", token),
@@ -191,7 +191,7 @@ def spaced(result: Result) -> list[str]:
     return [f"{space}{token}" for token in result.arrays["tokens"]]
 
 
-def _text(here: Page, hashed: Hashed) -> None:
+def _text(page: Page, hashed: Hashed) -> None:
     arrays = hashed.result.arrays
     buckets = arrays["key_buckets"]
     names = {int(bucket): _("bucket {number}").format(number=int(bucket)) for bucket in np.unique(buckets) if bucket >= 0}
@@ -199,12 +199,12 @@ def _text(here: Page, hashed: Hashed) -> None:
     token_text(
         spaced(hashed.result),
         key="lsh text",
-        theme=here.theme,
+        theme=page.theme,
         groups=buckets,
         group_names=names,
         notes=[_("as a query: bucket {number}").format(number=int(bucket)) for bucket in mine],
         selected=hashed.query,
-        causal_from=hashed.query if here.causal else None,
+        causal_from=hashed.query if page.causal else None,
         height=170,
         caption=prose("lsh", "text", round=hashed.round),
         on_token=_look_back_from,
@@ -216,14 +216,14 @@ def _look_back_from(token: int) -> None:
     state.remember("lsh.key", None)
 
 
-def _menu(here: Page, hashed: Hashed) -> None:
+def _menu(page: Page, hashed: Hashed) -> None:
     arrays = hashed.result.arrays
     figure_menu(
         "hashing-strips",
         hashed.result,
         shown=LSH,
         chart=lambda: strips_chart(
-            here.theme,
+            page.theme,
             buckets=arrays["key_buckets"],
             order=arrays["order"],
             found=arrays["found"],
@@ -281,26 +281,26 @@ def _alt(hashed: Hashed) -> str:
     )
 
 
-def guess(here: Page, hashed: Hashed) -> None:
+def guess(page: Page, hashed: Hashed) -> None:
     """Guess what centring does to this head, before it is said. What is right is computed once somebody has guessed."""
     if hashed.refused:
         return
     name = "centring_off" if hashed.mechanism.centred else "centring_on"
     options = [_("more"), _("about the same"), _("less")]
     if state.recall(f"lsh.guess.{name}", None, int) is None:
-        predict(here, name, options, 0, **hashed.numbers)
+        predict(page, name, options, 0, **hashed.numbers)
         return
     other = hashed.mechanism.with_dials(centred=not hashed.mechanism.centred)
-    there = hashing_finding(run(LshStrips(source=here.source, setting=Setting.of(other))))
+    there = hashing_finding(run(LshStrips(source=page.source, setting=Setting.of(other))))
     change = there.recall - hashed.found.recall
     right = 0 if change > SAME else 2 if change < -SAME else 1
-    why = why_centring(directions(here))
-    predict(here, name, options, right, there=there.recall, there_share=there.share, why=why, **hashed.numbers)
+    why = why_centring(directions(page))
+    predict(page, name, options, right, there=there.recall, there_share=there.share, why=why, **hashed.numbers)
 
 
-def directions(here: Page) -> Directions:
+def directions(page: Page) -> Directions:
     """Where this head's queries stand to its keys."""
-    return directions_finding(run(LshAngles(source=here.source)))
+    return directions_finding(run(LshAngles(source=page.source)))
 
 
 def why_centring(found: Directions) -> str:

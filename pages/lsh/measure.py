@@ -26,29 +26,29 @@ from pages.lsh.hero import Hashed, directions, why_centring
 SEEDS = {"rounds": 5, "buckets": 5, "seeds": 20}
 
 
-def measure(here: Page, hashed: Hashed) -> None:
+def measure(page: Page, hashed: Hashed) -> None:
     """Every figure of the view, the cheap ones first."""
     left, right = st.columns(2, gap="large")
-    result = run(LshRounds(source=here.source, setting=hashed.setting))
+    result = run(LshRounds(source=page.source, setting=hashed.setting))
     with left:
-        _rounds(here, hashed, result)
+        _rounds(page, hashed, result)
     with right:
-        _sizes(here, hashed, result)
-    _sweep(here, hashed)
-    _angles(here)
+        _sizes(page, hashed, result)
+    _sweep(page, hashed)
+    _angles(page)
     st.markdown(f"**{_('Every query at once')}**")
     st.caption(prose("lsh", "maps"))
-    maps_card(here, hashed.mechanism)
+    maps_card(page, hashed.mechanism)
 
 
-def _rounds(here: Page, hashed: Hashed, result: Result) -> None:
+def _rounds(page: Page, hashed: Hashed, result: Result) -> None:
     st.markdown(f"**{_('What each round adds')}**")
     table = result.tables["rounds"]
     figure(
-        here,
+        page,
         "hashing-rounds",
         result,
-        rounds_chart(table, here.theme),
+        rounds_chart(table, page.theme),
         table=table,
         shown=LSH,
         caption=_("Share of pairs looked at and of weight found by each round, by what is new, and by all."),
@@ -59,15 +59,15 @@ def _rounds(here: Page, hashed: Hashed, result: Result) -> None:
     st.caption(prose("lsh", "rounds", outside=hashed.outside))
 
 
-def _sizes(here: Page, hashed: Hashed, result: Result) -> None:
+def _sizes(page: Page, hashed: Hashed, result: Result) -> None:
     st.markdown(f"**{_('How full the buckets are')}**")
     table = result.tables["sizes"]
     own = table[table["round"] == hashed.round]
     figure(
-        here,
+        page,
         "hashing-buckets",
         result,
-        sizes_chart(table, here.theme, shown=hashed.round),
+        sizes_chart(table, page.theme, shown=hashed.round),
         table=table,
         shown=LSH,
         caption=_("Keys (bars) and queries (ticks) in each bucket of round {round}.").format(round=hashed.round),
@@ -78,7 +78,7 @@ def _sizes(here: Page, hashed: Hashed, result: Result) -> None:
     st.caption(prose("lsh", "sizes", round=hashed.round))
 
 
-def _sweep(here: Page, hashed: Hashed) -> None:
+def _sweep(page: Page, hashed: Hashed) -> None:
     st.markdown(f"**{_('Recall, and what it costs in pairs')}**")
     names = {"rounds": _("against rounds"), "buckets": _("against buckets"), "seeds": _("over seeds")}
     over = cast(
@@ -86,24 +86,24 @@ def _sweep(here: Page, hashed: Hashed) -> None:
     )
     base = hashed.mechanism if over == "seeds" else hashed.mechanism.with_dials(seed=0, **{over: 2})
     st.caption(prose("lsh", "sweep_seeds" if over == "seeds" else "sweep", seeds=SEEDS[over]))
-    if here.tokens > LONGEST:
-        st.caption(prose("lsh", "cut", most=LONGEST, n=here.tokens))
-    study = LshSweep(source=here.source, setting=Setting.of(base.with_dials(seed=0)), over=over, seeds=SEEDS[over])
-    sweep_card(here, study, lambda result: _curve(here, hashed, over, result))
+    if page.tokens > LONGEST:
+        st.caption(prose("lsh", "cut", most=LONGEST, n=page.tokens))
+    study = LshSweep(source=page.source, setting=Setting.of(base.with_dials(seed=0)), over=over, seeds=SEEDS[over])
+    sweep_card(page, study, lambda result: _curve(page, hashed, over, result))
 
 
-def _curve(here: Page, hashed: Hashed, over: str, result: Result) -> None:
+def _curve(page: Page, hashed: Hashed, over: str, result: Result) -> None:
     points = result.tables["points"]
     if refusal := result.words.get("refusal"):
         st.info(refusal, icon=":material/block:")
         return
     if over == "seeds":
-        chart = seeds_chart(points, here.theme, now=hashed.mechanism.seed)
+        chart = seeds_chart(points, page.theme, now=hashed.mechanism.seed)
     else:
-        chart = recall_chart(result.tables["curves"], here.theme, over=over, now=float(getattr(hashed.mechanism, over)))
+        chart = recall_chart(result.tables["curves"], page.theme, over=over, now=float(getattr(hashed.mechanism, over)))
     found, looked = (np.nanmean(points[name].to_numpy(dtype=float)) for name in ("recall without sinks", "share without sinks"))
     figure(
-        here,
+        page,
         f"hashing-recall-{over}",
         result,
         chart,
@@ -118,20 +118,20 @@ def _curve(here: Page, hashed: Hashed, over: str, result: Result) -> None:
     )
 
 
-def _angles(here: Page) -> None:
+def _angles(page: Page) -> None:
     st.markdown(f"**{_('Why: where queries and keys point')}**")
-    result = run(LshAngles(source=here.source))
-    st.markdown(why_centring(directions(here)))
+    result = run(LshAngles(source=page.source))
+    st.markdown(why_centring(directions(page)))
     table = result.tables["cosines"]
     for place, centred in zip(st.columns(2, gap="large"), (False, True), strict=True):
         with place:
             title = _("with their means taken off") if centred else _("as the head has them")
             mean = result.tables["angles"]
             figure(
-                here,
+                page,
                 f"hashing-cosines{'-centred' if centred else ''}",
                 result,
-                cosines_chart(table, here.theme, centred=centred),
+                cosines_chart(table, page.theme, centred=centred),
                 table=table[table["centred"] == centred],
                 title=title,
                 shown=LSH,

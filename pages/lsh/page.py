@@ -6,7 +6,7 @@ from longattn_core.mechanisms.lsh import LSH
 from pages.kit.context import Page
 from pages.kit.dials import mechanism_dials
 from pages.kit.input_bar import Inputs
-from pages.kit.page import page
+from pages.kit.page import show_page
 from pages.kit.sections import question, said, try_this, views
 from pages.lsh.hero import guess, hashing, hero
 from pages.lsh.measure import measure
@@ -14,17 +14,17 @@ from pages.lsh.step import step
 from pages.lsh.theory import theory
 
 
-def body(here: Page) -> None:
-    """Question, answer, hero, guess, lessons, and the view that was chosen."""
-    question(here)
-    hashed = hashing(here, mechanism_dials(here, LSH, row=("buckets", "rounds", "centred")))
-    hero(here, hashed)
-    if not here.presenting:
-        guess(here, hashed)
-        try_this(here, hashed.found.kind)
-    if not (here.presenting or hashed.refused):
-        views(here, step=lambda: step(here, hashed), measure=lambda: measure(here, hashed), theory=lambda: theory(here, hashed))
-        said(here, **hashed.numbers)
+def body(page: Page) -> None:
+    """Question, answer, hero, guess, examples, and the view that was chosen."""
+    question(page)
+    hashed = hashing(page, mechanism_dials(page, LSH, row=("buckets", "rounds", "centred")))
+    hero(page, hashed)
+    if not page.presenting:
+        guess(page, hashed)
+        try_this(page, hashed.found.kind)
+    if not (page.presenting or hashed.refused):
+        views(page, step=lambda: step(page, hashed), measure=lambda: measure(page, hashed), theory=lambda: theory(page, hashed))
+        said(page, **hashed.numbers)
 
 
-page("lsh", body, Inputs(head="14.3"))
+show_page("lsh", body, Inputs(head="14.3"))

@@ -23,28 +23,28 @@ HEAVIEST = 10
 """Keys in the picture of the softmax."""
 
 
-def step(here: Page, hashed: Hashed) -> None:
+def step(page: Page, hashed: Hashed) -> None:
     """The stepper, and the frame that it shows."""
     stops = [_("hash"), _("rotate"), _("sectors"), _("sort"), _("chunks"), _("look back"), _("attend"), _("back, all rounds")]
-    at = stepper("lsh.step", stops, theme=here.theme, label=_("Steps of hashing"))
+    at = stepper("lsh.step", stops, theme=page.theme, label=_("Steps of hashing"))
     if at <= 2:
-        _directions(here, hashed, at)
+        _directions(page, hashed, at)
     elif at == 6:
-        _attend(here, hashed)
+        _attend(page, hashed)
     else:
-        _strips(here, hashed, at)
+        _strips(page, hashed, at)
 
 
-def _directions(here: Page, hashed: Hashed, at: int) -> None:
+def _directions(page: Page, hashed: Hashed, at: int) -> None:
     mechanism = hashed.mechanism
     plane = run(
-        LshPlane(source=here.source, setting=hashed.setting, round=hashed.round, query=hashed.query, marked=hashed.marked)
+        LshPlane(source=page.source, setting=hashed.setting, round=hashed.round, query=hashed.query, marked=hashed.marked)
     )
     if "points" not in plane.tables:
         st.markdown(prose("lsh", "step_none"))
         return
     if at == 0:
-        _along(here, hashed, plane)
+        _along(page, hashed, plane)
         return
     angle = float(plane.arrays["angle"])
     if at == 1:
@@ -54,10 +54,10 @@ def _directions(here: Page, hashed: Hashed, at: int) -> None:
     axes = (int(plane.arrays["axes"][0]), int(plane.arrays["axes"][1]))
     with st.container(key="lsh-plane", width=480):
         figure(
-            here,
+            page,
             "hashing-plane" if at == 1 else "hashing-sectors",
             plane,
-            plane_chart(plane.tables["points"], here.theme, axes=axes, hashing=mechanism.hashing, sectors=at == 2),
+            plane_chart(plane.tables["points"], page.theme, axes=axes, hashing=mechanism.hashing, sectors=at == 2),
             table=plane.tables["points"],
             shown=LSH,
             caption=_("Directions of queries (crosses) and keys (dots) on two axes of the rotation of round {round}.").format(
@@ -69,7 +69,7 @@ def _directions(here: Page, hashed: Hashed, at: int) -> None:
         )
 
 
-def _along(here: Page, hashed: Hashed, plane: Result) -> None:
+def _along(page: Page, hashed: Hashed, plane: Result) -> None:
     mechanism = hashed.mechanism
     pair = hashed.result.tables["rounds"].iloc[hashed.round - 1]
     met = bool(pair["met"])
@@ -89,10 +89,10 @@ def _along(here: Page, hashed: Hashed, plane: Result) -> None:
     )
     table = along_table(plane, mechanism.hashing)
     figure(
-        here,
+        page,
         "hashing-axes",
         plane,
-        along_chart(table, here.theme),
+        along_chart(table, page.theme),
         table=table,
         shown=LSH,
         caption=_("Coordinates of one query and one key along the random axes of round {round}.").format(round=hashed.round),
@@ -116,21 +116,21 @@ def along_table(plane: Result, hashing: str) -> pd.DataFrame:
     return table
 
 
-def _strips(here: Page, hashed: Hashed, at: int) -> None:
+def _strips(page: Page, hashed: Hashed, at: int) -> None:
     mechanism, shown = hashed.mechanism, four(hashed)
     chunks = mechanism.order_by == "chunks"
     if at == 3:
         st.markdown(prose("lsh", "step_sort"))
     elif at == 4 and chunks:
         st.markdown(
-            prose("lsh", "step_chunks_chunks", chunk=mechanism.chunk, leak=(mechanism.leaks or "") if here.causal else "")
+            prose("lsh", "step_chunks_chunks", chunk=mechanism.chunk, leak=(mechanism.leaks or "") if page.causal else "")
         )
     elif at == 4:
         st.markdown(prose("lsh", "step_chunks_recent"))
     elif at == 5:
         found = hashed.result.arrays["found"]
         visible = int(np.isfinite(hashed.result.arrays["exact"]).sum())
-        rule = "look_chunks" if chunks else "look_recent" if here.causal else "look_recent_unmasked"
+        rule = "look_chunks" if chunks else "look_recent" if page.causal else "look_recent_unmasked"
         st.markdown(
             prose(
                 "lsh",
@@ -144,8 +144,8 @@ def _strips(here: Page, hashed: Hashed, at: int) -> None:
     else:
         st.markdown(prose("lsh", "step_back"))
     chosen = {3: shown[:2], 4: (shown[1], shown[2]) if chunks else shown[1:2], 5: shown[1:3], 7: shown[2:]}[at]
-    if here.tokens <= MOST_TOKENS:
-        shown_strips(here, hashed, chosen, key=f"lsh strips {at}", alt=_("Part of the strips above."), gap=56)
+    if page.tokens <= MOST_TOKENS:
+        shown_strips(page, hashed, chosen, key=f"lsh strips {at}", alt=_("Part of the strips above."), gap=56)
     if at == 7:
         _rounds(hashed)
 
@@ -166,7 +166,7 @@ def _rounds(hashed: Hashed) -> None:
     st.dataframe(shown, hide_index=True, width=460)
 
 
-def _attend(here: Page, hashed: Hashed) -> None:
+def _attend(page: Page, hashed: Hashed) -> None:
     st.markdown(prose("lsh", "step_attend"))
     arrays = hashed.result.arrays
     exact = np.nan_to_num(arrays["exact"])
@@ -182,10 +182,10 @@ def _attend(here: Page, hashed: Hashed) -> None:
     table = table[(table["exact"] > 0) | table["weight"].notna()]
     table.attrs["units"] = {"exact": "share", "weight": "share", "position": "token"}
     figure(
-        here,
+        page,
         "hashing-attend",
         hashed.result,
-        attend_chart(table, here.theme),
+        attend_chart(table, page.theme),
         table=table,
         shown=LSH,
         caption=_("Exact and hashed weights of one query on its heaviest keys."),

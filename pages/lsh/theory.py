@@ -20,15 +20,15 @@ from pages.kit.text import _, prose
 from pages.lsh.hero import Hashed, directions
 
 
-def theory(here: Page, hashed: Hashed) -> None:
+def theory(page: Page, hashed: Hashed) -> None:
     """Formulas, the curve, and what the papers add."""
     mechanism = hashed.mechanism
     hyperplane = mechanism.hashing == "hyperplane"
     columns = max(1, (mechanism.buckets - 1).bit_length()) if hyperplane else max(1, mechanism.buckets // 2)
-    d = here_width(hashed)
-    formula(here, "hash_hyperplane" if hyperplane else "hash", d=d, columns=columns)
+    d = key_width(hashed)
+    formula(page, "hash_hyperplane" if hyperplane else "hash", d=d, columns=columns)
     plane = run(
-        LshPlane(source=here.source, setting=hashed.setting, round=hashed.round, query=hashed.query, marked=hashed.marked)
+        LshPlane(source=page.source, setting=hashed.setting, round=hashed.round, query=hashed.query, marked=hashed.marked)
     )
     if "angle" in plane.arrays and mechanism.buckets > 1:
         angle = float(plane.arrays["angle"])
@@ -39,19 +39,19 @@ def theory(here: Page, hashed: Hashed) -> None:
         )
         p = float(chance)
         rounds = float(found_at_least_once(p, mechanism.rounds))
-        formula(here, "rounds", rounds=_rounds(mechanism.rounds), r=mechanism.rounds, p=p, found=rounds, angle=angle)
-    found = directions(here)
+        formula(page, "rounds", rounds=_rounds(mechanism.rounds), r=mechanism.rounds, p=p, found=rounds, angle=angle)
+    found = directions(page)
     marked = [
         (value, label)
         for value, label in ((found.weighted_angle, _("as it is")), (found.centred_weighted_angle, _("centred")))
         if np.isfinite(value)
     ]
-    result = run(LshCollision(source=here.source, buckets=mechanism.buckets, rounds=mechanism.rounds))
+    result = run(LshCollision(source=page.source, buckets=mechanism.buckets, rounds=mechanism.rounds))
     figure(
-        here,
+        page,
         "hashing-collision",
         result,
-        collision_chart(result.tables["curves"], result.tables["simulated"], here.theme, marked=marked),
+        collision_chart(result.tables["curves"], result.tables["simulated"], page.theme, marked=marked),
         table=result.tables["curves"],
         shown=LSH,
         caption=_("Chance of sharing a bucket against the angle, {buckets} buckets, closed form and count.").format(
@@ -65,7 +65,7 @@ def theory(here: Page, hashed: Hashed) -> None:
     st.markdown(prose("lsh", "theory"))
 
 
-def here_width(hashed: Hashed) -> int:
+def key_width(hashed: Hashed) -> int:
     """The width of a query."""
     return hashed.result.study.sequence().d
 

@@ -11,7 +11,7 @@ import streamlit as st
 from longattn_core.charts.figures.memory import STATUSES, status_colours, status_names, timeline_chart
 from longattn_core.mechanisms.memory import Memory
 from longattn_core.studies.base.study import Result
-from longattn_core.studies.memory import MemoryFinding, MemoryStanding, Standing, standing
+from longattn_core.studies.memory import Comparison, MemoryComparison, MemoryFinding, comparison
 from pages.kit import state
 from pages.kit.components.stepper import stepper
 from pages.kit.compute import run
@@ -53,7 +53,7 @@ def numbers_of(result: Result, found: MemoryFinding, mechanism: Memory) -> dict[
     return numbers | {"verdict_said": prose(NAME, f"verdict_{found.verdict}", **numbers)}
 
 
-def hero(here: Page, result: Result, mechanism: Memory, numbers: dict[str, Any]) -> int:
+def hero(page: Page, result: Result, mechanism: Memory, numbers: dict[str, Any]) -> int:
     """The timeline with its steps; gives the place of the segment that is shown among the stops."""
     if "segments" not in result.tables:
         st.info(result.words["refusal"], icon=":material/block:")
@@ -62,15 +62,15 @@ def hero(here: Page, result: Result, mechanism: Memory, numbers: dict[str, Any])
     stops, table = arrays["stops"], result.tables["segments"]
     name = "stop_state" if variant in STATES else "stop"
     labels = [prose(NAME, name, number=int(segment) + 1) for segment in stops]
-    at = stepper(f"{NAME}.step", labels, theme=here.theme, start=len(labels) - 1, label=_("Segments in reading order"))
+    at = stepper(f"{NAME}.step", labels, theme=page.theme, start=len(labels) - 1, label=_("Segments in reading order"))
     row = table.iloc[at].fillna(0.0).to_dict()
-    both_ways = variant in STATES and not here.causal
+    both_ways = variant in STATES and not page.causal
     chart = timeline_chart(
         arrays["spans"],
         stops,
         arrays["mass"],
         at,
-        here.theme,
+        page.theme,
         variant=variant,
         tokens=arrays["tokens"],
         shares={status: float(row.get(status, 0.0)) for status in STATUSES},
@@ -78,16 +78,16 @@ def hero(here: Page, result: Result, mechanism: Memory, numbers: dict[str, Any])
         both_ways=both_ways,
     )
     start, end = int(row["start"]), int(row["stop"]) - 1
-    inks = status_colours(here.theme)
+    inks = status_colours(page.theme)
     legend(
-        here,
+        page,
         [(inks[status], label, share) for status, label, share in _parts(row, variant)],
         title=prose(NAME, "standing_now", name=labels[at].capitalize(), start=start, end=end),
     )
     some = len(stops) < len(arrays["spans"])
     caption = prose(NAME, "hero_some" if some else "hero", count=len(arrays["spans"]), **numbers)
     figure(
-        here,
+        page,
         "timeline",
         result,
         chart,
@@ -111,19 +111,19 @@ def _parts(row: dict[Any, Any], variant: str) -> list[tuple[str, str, str]]:
     return parts
 
 
-def guess(here: Page) -> None:
+def guess(page: Page) -> None:
     """Ask how many of the seven memories beat the plain mean; they run only when somebody has guessed."""
     options = [_("none"), _("some"), _("all")]
-    if here.presenting:
+    if page.presenting:
         return
     if state.recall(f"{NAME}.guess.standing", None, int) is None:
-        predict(here, "standing", options, 0)
+        predict(page, "standing", options, 0)
         return
     with st.spinner(_("Seven memories read the text …")):
-        found = standing(run(MemoryStanding(source=here.source)).tables["points"])
+        found = comparison(run(MemoryComparison(source=page.source)).tables["points"])
     right = {"none": 0, "some": 1, "all": 2, "unknown": 0}[found.kind]
     predict(
-        here,
+        page,
         "standing",
         options,
         right,
@@ -134,7 +134,7 @@ def guess(here: Page) -> None:
     )
 
 
-def standing_said(found: Standing) -> str:
+def standing_said(found: Comparison) -> str:
     """How many beat the mean, in words that the numbers choose."""
     count = len(found.better) + len(found.others)
     said = prose(NAME, f"standing_{found.kind}", count=count, better=len(found.better), names=", ".join(found.better))

@@ -9,7 +9,7 @@ from longattn_core.charts.figures.memory import lags_chart, norms_chart, recall_
 from longattn_core.mechanisms.memory import Memory
 from longattn_core.mechanisms.memory.mechanism import NAMES
 from longattn_core.studies.base.study import Result, Setting
-from longattn_core.studies.memory import MemoryLags, MemorySizes, MemoryStanding, StateLife, standing
+from longattn_core.studies.memory import MemoryComparison, MemoryLags, MemorySizes, StateLife, comparison
 from pages.kit import state
 from pages.kit.compute import run
 from pages.kit.context import Page
@@ -20,39 +20,39 @@ from pages.kit.text import _, prose, quoted
 from pages.memory.hero import NAME, standing_said
 
 
-def measure(here: Page, mechanism: Memory) -> None:
+def measure(page: Page, mechanism: Memory) -> None:
     """Maps with why, attention by lag, all memories at one budget, error against size, recall of one word."""
-    maps_card(here, mechanism)
+    maps_card(page, mechanism)
     st.subheader(_("By distance"), anchor=False)
-    _lags(here, mechanism)
+    _lags(page, mechanism)
     st.subheader(_("All seven at 64 keys or features"), anchor=False)
-    sweep_card(here, MemoryStanding(source=here.source), lambda result: _standing(here, result))
+    sweep_card(page, MemoryComparison(source=page.source), lambda result: _standing(page, result))
     st.subheader(_("How much must be remembered?"), anchor=False)
-    _sizes(here, mechanism)
+    _sizes(page, mechanism)
     st.subheader(_("Does a running state find one word again?"), anchor=False)
-    _recall(here, mechanism)
+    _recall(page, mechanism)
 
 
-def _lags(here: Page, mechanism: Memory) -> None:
+def _lags(page: Page, mechanism: Memory) -> None:
     with st.spinner(_("Counting by distance …")):
-        result = run(MemoryLags(source=here.source, setting=Setting.of(mechanism)))
+        result = run(MemoryLags(source=page.source, setting=Setting.of(mechanism)))
     bare = state.switch(f"{NAME}.bare", _("Leave out the sinks"), default=True)
     said = prose(NAME, "lags", bare=prose(NAME, "bare" if bare else "with_sinks"))
     table = result.tables["lags"]
-    chart = lags_chart(table, here.theme, bare=bare, label=NAMES[mechanism.variant])
-    figure(here, "by-lag", result, chart, table=table, caption=said, alt=said, shown=type(mechanism))
+    chart = lags_chart(table, page.theme, bare=bare, label=NAMES[mechanism.variant])
+    figure(page, "by-lag", result, chart, table=table, caption=said, alt=said, shown=type(mechanism))
     st.caption(f"{said} {result.words['sample'].capitalize()}.")
 
 
-def _standing(here: Page, result: Result) -> None:
+def _standing(page: Page, result: Result) -> None:
     rows = result.tables["points"]
-    found = standing(rows)
+    found = comparison(rows)
     st.markdown(standing_said(found))
     if found.kind == "unknown":
         return
-    chart = standing_chart(rows, here.theme, control=found.control)
+    chart = standing_chart(rows, page.theme, control=found.control)
     figure(
-        here,
+        page,
         "seven-memories",
         result,
         chart,
@@ -63,12 +63,12 @@ def _standing(here: Page, result: Result) -> None:
     )
 
 
-def _sizes(here: Page, mechanism: Memory) -> None:
-    sequence = MemorySizes(source=here.source).sequence()
+def _sizes(page: Page, mechanism: Memory) -> None:
+    sequence = MemorySizes(source=page.source).sequence()
     worth = sequence.d * sequence.e / (sequence.d + sequence.e)
     said = prose(NAME, "sizes", state=worth, segment=min(mechanism.segment, sequence.n))
     # The size is what the sweep walks along: it is no part of the setting, so that moving it measures nothing anew.
-    study = MemorySizes(source=here.source, setting=Setting.of(mechanism.with_dials(variant="cache", memory=64, slots=16)))
+    study = MemorySizes(source=page.source, setting=Setting.of(mechanism.with_dials(variant="cache", memory=64, slots=16)))
     sizes = {"cache": mechanism.memory, "compressed": mechanism.memory + mechanism.compressed, "slots": mechanism.slots}
     size = sizes.get(mechanism.variant, worth)
 
@@ -77,16 +77,16 @@ def _sizes(here: Page, mechanism: Memory) -> None:
         rows = rows[rows["error"].notna()]
         if not len(rows):
             return
-        chart = sizes_chart(rows, here.theme, control=float(rows["control"].iloc[0]), size=min(size, sequence.n))
-        figure(here, "against-size", result, chart, table=rows, caption=said, alt=said, shown=Memory)
+        chart = sizes_chart(rows, page.theme, control=float(rows["control"].iloc[0]), size=min(size, sequence.n))
+        figure(page, "against-size", result, chart, table=rows, caption=said, alt=said, shown=Memory)
 
     st.caption(said)
-    sweep_card(here, study, draw)
+    sweep_card(page, study, draw)
 
 
-def _life(here: Page, mechanism: Memory) -> Result | None:
+def _life(page: Page, mechanism: Memory) -> Result | None:
     study = StateLife(
-        source=here.source, half_life=mechanism.half_life, beta=mechanism.beta, decays=mechanism.decays, seed=mechanism.seed
+        source=page.source, half_life=mechanism.half_life, beta=mechanism.beta, decays=mechanism.decays, seed=mechanism.seed
     )
     with st.spinner(_("Four running states read the text …")):
         result = run(study)
@@ -96,17 +96,17 @@ def _life(here: Page, mechanism: Memory) -> Result | None:
     return result
 
 
-def _recall(here: Page, mechanism: Memory) -> None:
-    result = _life(here, mechanism)
+def _recall(page: Page, mechanism: Memory) -> None:
+    result = _life(page, mechanism)
     if result is None:
         return
     table, planted = result.tables["recall"], int(result.arrays["planted"])
     word = quoted(str(result.arrays["tokens"][planted]))
     said = prose(NAME, "recall", word=word, planted=planted, recall_said=_recalled(table))
     st.markdown(said)
-    figure(here, "recall-of-a-word", result, recall_chart(table, here.theme), table=table, caption=said, alt=said)
+    figure(page, "recall-of-a-word", result, recall_chart(table, page.theme), table=table, caption=said, alt=said)
     norms, words = result.tables["norms"], prose(NAME, "norms")
-    figure(here, "size-of-the-state", result, norms_chart(norms, here.theme), table=norms, caption=words, alt=words)
+    figure(page, "size-of-the-state", result, norms_chart(norms, page.theme), table=norms, caption=words, alt=words)
     st.caption(words)
 
 

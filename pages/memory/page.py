@@ -12,7 +12,7 @@ from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.dials import mechanism_dials
 from pages.kit.input_bar import Inputs
-from pages.kit.page import page
+from pages.kit.page import show_page
 from pages.kit.sections import answer, question, said, try_this, views
 from pages.kit.text import _
 from pages.memory.hero import dials_of, guess, hero, numbers_of
@@ -21,28 +21,28 @@ from pages.memory.step import step
 from pages.memory.theory import theory
 
 
-def body(here: Page) -> None:
-    """Question, answer, hero, guess, lessons, and the view that was chosen."""
-    question(here)
+def body(page: Page) -> None:
+    """Question, answer, hero, guess, examples, and the view that was chosen."""
+    question(page)
     row = ("variant", *dials_of(state.recall("m.memory.variant", "cache", str)))
-    mechanism = mechanism_dials(here, Memory, row=row)
+    mechanism = mechanism_dials(page, Memory, row=row)
     with st.spinner(_("The model reads the text …")):
-        sequence_of(here.source)
-    result = run(MemoryTimeline(source=here.source, setting=Setting.of(mechanism)))
+        sequence_of(page.source)
+    result = run(MemoryTimeline(source=page.source, setting=Setting.of(mechanism)))
     found = memory_finding(result)
     numbers = numbers_of(result, found, mechanism)
-    answer(here, found.kind, **numbers)
-    stop = hero(here, result, mechanism, numbers)
-    guess(here)
-    try_this(here, found.kind, **numbers)
-    if not here.presenting and found.kind != "refused":
+    answer(page, found.kind, **numbers)
+    stop = hero(page, result, mechanism, numbers)
+    guess(page)
+    try_this(page, found.kind, **numbers)
+    if not page.presenting and found.kind != "refused":
         views(
-            here,
-            step=lambda: step(here, result, mechanism, stop),
-            measure=lambda: measure(here, mechanism),
-            theory=lambda: theory(here, result, mechanism),
+            page,
+            step=lambda: step(page, result, mechanism, stop),
+            measure=lambda: measure(page, mechanism),
+            theory=lambda: theory(page, result, mechanism),
         )
-        said(here, **numbers)
+        said(page, **numbers)
 
 
-page("memory", body, Inputs(head="17.3"))
+show_page("memory", body, Inputs(head="17.3"))

@@ -17,12 +17,12 @@ from pages.kit.text import _, prose
 from pages.memory.hero import NAME, STATES
 
 
-def step(here: Page, result: Result, mechanism: Memory, at: int) -> None:
+def step(page: Page, result: Result, mechanism: Memory, at: int) -> None:
     """The text in the colours of the memory at this step, and what slots or a state hold."""
     arrays, variant = result.arrays, mechanism.variant
     segment = int(arrays["stops"][at])
     spans, n = arrays["spans"][segment], len(arrays["tokens"])
-    both_ways = variant in STATES and not here.causal
+    both_ways = variant in STATES and not page.causal
     held = np.full(n, -1, dtype=np.int64)
     places = {str(status): place for place, status in enumerate(STATUSES)}
     sizes = dict.fromkeys(places, 0)
@@ -43,13 +43,13 @@ def step(here: Page, result: Result, mechanism: Memory, at: int) -> None:
             beta=mechanism.beta,
         )
     )
-    names, inks = status_names(variant), status_colours(here.theme)
+    names, inks = status_names(variant), status_colours(page.theme)
     space = "" if result.study.source.kind == "text" else " "
     mass = arrays["mass"][at]
     token_text(
         [f"{space}{token}" for token in arrays["tokens"]],
         key="memory text",
-        theme=here.theme,
+        theme=page.theme,
         groups=held,
         group_names={i: names[status] for i, status in enumerate(STATUSES)},
         group_colours={i: inks[status] for i, status in enumerate(STATUSES)},
@@ -58,24 +58,24 @@ def step(here: Page, result: Result, mechanism: Memory, at: int) -> None:
         alt=", ".join(f"{names[status]}: {sizes[status]} tokens" for status in STATUSES if sizes[status]),
     )
     if variant == "slots":
-        _slots(here, mechanism, segment, named)
+        _slots(page, mechanism, segment, named)
     elif variant in STATES:
-        _rewriting(here, mechanism)
+        _rewriting(page, mechanism)
 
 
-def _slots(here: Page, mechanism: Memory, segment: int, named: str) -> None:
+def _slots(page: Page, mechanism: Memory, segment: int, named: str) -> None:
     st.subheader(_("What each slot holds"), anchor=False)
-    result = run(SlotsHeld(source=here.source, setting=Setting.of(mechanism), segment=segment))
+    result = run(SlotsHeld(source=page.source, setting=Setting.of(mechanism), segment=segment))
     if "slots" not in result.tables:
         st.info(prose(NAME, "slots_none"))
         return
     table = result.tables["slots"]
     said = prose(NAME, "slots", segment=named, spread=float(table["spread"].mean()), newest=float(table["last segment"].mean()))
     figure(
-        here,
+        page,
         "slots",
         result,
-        slots_chart(result.arrays["held"], here.theme, start=int(result.arrays["start"])),
+        slots_chart(result.arrays["held"], page.theme, start=int(result.arrays["start"])),
         table=table,
         caption=said,
         alt=said,
@@ -84,11 +84,11 @@ def _slots(here: Page, mechanism: Memory, segment: int, named: str) -> None:
     st.caption(said)
 
 
-def _rewriting(here: Page, mechanism: Memory) -> None:
+def _rewriting(page: Page, mechanism: Memory) -> None:
     st.subheader(_("The same key again"), anchor=False)
     result = run(
         Rewriting(
-            source=here.source, half_life=mechanism.half_life, beta=mechanism.beta, decays=mechanism.decays, seed=mechanism.seed
+            source=page.source, half_life=mechanism.half_life, beta=mechanism.beta, decays=mechanism.decays, seed=mechanism.seed
         )
     )
     table = result.tables["writes"]
@@ -102,10 +102,10 @@ def _rewriting(here: Page, mechanism: Memory) -> None:
         newest=float(last["newest"]),
     )
     figure(
-        here,
+        page,
         "same-key-again",
         result,
-        rewriting_chart(table, here.theme),
+        rewriting_chart(table, page.theme),
         table=table,
         caption=said,
         alt=said,

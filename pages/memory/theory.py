@@ -22,35 +22,35 @@ from pages.memory.measure import _life
 REACHES = {"none": _("segments alone"), "cache": _("cache"), "rule": _("rule: layers × M"), "blended": _("slots or a state")}
 
 
-def theory(here: Page, result: Result, mechanism: Memory) -> None:
+def theory(page: Page, result: Result, mechanism: Memory) -> None:
     """Reach through layers, cost, and how fast states forget, with today's numbers."""
     st.subheader(_("How far back after several layers?"), anchor=False)
-    _reach(here, mechanism)
+    _reach(page, mechanism)
     st.subheader(_("What it costs"), anchor=False)
     whole = result.tables["whole"].iloc[0]
     counted, exact = int(whole["cost"]), int(whole["exact cost"])
     name = "cost_state" if mechanism.variant in STATES else "cost_window"
     share = f"{counted / exact:.1%}".replace("%", r"\,\%")
-    formula(here, name, counted=_count(counted), exact=_count(exact), share=share)
+    formula(page, name, counted=_count(counted), exact=_count(exact), share=share)
     st.caption(prose(NAME, "cost_less" if counted < exact else "cost_more"))
     st.subheader(_("How fast a state forgets"), anchor=False)
     gamma = 2 ** (-1 / mechanism.half_life)
-    formula(here, "states", half=f"{mechanism.half_life:.3g}", gamma=f"{gamma:.4f}", beta=f"{mechanism.beta:.2f}")
-    life = _life(here, mechanism)
+    formula(page, "states", half=f"{mechanism.half_life:.3g}", gamma=f"{gamma:.4f}", beta=f"{mechanism.beta:.2f}")
+    life = _life(page, mechanism)
     if life is not None:
         table, said = life.tables["survival"], prose(NAME, "survival")
-        figure(here, "what-is-left", life, survival_chart(table, here.theme), table=table, caption=said, alt=said)
+        figure(page, "what-is-left", life, survival_chart(table, page.theme), table=table, caption=said, alt=said)
         st.caption(said)
 
 
-def _reach(here: Page, mechanism: Memory) -> None:
+def _reach(page: Page, mechanism: Memory) -> None:
     layers = state.slide(f"{NAME}.layers", _("Layers"), list(range(1, 31)), default=8, parse=int)
-    result = run(MemoryReach(source=here.source, setting=Setting.of(mechanism), layers=layers))
+    result = run(MemoryReach(source=page.source, setting=Setting.of(mechanism), layers=layers))
     table, arrays = result.tables["reach"], result.arrays
     last = table[table["layer"] == layers].set_index("kind")["back"]
     back, rule = int(last["cache"]), int(last["rule"])
     formula(
-        here,
+        page,
         "reach",
         last=_count(int(arrays["last"])),
         segment=_count(int(arrays["segment"])),
@@ -62,10 +62,10 @@ def _reach(here: Page, mechanism: Memory) -> None:
     names = REACHES | {"compressed": _("cache and summaries")}
     said = prose(NAME, "reach")
     figure(
-        here,
+        page,
         "reach-against-layers",
         result,
-        reach_chart(table, here.theme, n=here.tokens, names=names),
+        reach_chart(table, page.theme, n=page.tokens, names=names),
         table=table,
         caption=said,
         alt=", ".join(f"{names[kind]}: {int(last[kind])} tokens" for kind in names),

@@ -21,20 +21,20 @@ SHIFT = 1000
 """Positions by which the whole text is moved for the guess and the answer."""
 
 
-def small_shift(here: Page, chosen: Setting) -> Result:
+def small_shift(page: Page, chosen: Setting) -> Result:
     """The shift test in its cheapest form: 32 tokens, one shift."""
-    return run(Shifts(source=here.source, chosen=chosen, tokens=32, shifts=(SHIFT,)))
+    return run(Shifts(source=page.source, chosen=chosen, tokens=32, shifts=(SHIFT,)))
 
 
-def relative_hero(here: Page, result: Result) -> None:
+def relative_hero(page: Page, result: Result) -> None:
     """The curves, and what must be known to read them."""
     table = result.tables["curves"]
     n, of = int(result.arrays["n"]), int(result.arrays["of"])
     figure(
-        here,
+        page,
         "bias-against-distance",
         result,
-        bias_chart(table, here.theme),
+        bias_chart(table, page.theme),
         table=table,
         shown=Relative,
         caption=f"What each scheme of positions adds to a score at each distance. {result.words['origin']}",
@@ -43,7 +43,7 @@ def relative_hero(here: Page, result: Result) -> None:
         ),
     )
     said = [prose("relative", "hero", e=math.e)]
-    if sequence_of(here.source).rotary is not None:
+    if sequence_of(page.source).rotary is not None:
         said.append(prose("relative", "turned_off"))
     if n < of:
         said.append(prose("relative", "cut", n=n, of=of))
@@ -59,7 +59,7 @@ def relative_hero(here: Page, result: Result) -> None:
     st.caption(prose("relative", "kind"))
 
 
-def guess_shift(here: Page, shifts: Result) -> None:
+def guess_shift(page: Page, shifts: Result) -> None:
     """Which maps change when all positions are moved by the same number?"""
     table = shifts.tables["shifts"]
     if table.empty:
@@ -70,7 +70,7 @@ def guess_shift(here: Page, shifts: Result) -> None:
     right = 3 if not changed else 1 if changed == ("Sinusoids",) else 0
     which = _("None changes.") if not changed else _("{names}, and nothing else.").format(names=", ".join(changed))
     numbers = {"shift": SHIFT, "which": which, "moved": float(table["moved"].max()), "rest": max(float(rest), 1e-16)}
-    predict(here, "shift", options, right, **numbers)
+    predict(page, "shift", options, right, **numbers)
 
 
 def words(found: CurveFinding, result: Result, shifts: Result) -> dict[str, Any]:

@@ -24,37 +24,37 @@ from pages.kit.map_card import explain_pair, maps_card
 from pages.kit.text import _, prose
 
 
-def odd(here: Page) -> bool:
+def odd(page: Page) -> bool:
     """Say so, and be true, where the width is odd: then there are no pairs of channels to turn."""
-    width = sequence_of(here.source).d
+    width = sequence_of(page.source).d
     if width % 2:
         st.info(_("Rotary positions turn pairs of channels, and {width} is odd: no clocks here.").format(width=width))
     return bool(width % 2)
 
 
-def relative_measure(here: Page, mechanism: Relative) -> None:
+def relative_measure(page: Page, mechanism: Relative) -> None:
     """S_rel, the maps, where the weight goes, the shift test, and past the trained length."""
     chosen = Setting.of(mechanism)
-    refusal = mechanism.refuses(sequence_of(here.source))
+    refusal = mechanism.refuses(sequence_of(page.source))
     if refusal is None:
         st.subheader(_("S_rel: what is added to each pair"), anchor=False)
-        _added(here, chosen, mechanism)
+        _added(page, chosen, mechanism)
         st.subheader(_("The map under {scheme}").format(scheme=mechanism.label), anchor=False)
         st.caption(f"{prose('relative', 'maps')} {prose('relative', 'kind')}")
-        maps_card(here, mechanism)
+        maps_card(page, mechanism)
     else:
         st.info(refusal, icon=":material/block:")
     st.subheader(_("How near the weight lies"), anchor=False)
-    _within(here, chosen, mechanism)
+    _within(page, chosen, mechanism)
     st.subheader(_("The shift test"), anchor=False)
-    _shift(here, chosen)
+    _shift(page, chosen)
     st.subheader(_("Past the trained length"), anchor=False)
-    if not odd(here):
-        _beyond(here, mechanism)
+    if not odd(page):
+        _beyond(page, mechanism)
 
 
-def _added(here: Page, chosen: Setting, mechanism: Relative) -> None:
-    result = run(Added(source=here.source, chosen=chosen))
+def _added(page: Page, chosen: Setting, mechanism: Relative) -> None:
+    result = run(Added(source=page.source, chosen=chosen))
     added, tokens = result.arrays["added"], [str(token) for token in result.arrays["tokens"]]
     n = len(tokens)
     top = 0.4 * math.ceil(signed_top(added) / 0.4)  # its quarters are the ticks
@@ -71,14 +71,14 @@ def _added(here: Page, chosen: Setting, mechanism: Relative) -> None:
             added,
             key="S_rel",
             title=_("S_rel under {scheme}").format(scheme=mechanism.label),
-            theme=here.theme,
+            theme=page.theme,
             scale="linear",
             top=top,
             full=(n, n),
             tokens_rows=tokens,
             strips=False,
             words=words,
-            content=f"{here.source.model_dump_json()} {chosen.model_dump_json()} added",
+            content=f"{page.source.model_dump_json()} {chosen.model_dump_json()} added",
         )
     with right:
         deviation = float(result.arrays["diagonal"])
@@ -91,17 +91,17 @@ def _added(here: Page, chosen: Setting, mechanism: Relative) -> None:
             st.session_state["_added_pair"] = (drawn.clicked.row, drawn.clicked.col)
         pair = st.session_state.get("_added_pair")
         if pair is not None and max(pair) < n:
-            explain_pair(here, mechanism, pair[0], pair[1], tokens)
+            explain_pair(page, mechanism, pair[0], pair[1], tokens)
     figure_menu(
         "s-rel",
         result,
         shown=Relative,
         table=lambda: pd.DataFrame(added),
         chart=lambda: exported(
-            here,
+            page,
             matrix_chart(
                 added,
-                here.theme,
+                page.theme,
                 x_title=_("key (token position)"),
                 y_title=_("query (token position)"),
                 kind="linear",
@@ -113,17 +113,17 @@ def _added(here: Page, chosen: Setting, mechanism: Relative) -> None:
     )
 
 
-def _within(here: Page, chosen: Setting, mechanism: Relative) -> None:
-    result = run(Distances(source=here.source, chosen=chosen))
+def _within(page: Page, chosen: Setting, mechanism: Relative) -> None:
+    result = run(Distances(source=page.source, chosen=chosen))
     within, halves = result.tables["within"], result.tables["halves"].set_index("scheme")["half"]
     if int(result.arrays["n"]) < 2:
         st.caption(prose("relative", "answer_alone"))
         return
     figure(
-        here,
+        page,
         "weight-within",
         result,
-        within_chart(within, here.theme),
+        within_chart(within, page.theme),
         table=within,
         shown=Relative,
         caption=f"Share of the weight within each distance. {result.words['origin']}",
@@ -134,16 +134,16 @@ def _within(here: Page, chosen: Setting, mechanism: Relative) -> None:
         st.caption(prose("relative", "within", alone=alone, scheme=mechanism.label, half=half))
 
 
-def _shift(here: Page, chosen: Setting) -> None:
-    result = run(Shifts(source=here.source, chosen=chosen))
+def _shift(page: Page, chosen: Setting) -> None:
+    result = run(Shifts(source=page.source, chosen=chosen))
     table = result.tables["shifts"]
     if table.empty:
         return
     figure(
-        here,
+        page,
         "shift-test",
         result,
-        shift_chart(table, here.theme),
+        shift_chart(table, page.theme),
         table=table,
         shown=Relative,
         caption=f"Weight that goes elsewhere when all positions move. {result.words['origin']}",
@@ -160,7 +160,7 @@ def changed_words(result: Result) -> str:
     return prose("relative", "shift_changed", names=", ".join(changed))
 
 
-def _beyond(here: Page, mechanism: Relative) -> None:
+def _beyond(page: Page, mechanism: Relative) -> None:
     row = st.columns(3, gap="medium")
     with row[0]:
         trained = state.slide(
@@ -192,24 +192,24 @@ def _beyond(here: Page, mechanism: Relative) -> None:
             shown=lambda value: f"{value:,}",
             help=_("Between one query and one key."),
         )
-    result = run(Beyond(source=here.source, base=mechanism.base, trained=trained, stretch=stretch, lag=lag))
+    result = run(Beyond(source=page.source, base=mechanism.base, trained=trained, stretch=stretch, lag=lag))
     tables, origin = result.tables, result.words["origin"]
     st.caption(prose("relative", "beyond", stretch=stretch, trained=trained))
     figure(
-        here,
+        page,
         "past-the-trained-length",
         result,
-        beyond_chart(tables["scores"], here.theme, trained=trained),
+        beyond_chart(tables["scores"], page.theme, trained=trained),
         table=tables["scores"],
         shown=Relative,
         caption=f"The mean query's score with the mean key. {origin}",
         alt=_("Four curves of the score over {length:,} tokens.").format(length=int(result.arrays["length"])),
     )
     figure(
-        here,
+        page,
         "angles-at-the-end",
         result,
-        turns_chart(tables["pairs"], here.theme),
+        turns_chart(tables["pairs"], page.theme),
         table=tables["pairs"],
         shown=Relative,
         title=_("How far the hands have gone"),
@@ -220,10 +220,10 @@ def _beyond(here: Page, mechanism: Relative) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         figure(
-            here,
+            page,
             "unseen-angles",
             result,
-            unseen_chart(tables["unseen"], here.theme),
+            unseen_chart(tables["unseen"], page.theme),
             table=tables["unseen"],
             shown=Relative,
             title=_("Beyond what was seen"),
@@ -232,10 +232,10 @@ def _beyond(here: Page, mechanism: Relative) -> None:
         )
     with right:
         figure(
-            here,
+            page,
             "score-at-a-distance",
             result,
-            lag_chart(tables["lag"], here.theme, distance=lag),
+            lag_chart(tables["lag"], page.theme, distance=lag),
             table=tables["lag"],
             shown=Relative,
             title=_("One distance in longer texts"),
@@ -248,9 +248,9 @@ def _beyond(here: Page, mechanism: Relative) -> None:
 
 def _unseen_words(unseen: pd.DataFrame, length: int, pairs: int) -> str:
     nearest = unseen.iloc[(unseen["length"] - length).abs().argsort(kind="stable")]["length"].iloc[0]
-    here = unseen[unseen["length"] == nearest].set_index("scaling")
-    plain, ntk, yarn = (here.loc[SCALINGS[name]] for name in ("none", "ntk", "yarn"))
-    if not np.any(here["share"] > 0):
+    page = unseen[unseen["length"] == nearest].set_index("scaling")
+    plain, ntk, yarn = (page.loc[SCALINGS[name]] for name in ("none", "ntk", "yarn"))
+    if not np.any(page["share"] > 0):
         return ""
     outside = float(yarn["worst"]) > 1.01
     said = prose("relative", "yarn_outside" if outside else "yarn_inside", worst=float(yarn["worst"]))

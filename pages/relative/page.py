@@ -9,7 +9,7 @@ from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.dials import mechanism_dials
 from pages.kit.input_bar import Inputs
-from pages.kit.page import page
+from pages.kit.page import show_page
 from pages.kit.sections import answer, question, said, try_this, views
 from pages.kit.text import _
 from pages.relative.hero import guess_shift, relative_hero, small_shift, words
@@ -21,34 +21,34 @@ TRAINED = 256
 """The trained length that the page begins with: half of the default text, so that what lies beyond it is seen."""
 
 
-def body(here: Page) -> None:
-    """Question, answer, hero, guess, lessons, and the view that was chosen."""
-    question(here)
-    base = usual_base(here.source)
+def body(page: Page) -> None:
+    """Question, answer, hero, guess, examples, and the view that was chosen."""
+    question(page)
+    base = usual_base(page.source)
     begin = Relative(variant="rope", base=base, trained=TRAINED)
-    mechanism = mechanism_dials(here, Relative, row=("variant", "strength"), default=begin)
+    mechanism = mechanism_dials(page, Relative, row=("variant", "strength"), default=begin)
     if mechanism.variant != "rope":
         # These dials are put away with RoPE, and its curve stays what it was.
         mechanism = mechanism.with_dials(base=begin.base, trained=begin.trained)
     chosen = Setting.of(mechanism)
-    result = run(Curves(source=here.source, chosen=chosen))
-    shifts = small_shift(here, chosen)
+    result = run(Curves(source=page.source, chosen=chosen))
+    shifts = small_shift(page, chosen)
     found = curve_finding(result)
     numbers = words(found, result, shifts)
-    answer(here, found.kind, **numbers)
-    relative_hero(here, result)
-    guess_shift(here, shifts)
-    try_this(here, found.kind, **numbers)
-    if here.presenting:
+    answer(page, found.kind, **numbers)
+    relative_hero(page, result)
+    guess_shift(page, shifts)
+    try_this(page, found.kind, **numbers)
+    if page.presenting:
         return
     views(
-        here,
-        step=lambda: relative_step(here, mechanism),
-        measure=lambda: relative_measure(here, mechanism),
-        theory=lambda: relative_theory(here, mechanism),
+        page,
+        step=lambda: relative_step(page, mechanism),
+        measure=lambda: relative_measure(page, mechanism),
+        theory=lambda: relative_theory(page, mechanism),
     )
     names = ", ".join(changed_by_shift(shifts))
-    said(here, changed=_("only {names} change").format(names=names) if names else _("no scheme's scores change"))
+    said(page, changed=_("only {names} change").format(names=names) if names else _("no scheme's scores change"))
 
 
-page("relative", body, Inputs(head="16.0", rotary=False))
+show_page("relative", body, Inputs(head="16.0", rotary=False))

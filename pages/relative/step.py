@@ -17,10 +17,10 @@ from pages.relative.measure import odd
 LONGEST_STEPS = 1024
 
 
-def relative_step(here: Page, mechanism: Relative) -> None:
+def relative_step(page: Page, mechanism: Relative) -> None:
     """Rotary positions as clocks: two tokens, one hand each on every clock."""
-    n = min(here.tokens, LONGEST_STEPS)
-    if odd(here):
+    n = min(page.tokens, LONGEST_STEPS)
+    if odd(page):
         return
     st.markdown(prose("relative", "clocks"))
     left, right = st.columns(2, gap="medium")
@@ -30,7 +30,7 @@ def relative_step(here: Page, mechanism: Relative) -> None:
         distance = state.whole(
             "relative.step_distance", _("Key so many tokens before it"), least=0, most=n - 1, default=1 if n > 1 else 0
         )
-    result = run(Clocks(source=here.source, position=query, distance=min(distance, query), base=mechanism.base))
+    result = run(Clocks(source=page.source, position=query, distance=min(distance, query), base=mechanism.base))
     hands, arrays = result.tables["hands"], result.arrays
     at, key = int(arrays["query"]), int(arrays["key"])
     tokens = arrays["tokens"]
@@ -49,10 +49,10 @@ def relative_step(here: Page, mechanism: Relative) -> None:
     )
     st.markdown(said)
     figure(
-        here,
+        page,
         "rotary-clocks",
         result,
-        clocks_chart(hands, here.theme),
+        clocks_chart(hands, page.theme),
         table=hands,
         shown=Relative,
         caption=f"Rotary angles of a query at {at} and a key at {key}. {result.words['origin']}",

@@ -24,13 +24,13 @@ STRETCH = 4.0
 """How many times longer than the trained length the text is whose wavelengths are drawn."""
 
 
-def relative_theory(here: Page, mechanism: Relative) -> None:
+def relative_theory(page: Page, mechanism: Relative) -> None:
     """The formula of the chosen scheme, then the arithmetic that all of them rest on."""
-    sequence = sequence_of(here.source)
+    sequence = sequence_of(page.source)
     number, total = sequence.head_numbers[0] + 1, sequence.head_count
     slope = mechanism.strength * math.pow(2.0, -8 * number / total)
     formula(
-        here,
+        page,
         mechanism.variant,
         d=sequence.d,
         strength=mechanism.strength,
@@ -43,28 +43,28 @@ def relative_theory(here: Page, mechanism: Relative) -> None:
         count=2 * mechanism.longest + 1,
         base=mechanism.base,
     )
-    _skew(here, mechanism)
-    _tables(here, mechanism)
-    if not odd(here):
-        _waves(here, mechanism, sequence.n)
+    _skew(page, mechanism)
+    _tables(page, mechanism)
+    if not odd(page):
+        _waves(page, mechanism, sequence.n)
 
 
-def _skew(here: Page, mechanism: Relative) -> None:
+def _skew(page: Page, mechanism: Relative) -> None:
     st.subheader(_("The skew"), anchor=False)
     st.markdown(prose("relative", "skew"))
-    result = run(Skew(source=here.source, seed=mechanism.seed))
+    result = run(Skew(source=page.source, seed=mechanism.seed))
     cells, size = result.tables["cells"], int(result.arrays["size"])
     stops = [_("by distance"), _("pad"), _("cut anew"), _("by key")]
-    at = stepper("relative.step_skew", stops, theme=here.theme, label=_("The skew"))
+    at = stepper("relative.step_skew", stops, theme=page.theme, label=_("The skew"))
     gap = max(float(np.abs(result.arrays["result"] - result.arrays["looked_up"]).max()), 1e-16)
     said = prose("relative", f"skew_{at}", drop=size - 1, width=2 * size - 1, wide=2 * size, size=size, gap=gap)
     st.markdown(said)
     stage = STAGES[at]
     figure(
-        here,
+        page,
         f"skew-{at + 1}",
         result,
-        skew_chart(cells, here.theme, stage=stage),
+        skew_chart(cells, page.theme, stage=stage),
         table=cells[cells["stage"] == stage],
         shown=Relative,
         title=STAGE_TITLES[stage],
@@ -73,17 +73,17 @@ def _skew(here: Page, mechanism: Relative) -> None:
     )
 
 
-def _tables(here: Page, mechanism: Relative) -> None:
-    result = run(Tables(source=here.source, buckets=mechanism.buckets, reach=mechanism.reach))
+def _tables(page: Page, mechanism: Relative) -> None:
+    result = run(Tables(source=page.source, buckets=mechanism.buckets, reach=mechanism.reach))
     buckets, slopes = result.tables["buckets"], result.tables["slopes"]
     left, right = st.columns(2, gap="medium")
     own = slopes[slopes["own"]].iloc[0]
     with left:
         figure(
-            here,
+            page,
             "t5-staircase",
             result,
-            staircase_chart(buckets, here.theme, reach=mechanism.reach),
+            staircase_chart(buckets, page.theme, reach=mechanism.reach),
             table=buckets,
             shown=Relative,
             title=_("T5's staircase"),
@@ -93,10 +93,10 @@ def _tables(here: Page, mechanism: Relative) -> None:
         st.caption(prose("relative", "t5", buckets=mechanism.buckets, reach=mechanism.reach))
     with right:
         figure(
-            here,
+            page,
             "alibi-slopes",
             result,
-            slopes_chart(slopes, here.theme),
+            slopes_chart(slopes, page.theme),
             table=slopes,
             shown=Relative,
             title=_("ALiBi's slopes"),
@@ -108,15 +108,15 @@ def _tables(here: Page, mechanism: Relative) -> None:
         st.caption(prose("relative", "alibi", head=int(own["head"]), slope=float(own["slope"]), unit=float(own["unit"])))
 
 
-def _waves(here: Page, mechanism: Relative, n: int) -> None:
+def _waves(page: Page, mechanism: Relative, n: int) -> None:
     trained = mechanism.trained
-    result = run(Beyond(source=here.source, base=mechanism.base, trained=trained, stretch=STRETCH))
+    result = run(Beyond(source=page.source, base=mechanism.base, trained=trained, stretch=STRETCH))
     pairs = result.tables["pairs"]
     figure(
-        here,
+        page,
         "wavelengths",
         result,
-        waves_chart(pairs, here.theme, tokens=n),
+        waves_chart(pairs, page.theme, tokens=n),
         table=pairs,
         shown=Relative,
         title=_("How long a turn takes"),

@@ -30,22 +30,22 @@ ROWS = {
 HEIGHT = 300
 
 
-def hero(here: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
+def hero(page: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
     """Answer and picture of the chosen variant; gives the answer's kind and the numbers for sentences."""
     if mechanism.variant == "clusters":
-        return _clusters(here, mechanism)
+        return _clusters(page, mechanism)
     if mechanism.variant == "capsules":
-        return _capsules(here, mechanism)
-    return _router(here, mechanism)
+        return _capsules(page, mechanism)
+    return _router(page, mechanism)
 
 
-def chosen_query(here: Page) -> int:
+def chosen_query(page: Page) -> int:
     """The query whose way is followed: the visitor's, else the one that the sample is known for, else the last token."""
-    n = here.tokens
+    n = page.tokens
     default = n - 1
-    if here.source.kind == "text" and here.source.sample is not None:
+    if page.source.kind == "text" and page.source.sample is not None:
         looks = {entry["file"]: entry["look"]["query"] for entry in data("texts/index.json")}
-        known = int(looks.get(here.source.sample, default))
+        known = int(looks.get(page.source.sample, default))
         default = known if known < n else default
     query = state.recall("routed.query", default, int)
     return query if 0 <= query < n else default
@@ -55,14 +55,14 @@ def _choose_query(token: int) -> None:
     state.put({"routed.query": str(token)})
 
 
-def _router(here: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
-    result = run(Routes(source=here.source, setting=Setting.of(mechanism)))
+def _router(page: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
+    result = run(Routes(source=page.source, setting=Setting.of(mechanism)))
     if refusal := result.words.get("refusal"):
-        answer(here, "refused", refusal=refusal)
+        answer(page, "refused", refusal=refusal)
         return "refused", {"refusal": refusal}
     found = router_finding(result)
-    more = "" if math.isnan(found.wide) else " " + prose(here.name, "wide", best=found.best, wide=found.wide)
-    against = prose(here.name, "against_worse" if found.worse else "against_alike", best=found.best, best_error=found.best_error)
+    more = "" if math.isnan(found.wide) else " " + prose(page.name, "wide", best=found.best, wide=found.wide)
+    against = prose(page.name, "against_worse" if found.worse else "against_alike", best=found.best, best_error=found.best_error)
     numbers: dict[str, Any] = {
         "path": found.path,
         "load": found.load,
@@ -74,7 +74,7 @@ def _router(here: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
         "more": more,
         "against": against,
     }
-    answer(here, found.kind, **numbers)
+    answer(page, found.kind, **numbers)
     paths = result.words["paths"].split("\n")
     shares = result.arrays["shares"]
     notes = [", ".join(f"{path} {share:.0%}" for path, share in zip(paths, row, strict=True)) for row in shares.tolist()]
@@ -83,11 +83,11 @@ def _router(here: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
         token_text(
             [str(token) for token in result.arrays["tokens"]],
             key="routed text",
-            theme=here.theme,
+            theme=page.theme,
             groups=result.arrays["choice"],
             group_names=dict(enumerate(paths)),
             notes=notes,
-            selected=chosen_query(here),
+            selected=chosen_query(page),
             height=HEIGHT,
             on_token=_choose_query,
             alt=_("The text, each token in the colour of its path."),
@@ -95,10 +95,10 @@ def _router(here: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
     other, name = ("random", _("random")) if mechanism.weights == "fitted" else ("fitted", _("fitted"))
     with bars:
         figure(
-            here,
+            page,
             "routed-load",
             result,
-            load_chart(result.tables["paths"], here.theme, other=other, other_name=_("{name} router").format(name=name)),
+            load_chart(result.tables["paths"], page.theme, other=other, other_name=_("{name} router").format(name=name)),
             table=result.tables["paths"],
             shown=Routed,
             title=f"{mechanism.label} · {mechanism.parameters}",
@@ -108,14 +108,14 @@ def _router(here: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
             ),
         )
     st.caption(
-        prose(here.name, "hero", other=name)
+        prose(page.name, "hero", other=name)
         + " "
-        + prose(here.name, "fitted_on", calibration=escaped(result.words["calibration"].rstrip(".")))
+        + prose(page.name, "fitted_on", calibration=escaped(result.words["calibration"].rstrip(".")))
     )
     if len(paths) > 1 and found.kind != "even":
         gap = found.right - found.always
         predict(
-            here,
+            page,
             "hits",
             [_("right more often"), _("about as often"), _("less often")],
             right=0 if gap > 0.05 else 1 if gap >= -0.05 else 2,
@@ -128,8 +128,8 @@ def _router(here: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
     return found.kind, numbers
 
 
-def _clusters(here: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
-    result = run(Clusters(source=here.source, setting=Setting.of(mechanism)))
+def _clusters(page: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
+    result = run(Clusters(source=page.source, setting=Setting.of(mechanism)))
     found = cluster_finding(result)
     kind = f"clusters_{found.kind}"
     numbers: dict[str, Any] = {
@@ -139,12 +139,12 @@ def _clusters(here: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
         "chance": found.chance,
         "times": found.kept / found.chance if found.chance else 0.0,
     }
-    answer(here, kind, **numbers)
-    cluster_picture(here, result)
+    answer(page, kind, **numbers)
+    cluster_picture(page, result)
     return kind, numbers
 
 
-def cluster_picture(here: Page, result: Result) -> None:
+def cluster_picture(page: Page, result: Result) -> None:
     """The text coloured by cluster, and the clusters' sizes."""
     sides = {"keys": _("as keys"), "queries": _("as queries")}
     side = state.choose("routed.side", _("Tokens"), list(sides), default="keys", labels=sides.__getitem__, style="segments")
@@ -153,31 +153,31 @@ def cluster_picture(here: Page, result: Result) -> None:
     token_text(
         [str(token) for token in result.arrays["tokens"]],
         key="routed clusters",
-        theme=here.theme,
+        theme=page.theme,
         groups=numbers,
         group_names={number: str(number) for number in range(count)},
-        selected=chosen_query(here),
+        selected=chosen_query(page),
         height=HEIGHT - 60,
         on_token=_choose_query,
         alt=_("The text, each token in the colour of its cluster."),
     )
     figure(
-        here,
+        page,
         "routed-sizes",
         result,
-        sizes_chart(result.tables["sizes"], here.theme, colours=group_colours(range(count), here.theme)),
+        sizes_chart(result.tables["sizes"], page.theme, colours=group_colours(range(count), page.theme)),
         table=result.tables["sizes"],
         shown=Routed,
         caption="How many keys (bars) and queries (ticks) each cluster holds.",
         alt=_("Bars: how many keys each of {count} clusters holds.").format(count=count),
     )
     word = _("key") if side == "keys" else _("query")
-    fitted = prose(here.name, "fitted_on", calibration=escaped(result.words["calibration"].rstrip(".")))
-    st.caption(f"{prose(here.name, 'hero_clusters', side=word)} {fitted}")
+    fitted = prose(page.name, "fitted_on", calibration=escaped(result.words["calibration"].rstrip(".")))
+    st.caption(f"{prose(page.name, 'hero_clusters', side=word)} {fitted}")
 
 
-def _capsules(here: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
-    result = run(Capsules(source=here.source, setting=Setting.of(mechanism)))
+def _capsules(page: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
+    result = run(Capsules(source=page.source, setting=Setting.of(mechanism)))
     table = result.tables["iterations"]
     kind = f"capsules_{capsules_kind(result)}"
     numbers: dict[str, Any] = {
@@ -188,18 +188,18 @@ def _capsules(here: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
         "error": float(result.arrays["error"][0]),
         "control": float(result.arrays["control"][0]),
     }
-    answer(here, kind, **numbers)
+    answer(page, kind, **numbers)
     last = result.arrays["couplings"][-1]
     notes = [_("capsule {at}: {share:.0%}").format(at=int(row.argmax()), share=float(row.max())) for row in last]
     token_text(
         [str(token) for token in result.arrays["tokens"]],
         key="routed capsules",
-        theme=here.theme,
+        theme=page.theme,
         groups=last.argmax(-1),
         group_names={number: _("capsule {number}").format(number=number) for number in range(last.shape[1])},
         notes=notes,
         height=HEIGHT,
         alt=_("The text, each token in the colour of its capsule."),
     )
-    st.caption(prose(here.name, "hero_capsules"))
+    st.caption(prose(page.name, "hero_capsules"))
     return kind, numbers

@@ -28,17 +28,17 @@ from pages.routed.hero import cluster_picture
 CELLS = 256
 
 
-def measure_view(here: Page, mechanism: Routed) -> None:
+def measure_view(page: Page, mechanism: Routed) -> None:
     """One measurement at a time, so that nothing is computed that is not looked at."""
     views: dict[str, tuple[str, Callable[[], None]]] = {
-        "shares": (_("Shares along the text"), lambda: _shares(here, mechanism)),
-        "balance": (_("Balance"), lambda: _balance(here, mechanism)),
-        "flow": (_("Who goes where"), lambda: _flow(here, mechanism)),
-        "errors": (_("Errors"), lambda: _errors(here, mechanism)),
-        "paths": (_("Each path's map"), lambda: _paths(here, mechanism)),
-        "maps": (_("Mixed map"), lambda: _maps(here, mechanism)),
-        "clusters": (_("Clusters"), lambda: _clusters(here, mechanism)),
-        "sweep": (_("How many clusters"), lambda: _sweep(here, mechanism)),
+        "shares": (_("Shares along the text"), lambda: _shares(page, mechanism)),
+        "balance": (_("Balance"), lambda: _balance(page, mechanism)),
+        "flow": (_("Who goes where"), lambda: _flow(page, mechanism)),
+        "errors": (_("Errors"), lambda: _errors(page, mechanism)),
+        "paths": (_("Each path's map"), lambda: _paths(page, mechanism)),
+        "maps": (_("Mixed map"), lambda: _maps(page, mechanism)),
+        "clusters": (_("Clusters"), lambda: _clusters(page, mechanism)),
+        "sweep": (_("How many clusters"), lambda: _sweep(page, mechanism)),
     }
     first = "clusters" if mechanism.variant == "clusters" else "shares"
     chosen = state.choose(
@@ -47,26 +47,26 @@ def measure_view(here: Page, mechanism: Routed) -> None:
     views[chosen][1]()
 
 
-def _routes(here: Page, mechanism: Routed) -> Result | None:
-    result = run(Routes(source=here.source, setting=Setting.of(mechanism)))
+def _routes(page: Page, mechanism: Routed) -> Result | None:
+    result = run(Routes(source=page.source, setting=Setting.of(mechanism)))
     if refusal := result.words.get("refusal"):
         st.info(refusal, icon=":material/block:")
         return None
     return result
 
 
-def _shares(here: Page, mechanism: Routed) -> None:
-    result = _routes(here, mechanism)
+def _shares(page: Page, mechanism: Routed) -> None:
+    result = _routes(page, mechanism)
     if result is None:
         return
     paths = result.words["paths"].split("\n")
-    st.caption(prose(here.name, "shares"))
+    st.caption(prose(page.name, "shares"))
     table = pd.DataFrame(result.arrays["shares"], columns=paths).assign(token=result.arrays["tokens"])
     figure(
-        here,
+        page,
         "routed-shares",
         result,
-        probabilities_chart(result.arrays["shares"], paths, here.theme),
+        probabilities_chart(result.arrays["shares"], paths, page.theme),
         table=table,
         caption=f"The shares of the paths along the text ({result.words['label']}).",
         shown=Routed,
@@ -74,20 +74,20 @@ def _shares(here: Page, mechanism: Routed) -> None:
     )
 
 
-def _balance(here: Page, mechanism: Routed) -> None:
-    result = _routes(here, mechanism)
+def _balance(page: Page, mechanism: Routed) -> None:
+    result = _routes(page, mechanism)
     if result is None:
         return
     table = result.tables["paths"]
     _own, fitted, random = (float(value) for value in result.arrays["balance"])
     section = "balance" if random < fitted else "balance_even"
-    st.caption(prose(here.name, section, paths=len(table), fitted=fitted, random=random))
+    st.caption(prose(page.name, section, paths=len(table), fitted=fitted, random=random))
     shown = table.assign(load=table["fitted"])
     figure(
-        here,
+        page,
         "routed-balance",
         result,
-        load_chart(shown, here.theme, other="random", other_name=_("random router")),
+        load_chart(shown, page.theme, other="random", other_name=_("random router")),
         table=table,
         title=_("Bars: the fitted router. Ticks: one drawn at random. Dashed: all alike."),
         shown=Routed,
@@ -119,17 +119,17 @@ def _balance(here: Page, mechanism: Routed) -> None:
     )
 
 
-def _flow(here: Page, mechanism: Routed) -> None:
-    result = _routes(here, mechanism)
+def _flow(page: Page, mechanism: Routed) -> None:
+    result = _routes(page, mechanism)
     if result is None:
         return
     flow = result.tables["flow"]
-    st.caption(prose(here.name, "flow_quarters" if flow["kind"].isin(QUARTERS).all() else "flow"))
+    st.caption(prose(page.name, "flow_quarters" if flow["kind"].isin(QUARTERS).all() else "flow"))
     figure(
-        here,
+        page,
         "routed-flow",
         result,
-        flow_figure(flow, here.theme),
+        flow_figure(flow, page.theme),
         table=flow,
         shown=Routed,
         caption="From kinds of tokens to paths, by share.",
@@ -139,18 +139,18 @@ def _flow(here: Page, mechanism: Routed) -> None:
     )
 
 
-def _errors(here: Page, mechanism: Routed) -> None:
-    result = _routes(here, mechanism)
+def _errors(page: Page, mechanism: Routed) -> None:
+    result = _routes(page, mechanism)
     if result is None:
         return
     recall = "recall without sinks" if _sinks_switch() else "recall"
     said, errors = result.words["sample"].removeprefix("measured on "), result.tables["errors"]
-    st.caption(prose(here.name, "errors", sample=said))
+    st.caption(prose(page.name, "errors", sample=said))
     figure(
-        here,
+        page,
         "routed-errors",
         result,
-        errors_chart(errors, here.theme, recall=recall),
+        errors_chart(errors, page.theme, recall=recall),
         table=errors,
         shown=Routed,
         caption="Error of routers, single paths, and the mean of the visible values.",
@@ -158,12 +158,12 @@ def _errors(here: Page, mechanism: Routed) -> None:
     )
 
 
-def _paths(here: Page, mechanism: Routed) -> None:
-    st.caption(prose(here.name, "paths"))
-    n = here.tokens
+def _paths(page: Page, mechanism: Routed) -> None:
+    st.caption(prose(page.name, "paths"))
+    n = page.tokens
     for place, path in zip(st.columns(max(3, len(mechanism.paths))), mechanism.paths, strict=False):
         alone = mechanism.with_dials(variant="router", paths=(path,), weights="random", top_k=0)
-        result = run(Maps(source=here.source, setting=Setting.of(alone), cells=CELLS))
+        result = run(Maps(source=page.source, setting=Setting.of(alone), cells=CELLS))
         with place:
             if refusal := result.words.get("mechanism refusal"):
                 st.info(refusal, icon=":material/block:")
@@ -172,9 +172,9 @@ def _paths(here: Page, mechanism: Routed) -> None:
                 result.arrays["mechanism"],
                 key=f"path {path}",
                 title=path,
-                theme=here.theme,
+                theme=page.theme,
                 full=(n, n),
-                causal=here.causal,
+                causal=page.causal,
                 tokens_rows=[str(token) for token in result.arrays["tokens"]],
                 link="paths",
                 content=f"{result.study!r}",
@@ -182,17 +182,17 @@ def _paths(here: Page, mechanism: Routed) -> None:
             )
 
 
-def _maps(here: Page, mechanism: Routed) -> None:
-    maps_card(here, mechanism)
+def _maps(page: Page, mechanism: Routed) -> None:
+    maps_card(page, mechanism)
 
 
-def _clusters(here: Page, mechanism: Routed) -> None:
+def _clusters(page: Page, mechanism: Routed) -> None:
     with st.spinner(_("Measuring …")):
-        result = run(Clusters(source=here.source, setting=Setting.of(mechanism.with_dials(variant="clusters"))))
+        result = run(Clusters(source=page.source, setting=Setting.of(mechanism.with_dials(variant="clusters"))))
     found = cluster_finding(result)
     st.markdown(
         prose(
-            here.name,
+            page.name,
             "clusters_sizes",
             clusters=found.clusters,
             smallest=found.smallest,
@@ -204,8 +204,8 @@ def _clusters(here: Page, mechanism: Routed) -> None:
         )
     )
     if mechanism.variant != "clusters":
-        cluster_picture(here, result)
-    st.caption(prose(here.name, "clusters"))
+        cluster_picture(page, result)
+    st.caption(prose(page.name, "clusters"))
     without = _sinks_switch()
     meets = result.arrays["meets plain" if without else "meets"]
     names = [_("cluster {number}").format(number=number) for number in range(found.clusters)]
@@ -213,7 +213,7 @@ def _clusters(here: Page, mechanism: Routed) -> None:
         meets,
         key="clusters meet",
         title=_("Who meets whom"),
-        theme=here.theme,
+        theme=page.theme,
         scale="linear",
         top=max(0.05, float(pd.DataFrame(meets).max().max())),
         tokens_rows=names,
@@ -234,8 +234,8 @@ def _sinks_switch() -> bool:
     )
 
 
-def _sweep(here: Page, mechanism: Routed) -> None:
-    st.caption(prose(here.name, "sweep", seeds=SEEDS))
+def _sweep(page: Page, mechanism: Routed) -> None:
+    st.caption(prose(page.name, "sweep", seeds=SEEDS))
     measure = state.choose(
         "routed.sweep",
         _("Against the number of clusters"),
@@ -251,7 +251,7 @@ def _sweep(here: Page, mechanism: Routed) -> None:
             control = float(result.tables["points"]["control"].iloc[0])
             chart = curves_chart(
                 table,
-                here.theme,
+                page.theme,
                 x="clusters",
                 y="error",
                 series="curve",
@@ -271,21 +271,21 @@ def _sweep(here: Page, mechanism: Routed) -> None:
             table = pd.concat(parts, ignore_index=True)
             chart = curves_chart(
                 table,
-                here.theme,
+                page.theme,
                 x="clusters",
                 y="value",
                 series="curve",
                 log_x=True,
                 band=("low", "high"),
                 keys={_("recall"): "routed"},
-                colours={_("share of pairs"): here.theme.muted},
+                colours={_("share of pairs"): page.theme.muted},
                 x_title=_("clusters (logarithmic)"),
                 y_title=_("share"),
                 y_format=".0%",
                 y_domain=(0.0, 1.02),
             )
         figure(
-            here,
+            page,
             f"routed-sweep-{measure}",
             result,
             chart,
@@ -295,4 +295,4 @@ def _sweep(here: Page, mechanism: Routed) -> None:
             alt=_("Lines against the number of clusters, with intervals over starts of k-means."),
         )
 
-    sweep_card(here, ClusterError(source=here.source, centred=mechanism.centred), draw)
+    sweep_card(page, ClusterError(source=page.source, centred=mechanism.centred), draw)

@@ -7,7 +7,7 @@ from pages.kit import state
 from pages.kit.context import Page
 from pages.kit.dials import mechanism_dials
 from pages.kit.input_bar import Inputs
-from pages.kit.page import page
+from pages.kit.page import show_page
 from pages.kit.sections import question, said, try_this, views
 from pages.routed.hero import ROWS, hero
 from pages.routed.measure import measure_view
@@ -15,21 +15,21 @@ from pages.routed.step import step_view
 from pages.routed.theory import theory_view
 
 
-def body(here: Page) -> None:
-    """Question, answer, hero, guess, lessons, and the view that was chosen."""
-    question(here)
+def body(page: Page) -> None:
+    """Question, answer, hero, guess, examples, and the view that was chosen."""
+    question(page)
     variant = state.recall("m.routed.variant", "router", str)
-    mechanism = mechanism_dials(here, Routed, row=ROWS.get(variant, ROWS["router"]))
-    kind, numbers = hero(here, mechanism)
-    try_this(here, kind, **numbers)
-    if not here.presenting:
+    mechanism = mechanism_dials(page, Routed, row=ROWS.get(variant, ROWS["router"]))
+    kind, numbers = hero(page, mechanism)
+    try_this(page, kind, **numbers)
+    if not page.presenting:
         views(
-            here,
-            step=lambda: step_view(here, mechanism),
-            measure=lambda: measure_view(here, mechanism),
-            theory=lambda: theory_view(here, mechanism),
+            page,
+            step=lambda: step_view(page, mechanism),
+            measure=lambda: measure_view(page, mechanism),
+            theory=lambda: theory_view(page, mechanism),
         )
-        said(here)
+        said(page)
 
 
-page("routed", body, Inputs(head="17.3"))
+show_page("routed", body, Inputs(head="17.3"))

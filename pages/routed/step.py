@@ -23,26 +23,26 @@ from pages.routed.hero import chosen_query
 MAP_ROWS = 512
 
 
-def step_view(here: Page, mechanism: Routed) -> None:
+def step_view(page: Page, mechanism: Routed) -> None:
     """The way of the chosen variant, frame by frame."""
     if mechanism.variant == "clusters":
-        _cluster_steps(here, mechanism)
+        _cluster_steps(page, mechanism)
     elif mechanism.variant == "capsules":
-        capsule_steps(here, mechanism, "routed.step")
+        capsule_steps(page, mechanism, "routed.step")
     else:
-        _router_steps(here, mechanism)
+        _router_steps(page, mechanism)
 
 
-def _router_steps(here: Page, mechanism: Routed) -> None:
-    query = chosen_query(here)
-    result = run(Route(source=here.source, setting=Setting.of(mechanism), query=query))
+def _router_steps(page: Page, mechanism: Routed) -> None:
+    query = chosen_query(page)
+    result = run(Route(source=page.source, setting=Setting.of(mechanism), query=query))
     if refusal := result.words.get("refusal"):
         st.info(refusal, icon=":material/block:")
         return
     paths = result.words["paths"].split("\n")
     shares, tokens = result.arrays["shares"], [str(token) for token in result.arrays["tokens"]]
     stops = [_("ask the router"), *(_("path: {path}").format(path=path) for path in paths), _("mix"), _("exact")]
-    at = stepper("routed.step", stops, theme=here.theme, label=_("One query's way"))
+    at = stepper("routed.step", stops, theme=page.theme, label=_("One query's way"))
     st.caption(
         _("The query is {token}, token {at}; click another word of the text above to follow it.").format(
             token=quoted(tokens[query]), at=query
@@ -50,14 +50,14 @@ def _router_steps(here: Page, mechanism: Routed) -> None:
     )
     exact = np.nan_to_num(result.arrays["exact"])
     if at == 0:
-        _ask(here, mechanism, result, paths)
+        _ask(page, mechanism, result, paths)
         return
     if at <= len(paths):
         row = result.arrays["rows"][at - 1]
         seen = ~np.isnan(row)
         st.markdown(
             prose(
-                here.name,
+                page.name,
                 "step_path",
                 path=paths[at - 1],
                 keys=int(seen.sum()),
@@ -67,24 +67,24 @@ def _router_steps(here: Page, mechanism: Routed) -> None:
         )
     else:
         row = result.arrays["mixture"] if at == len(paths) + 1 else result.arrays["exact"]
-        st.markdown(prose(here.name, "step_mix" if at == len(paths) + 1 else "step_exact"))
+        st.markdown(prose(page.name, "step_mix" if at == len(paths) + 1 else "step_exact"))
     token_text(
         tokens,
         key="routed row",
-        theme=here.theme,
+        theme=page.theme,
         weights=row,
         selected=query,
-        causal_from=query if here.causal else None,
+        causal_from=query if page.causal else None,
         height=260,
         caption=stops[at],
     )
 
 
-def _ask(here: Page, mechanism: Routed, result: Result, paths: list[str]) -> None:
+def _ask(page: Page, mechanism: Routed, result: Result, paths: list[str]) -> None:
     section = "step_ask" if mechanism.weights == "fitted" else "step_ask_random"
-    st.markdown(prose(here.name, "step_ask_before" if bool(result.arrays["before"]) else section))
-    colours = path_colours(paths, here.theme)
-    size = f"{here.theme.size('label'):g}px"
+    st.markdown(prose(page.name, "step_ask_before" if bool(result.arrays["before"]) else section))
+    colours = path_colours(paths, page.theme)
+    size = f"{page.theme.size('label'):g}px"
     bars = "".join(
         f'<div style="display:flex;align-items:center;margin:6px 0"><span style="width:90px">{path}</span>'
         f'<span style="width:130px">W·q = {logit:+.2f}</span>'
@@ -92,28 +92,28 @@ def _ask(here: Page, mechanism: Routed, result: Result, paths: list[str]) -> Non
         f'background:{colours[path]}"></i></span><span style="width:64px;text-align:right">{share:.1%}</span></div>'
         for path, logit, share in zip(paths, result.arrays["logits"], result.arrays["shares"], strict=True)
     )
-    st.html(f'<div style="font-size:{size};color:{here.theme.text}">{bars}</div>')
+    st.html(f'<div style="font-size:{size};color:{page.theme.text}">{bars}</div>')
 
 
-def _cluster_steps(here: Page, mechanism: Routed) -> None:
-    result = run(Clusters(source=here.source, setting=Setting.of(mechanism)))
+def _cluster_steps(page: Page, mechanism: Routed) -> None:
+    result = run(Clusters(source=page.source, setting=Setting.of(mechanism)))
     stops = [_("find the clusters"), _("sort by cluster"), _("read the own cluster")]
-    at = stepper("routed.step", stops, theme=here.theme, label=_("Clusters"))
-    tokens, query = [str(token) for token in result.arrays["tokens"]], chosen_query(here)
+    at = stepper("routed.step", stops, theme=page.theme, label=_("Clusters"))
+    tokens, query = [str(token) for token in result.arrays["tokens"]], chosen_query(page)
     count = len(result.tables["sizes"])
     names = {number: str(number) for number in range(count)}
     if at == 0:
-        st.markdown(prose(here.name, "step_centre", clusters=count))
+        st.markdown(prose(page.name, "step_centre", clusters=count))
         agreement = result.arrays["agreement"]
         frame = result.tables["sizes"].head(0).reindex(range(len(agreement)))
         frame = frame.assign(round=np.arange(1, len(agreement) + 1), cosine=agreement, curve=_("mean cosine"))
         figure(
-            here,
+            page,
             "routed-passes",
             result,
             curves_chart(
                 frame,
-                here.theme,
+                page.theme,
                 x="round",
                 y="cosine",
                 series="curve",
@@ -128,12 +128,12 @@ def _cluster_steps(here: Page, mechanism: Routed) -> None:
             alt=_("A line that rises and levels off."),
         )
     elif at == 1:
-        st.markdown(prose(here.name, "step_sort"))
+        st.markdown(prose(page.name, "step_sort"))
         order = result.arrays["order"]
         token_text(
             [tokens[place] for place in order],
             key="routed sorted",
-            theme=here.theme,
+            theme=page.theme,
             groups=result.arrays["keys"][order],
             group_names=names,
             link="routed sorted",
@@ -141,29 +141,29 @@ def _cluster_steps(here: Page, mechanism: Routed) -> None:
             caption=stops[at],
         )
     else:
-        st.markdown(prose(here.name, "step_read"))
-        row = run(Compare(source=here.source, settings=(Setting.of(mechanism),), query=query)).arrays["weights"][0]
+        st.markdown(prose(page.name, "step_read"))
+        row = run(Compare(source=page.source, settings=(Setting.of(mechanism),), query=query)).arrays["weights"][0]
         token_text(
             tokens,
             key="routed row",
-            theme=here.theme,
+            theme=page.theme,
             weights=row,
             selected=query,
-            causal_from=query if here.causal else None,
+            causal_from=query if page.causal else None,
             height=260,
             caption=stops[at],
         )
 
 
-def capsule_steps(here: Page, mechanism: Routed, name: str) -> None:
+def capsule_steps(page: Page, mechanism: Routed, name: str) -> None:
     """The couplings, round by round, as a picture, and the entropy of a token's couplings."""
-    result = run(Capsules(source=here.source, setting=Setting.of(mechanism)))
+    result = run(Capsules(source=page.source, setting=Setting.of(mechanism)))
     couplings, order = result.arrays["couplings"], result.arrays["order"]
     table = result.tables["iterations"]
     stops = [_("round {number}").format(number=number) for number in table["iteration"]]
-    at = stepper(name, stops, theme=here.theme, label=_("Rounds of agreement"))
+    at = stepper(name, stops, theme=page.theme, label=_("Rounds of agreement"))
     bound, entropy = float(table["bound"].iloc[0]), table["entropy"].to_numpy()
-    st.markdown(prose(here.name, "step_capsules", at=at + 1, of=len(stops), entropy=float(entropy[at]), bound=bound))
+    st.markdown(prose(page.name, "step_capsules", at=at + 1, of=len(stops), entropy=float(entropy[at]), bound=bound))
     rows = couplings[at][order]
     if len(rows) > MAP_ROWS:
         edges = np.linspace(0, len(rows), MAP_ROWS + 1).astype(int)
@@ -175,7 +175,7 @@ def capsule_steps(here: Page, mechanism: Routed, name: str) -> None:
             rows,
             key=f"capsules of {name}",
             title=_("Couplings, {stop}").format(stop=stops[at]),
-            theme=here.theme,
+            theme=page.theme,
             subtitle=_("unmasked reading: the model never saw this"),
             scale="linear",
             full=(len(order), rows.shape[1]),
@@ -190,12 +190,12 @@ def capsule_steps(here: Page, mechanism: Routed, name: str) -> None:
         )
     with curve:
         figure(
-            here,
+            page,
             f"routed-entropy-{name.rpartition('.')[2]}",
             result,
             curves_chart(
                 table.assign(curve=_("mean entropy")),
-                here.theme,
+                page.theme,
                 x="iteration",
                 y="entropy",
                 series="curve",
@@ -214,7 +214,7 @@ def capsule_steps(here: Page, mechanism: Routed, name: str) -> None:
         )
     st.markdown(
         prose(
-            here.name,
+            page.name,
             f"capsules_{capsules_kind(result)}",
             iterations=len(stops),
             first=float(entropy[0]),

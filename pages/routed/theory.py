@@ -17,26 +17,26 @@ from pages.routed.hero import chosen_query
 from pages.routed.step import capsule_steps
 
 
-def theory_view(here: Page, mechanism: Routed) -> None:
+def theory_view(page: Page, mechanism: Routed) -> None:
     """The three formulas with today's numbers; the couplings of capsules round by round."""
-    sequence = sequence_of(here.source)
+    sequence = sequence_of(page.source)
     n, d = sequence.n, sequence.d
-    route = run(Route(source=here.source, setting=Setting.of(mechanism), query=chosen_query(here)))
+    route = run(Route(source=page.source, setting=Setting.of(mechanism), query=chosen_query(page)))
     if "refusal" not in route.words:
         token = str(route.arrays["tokens"][int(route.arrays["query"])])
-        st.markdown(prose(here.name, "theory_router", query=quoted(token)))
+        st.markdown(prose(page.name, "theory_router", query=quoted(token)))
         terms = " + ".join(
             rf"{share:.3f}_{{\text{{{path}}}}}"
             for path, share in zip(route.words["paths"].split("\n"), route.arrays["shares"], strict=True)
         )
-        formula(here, "router", terms=terms)
-    st.markdown(prose(here.name, "theory_clusters"))
+        formula(page, "router", terms=terms)
+    st.markdown(prose(page.name, "theory_clusters"))
     c = min(n, mechanism.clusters or max(1, round(math.sqrt(n))))
     best = max(1.0, math.sqrt(n))
-    formula(here, "clusters", n=n, c=c, d=d, products=n * (c + n / c) * d, exact=n * n * d)
-    formula(here, "best", best=best, least=2 * n * best * d)
-    st.markdown(prose(here.name, "theory_capsules"))
-    formula(here, "capsules", capsules=mechanism.capsules)
+    formula(page, "clusters", n=n, c=c, d=d, products=n * (c + n / c) * d, exact=n * n * d)
+    formula(page, "best", best=best, least=2 * n * best * d)
+    st.markdown(prose(page.name, "theory_capsules"))
+    formula(page, "capsules", capsules=mechanism.capsules)
     if mechanism.variant != "capsules":
         mechanism = mechanism.with_dials(iterations=max(mechanism.iterations, 6))
-    capsule_steps(here, mechanism, "routed.stepcapsules")
+    capsule_steps(page, mechanism, "routed.stepcapsules")

@@ -51,7 +51,7 @@ def counted_choice() -> str:
     return state.recall(f"{NAME}.counted", "without sinks", lambda text: {name: name for name in COUNTED}[text])
 
 
-def hero(here: Page, result: Result, mechanism: Segmented, numbers: dict[str, Any]) -> None:
+def hero(page: Page, result: Result, mechanism: Segmented, numbers: dict[str, Any]) -> None:
     """The text, its cuts, and what thickness counts."""
     if "cuts" not in result.tables:
         st.info(result.words["refusal"], icon=":material/block:")
@@ -62,14 +62,14 @@ def hero(here: Page, result: Result, mechanism: Segmented, numbers: dict[str, An
     bars = {int(row["cut"]): (float(row[counted]), _cut_said(row.to_dict(), counted)) for _index, row in drawn.iterrows()}
     segment = arrays["segment"]
     edges = arrays["boundaries"]
-    strip = cuts_strip(cuts, here.theme, n=len(segment), counted=counted, boundaries=edges)
-    vega(specification(strip, here.theme), key="cuts strip", words=_alt(result, counted))
+    strip = cuts_strip(cuts, page.theme, n=len(segment), counted=counted, boundaries=edges)
+    vega(specification(strip, page.theme), key="cuts strip", words=_alt(result, counted))
     token_text(
         _spaced(result),
         key="segmented text",
-        theme=here.theme,
+        theme=page.theme,
         groups=segment,
-        group_colours=_tints(here.theme, len(edges) - 1),
+        group_colours=_tints(page.theme, len(edges) - 1),
         cuts=bars,
         notes=_notes(result),
         height=250,
@@ -88,11 +88,11 @@ def hero(here: Page, result: Result, mechanism: Segmented, numbers: dict[str, An
         )
     if len(drawn) < len(cuts):
         st.caption(_("Of {all:,} cuts the {some} heaviest are drawn.").format(all=len(cuts), some=len(drawn)))
-    chart = cuts_chart(cuts, here.theme, n=len(arrays["tokens"]), counted=counted)
+    chart = cuts_chart(cuts, page.theme, n=len(arrays["tokens"]), counted=counted)
     figure_menu(
         "cuts-in-the-text",
         result,
-        chart=lambda: exported(here, chart),
+        chart=lambda: exported(page, chart),
         table=lambda: text_table(result),
         shown=type(mechanism),
         caption=_("What each cut severs: {counted}. {origin}").format(
@@ -161,29 +161,29 @@ def _alt(result: Result, counted: str) -> str:
     return _("The text with cuts; what is lost at each, by the token behind it: {shares}.").format(shares=shares)
 
 
-def guess(here: Page, mechanism: Segmented, found: CutFinding) -> None:
+def guess(page: Page, mechanism: Segmented, found: CutFinding) -> None:
     """Ask first: sentence ends against the same lengths in any order; without sentences or cuts, against the mean."""
-    if found.kind == "refused" or here.presenting:
+    if found.kind == "refused" or page.presenting:
         return
-    levels = SentenceCuts(source=here.source, width=mechanism.width).sequence().levels
+    levels = SentenceCuts(source=page.source, width=mechanism.width).sequence().levels
     if found.kind != "uncut" and levels is not None and int(levels.sentence[-1]) > 1:
-        _guess_places(here, mechanism)
+        _guess_places(page, mechanism)
         return
     right = {"better": 0, "worse": 1, "even": 1}[found.verdict]
-    predict(here, "mean", [_("yes, nearer"), _("no")], right, error=found.error, control=found.control)
+    predict(page, "mean", [_("yes, nearer"), _("no")], right, error=found.error, control=found.control)
 
 
-def _guess_places(here: Page, mechanism: Segmented) -> None:
+def _guess_places(page: Page, mechanism: Segmented) -> None:
     options = [_("less"), _("about the same"), _("more")]
     # Only a guess needs the controls: they are computed when there is one.
     if state.recall(f"{NAME}.guess.places", None, int) is None:
-        predict(here, "places", options, 0)
+        predict(page, "places", options, 0)
         return
-    result = run(SentenceCuts(source=here.source, width=mechanism.width))
+    result = run(SentenceCuts(source=page.source, width=mechanism.width))
     found = place_finding(result)
     if found.kind == "refused":
         st.caption(result.words["refusal"])
         return
     right = ("less", "alike", "more").index(found.kind)
     words = (_("less"), _("about the same"), _("more"))
-    predict(here, "places", options, right, **asdict(found), said=words[right])
+    predict(page, "places", options, right, **asdict(found), said=words[right])

@@ -44,22 +44,22 @@ AXES = {
 }
 
 
-def measure(here: Page, result: Result, mechanism: Segmented) -> None:
+def measure(page: Page, result: Result, mechanism: Segmented) -> None:
     """Maps, the five patterns, each cut's loss, where to cut, and how wide."""
-    maps_card(here, mechanism)
+    maps_card(page, mechanism)
     st.subheader(_("Five ways to cross the cuts"), anchor=False)
-    _patterns(here, mechanism)
+    _patterns(page, mechanism)
     st.subheader(_("What each cut severs"), anchor=False)
-    _bars(here, result, mechanism)
+    _bars(page, result, mechanism)
     st.subheader(_("Where to cut: sentence ends, or anywhere?"), anchor=False)
-    _places(here, mechanism)
+    _places(page, mechanism)
     st.subheader(_("How wide must a segment be?"), anchor=False)
-    _widths(here, mechanism)
+    _widths(page, mechanism)
 
 
-def _patterns(here: Page, mechanism: Segmented) -> None:
+def _patterns(page: Page, mechanism: Segmented) -> None:
     with st.spinner(_("Five maps …")):
-        result = run(SegmentPatterns(source=here.source, setting=Setting.of(mechanism)))
+        result = run(SegmentPatterns(source=page.source, setting=Setting.of(mechanism)))
     n = int(result.arrays["n"])
     line = st.container(horizontal=True)
     for (name, label), cells in zip(INTEGRATIONS.items(), result.arrays["maps"], strict=True):
@@ -69,22 +69,22 @@ def _patterns(here: Page, mechanism: Segmented) -> None:
                 continue
             chosen = f"**{label}**" if name == mechanism.variant else label
             st.markdown(chosen)
-            chart = pattern_chart(cells, here.theme, n=n, causal=here.causal, height=PATTERN)
-            vega(specification(chart, here.theme), key=f"pattern {name}", words=label)
+            chart = pattern_chart(cells, page.theme, n=n, causal=page.causal, height=PATTERN)
+            vega(specification(chart, page.theme), key=f"pattern {name}", words=label)
     st.caption(prose(NAME, "patterns"))
 
 
-def _bars(here: Page, result: Result, mechanism: Segmented) -> None:
+def _bars(page: Page, result: Result, mechanism: Segmented) -> None:
     cuts, counted = result.tables["cuts"], counted_choice()
     if not len(cuts):
         st.caption(_("There is no cut."))
         return
     said = prose(NAME, "cuts", counted=COUNTED_SAID[counted])
     figure(
-        here,
+        page,
         "cuts",
         result,
-        cuts_chart(cuts, here.theme, n=here.tokens, counted=counted),
+        cuts_chart(cuts, page.theme, n=page.tokens, counted=counted),
         table=cuts,
         caption=said,
         alt=said,
@@ -93,8 +93,8 @@ def _bars(here: Page, result: Result, mechanism: Segmented) -> None:
     st.caption(f"{said} {result.words['sample'].capitalize()}.")
 
 
-def _places(here: Page, mechanism: Segmented) -> None:
-    result = run(SentenceCuts(source=here.source, width=mechanism.width))
+def _places(page: Page, mechanism: Segmented) -> None:
+    result = run(SentenceCuts(source=page.source, width=mechanism.width))
     found = place_finding(result)
     if found.kind == "refused":
         st.info(result.words["refusal"], icon=":material/block:")
@@ -105,10 +105,10 @@ def _places(here: Page, mechanism: Segmented) -> None:
     kinds, places = result.tables["kinds"], result.tables["places"]
     with left:
         figure(
-            here,
+            page,
             "sentence-ends",
             result,
-            kinds_chart(kinds, here.theme),
+            kinds_chart(kinds, page.theme),
             table=kinds,
             alt=said,
             caption=_("Lost attention outside the sinks with cuts at sentence ends and two controls; bars: the middle 95 %."),
@@ -116,35 +116,35 @@ def _places(here: Page, mechanism: Segmented) -> None:
     with right:
         words = prose(NAME, "places", length=found.length)
         figure(
-            here, "places-to-cut", result, places_chart(places, here.theme, n=here.tokens), table=places, caption=words, alt=words
+            page, "places-to-cut", result, places_chart(places, page.theme, n=page.tokens), table=places, caption=words, alt=words
         )
         st.caption(words)
 
 
-def _widths(here: Page, mechanism: Segmented) -> None:
+def _widths(page: Page, mechanism: Segmented) -> None:
     value = state.choose(
         f"{NAME}.measure", _("Against the width"), list(MEASURES), default="error", labels=MEASURES.__getitem__, style="segments"
     )
-    study = SegmentWidths(source=here.source, boundaries=mechanism.boundaries, overlap=mechanism.overlap, counts=mechanism.counts)
+    study = SegmentWidths(source=page.source, boundaries=mechanism.boundaries, overlap=mechanism.overlap, counts=mechanism.counts)
 
     def draw(result: Result) -> None:
         rows = result.tables["points"]
-        found = width_finding(rows, here.tokens)
+        found = width_finding(rows, page.tokens)
         if found.kind == "unknown":
             st.caption(next((text for text in rows.get("refusal", []) if text), prose(NAME, "widths_unknown")))
             return
-        said = prose(NAME, f"widths_{found.kind}", **asdict(found), tokens=here.tokens)
+        said = prose(NAME, f"widths_{found.kind}", **asdict(found), tokens=page.tokens)
         st.markdown(said)
         chart = widths_chart(
             rows,
-            here.theme,
+            page.theme,
             value=value,
             title=AXES[value],
             control=found.control if value == "error" else None,
-            width=min(mechanism.width, here.tokens),
+            width=min(mechanism.width, page.tokens),
         )
         figure(
-            here, "against-the-width", result, chart, table=rows, caption=said, alt=f"{MEASURES[value]}. {said}", shown=Segmented
+            page, "against-the-width", result, chart, table=rows, caption=said, alt=f"{MEASURES[value]}. {said}", shown=Segmented
         )
 
-    sweep_card(here, study, draw)
+    sweep_card(page, study, draw)

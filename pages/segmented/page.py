@@ -11,7 +11,7 @@ from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.dials import mechanism_dials
 from pages.kit.input_bar import Inputs
-from pages.kit.page import page
+from pages.kit.page import show_page
 from pages.kit.sections import answer, question, said, try_this, views
 from pages.kit.text import _
 from pages.segmented.hero import guess, hero, numbers_of
@@ -20,27 +20,27 @@ from pages.segmented.step import step
 from pages.segmented.theory import theory
 
 
-def body(here: Page) -> None:
-    """Question, answer, hero, guess, lessons, and the view that was chosen."""
-    question(here)
-    mechanism = mechanism_dials(here, Segmented, row=("variant", "width", "boundaries"), default=Segmented(width=128))
+def body(page: Page) -> None:
+    """Question, answer, hero, guess, examples, and the view that was chosen."""
+    question(page)
+    mechanism = mechanism_dials(page, Segmented, row=("variant", "width", "boundaries"), default=Segmented(width=128))
     with st.spinner(_("The model reads the text …")):
-        sequence_of(here.source)
-    result = run(Cuts(source=here.source, setting=Setting.of(mechanism)))
+        sequence_of(page.source)
+    result = run(Cuts(source=page.source, setting=Setting.of(mechanism)))
     found = cut_finding(result)
     numbers = numbers_of(result, found, mechanism)
-    answer(here, found.kind, **numbers)
-    hero(here, result, mechanism, numbers)
-    guess(here, mechanism, found)
-    try_this(here, found.kind, **numbers)
-    if not here.presenting and found.kind != "refused":
+    answer(page, found.kind, **numbers)
+    hero(page, result, mechanism, numbers)
+    guess(page, mechanism, found)
+    try_this(page, found.kind, **numbers)
+    if not page.presenting and found.kind != "refused":
         views(
-            here,
-            step=lambda: step(here, mechanism),
-            measure=lambda: measure(here, result, mechanism),
-            theory=lambda: theory(here, result, mechanism),
+            page,
+            step=lambda: step(page, mechanism),
+            measure=lambda: measure(page, result, mechanism),
+            theory=lambda: theory(page, result, mechanism),
         )
-        said(here, **numbers)
+        said(page, **numbers)
 
 
-page("segmented", body, Inputs(head="17.3"))
+show_page("segmented", body, Inputs(head="17.3"))

@@ -7,7 +7,7 @@ import streamlit as st
 from longattn_core.charts.figures.segmented import row_chart
 from longattn_core.mechanisms.segmented import Segmented
 from longattn_core.studies.base.study import Setting
-from longattn_core.studies.segmented import SegmentFrames
+from longattn_core.studies.segmented import SegmentSteps
 from pages.kit import state
 from pages.kit.components.stepper import stepper
 from pages.kit.compute import run
@@ -26,17 +26,17 @@ FRAMES = {
 }
 
 
-def step(here: Page, mechanism: Segmented) -> None:
+def step(page: Page, mechanism: Segmented) -> None:
     """One query's row: exact, cut, summarised, joined."""
-    n = here.tokens
+    n = page.tokens
     default = n - 1
     asked = state.whole(f"{NAME}.query", _("The word that asks (token)"), least=0, most=n - 1, default=default)
-    result = run(SegmentFrames(source=here.source, setting=Setting.of(mechanism), query=asked))
+    result = run(SegmentSteps(source=page.source, setting=Setting.of(mechanism), query=asked))
     frames, tokens = result.tables["frames"], result.arrays["tokens"]
     query, boundaries = int(result.arrays["query"]), result.arrays["boundaries"]
     st.markdown(prose(NAME, "step", query=quoted(str(tokens[query])), at=query))
     names = list(frames["frame"])
-    at = stepper(f"{NAME}.step", [FRAMES[name] for name in names], theme=here.theme)
+    at = stepper(f"{NAME}.step", [FRAMES[name] for name in names], theme=page.theme)
     row = frames.iloc[at]
     own = int(result.arrays["segment"][query])
     inside = float(frames.loc[frames["frame"] == "cut", "held"].iloc[0])
@@ -53,7 +53,7 @@ def step(here: Page, mechanism: Segmented) -> None:
     st.markdown(words)
     chart = row_chart(
         result.arrays["weights"][at],
-        here.theme,
+        page.theme,
         boundaries=boundaries,
         query=query,
         tokens=tokens,
@@ -61,7 +61,7 @@ def step(here: Page, mechanism: Segmented) -> None:
         key="segmented" if names[at] == "join" else "exact",
     )
     figure(
-        here,
+        page,
         "row-of-a-word",
         result,
         chart,

@@ -18,14 +18,14 @@ from pages.kit.text import _, prose, quoted
 from pages.segmented.hero import NAME
 
 
-def theory(here: Page, result: Result, mechanism: Segmented) -> None:
+def theory(page: Page, result: Result, mechanism: Segmented) -> None:
     """Cost n·s, and how far layers reach, with today's numbers."""
     whole, sequence = result.tables["whole"].iloc[0], result.study.sequence()
     n, s = sequence.n, min(mechanism.width, sequence.n)
     estimate = n * s * (sequence.d + sequence.e) * sequence.h
     counted, exact = int(whole["cost"]), int(whole["exact cost"])
     formula(
-        here,
+        page,
         "cost",
         n=_count(n),
         s=_count(s),
@@ -39,20 +39,20 @@ def theory(here: Page, result: Result, mechanism: Segmented) -> None:
     st.subheader(_("How far back after several layers?"), anchor=False)
     layers = state.slide(f"{NAME}.layers", _("Layers"), list(range(1, 31)), default=8, parse=int)
     with st.spinner(_("Following every pair …")):
-        reach = run(SegmentReach(source=here.source, setting=Setting.of(mechanism), layers=layers))
+        reach = run(SegmentReach(source=page.source, setting=Setting.of(mechanism), layers=layers))
     if "reach" not in reach.tables:
         st.info(reach.words["refusal"], icon=":material/block:")
         return
     table = reach.tables["reach"]
     last = table[table["layer"] == layers].set_index("integration")["back"]
-    if here.causal and mechanism.boundaries == "fixed":
-        formula(here, "reach", layers=layers, **{name: _count(int(last[name])) for name in last.index})
+    if page.causal and mechanism.boundaries == "fixed":
+        formula(page, "reach", layers=layers, **{name: _count(int(last[name])) for name in last.index})
     said = prose(NAME, "reach", layers=layers, last=quoted(str(reach.arrays["tokens"][int(reach.arrays["last"])])))
     figure(
-        here,
+        page,
         "reach-against-layers",
         reach,
-        reach_chart(table, here.theme, n=n),
+        reach_chart(table, page.theme, n=n),
         table=table,
         caption=said,
         alt=", ".join(f"{INTEGRATIONS[name]}: {int(last[name])} tokens" for name in last.index),
@@ -67,7 +67,7 @@ def theory(here: Page, result: Result, mechanism: Segmented) -> None:
     token_text(
         [f"{space}{token}" for token in reach.arrays["tokens"]],
         key="segmented arrival",
-        theme=here.theme,
+        theme=page.theme,
         groups=first,
         group_names=names,
         selected=int(reach.arrays["last"]),

@@ -22,16 +22,16 @@ from pages.kit.text import _, escaped, prose
 from pages.kit.vega import vega
 
 
-def frontier_panel(here: Page) -> None:
+def frontier_panel(page: Page) -> None:
     """The chart with its sentence, point by point as they are measured; the settings that refused are named below it."""
-    study = Frontier(source=here.source)
+    study = Frontier(source=page.source)
 
     def draw(result: Result) -> None:
         rungs = result.tables["rungs"]
         whole = len(result.tables["points"]) == len(study.points())
         said = _sentence(rungs) if whole else prose("side_by_side", "frontier_measuring")
         st.markdown(said)
-        vega(_drawn(study, len(result.tables["points"]), here.theme), key="frontier", words=said)
+        vega(_drawn(study, len(result.tables["points"]), page.theme), key="frontier", words=said)
         st.caption(prose("side_by_side", "frontier"))
         st.caption(_left_out(rungs))
         for label, refusal in result.words.items():
@@ -40,11 +40,11 @@ def frontier_panel(here: Page) -> None:
             "fidelity-against-cost",
             result,
             table=rungs,
-            chart=lambda: themed(frontier_chart(rungs, here.theme), here.theme),
+            chart=lambda: themed(frontier_chart(rungs, page.theme), page.theme),
             caption=f"Output error against operations on {study.sequence().origin}.",
         )
 
-    sweep_card(here, study, draw, later=True)
+    sweep_card(page, study, draw, later=True)
 
 
 @lru_cache(maxsize=32)
@@ -85,11 +85,11 @@ def _sentence(rungs: pd.DataFrame) -> str:
     )
 
 
-def table_panel(here: Page, comparison: Result) -> None:
+def table_panel(page: Page, comparison: Result) -> None:
     """The numbers behind the ribbons, in a fold."""
     table = comparison.tables["mechanisms"]
     with st.expander(_("The numbers behind the ribbons")):
-        st.caption(prose("side_by_side", "table", sample=min(SAMPLE, here.tokens)))
+        st.caption(prose("side_by_side", "table", sample=min(SAMPLE, page.tokens)))
         names = {
             "label": _("mechanism"),
             "looked": _("looked at"),

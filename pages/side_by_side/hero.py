@@ -25,52 +25,52 @@ from pages.side_by_side.first_studies import DEFAULT_KEYS
 UNMASKED = "unmasked reading: the model never saw this"
 
 
-def hero(here: Page) -> Result | None:
+def hero(page: Page) -> Result | None:
     """Title, answer, dial, ribbons, reveal. Gives the comparison, for what stands below."""
-    head = here.top
-    dial_row = here.dials.container(horizontal=True, vertical_alignment="bottom", key="hero-dials")
-    n = here.tokens
+    head = page.top
+    dial_row = page.dials.container(horizontal=True, vertical_alignment="bottom", key="hero-dials")
+    n = page.tokens
     with dial_row:
         keys = _keys(n)
     query = state.recall("query", None, int)
     marked = state.recall("mark", None, int)
-    study = Compare(source=here.source, keys=keys, query=_within(query, n), marked=_within(marked, n))
+    study = Compare(source=page.source, keys=keys, query=_within(query, n), marked=_within(marked, n))
     bar = st.empty()
     result = run(study, lambda share, words: _show_progress(bar, share, words))
     bar.empty()
     st.sidebar.caption(result.words["origin"])
     found = finding(result)
-    revealed = here.presenting or state.recall("revealed", False, lambda text: text == "1")
+    revealed = page.presenting or state.recall("revealed", False, lambda text: text == "1")
     with head:
-        _answer(here, result, found, keys)
+        _answer(page, result, found, keys)
     with dial_row:
         _reveal(revealed, result, found)
-    _draw(here, result, revealed)
+    _draw(page, result, revealed)
     if revealed:
         st.markdown(_outcome(result, found))
     if refusals := [label for label in result.tables["mechanisms"]["refusal"] if label]:
-        _offer_unmasked(here, len(refusals))
-    _explained(here, result)
+        _offer_unmasked(page, len(refusals))
+    _explained(page, result)
     figure_menu(
         "ribbons",
         result,
-        chart=lambda: _exported(here, result, _caption(result, found)),
+        chart=lambda: _exported(page, result, _caption(result, found)),
         table=lambda: weights_table(result),
         caption=_caption(result, found),
     )
     return result
 
 
-def _exported(here: Page, result: Result, caption: str) -> object:
+def _exported(page: Page, result: Result, caption: str) -> object:
     tokens = _tokens(result)
     query, marked = _drawn_places(result, len(tokens))
     return ribbons_chart(
-        _rows(result, here, True),
+        _rows(result, page, True),
         tokens=tokens,
         query=query,
         marked=marked,
-        theme=here.theme,
-        causal=here.causal,
+        theme=page.theme,
+        causal=page.causal,
         caption=caption,
     )
 
@@ -106,9 +106,9 @@ def _keys(n: int) -> int:
     )
 
 
-def _answer(here: Page, result: Result, found: Finding, keys: int) -> None:
+def _answer(page: Page, result: Result, found: Finding, keys: int) -> None:
     tokens, query, marked = result.arrays["tokens"], int(result.arrays["query"]), int(result.arrays["marked"])
-    section = "question_present" if here.presenting else "question"
+    section = "question_present" if page.presenting else "question"
     st.title(prose("side_by_side", section, visible=found.visible), anchor=False)
     st.markdown(
         prose(
@@ -121,7 +121,7 @@ def _answer(here: Page, result: Result, found: Finding, keys: int) -> None:
             keys=keys,
         )
     )
-    if not here.causal:
+    if not page.causal:
         st.caption(prose("side_by_side", "unmasked"))
 
 
@@ -140,20 +140,20 @@ def _reveal(revealed: bool, result: Result, found: Finding) -> None:
         st.button(_("Reveal"), type="primary", on_click=lambda: state.remember("revealed", "1"), key="reveal")
 
 
-def _draw(here: Page, result: Result, revealed: bool) -> None:
+def _draw(page: Page, result: Result, revealed: bool) -> None:
     tokens = _tokens(result)
     scale = len(result.arrays["tokens"]) / len(tokens)
     query, marked = _drawn_places(result, len(tokens))
     drawn = ribbons(
-        _rows(result, here, revealed),
+        _rows(result, page, revealed),
         tokens=tokens,
         query=query,
         marked=marked,
-        causal=here.causal,
+        causal=page.causal,
         key="ribbons",
-        theme=here.theme,
+        theme=page.theme,
         predict=None if revealed else (_("finds it"), _("loses it")),
-        text="none" if here.presenting else "under",
+        text="none" if page.presenting else "under",
         on_query=lambda token: _look_back_from(int(token * scale)),
         on_clicked=lambda cell: _ask(cell, scale),
     )
@@ -181,7 +181,7 @@ def _tokens(result: Result) -> list[str]:
     return [tokens[edge] for edge in edges]
 
 
-def _rows(result: Result, here: Page, revealed: bool) -> list[RibbonRow]:
+def _rows(result: Result, page: Page, revealed: bool) -> list[RibbonRow]:
     weights = result.arrays["weights"]
     if weights.shape[1] > MOST_TOKENS:
         weights = pool_cells(weights, (len(weights), MOST_TOKENS), "max")
@@ -197,7 +197,7 @@ def _rows(result: Result, here: Page, revealed: bool) -> list[RibbonRow]:
             )
         )
         badges = [] if record["parameters"] == "none" else [record["parameters"]]
-        if not here.causal:
+        if not page.causal:
             badges.append(UNMASKED)
         rows.append(
             RibbonRow(
@@ -252,8 +252,8 @@ def judge(guesses: dict[str, bool], result: Result, found: Finding) -> tuple[int
     return sum(guess == (labels[key] in found.found) for key, guess in judged.items()), len(judged)
 
 
-def _offer_unmasked(here: Page, count: int) -> None:
-    if here.causal:
+def _offer_unmasked(page: Page, count: int) -> None:
+    if page.causal:
         st.button(
             _("Compare all without a mask"),
             on_click=compare_unmasked,
@@ -263,7 +263,7 @@ def _offer_unmasked(here: Page, count: int) -> None:
         )
 
 
-def _explained(here: Page, result: Result) -> None:
+def _explained(page: Page, result: Result) -> None:
     asked = st.session_state.get("_asked")
     if asked is None:
         return
@@ -272,7 +272,7 @@ def _explained(here: Page, result: Result) -> None:
     rows = [index for index in range(len(table)) if row_key(result, index) == key]
     if rows and token < len(result.arrays["tokens"]):
         mechanism: Mechanism = Setting.model_validate_json(table["setting"].iloc[rows[0]]).build()
-        explain_pair(here, mechanism, int(result.arrays["query"]), token, [str(t) for t in result.arrays["tokens"]])
+        explain_pair(page, mechanism, int(result.arrays["query"]), token, [str(t) for t in result.arrays["tokens"]])
 
 
 def weights_table(result: Result) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from pages.kit.map_card import maps_card
 from pages.kit.text import _
 
 
-def maps_panel(here: Page, default: str = "lsh") -> None:
+def maps_panel(page: Page, default: str = "lsh") -> None:
     """Choose a mechanism and its dials; draw the maps; answer the click."""
     kinds = mechanisms()
     names = [key for key in kinds if key != "exact"]
@@ -22,4 +22,4 @@ def maps_panel(here: Page, default: str = "lsh") -> None:
         st.caption(_(kinds[key].idea))
         mechanism = dials(kinds[key], f"m.{key}", columns=3)
     assert isinstance(mechanism, Mechanism)
-    maps_card(here, mechanism)
+    maps_card(page, mechanism)

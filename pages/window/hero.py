@@ -19,7 +19,7 @@ from pages.kit.components.token_text import MOST_TOKENS, token_text
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import figure, legend
-from pages.kit.query_run import Told, outside
+from pages.kit.query_run import QueryRun, outside
 from pages.kit.sections import answer, predict
 from pages.kit.text import _, prose
 
@@ -30,7 +30,7 @@ FIRST = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept(Told):
+class Kept(QueryRun):
     """One run of the page: the mechanism, its ledger, and what it says."""
 
     mechanism: Window
@@ -54,19 +54,19 @@ class Kept(Told):
         }
 
 
-def kept(here: Page, mechanism: Window) -> Kept:
+def kept(page: Page, mechanism: Window) -> Kept:
     """Keep the ledger of one pattern, for the query that was chosen."""
     query = state.recall("window.query", None, int)
-    place = query if query is not None and 0 <= query < min(here.tokens, 65536) else None
-    result = run(Ledger(source=here.source, setting=Setting.of(mechanism), query=place))
+    place = query if query is not None and 0 <= query < min(page.tokens, 65536) else None
+    result = run(Ledger(source=page.source, setting=Setting.of(mechanism), query=place))
     return Kept(mechanism=mechanism, result=result, found=ledger_finding(result))
 
 
-def hero(here: Page, ledger: Kept) -> None:
+def hero(page: Page, ledger: Kept) -> None:
     """The answer, the ledger over all queries, and the text as the asked query sees it."""
     found = ledger.found
     if ledger.refused:
-        answer(here, "refused", reason=ledger.result.words["refusal"])
+        answer(page, "refused", reason=ledger.result.words["refusal"])
         return
     asked = prose(
         "window",
@@ -77,17 +77,17 @@ def hero(here: Page, ledger: Kept) -> None:
         distance=_tokens(found.distance),
         lost=found.asked_lost,
     )
-    answer(here, found.kind, asked=asked, parts=_parts(ledger), chance=_chance(found), **ledger.numbers)
+    answer(page, found.kind, asked=asked, parts=_parts(ledger), chance=_chance(found), **ledger.numbers)
     table = ledger.result.tables["ledger"]
     there = set(table["part"].unique())
     present = [name for name in PARTS if name in there]
-    inks = part_colours(here.theme)
-    legend(here, [(inks[name], _(PART_NAMES[name]), "") for name in present])
+    inks = part_colours(page.theme)
+    legend(page, [(inks[name], _(PART_NAMES[name]), "") for name in present])
     figure(
-        here,
+        page,
         "ledger",
         ledger.result,
-        ledger_chart(table, here.theme, query=ledger.query, token=str(ledger.result.arrays["tokens"][ledger.query])),
+        ledger_chart(table, page.theme, query=ledger.query, token=str(ledger.result.arrays["tokens"][ledger.query])),
         table=table,
         shown=Window,
         caption=_("Exact attention's weight by the part of “{label}” that sees it, query by query.").format(
@@ -95,7 +95,7 @@ def hero(here: Page, ledger: Kept) -> None:
         ),
         alt=_("Stacked bars over the queries. On average {parts}").format(parts=_parts(ledger)),
     )
-    n = here.tokens
+    n = page.tokens
     sampled = (
         "" if n <= MOST else _("{count} queries of the text, {sample}.").format(count=MOST, sample=ledger.result.words["sample"])
     )
@@ -107,12 +107,12 @@ def hero(here: Page, ledger: Kept) -> None:
     )
     worse = "error_better" if found.error < found.control else "error_worse"
     st.caption(f"{prose('window', 'ledger', bar=bar, sample=sampled)} {prose('window', worse, **ledger.numbers)}")
-    if here.presenting:
+    if page.presenting:
         return
     if n > MOST_TOKENS:
         st.info(prose("window", "text_long", most=MOST_TOKENS))
     else:
-        _text(here, ledger, present)
+        _text(page, ledger, present)
 
 
 def _parts(ledger: Kept) -> str:
@@ -142,49 +142,49 @@ def _chance(found: LedgerFinding) -> str:
     return _(", hardly more than a blind choice would") if found.recall <= 1.5 * found.share else ""
 
 
-def _text(here: Page, ledger: Kept, present: list[str]) -> None:
+def _text(page: Page, ledger: Kept, present: list[str]) -> None:
     arrays = ledger.result.arrays
-    inks = part_colours(here.theme)
+    inks = part_colours(page.theme)
     seen = arrays["seen by"]
     lost = PARTS.index("lost elsewhere")
     names = {index: _(PART_NAMES[name]) for index, name in enumerate(PARTS[:3])}
     exact = arrays["exact"]
     notes = ["" if np.isnan(weight) else _("exact weight {weight:.3g}").format(weight=float(weight)) for weight in exact]
     notes = [f"{_('not seen')} · {note}" if part == lost else note for part, note in zip(seen, notes, strict=True)]
-    space = "" if here.source.kind == "text" else " "
+    space = "" if page.source.kind == "text" else " "
     token_text(
         [f"{space}{token}" for token in arrays["tokens"]],
         key="window text",
-        theme=here.theme,
+        theme=page.theme,
         groups=np.where(seen == lost, -1, seen),
         group_names=names,
         group_colours={index: inks[name] for index, name in enumerate(PARTS[:3])},
         notes=notes,
         selected=ledger.query,
-        causal_from=ledger.query if here.causal else None,
+        causal_from=ledger.query if page.causal else None,
         height=150,
         caption=prose("window", "text", query=str(arrays["tokens"][ledger.query]).strip()),
         on_token=lambda token: state.remember("window.query", token),
     )
 
 
-def guess(here: Page, ledger: Kept) -> None:
+def guess(page: Page, ledger: Kept) -> None:
     """Guess how the window alone stands to looking at nothing. What is right is computed once somebody has guessed."""
     if ledger.refused:
         return
     width, control = ledger.mechanism.width, ledger.found.control
     options = [_("clearly nearer to exact"), _("about the same"), _("further away than looking at nothing")]
     if state.recall("window.guess.alone", None, int) is None:
-        predict(here, "alone", options, 0, width=width, control=control)
+        predict(page, "alone", options, 0, width=width, control=control)
         return
     alone, beside = (
-        float(measured(SettingPoint(source=here.source, setting=Setting(key="window", dials=dials)))["error"])
+        float(measured(SettingPoint(source=page.source, setting=Setting(key="window", dials=dials)))["error"])
         for dials in ({"variant": "sliding", "width": width}, {"variant": "sinks", "width": width, "sinks": FIRST})
     )
     verdict = 0 if alone < (1 - NEAR) * control else 2 if alone > (1 + NEAR) * control else 1
     said = prose("window", f"verdict_{('better', 'same', 'worse')[verdict]}", control=control)
     why = prose("window", "why_sink" if beside < (1 - NEAR) * alone else "why_no_sink")
-    predict(here, "alone", options, verdict, width=width, control=control, alone=alone, beside=beside, verdict=said, why=why)
+    predict(page, "alone", options, verdict, width=width, control=control, alone=alone, beside=beside, verdict=said, why=why)
 
 
 def _tokens(count: int) -> str:

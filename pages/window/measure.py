@@ -44,7 +44,7 @@ PICTURE = 150
 """Pixels across of a pattern's small map."""
 
 
-def measure(here: Page, ledger: Kept) -> None:
+def measure(page: Page, ledger: Kept) -> None:
     """One of five measurements at a time: only what is chosen is computed."""
     parts: dict[str, tuple[str, Callable[[Page, Kept], None]]] = {
         "widths": (_("How wide"), _widths),
@@ -56,30 +56,30 @@ def measure(here: Page, ledger: Kept) -> None:
     chosen = state.choose(
         "window.what", _("Measured"), list(parts), default="widths", labels=lambda name: parts[name][0], style="segments"
     )
-    parts[chosen][1](here, ledger)
+    parts[chosen][1](page, ledger)
 
 
-def _widths(here: Page, ledger: Kept) -> None:
+def _widths(page: Page, ledger: Kept) -> None:
     st.caption(prose("window", "widths"))
-    _cut(here)
-    sweep_card(here, WindowWidths(source=here.source), lambda result: _width_curves(here, ledger, result))
+    _cut(page)
+    sweep_card(page, WindowWidths(source=page.source), lambda result: _width_curves(page, ledger, result))
 
 
-def _cut(here: Page) -> None:
+def _cut(page: Page) -> None:
     """Say so where a long text was cut."""
-    if here.tokens > LONGEST:
-        st.caption(prose("window", "cut", most=LONGEST, n=here.tokens))
+    if page.tokens > LONGEST:
+        st.caption(prose("window", "cut", most=LONGEST, n=page.tokens))
 
 
-def _width_curves(here: Page, ledger: Kept, result: Result) -> None:
+def _width_curves(page: Page, ledger: Kept, result: Result) -> None:
     now = float(ledger.mechanism.width)
     control = float(result.words.get("control", "nan"))
     points = result.tables["points"]
     figure(
-        here,
+        page,
         "window-recall",
         result,
-        recall_chart(result.tables["curves"], here.theme, now=now),
+        recall_chart(result.tables["curves"], page.theme, now=now),
         table=points,
         shown=Window,
         title=_("Weight found"),
@@ -89,10 +89,10 @@ def _width_curves(here: Page, ledger: Kept, result: Result) -> None:
         ),
     )
     figure(
-        here,
+        page,
         "window-error",
         result,
-        error_chart(result.tables["errors"], here.theme, control=control, now=now),
+        error_chart(result.tables["errors"], page.theme, control=control, now=now),
         table=points,
         shown=Window,
         title=_("Error of the output"),
@@ -101,13 +101,13 @@ def _width_curves(here: Page, ledger: Kept, result: Result) -> None:
     )
 
 
-def _swaps(here: Page, ledger: Kept) -> None:
+def _swaps(page: Page, ledger: Kept) -> None:
     mechanism = ledger.mechanism
-    study = Swaps(source=here.source, width=min(512, mechanism.width), sinks=min(64, mechanism.sinks))
-    sweep_card(here, study, lambda result: _swapped(here, result))
+    study = Swaps(source=page.source, width=min(512, mechanism.width), sinks=min(64, mechanism.sinks))
+    sweep_card(page, study, lambda result: _swapped(page, result))
 
 
-def _swapped(here: Page, result: Result) -> None:
+def _swapped(page: Page, result: Result) -> None:
     found, table = swap_finding(result), result.tables["swaps"]
     words = result.words
     text = prose("window", f"swaps_{words['text']}", tokens=words["tokens"])
@@ -116,11 +116,11 @@ def _swapped(here: Page, result: Result) -> None:
     left, right = st.columns([3, 2], gap="large")
     with left:
         figure(
-            here,
+            page,
             "swap-perplexity",
             result,
             swaps_chart(
-                table, here.theme, column="perplexity", ends=("least", "most"), title=_("perplexity (logarithmic)"), log=True
+                table, page.theme, column="perplexity", ends=("least", "most"), title=_("perplexity (logarithmic)"), log=True
             ),
             table=table,
             shown=Window,
@@ -130,12 +130,12 @@ def _swapped(here: Page, result: Result) -> None:
         )
     with right:
         figure(
-            here,
+            page,
             "swap-probability",
             result,
             swaps_chart(
                 table,
-                here.theme,
+                page.theme,
                 column="probability",
                 ends=("lowest", "highest"),
                 title=_("probability"),
@@ -174,17 +174,17 @@ def _swapped(here: Page, result: Result) -> None:
         )
 
 
-def _patterns(here: Page, ledger: Kept) -> None:
+def _patterns(page: Page, ledger: Kept) -> None:
     with st.spinner(_("Measuring the patterns …")):
-        result = run(Patterns(source=here.source, keys=KEYS))
+        result = run(Patterns(source=page.source, keys=KEYS))
     table = result.tables["patterns"]
     st.caption(prose("window", "patterns", outside=ledger.outside))
-    _cut(here)
+    _cut(page)
     figure(
-        here,
+        page,
         "patterns",
         result,
-        patterns_chart(table, here.theme),
+        patterns_chart(table, page.theme),
         table=table,
         shown=Window,
         caption=_("Patterns at about {keys} keys a query: weight found against pairs looked at.").format(keys=KEYS),
@@ -193,35 +193,35 @@ def _patterns(here: Page, ledger: Kept) -> None:
             for row in table.to_dict("records")
         ),
     )
-    _pictures(here, result)
+    _pictures(page, result)
 
 
-def _pictures(here: Page, result: Result) -> None:
+def _pictures(page: Page, result: Result) -> None:
     """The patterns' small maps, as many beside one another as the screen holds."""
     table, seen = result.tables["patterns"], result.arrays["seen"]
     st.caption(prose("window", "pictures"))
     with st.container(horizontal=True, gap="small", key="window-pictures"):
         for index, (name, idea) in enumerate(zip(table["name"], table["idea"], strict=True)):
             with st.container(width=PICTURE + 16):
-                small_map(here, name, idea, seen[index], size=PICTURE)
+                small_map(page, name, idea, seen[index], size=PICTURE)
     figure_menu(
         "pattern-pictures",
         result,
         shown=Window,
         chart=lambda: themed(
-            pattern_pictures(list(table["name"]), list(table["idea"]), seen, here.theme, causal=here.causal), here.theme
+            pattern_pictures(list(table["name"]), list(table["idea"]), seen, page.theme, causal=page.causal), page.theme
         ),
         table=table,
         caption=_("What each pattern looks at: queries downwards, keys across."),
     )
 
 
-def _active(here: Page, ledger: Kept) -> None:
+def _active(page: Page, ledger: Kept) -> None:
     st.markdown(prose("window", "active"))
     with st.expander(_("Dials of ProbSparse")):
         mechanism = cast("ProbSparse", dials(ProbSparse, "m.probsparse", columns=3, skip=frozenset({"measure"})))
     with st.spinner(_("Measuring every query …")):
-        result = run(ActiveQueries(source=here.source, setting=Setting.of(mechanism)))
+        result = run(ActiveQueries(source=page.source, setting=Setting.of(mechanism)))
     if refusal := result.words.get("refusal"):
         st.info(refusal, icon=":material/block:")
         return
@@ -241,20 +241,20 @@ def _active(here: Page, ledger: Kept) -> None:
         )
     )
     figure(
-        here,
+        page,
         "probsparse-measure",
         result,
-        active_chart(table, here.theme),
+        active_chart(table, page.theme),
         table=table,
         shown=ProbSparse,
         caption=_("Each query's measure on the sampled keys against its measure on all of them."),
         alt=_("A scatter of {count} queries; {active} attend.").format(count=len(table), active=found.active),
     )
-    if here.tokens <= MOST_TOKENS:
-        _measured_text(here, result)
+    if page.tokens <= MOST_TOKENS:
+        _measured_text(page, result)
 
 
-def _measured_text(here: Page, result: Result) -> None:
+def _measured_text(page: Page, result: Result) -> None:
     table = result.tables["queries"]
     measures = result.arrays["measure"]
     verdicts = dict(zip(table["position"], table["verdict"], strict=True))
@@ -267,15 +267,15 @@ def _measured_text(here: Page, result: Result) -> None:
         )
         for place in range(len(measures))
     ]
-    inks = verdict_colours(here.theme)
+    inks = verdict_colours(page.theme)
     groups = np.full(len(measures), -1)
     for index, verdict in enumerate(inks):
         groups[table.loc[table["verdict"] == verdict, "position"].to_numpy()] = index
-    space = "" if here.source.kind == "text" else " "
+    space = "" if page.source.kind == "text" else " "
     token_text(
         [f"{space}{token}" for token in result.arrays["tokens"]],
         key="probsparse text",
-        theme=here.theme,
+        theme=page.theme,
         groups=groups,
         group_names={index: _(name) for index, name in enumerate(inks)},
         group_colours=dict(enumerate(inks.values())),
@@ -286,6 +286,6 @@ def _measured_text(here: Page, result: Result) -> None:
     )
 
 
-def _maps(here: Page, ledger: Kept) -> None:
+def _maps(page: Page, ledger: Kept) -> None:
     st.caption(prose("window", "maps"))
-    maps_card(here, ledger.mechanism)
+    maps_card(page, ledger.mechanism)

@@ -6,7 +6,7 @@ from longattn_core.mechanisms.window import Window
 from pages.kit.context import Page
 from pages.kit.dials import mechanism_dials
 from pages.kit.input_bar import Inputs
-from pages.kit.page import page
+from pages.kit.page import show_page
 from pages.kit.sections import question, said, try_this, views
 from pages.window.hero import guess, hero, kept
 from pages.window.measure import measure
@@ -14,17 +14,17 @@ from pages.window.step import step
 from pages.window.theory import theory
 
 
-def body(here: Page) -> None:
-    """Question, answer, hero, guess, lessons, and the view that was chosen."""
-    question(here)
-    ledger = kept(here, mechanism_dials(here, Window, row=("variant", "width", "sinks")))
-    hero(here, ledger)
-    if not here.presenting:
-        guess(here, ledger)
-        try_this(here, ledger.found.kind)
-    if not (here.presenting or ledger.refused):
-        views(here, step=lambda: step(here, ledger), measure=lambda: measure(here, ledger), theory=lambda: theory(here, ledger))
-        said(here, **ledger.numbers)
+def body(page: Page) -> None:
+    """Question, answer, hero, guess, examples, and the view that was chosen."""
+    question(page)
+    ledger = kept(page, mechanism_dials(page, Window, row=("variant", "width", "sinks")))
+    hero(page, ledger)
+    if not page.presenting:
+        guess(page, ledger)
+        try_this(page, ledger.found.kind)
+    if not (page.presenting or ledger.refused):
+        views(page, step=lambda: step(page, ledger), measure=lambda: measure(page, ledger), theory=lambda: theory(page, ledger))
+        said(page, **ledger.numbers)
 
 
-page("window", body, Inputs(head="17.3"))
+show_page("window", body, Inputs(head="17.3"))

@@ -32,13 +32,13 @@ STEPS = (
 """The patterns in their order, by name, and the section that tells of each."""
 
 
-def step(here: Page, ledger: Kept) -> None:
+def step(page: Page, ledger: Kept) -> None:
     """One pattern a frame: its picture, its sentence and its numbers on this head."""
     stops = [_("window"), _("gaps"), _("first tokens"), _("global"), _("random blocks"), _("chosen blocks"), _("both"), _("hash")]
-    at = stepper("window.step", stops, theme=here.theme, label=_("Patterns, part by part"))
+    at = stepper("window.step", stops, theme=page.theme, label=_("Patterns, part by part"))
     name, section = STEPS[at]
     with st.spinner(_("Measuring the patterns …")):
-        result = run(Patterns(source=here.source, keys=KEYS))
+        result = run(Patterns(source=page.source, keys=KEYS))
     table = result.tables["patterns"]
     row = table[table["name"] == name].iloc[0]
     picture, words = st.columns([1, 2], gap="large", vertical_alignment="center")
@@ -58,20 +58,20 @@ def step(here: Page, ledger: Kept) -> None:
         )
     with picture:
         index = int(np.flatnonzero(table["name"] == name)[0])
-        small_map(here, name, str(row["idea"]), result.arrays["seen"][index], size=260)
+        small_map(page, name, str(row["idea"]), result.arrays["seen"][index], size=260)
         figure_menu(
             f"pattern-{section}",
             result,
             shown=Window,
-            chart=lambda: themed(_picture(here, name, str(row["idea"]), result.arrays["seen"][index], 260), here.theme),
+            chart=lambda: themed(_picture(page, name, str(row["idea"]), result.arrays["seen"][index], 260), page.theme),
             table=table,
             caption=_("What the pattern “{name}” looks at: queries downwards, keys across.").format(name=name),
         )
 
 
-def small_map(here: Page, name: str, idea: str, seen: np.ndarray, *, size: int) -> None:
+def small_map(page: Page, name: str, idea: str, seen: np.ndarray, *, size: int) -> None:
     """One pattern's map, as large as it is asked for: a square must not be stretched to its column."""
-    drawn = specification(_picture(here, name, idea, seen, size), here.theme)
+    drawn = specification(_picture(page, name, idea, seen, size), page.theme)
     vega(
         # The title stands above the square and not inside its height.
         {**drawn, "autosize": "pad"},
@@ -81,5 +81,5 @@ def small_map(here: Page, name: str, idea: str, seen: np.ndarray, *, size: int) 
     )
 
 
-def _picture(here: Page, name: str, idea: str, seen: np.ndarray, size: int) -> alt.Chart:
-    return pattern_picture(name, idea, seen, here.theme, causal=here.causal, size=size)
+def _picture(page: Page, name: str, idea: str, seen: np.ndarray, size: int) -> alt.Chart:
+    return pattern_picture(name, idea, seen, page.theme, causal=page.causal, size=size)

@@ -20,23 +20,23 @@ from pages.kit.text import _, prose
 from pages.window.hero import Kept, windowed
 
 
-def theory(here: Page, ledger: Kept) -> None:
+def theory(page: Page, ledger: Kept) -> None:
     """The formulas with today's numbers, the curve of reach, and the papers."""
-    n, mechanism = here.tokens, ledger.mechanism
+    n, mechanism = page.tokens, ledger.mechanism
     width = min(mechanism.width, n)
     if not windowed(mechanism) or mechanism.dilation > 1:
         st.markdown(prose("window", "pairs_counted", share=ledger.found.share))
-    elif here.causal:
+    elif page.causal:
         pairs, every = n * width - width * (width - 1) // 2, n * (n + 1) // 2
-        formula(here, "window", pairs=pairs, all_pairs=every, share=pairs / every, n=n, width=width)
+        formula(page, "window", pairs=pairs, all_pairs=every, share=pairs / every, n=n, width=width)
     else:
-        formula(here, "open", share=min(1.0, (width + 1) / n))
-    result = run(WindowReach(source=here.source, width=mechanism.width, dilation=mechanism.dilation))
+        formula(page, "open", share=min(1.0, (width + 1) / n))
+    result = run(WindowReach(source=page.source, width=mechanism.width, dilation=mechanism.dilation))
     figure(
-        here,
+        page,
         "window-reach",
         result,
-        reach_chart(result.tables["reach"], here.theme),
+        reach_chart(result.tables["reach"], page.theme),
         table=result.tables["reach"],
         shown=Window,
         caption=_("How many tokens back information can come from, layer by layer, for a window of {width}.").format(
@@ -47,6 +47,6 @@ def theory(here: Page, ledger: Kept) -> None:
     reach = window_reach(n - 1, mechanism.width, LAYERS, dilation=mechanism.dilation)
     st.caption(prose("window", "reach", layers=LAYERS, width=mechanism.width, reach=reach))
     factor = ProbSparse().factor
-    formula(here, "active", factor=factor, n=n, active=min(n, max(1.0, factor * math.log(max(2, n)))))
-    formula(here, "blocks", blocks=mechanism.selected_blocks)
+    formula(page, "active", factor=factor, n=n, active=min(n, max(1.0, factor * math.log(max(2, n)))))
+    formula(page, "blocks", blocks=mechanism.selected_blocks)
     st.markdown(prose("window", "theory"))

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from pages.kit.sections import lessons
+from pages.kit.sections import examples
 from tests.browser.conftest import ROOT, at_rest
 from tests.pages.test_every_page import PAGES
 
@@ -92,7 +92,7 @@ def test_a_journey_through_the_page(room, name, tmp_path):
     download.value.save_as(saved)
     assert len(saved.read_text(encoding="utf-8").splitlines()) >= 2
     page.keyboard.press("Escape")
-    page.get_by_role("button", name=lessons(name)[0]["label"], exact=True).click()
+    page.get_by_role("button", name=examples(name)[0]["label"], exact=True).click()
     expect(page.locator("[data-testid=stAlertContentInfo]").first).to_be_visible()
     at_rest(page)
     again = room(name, "?" + page.url.partition("?")[2])
@@ -106,7 +106,7 @@ def test_a_dial_of_the_page_reaches_the_address_and_a_lesson_the_input_bar(room)
     page.locator("[data-testid=stMain] [data-testid=stSlider] input[type=range]").first.press("ArrowRight")
     expect(page).to_have_url(re.compile("m.window.width=128"))
     expect(bar).to_contain_text("128")
-    page.get_by_role("button", name=lessons("window")[-1]["label"], exact=True).click()
+    page.get_by_role("button", name=examples("window")[-1]["label"], exact=True).click()
     expect(bar).to_contain_text("512")
     expect(page).to_have_url(re.compile("m.window.variant=selected"))
     at_rest(page)
@@ -117,7 +117,7 @@ def test_a_dial_whose_key_is_held_down_leaves_a_whole_page(room):
     page = room("window", "?n=128&m.window.width=64")
     dial = page.locator("[data-testid=stMain] [data-testid=stSlider] input[type=range]").first
     for _ in range(4):
-        page.get_by_role("button", name=lessons("window")[0]["label"], exact=True).click()
+        page.get_by_role("button", name=examples("window")[0]["label"], exact=True).click()
         for key in 4 * ["ArrowRight", "ArrowLeft"]:
             dial.press(key)
     at_rest(page)

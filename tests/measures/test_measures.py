@@ -39,7 +39,7 @@ class Given(Mechanism):
     why: str | None = None
 
     @property
-    def shares(self):
+    def not_stochastic(self):
         return self.why
 
     def _attend(self, sequence):
@@ -48,7 +48,7 @@ class Given(Mechanism):
     def ladder(self, n):
         return (self,)
 
-    def budgeted(self, keys, n):
+    def with_budget(self, keys, n):
         return self
 
 
@@ -60,11 +60,11 @@ class Dense(Attended):
     def _rows(self, queries, heads):
         return self.weights[heads][:, queries]
 
-    def _seen(self, queries, heads):
+    def _kept(self, queries, heads):
         return self.looked_at[heads][:, queries]
 
     def _explained(self, head, query, key, seen, exact, weight):
-        return Explanation(seen=seen, exact=exact, weight=weight, reason=Nothing.NOTHING, facts={}, text="")
+        return Explanation(kept=seen, exact=exact, weight=weight, reason=Nothing.NOTHING, facts={}, text="")
 
 
 def dense(sequence, weights, seen=None, *, why=None, offset=0.0):
@@ -167,7 +167,7 @@ def plain_agreement(attended, queries, sinks):
         keep[list(sinks[head])] = False
         v = sequence.v[head].double().numpy()
         exact, given = exact_rows(sequence)[head].double().numpy(), attended.rows()[head].double().numpy()
-        seen = attended.seen()[head].numpy()
+        seen = attended.kept()[head].numpy()
         output = attended.output[head].double().numpy()
         sums = dict.fromkeys(("norm", "error", "control", "mass", "found", "pairs", "looked", "tv", "kl", "compared"), 0.0)
         for i in queries:
@@ -256,7 +256,7 @@ def test_the_exact_side_is_computed_once_for_all_mechanisms_and_left_as_it_is(mo
 def test_rows_that_are_at_hand_take_the_place_of_the_mechanisms_own():
     sequence = with_sink(70)
     narrow, wide = windowed(sequence, 5), windowed(sequence, 9)
-    own, given = fidelity(wide).whole, fidelity(narrow, views=wide.rows_and_seen).whole
+    own, given = fidelity(wide).whole, fidelity(narrow, views=wide.rows_and_kept).whole
     for name in ("recall", "share", "overlap", "divergence"):
         torch.testing.assert_close(getattr(given, name), getattr(own, name), **CLOSE)
     torch.testing.assert_close(given.error, fidelity(narrow).whole.error, **CLOSE)

@@ -76,7 +76,7 @@ def test_rows_times_values_are_the_output(setting, causal, n):
         assert attended.output.shape == sequence.v.shape
         assert bool(torch.isfinite(attended.output).all())
         assert_close(reconstructed(attended), attended.output, rtol=1e-10, atol=1e-10)
-        rows, seen = attended.rows(), attended.seen()
+        rows, seen = attended.rows(), attended.kept()
         outside = ~sequence.allowed()
         assert not bool(seen[:, outside].any()), "a pair that the mask hides is reported as seen"
         if setting.leaks is None or causal is False:
@@ -100,7 +100,7 @@ def test_independent_oracle_agrees(setting, causal, padding):
         output, rows, seen = oracle(setting, sequence, attended.trace)
         assert_close(attended.output, output, rtol=1e-8, atol=1e-9)
         assert_close(attended.rows(), rows, rtol=1e-8, atol=1e-9)
-        assert torch.equal(attended.seen(), seen)
+        assert torch.equal(attended.kept(), seen)
 
 
 @every_setting
@@ -117,8 +117,8 @@ def test_float32_is_float64_to_single_precision(setting):
 @pytest.mark.parametrize("causal", [True, False], ids=["causal", "unmasked"])
 def test_weights_are_shares_or_say_why_not(setting, causal):
     known = [reason for name, reason in NOT_SHARES.items() if set(name.split()) <= set(described(setting))]
-    if setting.shares is not None:
-        assert known, f"{name_of(setting)} has rows that are no shares, and no named exception: {setting.shares}"
+    if setting.not_stochastic is not None:
+        assert known, f"{name_of(setting)} has rows that are no shares, and no named exception: {setting.not_stochastic}"
         return
     for n in LENGTHS:
         sequence = gaussian(n, causal=causal, padding="holes")
@@ -176,11 +176,11 @@ def test_the_default_does_not_leak(key):
 @every_setting
 @pytest.mark.parametrize("n", (1, 2, 63, 64, 65, 200))
 def test_limit_is_exact_attention(setting, n):
-    limit = setting.limit(n)
+    limit = setting.exact_setting(n)
     if limit is None:
-        assert setting.no_limit and setting.no_limit.endswith("."), "no limit, and no reason"
+        assert setting.no_exact_setting and setting.no_exact_setting.endswith("."), "no limit, and no reason"
         return
-    assert setting.no_limit is None
+    assert setting.no_exact_setting is None
     tolerance = 1e-8 if "nystrom" in described(setting) else 1e-10
     for causal in (True, False):
         sequence = gaussian(n, causal=causal, seed=n)
@@ -255,12 +255,12 @@ def test_views_of_a_part_are_parts_of_the_whole(setting):
     attended = setting.attend(sequence)
     rows = attended.rows()
     assert_close(attended.rows([7, 120], slice(3, 50), 1), rows[1:, [7, 120], 3:50], rtol=1e-12, atol=1e-12)
-    assert torch.equal(attended.seen([7, 120], slice(3, 50), 1), attended.seen()[1:, [7, 120], 3:50])
-    for none in (attended.rows([]), attended.seen([]), *attended.rows_and_seen([])):
+    assert torch.equal(attended.kept([7, 120], slice(3, 50), 1), attended.kept()[1:, [7, 120], 3:50])
+    for none in (attended.rows([]), attended.kept([]), *attended.rows_and_kept([])):
         assert none.shape == (len(rows), 0, 130)
-    both = attended.rows_and_seen([7, 120], 1)
+    both = attended.rows_and_kept([7, 120], 1)
     assert torch.equal(both[0], attended.rows([7, 120], heads=1))
-    assert torch.equal(both[1], attended.seen([7, 120], heads=1))
+    assert torch.equal(both[1], attended.kept([7, 120], heads=1))
 
 
 @every_setting
@@ -285,12 +285,12 @@ def test_pooled_maps_are_pooled_rows(setting, reduce):
 def test_explanations_say_what_the_map_says(setting):
     sequence = readable(setting, 34, padding="holes")
     attended = setting.attend(sequence)
-    rows, seen, exact = attended.rows(), attended.seen(), exact_rows(sequence)
+    rows, seen, exact = attended.rows(), attended.kept(), exact_rows(sequence)
     for query in range(0, 34, 3):
         # A third of the keys, another third for the next query: every kind of pair, near and far, before and after.
         for key in range(query // 3 % 3, 34, 3):
             said = attended.explain(1, query, key)
-            assert said.seen == bool(seen[1, query, key])
+            assert said.kept == bool(seen[1, query, key])
             assert math.isclose(said.weight, float(rows[1, query, key]), rel_tol=1e-9, abs_tol=1e-12)
             assert math.isclose(said.exact, float(exact[1, query, key]), rel_tol=1e-9, abs_tol=1e-12)
             assert said.text.endswith(".") and "nan" not in said.text and "tensor" not in said.text
@@ -305,10 +305,10 @@ def test_looked_counts_what_was_looked_at(setting):
     sequence = readable(setting, 100)
     attended = setting.attend(sequence)
     for query in (0, 1, 50, 99):
-        looked = attended.looked(0, query)
+        looked = attended.read_count(0, query)
         assert looked.count >= 1
         if looked.unit == "keys":
-            assert looked.count == int(attended.seen(query, None, 0).sum())
+            assert looked.count == int(attended.kept(query, None, 0).sum())
 
 
 @every_setting
@@ -329,8 +329,8 @@ def test_cost_is_counted_and_grows_no_faster_than_promised(setting):
 def test_every_budget_is_a_valid_setting(key, n):
     for setting in MECHANISMS[key].variants():
         for keys in sorted({1, 2, 3, 64, n // 3 + 1, n}):
-            budgeted = setting.budgeted(min(keys, n), n)
-            assert budgeted == type(setting).model_validate(budgeted.model_dump())
+            with_budget = setting.with_budget(min(keys, n), n)
+            assert with_budget == type(setting).model_validate(with_budget.model_dump())
 
 
 @pytest.mark.parametrize("key", list(MECHANISMS))
@@ -394,7 +394,7 @@ def test_any_dials_on_any_small_sequence_give_a_map_or_a_sentence(key, data):
     rows = attended.rows()
     scale = max(1.0, float(rows.abs().max()))
     assert_close(reconstructed(attended), attended.output, rtol=1e-7, atol=1e-8 * scale)
-    if setting.shares is None:
+    if setting.not_stochastic is None:
         assert float(rows.min()) >= 0
         assert_close(rows.sum(-1), sequence.real.double().expand(sequence.h, -1), rtol=1e-9, atol=1e-9)
 

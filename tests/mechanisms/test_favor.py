@@ -276,7 +276,7 @@ def test_a_reference_that_rises_and_queries_that_are_long(ordered):
     assert reach[0] < CALM < reach[1]
     found = gather_all(directions, sequence.q, sequence.k, sequence.v)
     plain = setting.attend(sequence.to(dtype=torch.float64))
-    assert not found.sunk.any()
+    assert not found.underflowed.any()
     assert_close(found.output.double(), plain.output, rtol=1e-4, atol=1e-5)
     assert_close(found.log_sum.double(), plain.trace.log_normaliser, rtol=1e-5, atol=1e-4)
     assert_close(found.reference.double(), plain.reference, rtol=1e-5, atol=1e-4)
@@ -297,8 +297,8 @@ def test_what_sinks_in_single_precision_is_left_to_the_plain_way(causal):
     sequence = Sequence(q=q, k=k, v=sequence.v, causal=causal)
     setting = mechanism("favor", features=24)
     directions = Directions.of(setting.attend(sequence).trace.projection, both_ways=False, gaussian=False)
-    sunk = (gather_past if causal else gather_all)(directions, sequence.q, sequence.k, sequence.v).sunk
-    assert sunk.any() and not sunk.all()
+    underflowed = (gather_past if causal else gather_all)(directions, sequence.q, sequence.k, sequence.v).underflowed
+    assert underflowed.any() and not underflowed.all()
     plain = setting.attend(sequence.to(dtype=torch.float64))
     fast = setting.attend(sequence)
     assert bool(torch.isfinite(fast.output).all())
@@ -522,7 +522,7 @@ def check_explanation(setting, sequence, attended, said, head, query, key):
     assert facts["estimate"] == pytest.approx(product, rel=1e-6, abs=1e-9 * kernel)
     assert facts["ratio"] == pytest.approx(product / kernel, rel=1e-6, abs=1e-9)
     assert facts["sum_norm"] == pytest.approx(float((x + y).square().sum()), rel=1e-9)
-    assert facts["features"] == attended.looked(head, query).count
+    assert facts["features"] == attended.read_count(head, query).count
     assert ("deviation" in facts) == (setting.variant in UNBIASED)
     if setting.variant == "hedgehog":
         assert said.reason is FavorReason.LEARNED
@@ -566,9 +566,9 @@ def test_names_badges_and_budgets():
     assert mechanism("favor").label == "FAVOR+ positive"
     assert mechanism("favor").parameters == "random draw"
     assert mechanism("favor", variant="hedgehog").parameters == "fitted here"
-    assert mechanism("favor").budgeted(64, 512).features == 64
-    assert mechanism("favor").budgeted(65536, 65536).features == 4096
-    assert mechanism("favor", variant="trigonometric", features=10).attend(gaussian(5)).looked(0, 4).count == 20
-    assert mechanism("favor", variant="hedgehog", features=10).attend(gaussian(5)).looked(0, 4).count == 10
+    assert mechanism("favor").with_budget(64, 512).features == 64
+    assert mechanism("favor").with_budget(65536, 65536).features == 4096
+    assert mechanism("favor", variant="trigonometric", features=10).attend(gaussian(5)).read_count(0, 4).count == 20
+    assert mechanism("favor", variant="hedgehog", features=10).attend(gaussian(5)).read_count(0, 4).count == 10
     for dials in ({"kernel": "gaussian"}, {"regularised": True}, {"variant": "relu"}, {"variant": "hedgehog"}, {}):
-        assert mechanism("favor", **dials).no_limit.endswith(".")
+        assert mechanism("favor", **dials).no_exact_setting.endswith(".")

@@ -41,7 +41,7 @@ def test_every_dial_agrees_with_the_definition(variant, causal, padding):
         # Both are float64; only the order of the sums differs.
         assert_close(attended.output, output, rtol=1e-10, atol=1e-12)
         assert_close(attended.rows(), rows, rtol=1e-10, atol=1e-12)
-        assert torch.equal(attended.seen(), seen)
+        assert torch.equal(attended.kept(), seen)
 
 
 def test_coarse_queries_are_not_causal():
@@ -242,6 +242,6 @@ def test_nothing_of_size_n_by_n_is_ever_made(variant, causal):
 @pytest.mark.parametrize("keys", [64, 128, 300, 512])
 @pytest.mark.parametrize("variant", ["product", "near_far"])
 def test_the_budget_is_about_what_a_query_looks_at(variant, keys):
-    attended = Hierarchical(variant=variant).budgeted(keys, 512).attend(gaussian(512, heads=1, d=2, e=1, calibrated=False))
-    most = max(attended.looked(0, query).count for query in range(0, 512, 3))
+    attended = Hierarchical(variant=variant).with_budget(keys, 512).attend(gaussian(512, heads=1, d=2, e=1, calibrated=False))
+    most = max(attended.read_count(0, query).count for query in range(0, 512, 3))
     assert 0.5 * keys <= most <= 1.5 * keys

@@ -98,7 +98,7 @@ def test_refusals_are_one_sentence_each():
     for causal in (True, False):
         assert "4,096" in mechanism("low_rank").refuses(Sequence(q=x, k=x, v=x, causal=causal))
         assert mechanism("low_rank").refuses(Sequence(q=x[:, 1:], k=x[:, 1:], v=x[:, 1:], causal=causal)) is None
-    assert mechanism("low_rank").limit(4097) is None
+    assert mechanism("low_rank").exact_setting(4097) is None
 
 
 # ---------------------------------------------------------------------------------------------------- projections
@@ -143,7 +143,7 @@ def test_a_gaussian_mix_never_becomes_exact():
     """Its error at rank n is still above 1, on every one of five draws."""
     sequence = gaussian(200, heads=1, d=16, causal=False)
     setting = mechanism("low_rank", variant="linformer", projection="gaussian", rank=200)
-    assert setting.limit(200) is None
+    assert setting.exact_setting(200) is None
     assert all(error(setting.with_dials(seed=seed), sequence) > 1 for seed in range(5))
 
 
@@ -232,7 +232,7 @@ def test_float32_goes_through_float64_where_small_differences_are_inverted():
 def test_landmarks_of_peaked_heads_still_reach_the_limit():
     """At rank n the map is A·A⁺·A: exact up to A's own conditioning, 1e-6 where the paper's iteration is off by far."""
     sequence = gaussian(100, heads=1, scale=2.0, causal=False)
-    assert error(mechanism("low_rank", variant="nystrom").limit(100), sequence) < 1e-6
+    assert error(mechanism("low_rank", variant="nystrom").exact_setting(100), sequence) < 1e-6
 
 
 def test_a_cut_off_takes_small_singular_values_for_zero():
@@ -313,7 +313,7 @@ def test_facts_are_true_for_every_pair(variant, projection):
                 check_explanation(setting, sequence, said, 5, 0, query, key)
                 reasons.add(said.reason)
     assert LowRankReason.INVENTED in reasons
-    assert (LowRankReason.NEGATIVE in reasons) == (setting.shares is not None)
+    assert (LowRankReason.NEGATIVE in reasons) == (setting.not_stochastic is not None)
 
 
 def test_names_badges_and_budgets():
@@ -325,9 +325,9 @@ def test_names_badges_and_budgets():
         "Linformer, fitted": "fitted here",
         "Nyström": "none",
     }
-    assert mechanism("low_rank").budgeted(64, 512).rank == 64
-    assert mechanism("low_rank").budgeted(65536, 65536).rank == 4096
-    assert mechanism("low_rank", rank=50).attend(gaussian(12)).looked(0, 3).count == 12
+    assert mechanism("low_rank").with_budget(64, 512).rank == 64
+    assert mechanism("low_rank").with_budget(65536, 65536).rank == 4096
+    assert mechanism("low_rank", rank=50).attend(gaussian(12)).read_count(0, 3).count == 12
 
 
 def test_the_decomposition_is_kept_for_the_next_rank_of_the_same_sequence(monkeypatch):

@@ -54,7 +54,7 @@ def check_explanation(said, setting, sequence, head, query, key, rounds, seen):
     finds = [r for r, pair in enumerate(zip(*rounds, strict=True), 1) if key in found_in_round(setting, sequence, *pair, query)]
     real = [j for j in range(sequence.n) if sequence.real[j]]
     shared_self = setting.sharing == "shared" and query == key
-    assert said.seen == seen
+    assert said.kept == seen
     assert facts["rounds"] == setting.rounds
     assert facts["buckets"] == setting.buckets
     assert facts["met"] == len(met)
@@ -151,7 +151,7 @@ def test_narrow_settings_equal_the_oracle(dials, causal, padding):
         sequence = gaussian(n, causal=causal, padding=padding, seed=n, d=4)
         attended = setting.attend(sequence)
         output, rows, seen = oracle(setting, sequence, attended.trace)
-        assert torch.equal(attended.seen(), seen)
+        assert torch.equal(attended.kept(), seen)
         assert_close(attended.rows(), rows, rtol=1e-11, atol=1e-12)
         assert_close(attended.output, output, rtol=1e-11, atol=1e-12)
 
@@ -196,7 +196,7 @@ def test_shared_keys_attend_to_themselves_only_when_alone():
     sequence = gaussian(80, heads=1, d=4)
     for dials in ({"order_by": "chunks", "chunk": 4}, {"width": 2}):
         attended = mechanism("lsh", buckets=16, rounds=1, sharing="shared", **dials).attend(sequence)
-        seen = attended.seen()[0]
+        seen = attended.kept()[0]
         alone = seen.sum(-1) == 1
         itself = seen.diagonal()
         assert bool(itself.any())
@@ -208,9 +208,9 @@ def test_more_rounds_keep_the_pairs_of_fewer():
     sequence = gaussian(120)
     few, many = (mechanism("lsh", rounds=r, seed=4).attend(sequence) for r in (2, 5))
     assert torch.equal(few.trace.rotations, many.trace.rotations[:2])
-    alone = torch.eye(120, dtype=torch.bool) & (few.seen().sum(-1) == 1)[..., None]
-    assert not bool((few.seen() & ~many.seen() & ~alone).any())
-    assert int(many.seen().sum()) > int(few.seen().sum())
+    alone = torch.eye(120, dtype=torch.bool) & (few.kept().sum(-1) == 1)[..., None]
+    assert not bool((few.kept() & ~many.kept() & ~alone).any())
+    assert int(many.kept().sum()) > int(few.kept().sum())
 
 
 # ----------------------------------------------------------------------------------------------------------- no future
@@ -287,7 +287,7 @@ def test_blocks_and_lists_agree_at_lengths_of_many_tiles(dials, causal, monkeypa
     skewed = Sequence(q=q, k=sequence.k, v=sequence.v, causal=causal, padding=sequence.padding)
     attended = mechanism("lsh", **dials).attend(skewed)
     assert_close(attended.rows() @ skewed.v, attended.output, rtol=1e-11, atol=1e-12)
-    assert attended.rows().count_nonzero() == attended.seen().sum()
+    assert attended.rows().count_nonzero() == attended.kept().sum()
 
 
 def test_short_lists_and_full_rows_give_the_same_views(monkeypatch):
@@ -302,12 +302,12 @@ def test_short_lists_and_full_rows_give_the_same_views(monkeypatch):
 
 def test_sinks_and_window_count_real_tokens():
     sequence = gaussian(60, padding="left", heads=1)
-    seen = mechanism("lsh", buckets=1024, rounds=1, sinks=3, local=4).attend(sequence).seen(59)[0, 0]
+    seen = mechanism("lsh", buckets=1024, rounds=1, sinks=3, local=4).attend(sequence).kept(59)[0, 0]
     assert bool(seen[20:23].all())
     assert bool(seen[56:].all())
     assert not bool(seen[:20].any())
     holes = gaussian(60, padding="holes", heads=1)
-    seen = mechanism("lsh", buckets=1024, rounds=1, local=4).attend(holes).seen(59)[0, 0]
+    seen = mechanism("lsh", buckets=1024, rounds=1, local=4).attend(holes).kept(59)[0, 0]
     assert bool(seen[[59, 57, 56, 55]].all())
 
 
@@ -410,7 +410,7 @@ def test_the_bucket_dial_shows_the_number_in_use():
 def test_a_budget_is_not_exceeded(setting):
     sequence = gaussian(200)
     for keys in (1, 2, 5, 17, 64, 150, 200)[setting.order_by == "chunks" :]:
-        seen = setting.budgeted(keys, 200).attend(sequence).seen()
+        seen = setting.with_budget(keys, 200).attend(sequence).kept()
         assert int(seen.sum(-1).max()) <= keys
     assert float(seen.sum()) >= 0.98 * 2 * 200 * 201 / 2
 

@@ -71,7 +71,7 @@ def check_explanation(attended, query, key, rows, background):
     elif key // setting.segment >= query // setting.segment:
         own = key // setting.segment == query // setting.segment
         assert said.reason == (MemoryReason.IN_SEGMENT if own else MemoryReason.LATER)
-        assert said.seen == own
+        assert said.kept == own
         assert (facts["start"], facts["stop"]) == (start, min(start + setting.segment, sequence.n))
     elif setting.variant == "slots":
         check_slot(setting, sequence, said, query, key, weight, background)
@@ -96,7 +96,7 @@ def check_place(setting, sequence, said, query, key, rows):
     else:
         left = said.facts["left_at"]
         assert said.reason == MemoryReason.GONE
-        assert not said.seen
+        assert not said.kept
         assert said.facts["gone_for"] == query - left >= 0
         assert left % setting.segment == 0
         now, before = in_memory(setting, left), in_memory(setting, left - setting.segment)
@@ -193,7 +193,7 @@ def test_small_settings_agree_with_the_oracle(variant):
         output, rows, seen = oracle(setting, sequence, attended.trace)
         assert_close(attended.output, output, **EXACT)
         assert_close(attended.rows(), rows, **EXACT)
-        assert torch.equal(attended.seen(), seen)
+        assert torch.equal(attended.kept(), seen)
 
 
 def test_paper_decays_differ_by_head():
@@ -252,7 +252,7 @@ def test_no_token_that_leaves_the_cache_is_dropped(segment, memory, rate):
     """Padding by n mod c where −n mod c is meant would lose the rest of each eviction."""
     sequence = gaussian(41, heads=1)
     attended = Memory(variant="compressed", segment=segment, memory=memory, rate=rate, compressed=64).attend(sequence)
-    assert torch.equal(attended.seen(), sequence.allowed()[None])
+    assert torch.equal(attended.kept(), sequence.allowed()[None])
     groups = attended.trace.groups
     assert groups[:, 0].tolist() == [0, *groups[:-1, 1].tolist()]
     assert int(groups[-1, 1]) == int(attended.trace.cached[-1, 0])
@@ -263,7 +263,7 @@ def test_no_token_that_leaves_the_cache_is_dropped(segment, memory, rate):
 def test_reach_over_layers(segment, memory):
     """Each layer sees back to ⌊t/L⌋·L − M; (t mod L) + layers·M only where L divides M."""
     sequence = gaussian(48, heads=1)
-    seen = Memory(segment=segment, memory=memory).attend(sequence).seen()[0].long()
+    seen = Memory(segment=segment, memory=memory).attend(sequence).kept()[0].long()
     reached = torch.eye(48, dtype=torch.long)
     oldest = torch.arange(48)
     for layer in range(1, 4):
@@ -307,8 +307,8 @@ def test_padding_takes_a_place_in_the_cache_and_no_weight():
     sequence = gaussian(20, heads=1, padding="holes")
     attended = small("cache").attend(sequence)
     visible = [j for j in range(8, 18) if sequence.real[j]]
-    assert attended.seen(17, None, 0)[0, 0].nonzero().squeeze(-1).tolist() == visible
-    assert attended.looked(0, 17).count == len(visible)
+    assert attended.kept(17, None, 0)[0, 0].nonzero().squeeze(-1).tolist() == visible
+    assert attended.read_count(0, 17).count == len(visible)
 
 
 # ------------------------------------------------------------------------------------------------ slots
@@ -502,7 +502,7 @@ def test_gradients_are_those_of_finite_differences(variant):
 def test_cost_counts_what_each_query_looks_at(variant, causal):
     n, d, e = 43, 8, 6
     attended = small(variant).attend(gaussian(n, heads=1, causal=causal))
-    looks = sum(attended.looked(0, query).count for query in range(n)) * (d + e)
+    looks = sum(attended.read_count(0, query).count for query in range(n)) * (d + e)
     evicted = int(small("compressed").attend(gaussian(n)).trace.cached[-1, 0])
     extra = {"cache": 0, "compressed": evicted * (d + e), "slots": 3 * (2 * d + e) * (n + 9)}[variant]
     assert attended.cost.multiply_adds == looks + extra
@@ -518,8 +518,8 @@ def test_a_state_costs_the_same_for_every_token():
 @pytest.mark.parametrize("variant", ["cache", "compressed", "slots"])
 def test_a_budget_is_kept(variant, keys):
     sequence = gaussian(512, heads=1, d=2, e=1)
-    attended = small(variant).budgeted(keys, 512).attend(sequence)
-    counts = [attended.looked(0, query).count for query in range(511, 300, -7)]
+    attended = small(variant).with_budget(keys, 512).attend(sequence)
+    counts = [attended.read_count(0, query).count for query in range(511, 300, -7)]
     assert max(counts) <= max(keys, 3)
     assert max(counts) >= 0.6 * keys
 
@@ -527,4 +527,4 @@ def test_a_budget_is_kept(variant, keys):
 def test_the_home_page_setting_uses_its_whole_budget():
     sequence = gaussian(512, heads=1, d=2, e=1)
     for variant in ("cache", "compressed"):
-        assert Memory(variant=variant).budgeted(64, 512).attend(sequence).looked(0, 511).count == 64
+        assert Memory(variant=variant).with_budget(64, 512).attend(sequence).read_count(0, 511).count == 64

@@ -32,7 +32,7 @@ def test_settings_agree_with_the_definition(setting, causal, padding):
         sequence = gaussian(n, causal=causal, padding=padding, seed=n)
         attended = setting.attend(sequence)
         output, rows, seen = oracle(setting, sequence, attended.trace)
-        assert torch.equal(attended.seen(), seen)
+        assert torch.equal(attended.kept(), seen)
         assert_close(attended.rows(), rows, rtol=1e-11, atol=1e-12)
         assert_close(attended.output, output, rtol=1e-11, atol=1e-12)
 
@@ -57,7 +57,7 @@ def check_explanation(setting, sequence, attended, head, query, key):
         assert said.reason is Reason.FUTURE
         return
     active = is_active(setting, sequence, attended.trace, head, query)
-    assert said.seen
+    assert said.kept
     assert said.reason is (ProbSparseReason.ACTIVE if active else ProbSparseReason.LAZY)
     facts, visible = said.facts, len(visible_to(sequence, query))
     assert facts["rank"] == rank_of(setting, sequence, attended.trace, head, query)
@@ -159,11 +159,11 @@ def test_looked_counts_the_sample_of_a_lazy_query():
     attended = ProbSparse(factor=0.5).attend(gaussian(100))
     lazy = int((~attended.trace.active[0]).nonzero()[-1])
     drawn = attended.trace.sample[lazy]
-    looked = attended.looked(0, lazy)
+    looked = attended.read_count(0, lazy)
     assert looked.count == len({key for key in drawn.tolist() if key >= 0}) < 30
     assert looked.unit != "keys"
     active = int(attended.trace.active[0].nonzero()[-1])
-    assert (attended.looked(0, active).count, attended.looked(0, active).unit) == (active + 1, "keys")
+    assert (attended.read_count(0, active).count, attended.read_count(0, active).unit) == (active + 1, "keys")
 
 
 @settings

@@ -51,7 +51,7 @@ def test_settings_agree_with_the_definition(setting, causal):
         sequence = gaussian(n, causal=causal, padding=padding, seed=n)
         attended = setting.attend(sequence)
         output, rows, seen = oracle(setting, sequence, attended.trace)
-        assert torch.equal(attended.seen(), seen)
+        assert torch.equal(attended.kept(), seen)
         assert_close(attended.rows(), rows, rtol=1e-9, atol=1e-11)
         assert_close(attended.output, output, rtol=1e-9, atol=1e-11)
 
@@ -79,7 +79,7 @@ def test_own_rotation_put_back_is_the_sequence_as_it_came():
 def test_the_limit_of_a_rotated_sequence_is_exact_attention_before_rotation():
     sequence, plain = rotated(40)
     for setting in SETTINGS.values():
-        assert_close(setting.limit(40).attend(sequence).rows(), exact_rows(plain), rtol=0, atol=1e-11)
+        assert_close(setting.exact_setting(40).attend(sequence).rows(), exact_rows(plain), rtol=0, atol=1e-11)
 
 
 @settings
@@ -255,7 +255,7 @@ def check_explanation(setting, sequence, attended, known, head, query, key):
     assert said.facts.keys() == expected.keys()
     for name, value in expected.items():
         assert math.isclose(said.facts[name], value, rel_tol=1e-8, abs_tol=1e-10), name
-    assert said.seen and isinstance(said.facts["distance"], int)
+    assert said.kept and isinstance(said.facts["distance"], int)
     if abs(share - was) > 1e-5 * was:
         assert said.reason is (RelativeReason.RAISED if share > was else RelativeReason.LOWERED)
 

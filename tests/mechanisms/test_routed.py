@@ -110,7 +110,7 @@ def test_every_explanation_is_true(dials, causal):
         for key in range(query + 1 if causal else 14):
             if sequence.real[query] and sequence.real[key]:
                 said = attended.explain(0, query, key)
-                assert said.seen == bool(seen[0, query, key])
+                assert said.kept == bool(seen[0, query, key])
                 check_explanation(
                     said, setting, sequence, attended.trace, query, key, rows[0, query, key], bool(seen[0, query, key])
                 )
@@ -127,7 +127,7 @@ def test_narrow_settings_equal_the_oracle(dials, causal, calibrated):
             continue
         attended = setting.attend(sequence)
         output, rows, seen = oracle(setting, sequence, attended.trace)
-        assert torch.equal(attended.seen(), seen)
+        assert torch.equal(attended.kept(), seen)
         assert_close(attended.rows(), rows, rtol=1e-11, atol=1e-12)
         assert_close(attended.output, output, rtol=1e-11, atol=1e-12)
 
@@ -225,7 +225,7 @@ def test_the_number_of_clusters_follows_the_root_of_n():
 def test_centring_lets_queries_and_keys_in_cones_apart_meet():
     source = gaussian(200, causal=False)
     apart = Sequence(q=source.q + 6.0, k=source.k - 6.0, v=source.v)
-    met = [float(mechanism("routed", variant="clusters", centred=c).attend(apart).seen().double().mean()) for c in (False, True)]
+    met = [float(mechanism("routed", variant="clusters", centred=c).attend(apart).kept().double().mean()) for c in (False, True)]
     assert met[0] < 0.01
     assert met[1] > 0.05
 
@@ -356,7 +356,7 @@ def test_a_mixture_of_lists_is_the_mixture_of_their_rows():
     dense = torch.zeros(2, 120, 120, dtype=torch.float64).scatter_add(2, entries.keys.clamp_min(0), entries.weights)
     assert_close(dense, RouterMap._rows(attended, everything, heads), rtol=1e-12, atol=1e-14)
     listed = torch.zeros(2, 120, 120).scatter_reduce(2, entries.keys.clamp_min(0), (entries.keys >= 0).float(), "amax")
-    assert torch.equal(listed > 0, attended.seen())
+    assert torch.equal(listed > 0, attended.kept())
     with_exact = mechanism("routed", width=12, paths=("local", "exact")).attend(sequence)
     assert_close(with_exact.pooled(shape=(10, 10)), pooled(with_exact.rows(), 10), rtol=1e-11, atol=1e-13)
 
@@ -411,9 +411,9 @@ def test_capsules_refuse_a_causal_mask():
     setting = mechanism("routed", variant="capsules")
     with pytest.raises(Refused, match="causal mask"):
         setting.attend(gaussian(20))
-    assert setting.shares.endswith(".")
-    assert setting.limit(64) is None
-    assert setting.attend(gaussian(20, causal=False)).looked(0, 3).unit == "capsules"
+    assert setting.not_stochastic.endswith(".")
+    assert setting.exact_setting(64) is None
+    assert setting.attend(gaussian(20, causal=False)).read_count(0, 3).unit == "capsules"
 
 
 # ----------------------------------------------------------------------------------------------------------- gradients

@@ -35,7 +35,7 @@ def test_every_dial_agrees_with_the_definition(variant, counts, causal, padding)
         # Both are float64; only the order of the sums differs.
         assert_close(attended.output, output, rtol=1e-10, atol=1e-12)
         assert_close(attended.rows(), rows, rtol=1e-10, atol=1e-12)
-        assert torch.equal(attended.seen(), seen)
+        assert torch.equal(attended.kept(), seen)
 
 
 def test_fixed_cuts():
@@ -150,9 +150,9 @@ def test_shifting_moves_every_cut_by_half_a_width():
     assert plain.trace.boundaries.tolist() == [0, 16, 32, 48, 64]
     assert shifted.trace.boundaries.tolist() == [0, 8, 24, 40, 56, 64]
     assert shifted.trace.unshifted.tolist() == plain.trace.boundaries.tolist()
-    both = plain.seen() | shifted.seen()
+    both = plain.kept() | shifted.kept()
     reach = (both[0].double() @ both[0].double())[63].nonzero().min()
-    assert int(plain.seen(63, None, 0)[0, 0].nonzero().min()) == 48
+    assert int(plain.kept(63, None, 0)[0, 0].nonzero().min()) == 48
     assert int(reach) == 40, "two layers, one of them shifted, cross a cut"
 
 
@@ -202,7 +202,7 @@ def check_explanation(attended, rows, query, key):
         return said.reason
     assert (facts["start"], facts["end"]) == (segments[own][0], segments[own][-1])
     if said.reason is SegmentedReason.OTHER_SEGMENT:
-        assert not said.seen
+        assert not said.kept
         starts = [segment[0] for segment in segments]
         assert facts["cut"] in starts
         assert min(query, key) < facts["cut"] <= max(query, key)
@@ -210,7 +210,7 @@ def check_explanation(attended, rows, query, key):
         lost = exact_rows(sequence, query, 0)[0, 0][rows[query] == 0].sum()
         assert facts["severed"] == pytest.approx(float(lost), rel=1e-9)
         return said.reason
-    assert said.seen
+    assert said.kept
     outside = max(segments[own][0] - key, key - segments[own][-1], 0)
     unshifted = {x[0] for x in segments_of(setting, sequence, shifted=False)}
     if said.reason is SegmentedReason.OVERLAP:
@@ -228,7 +228,7 @@ def check_explanation(attended, rows, query, key):
         items = int((rows[query, segments[own]] > 0).sum())
         blocks = [i for i, segment in enumerate(segments) if i != own and float(rows[query, segment].sum()) > 0]
         items += min(1, len(blocks)) if setting.variant == "second" else len(blocks)
-    assert facts["items"] == items == attended.looked(0, query).count
+    assert facts["items"] == items == attended.read_count(0, query).count
     return said.reason
 
 
@@ -262,7 +262,7 @@ def test_cost_is_what_the_blocks_hold():
 @pytest.mark.parametrize("keys", [64, 100, 200, 512])
 @every_variant
 def test_the_budget_is_what_a_full_segment_looks_at(variant, keys):
-    setting = Segmented(variant=variant).budgeted(keys, 512)
+    setting = Segmented(variant=variant).with_budget(keys, 512)
     attended = setting.attend(gaussian(512, heads=1, d=2, e=1, calibrated=False))
-    most = max(attended.looked(0, query).count for query in range(511, 0, -1))
+    most = max(attended.read_count(0, query).count for query in range(511, 0, -1))
     assert 0.9 * keys <= most <= 1.05 * keys

@@ -40,7 +40,7 @@ def test_small_windows_agree_with_the_definition(setting, causal, padding):
         sequence = gaussian(n, causal=causal, padding=padding, seed=n)
         attended = setting.attend(sequence)
         output, rows, seen = oracle(setting, sequence, attended.trace)
-        assert torch.equal(attended.seen(), seen)
+        assert torch.equal(attended.kept(), seen)
         assert_close(attended.rows(), rows, rtol=1e-11, atol=1e-12)
         assert_close(attended.output, output, rtol=1e-11, atol=1e-12)
 
@@ -62,27 +62,27 @@ def check_explanation(setting, sequence, attended, head, query, key):
     ]
     windowed = setting.variant != "selected" or setting.windowed
     if windowed and inside(setting, sequence, query, key):
-        assert said.reason is WindowReason.IN_WINDOW and said.seen
+        assert said.reason is WindowReason.IN_WINDOW and said.kept
         assert facts["width"] == setting.width
     elif key in first:
-        assert said.reason is (WindowReason.SINK if setting.variant == "sinks" else WindowReason.GLOBAL) and said.seen
+        assert said.reason is (WindowReason.SINK if setting.variant == "sinks" else WindowReason.GLOBAL) and said.kept
         assert (facts["place"], facts["of"]) == (first.index(key) + 1, len(first))
     elif query in first and setting.variant != "sinks":
-        assert said.reason is WindowReason.GLOBAL and facts["whose"] == "query" and said.seen
+        assert said.reason is WindowReason.GLOBAL and facts["whose"] == "query" and said.kept
     elif setting.variant == "selected" and key // block == query // block:
-        assert said.reason is WindowReason.OWN_BLOCK and facts["block"] == key // block and said.seen
+        assert said.reason is WindowReason.OWN_BLOCK and facts["block"] == key // block and said.kept
     elif setting.variant == "selected":
         ranking = [number for number, _ in ranked_blocks(setting, sequence, head, query)]
         rank = ranking.index(key // block) + 1
         kept = min(setting.selected_blocks, len(ranking))
         assert facts == {"distance": abs(query - key), "block": key // block, "rank": rank, "scored": len(ranking), "kept": kept}
         assert said.reason is (WindowReason.SELECTED_BLOCK if rank <= kept else WindowReason.NOT_SELECTED)
-        assert said.seen == (rank <= kept)
+        assert said.kept == (rank <= kept)
     elif setting.variant == "bigbird" and key // block in attended.trace.random[query // block].tolist():
-        assert said.reason is WindowReason.RANDOM_BLOCK and said.seen
+        assert said.reason is WindowReason.RANDOM_BLOCK and said.kept
         assert (facts["block"], facts["query_block"]) == (key // block, query // block)
     else:
-        assert not said.seen and said.weight == 0
+        assert not said.kept and said.weight == 0
         steps = setting.width - 1 if sequence.causal else setting.width // 2
         assert facts["width"] == setting.width and facts["reach"] <= steps * setting.dilation
         inner = abs(query - key) <= steps * setting.dilation
@@ -102,9 +102,9 @@ def test_every_pair_is_explained_truly(setting, causal):
 
 def test_a_window_counts_the_query_itself_and_is_not_one_late():
     """Local attention elsewhere has been one window late: under a mask w tokens are the query and the w − 1 before it."""
-    seen = Window(variant="sliding", width=3).attend(gaussian(8)).seen()[0]
+    seen = Window(variant="sliding", width=3).attend(gaussian(8)).kept()[0]
     assert seen[6].nonzero().flatten().tolist() == [4, 5, 6]
-    seen = Window(variant="sliding", width=4).attend(gaussian(8, causal=False)).seen()[0]
+    seen = Window(variant="sliding", width=4).attend(gaussian(8, causal=False)).kept()[0]
     assert seen[4].nonzero().flatten().tolist() == [2, 3, 4, 5, 6]
 
 
@@ -265,18 +265,18 @@ def test_global_rows_do_not_widen_the_pooled_map():
 def test_a_budget_is_about_what_the_last_query_looks_at(variant):
     sequence = gaussian(512, heads=1)
     for keys in (8, 64, 200):
-        attended = Window(variant=variant).budgeted(keys, 512).attend(sequence)
-        found = int(attended.seen(511).sum())
+        attended = Window(variant=variant).with_budget(keys, 512).attend(sequence)
+        found = int(attended.kept(511).sum())
         assert 0.6 * keys <= found <= 1.3 * keys, (keys, found)
-    assert Window().budgeted(64, 512) == Window(variant="sinks", width=60, sinks=4)
+    assert Window().with_budget(64, 512) == Window(variant="sinks", width=60, sinks=4)
 
 
 def test_cost_counts_the_pairs_of_the_pattern():
     sequence = gaussian(100, heads=3, d=8, e=6)
     sliding = Window(variant="sliding", width=10).attend(sequence)
-    assert sliding.cost.multiply_adds == 14 * int(sliding.seen().sum())
+    assert sliding.cost.multiply_adds == 14 * int(sliding.kept().sum())
     dilated = Window(variant="sliding", width=4, dilation=7).attend(gaussian(100, heads=3, causal=False))
-    assert dilated.cost.multiply_adds == 14 * int(dilated.seen().sum())
+    assert dilated.cost.multiply_adds == 14 * int(dilated.kept().sum())
     chosen = Window(variant="selected", block=10, selected_blocks=2).attend(sequence)
     pairs = 3 * (100 * 10 + 10 * 10 * (0 + 1 + 8 * 2))
     assert chosen.cost.multiply_adds == 14 * pairs + 3 * 100 * 10 * 8

@@ -5,7 +5,7 @@ import torch
 
 from longattn_core.mechanisms.lsh.hashing import draw_rotations, hash_vectors
 from longattn_core.mechanisms.routed.fitting import nearest_cluster, spherical_means, unit
-from longattn_core.numerics.certain_argmax import largest, nearest_direction, rounding
+from longattn_core.numerics.certain_argmax import certain_argmax, nearest_direction, rounding
 
 
 def random(*shape, seed=0):
@@ -29,7 +29,7 @@ def close_calls(table, count, gap, seed=0):
 @pytest.mark.parametrize("columns", [1, 2, 3, 64, 128, 500])
 def test_the_place_is_that_of_the_largest(columns):
     products = random(300, columns).abs().float()
-    place, value, sure = largest(products.clone(), 0.0)
+    place, value, sure = certain_argmax(products.clone(), 0.0)
     assert torch.equal(place[sure], products.argmax(-1)[sure])
     assert float(sure.float().mean()) > 0.95
     assert float((value / products.amax(-1) - 1).abs().max()) <= 2.0**-22 * 2 ** (columns - 1).bit_length()
@@ -37,7 +37,7 @@ def test_the_place_is_that_of_the_largest(columns):
 
 def test_ties_and_numbers_that_are_none_are_not_sure():
     rows = torch.tensor([[1.0, 1.0, 0.5], [0.0, 0.0, 0.0], [torch.inf, 1.0, 2.0], [torch.nan, 3.0, 1.0], [3.0, 1.0, 2.0]])
-    place, _, sure = largest(rows, 0.0)
+    place, _, sure = certain_argmax(rows, 0.0)
     assert sure.tolist() == [False, False, False, False, True]
     assert bool(((place >= 0) & (place < 3)).all())
 

@@ -84,13 +84,13 @@ def test_segments_longer_than_a_tile(causal):
 def test_many_small_chunks_give_what_one_gives(setting, monkeypatch):
     sequence = gaussian(75, causal=setting.variant != "h1d", padding="holes")
     whole = setting.attend(sequence)
-    rows, seen, pooled = whole.rows(), whole.seen(), whole.pooled(shape=(9, 8))
+    rows, seen, pooled = whole.rows(), whole.kept(), whole.pooled(shape=(9, 8))
     for module in (readings, lifted):
         monkeypatch.setattr(module, "STREAM_CELLS", 700)
     small = setting.attend(sequence)
     assert_close(small.output, whole.output, rtol=1e-12, atol=1e-13)
     assert_close(small.rows(), rows, rtol=1e-12, atol=1e-13)
-    assert torch.equal(small.seen(), seen)
+    assert torch.equal(small.kept(), seen)
     assert_close(small.pooled(shape=(9, 8)), pooled, rtol=1e-12, atol=1e-13)
 
 

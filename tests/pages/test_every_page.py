@@ -15,7 +15,7 @@ from longattn_core.sequences import library
 from longattn_core.sequences.synthetic import KINDS
 from pages.cost import hero as cost_hero
 from pages.kit.menu import entries
-from pages.kit.sections import VIEWS, lessons
+from pages.kit.sections import VIEWS, examples
 from pages.kit.text import sections
 
 pytestmark = pytest.mark.usefixtures("_components_sought_once", "_shapes_unchecked")
@@ -201,15 +201,15 @@ def extremes(widget):
 @pytest.mark.parametrize("page", PAGES)
 def test_every_thing_to_try_shows_what_it_claims(page):
     """Each in turn on one visit, so that what the last one left behind does not disturb the next."""
-    tries = lessons(page)
+    tries = examples(page)
     assert 2 <= len(tries) <= 4
     app = shown(opened(page))
-    for lesson in tries:
-        app.button(key=f"try {lesson['name']}").click().run()
+    for example in tries:
+        app.button(key=f"try {example['name']}").click().run()
         shown(app)
-        assert found(app) == (page, lesson["expects"]), lesson["name"]
-        assert any(name.startswith(f"watch_{lesson['name']}") for name in sections(page))
-        assert app.info, lesson["name"]
+        assert found(app) == (page, example["expects"]), example["name"]
+        assert any(name.startswith(f"watch_{example['name']}") for name in sections(page))
+        assert app.info, example["name"]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -243,7 +243,7 @@ def test_a_forged_link_falls_back(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_lessons_are_whole(page):
-    entries = json.loads((ROOT / "assets" / "lessons" / f"{page}.json").read_text(encoding="utf-8"))
+    entries = json.loads((ROOT / "assets" / "examples" / f"{page}.json").read_text(encoding="utf-8"))
     for entry in entries:
         assert set(entry) == {"name", "label", "sets", "expects"}
         assert f"answer_{entry['expects']}" in sections(page)

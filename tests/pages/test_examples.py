@@ -5,7 +5,6 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from longattn_core.charts.style.theme import Theme
-from pages.kit import sections as lesson
 from pages.kit import state
 from pages.kit.components import stepper, token_text
 
@@ -13,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("_components_sought_once")
 
 SCRIPT = """
 import streamlit as st
-from pages.kit import lesson, state
+from pages.kit import sections as parts, state
 from pages.kit.words import sections
 from longattn_core.charts.theme import Theme
 
@@ -21,28 +20,28 @@ class Here:
     name, presenting, causal, theme = "made_up", {presenting}, True, Theme()
     top = st.container()
 
-lesson.lessons = lambda page: [dict(name="sharp", label="Sharper", sets={{"made_up.beta": "2"}}, expects="far")]
+parts.examples = lambda page: [dict(name="sharp", label="Sharper", sets={{"made_up.beta": "2"}}, expects="far")]
 words = dict(question="How far?", answer_far="Far: {{n}}.", answer_near="Near: {{n}}.", predict_far="How far is it?",
     revealed_far="It is {{n}}.", watch_sharp="Watch {{n}}.", watch_sharp_far="Watch it go far: {{n}}.")
-lesson.prose = lambda page, name, **numbers: words[name].format(**numbers)
-lesson.sections = lambda page: words
+parts.prose = lambda page, name, **numbers: words[name].format(**numbers)
+parts.sections = lambda page: words
 state.enter("made_up")
 beta = state.slide("made_up.beta", "beta", [1, 2, 3], default=1, parse=int)
 kind = "far" if beta > 1 else "near"
-lesson.question(Here)
-lesson.answer(Here, kind, n=beta)
-if lesson.predict(Here, "far", ["one", "two"], right=beta - 1, n=beta):
+parts.question(Here)
+parts.answer(Here, kind, n=beta)
+if parts.predict(Here, "far", ["one", "two"], right=beta - 1, n=beta):
     st.caption("revealed")
-lesson.try_this(Here, kind, n=beta)
-lesson.views(Here, step=lambda: st.caption("view step"), measure=lambda: st.caption("view measure"), theory=lambda: None)
+parts.try_this(Here, kind, n=beta)
+parts.views(Here, step=lambda: st.caption("view step"), measure=lambda: st.caption("view measure"), theory=lambda: None)
 """
 
 
 @pytest.fixture(autouse=True)
 def _own_words_only_here(monkeypatch):
     """The script puts words of its own in the place of the pages': what runs after it in this process gets them back."""
-    for name in ("lessons", "prose", "sections"):
-        monkeypatch.setattr(lesson, name, getattr(lesson, name))
+    for name in ("examples", "prose", "sections"):
+        monkeypatch.setattr(parts, name, getattr(parts, name))
 
 
 def opened(presenting=False):
@@ -197,10 +196,10 @@ state.mirror()
 
 
 def test_lessons_watch_everything_but_views_guesses_and_steps():
-    assert lesson._a_view("lsh.view", "lsh")
-    assert lesson._a_view("lsh.guess.x", "lsh")
-    assert lesson._a_view("lsh.step", "lsh")
-    assert not lesson._a_view("m.lsh.rounds", "lsh")
+    assert parts._a_view("lsh.view", "lsh")
+    assert parts._a_view("lsh.guess.x", "lsh")
+    assert parts._a_view("lsh.step", "lsh")
+    assert not parts._a_view("m.lsh.rounds", "lsh")
     assert state._LONGEST > 600
 
 

@@ -81,7 +81,7 @@ def swept():
     import streamlit as st
 
     from pages.kit.fragments import fragment
-    from pages.kit.page import page
+    from pages.kit.page import show_page
 
     def body(here):
         st.text("hero")
@@ -89,7 +89,7 @@ def swept():
             here.beats()
         fragment(lambda: st.text("sweep"))
 
-    page("lsh", body)
+    show_page("lsh", body)
 
 
 def test_where_a_sweep_runs_it_is_the_fragment_and_the_page_around_it_is_none(drawn):

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pages.kit.server.preload import DRAWING, STATIC, ScriptsAhead, modules
+from pages.kit.server.preload import DRAWING, STATIC, PreloadScripts, modules
 
 DOCUMENT = b"<html><head><title>x</title></head><body></body></html>"
 
@@ -27,7 +27,7 @@ def answered(headers, *chunks, method="GET", status=200, accept=b"text/html,*/*;
     scope = {"type": "http", "method": method, "headers": [(b"accept", accept), (b"accept-encoding", b"gzip")]}
     # In a thread of its own: where browser tests ran before, this one has a loop that runs already.
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, ScriptsAhead(app)(scope, None, send)).result()
+        thread.submit(asyncio.run, PreloadScripts(app)(scope, None, send)).result()
     return dict(out[0]["headers"]), b"".join(message["body"] for message in out[1:]), b"accept-encoding" in asked[0]
 
 

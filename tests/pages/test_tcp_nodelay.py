@@ -2,7 +2,7 @@
 
 import socket
 
-from pages.kit.server.tcp_nodelay import send_at_once
+from pages.kit.server.tcp_nodelay import set_tcp_nodelay
 
 
 def delayed(one):
@@ -14,7 +14,7 @@ def test_what_a_listening_socket_accepts_sends_at_once():
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         assert delayed(listening)
-        assert send_at_once() >= 1
+        assert set_tcp_nodelay() >= 1
         assert delayed(idle), "only what listens is meant"
         with socket.create_connection(listening.getsockname()):
             accepted, _where = listening.accept()
@@ -25,4 +25,4 @@ def test_what_a_listening_socket_accepts_sends_at_once():
 
 def test_a_system_without_a_list_of_files_changes_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr("pages.kit.server.tcp_nodelay._DESCRIPTORS", str(tmp_path / "none"))
-    assert send_at_once() == 0
+    assert set_tcp_nodelay() == 0

@@ -19,8 +19,8 @@ from longattn_core.registry import mechanism
 from longattn_core.sequences.sources import SyntheticSource
 from longattn_core.sequences.synthetic import synthetic
 from longattn_core.studies.base import sweep
-from longattn_core.studies.base.cache import Once
-from longattn_core.studies.cost import CostCurves, CostTimes, SparseLimits, curves, limits, paying, timing
+from longattn_core.studies.base.cache import SingleFlightCache
+from longattn_core.studies.cost import CostCurves, CostTimes, SparseLimits, break_even, curves, limits, timing
 from longattn_core.studies.cost.break_even import clock_against_count, crossing_between, value_at
 from longattn_core.studies.cost.curves import LENGTHS, MEMORY, QUANTITIES, Shape, crossing, showcased, whole_map_ends
 from pages.cost import hero as cost_hero
@@ -55,10 +55,10 @@ def run():
 @pytest.mark.parametrize("n", [1, 65, 300])
 @pytest.mark.parametrize("label", SHOWN)
 def test_a_formula_gives_what_is_counted_when_a_sequence_is_read(label, n, causal):
-    setting, sequence = SHOWN[label].budgeted(min(32, n), n), unit(n, causal)
+    setting, sequence = SHOWN[label].with_budget(min(32, n), n), unit(n, causal)
     if setting.refuses(sequence) is not None:
         pytest.skip("it refuses this mask")
-    formula = setting.counted(hollow(n, d=16, e=24, causal=causal))
+    formula = setting.estimated_cost(hollow(n, d=16, e=24, causal=causal))
     counted = setting.attend(sequence).cost
     if setting.key not in BY_CONTENT:
         assert formula == counted
@@ -74,8 +74,8 @@ def test_a_formula_gives_what_is_counted_when_a_sequence_is_read(label, n, causa
 @pytest.mark.parametrize("label", [label for label, shown in SHOWN.items() if shown.key in ("lsh", "routed")])
 def test_blindly_filled_buckets_count_as_gaussian_heads_fall(label):
     n = 1500
-    setting = SHOWN[label].budgeted(64, n)
-    formula = setting.counted(hollow(n, d=16, e=24, causal=False)).multiply_adds
+    setting = SHOWN[label].with_budget(64, n)
+    formula = setting.estimated_cost(hollow(n, d=16, e=24, causal=False)).multiply_adds
     assert formula == pytest.approx(setting.attend(unit(n, causal=False)).cost.multiply_adds, rel=0.1)
 
 
@@ -99,12 +99,12 @@ def test_every_other_variant_has_a_count_too(setting):
     causal = setting.refuses(unit(8)) is None
     shape = hollow(200, d=16, e=24, causal=causal)
     counted = setting.attend(unit(200, causal)).cost
-    assert setting.counted(shape).multiply_adds == pytest.approx(counted.multiply_adds, rel=0.25)
+    assert setting.estimated_cost(shape).multiply_adds == pytest.approx(counted.multiply_adds, rel=0.25)
 
 
 def test_a_mechanism_without_a_formula_of_its_own_attends():
     window = mechanism("window", variant="sinks", width=8)
-    assert Mechanism.counted(window, unit(40)) == window.attend(unit(40)).cost
+    assert Mechanism.estimated_cost(window, unit(40)) == window.attend(unit(40)).cost
 
 
 def test_a_shape_without_content_holds_nothing_but_its_positions():
@@ -117,7 +117,7 @@ def test_a_formula_reads_nothing(monkeypatch):
     shape = hollow(4096, d=64, e=64, causal=True)
     for shown in SHOWN.values():
         if shown.refuses(shape) is None:
-            assert shown.budgeted(64, 4096).counted(shape).multiply_adds > 0
+            assert shown.with_budget(64, 4096).estimated_cost(shape).multiply_adds > 0
 
 
 # ---------------------------------------------------------------------------------------------------------- crossings
@@ -232,7 +232,7 @@ def test_the_whole_map_ends_where_it_fills_the_memory():
 def test_what_is_held_counts_the_inputs(run):
     points = run.tables["points"]
     one = points[(points["key"] == "exact") & (points["n"] == 4096)].iloc[0]
-    setting = mechanism("exact").counted(hollow(4096, d=16, e=16, causal=True))
+    setting = mechanism("exact").estimated_cost(hollow(4096, d=16, e=16, causal=True))
     assert one["bytes_held"] == setting.bytes_peak + 4 * 4096 * 64
 
 
@@ -271,14 +271,14 @@ def crossings(**at):
     ],
 )
 def test_the_sentence_goes_with_the_numbers(others, at, kind):
-    found = paying(points((4, 4, 4), **others), crossings(**at), "cost", 128)
+    found = break_even(points((4, 4, 4), **others), crossings(**at), "cost", 128)
     assert found.kind == kind
     assert found.never == tuple(name for name, n in at.items() if math.isnan(n))
 
 
 def test_the_cheapest_comes_first_with_its_share():
     table = points((8, 8, 8), a=(4, 4, 4), b=(2, 2, 2), c=(9, 9, 9), d=(np.nan, np.nan, np.nan))
-    found = paying(table, crossings(a=100.0, b=64.0, c=np.nan), "cost", 128)
+    found = break_even(table, crossings(a=100.0, b=64.0, c=np.nan), "cost", 128)
     assert (found.cheaper, found.readable) == (("b", "a"), 3)
     assert found.shares == pytest.approx((0.25, 0.5))
     assert (found.first, found.last, found.never) == (("b", 64.0), ("a", 100.0), ("c",))
@@ -286,13 +286,13 @@ def test_the_cheapest_comes_first_with_its_share():
 
 def test_a_mechanism_that_computes_another_score_is_not_among_them():
     table = points((8, 8, 8), a=(4, 4, 4))
-    found = paying(table.assign(approximates=table["key"] == "exact"), crossings(), "cost", 128)
+    found = break_even(table.assign(approximates=table["key"] == "exact"), crossings(), "cost", 128)
     assert (found.kind, found.readable) == ("never", 0)
 
 
 def test_without_exact_attentions_number_nothing_is_said():
-    assert paying(points((np.nan,) * 3, a=(1, 1, 1)), crossings(a=64.0), "cost", 128).kind == "waiting"
-    assert paying(points((4, 4, 4), a=(1, 1, 1)), crossings(a=64.0), "cost", 1000).kind == "waiting"
+    assert break_even(points((np.nan,) * 3, a=(1, 1, 1)), crossings(a=64.0), "cost", 128).kind == "waiting"
+    assert break_even(points((4, 4, 4), a=(1, 1, 1)), crossings(a=64.0), "cost", 1000).kind == "waiting"
 
 
 def test_between_two_lengths_a_power_law_stands():
@@ -332,7 +332,7 @@ def test_how_clock_and_count_differ(count, clock, said):
 @pytest.fixture
 def fresh(monkeypatch):
     """Rows of nobody else."""
-    monkeypatch.setattr(sweep, "_rows", Once(size=512))
+    monkeypatch.setattr(sweep, "_rows", SingleFlightCache(size=512))
 
 
 class Clock:
@@ -352,7 +352,7 @@ class Clock:
             def __init__(self, key, n=0):
                 self.key, self.n = key, n
 
-            def budgeted(self, keys, n):
+            def with_budget(self, keys, n):
                 return Timed(self.key, n)
 
             def attend(self, sequence):
@@ -495,7 +495,7 @@ def test_multiples_are_sorted_and_kept_on_the_axis():
 def test_every_budget_is_counted_ahead_and_each_once(monkeypatch):
     asked = []
     monkeypatch.setattr(CostCurves, "run", lambda study: asked.append((study.keys, study.source)))
-    cost_hero._count_ahead.__wrapped__(True)
+    cost_hero._preload_counts.__wrapped__(True)
     for thread in threading.enumerate():
         if thread.name == "count ahead":
             thread.join()

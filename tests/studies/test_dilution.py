@@ -1,4 +1,4 @@
-"""Dilution: the numbers against closed forms and plain float64, the rules of its sentences, and the lessons' claims."""
+"""Dilution: the numbers against closed forms and plain float64, the rules of its sentences, and the examples' claims."""
 
 import math
 from pathlib import Path
@@ -17,7 +17,7 @@ from longattn_core.sequences.synthetic import Identical, Needle, Sink, synthetic
 from longattn_core.studies.dilution.every_head import EveryHead
 from longattn_core.studies.dilution.finding import fate, remedied
 from longattn_core.studies.dilution.growth import Growth
-from longattn_core.studies.dilution.last_token import LastLook
+from longattn_core.studies.dilution.last_token import LastToken
 from longattn_core.studies.dilution.needle import LENGTHS, NeedleGrowth, NeedleTheory, noise
 from longattn_core.studies.dilution.planted import PlantedGrowth, PlantedText, planted_look
 from longattn_core.studies.dilution.weight_shares import Look, measured, remedy_factor, row_of
@@ -173,7 +173,7 @@ def test_prefixes_of_any_length_and_mask_sum_to_one(n: int, causal: bool) -> Non
 
 def test_a_look_at_one_prefix_is_the_row_of_exact_attention() -> None:
     source = SyntheticSource(settings=synthetic("clustered", n=64))
-    look = LastLook(source=source, n=40).run().arrays
+    look = LastToken(source=source, n=40).run().arrays
     row = exact_rows(source.sequence().prefix(40), 39)[0, 0].numpy()
     np.testing.assert_allclose(look["weights"], row, atol=1e-6)  # float32 scores
 

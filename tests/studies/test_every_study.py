@@ -11,7 +11,7 @@ import torch
 from longattn_core import MECHANISMS
 from longattn_core.contracts.sequence import exact_rows
 from longattn_core.sequences.sources import SyntheticSource, TextSource
-from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.maps import Maps
 from longattn_core.studies.base.run import read, why
 from longattn_core.studies.base.study import Result, Setting, sequence_of
@@ -205,13 +205,13 @@ def test_maps_are_signed_and_of_one_window():
 def test_why_names_the_pair_and_refusals_are_sentences():
     source = needle()
     said = why(source, MECHANISMS["window"].model_validate({"width": 8}), 0, 79, 20)
-    assert not said.seen
+    assert not said.kept
     with pytest.raises(ValueError, match="key must lie in 0"):
         why(source, MECHANISMS["window"](), 0, 79, 80)
 
 
 def test_once_computes_once_for_many():
-    once, made, gate = Once(size=2), [], threading.Barrier(4)
+    once, made, gate = SingleFlightCache(size=2), [], threading.Barrier(4)
 
     def make():
         made.append(1)
@@ -231,7 +231,7 @@ def test_once_computes_once_for_many():
 
 
 def test_once_forgets_the_oldest_and_keeps_nothing_of_a_failure():
-    once = Once(size=2)
+    once = SingleFlightCache(size=2)
     first = once.get("a", object)
     once.get("b", object)
     assert once.get("a", object) is first

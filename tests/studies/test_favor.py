@@ -1,4 +1,4 @@
-"""Random features, studied: numbers against plain float64, sentences' rules on made-up results, lessons computed."""
+"""Random features, studied: numbers against plain float64, sentences' rules on made-up results, examples computed."""
 
 import json
 import math
@@ -36,15 +36,14 @@ from longattn_core.studies.favor import (
     deviations,
     finding,
 )
-from longattn_core.studies.favor.finding import _kind
+from longattn_core.studies.favor.finding import _kind, broken, enough, fitted, reach, spread, stray, suited
 from longattn_core.studies.favor.heads import kind_of
 from longattn_core.studies.favor.kernel_errors import expected_square, near_pairs, pairs_near
 from longattn_core.studies.favor.pairs import SHOWN_PAIRS, STRONGEST
-from longattn_core.studies.favor.sayings import broken, enough, fitted, reach, spread, stray, suited
 from longattn_core.studies.favor.state import stops_of
 from longattn_core.studies.favor.theory import inside
 
-LESSONS = json.loads((Path(__file__).parents[2] / "assets/lessons/favor.json").read_text(encoding="utf-8"))
+EXAMPLES = json.loads((Path(__file__).parents[2] / "assets/examples/favor.json").read_text(encoding="utf-8"))
 
 
 def gaussian(n=96, d=4, *, causal=True, scale=0.7, **more):
@@ -623,13 +622,13 @@ def test_heads_are_sorted_by_error_and_sinks(error, control, bare, bare_control,
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson["name"])
-def test_what_a_button_claims_is_what_is_computed(lesson):
-    sets = lesson["sets"]
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example["name"])
+def test_what_a_button_claims_is_what_is_computed(example):
+    sets = example["sets"]
     layer, head = (int(part) for part in sets["head"].split("."))
     source = text(layer, head, sharpness=float(sets["beta"]), sample=sets["sample"], n=int(sets["n"]))
     favor = Favor(variant=sets["m.favor.variant"], features=int(sets["m.favor.features"]))
-    assert finding(Pairs(source=source, setting=Setting.of(favor)).run()).kind == lesson["expects"]
+    assert finding(Pairs(source=source, setting=Setting.of(favor)).run()).kind == example["expects"]
 
 
 @pytest.mark.model

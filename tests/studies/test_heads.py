@@ -17,7 +17,7 @@ from longattn_core.language_model.weights import weights_available
 from longattn_core.measures.cost import key_value_bytes
 from longattn_core.sequences.sources import SyntheticSource, TextSource
 from longattn_core.sequences.synthetic import Gaussian, Local, Repeated, Sink, synthetic
-from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.heads import masks
 from longattn_core.studies.heads.maps import HeadMap, pair_said
 from longattn_core.studies.heads.masks import FUTURE, PADDED, Masked, mask_finding, masked, small_mask
@@ -211,7 +211,7 @@ def test_rows_that_are_kept_between_moves_are_those_computed_anew(monkeypatch) -
     studies = [Masked(source=source, mask="padding", padding=share, cells=32) for share in (0.2, 0.5)]
     kept = [study.run().tables["heads"] for study in studies]
     monkeypatch.setattr(masks, "HELD_CELLS", 0)
-    monkeypatch.setattr(masks, "_held", Once(size=1))
+    monkeypatch.setattr(masks, "_held", SingleFlightCache(size=1))
     for study, table in zip(studies, kept, strict=True):
         pd.testing.assert_frame_equal(study.run().tables["heads"], table, rtol=1e-12)
 
@@ -383,8 +383,8 @@ class TestOnTheModel:
         assert likeness(result.tables["pairs"])[0] == "more"
 
     def test_lessons_say_what_a_run_finds(self) -> None:
-        for lesson in json.loads((ASSETS / "lessons" / "heads.json").read_text(encoding="utf-8")):
-            sets = lesson["sets"]
+        for example in json.loads((ASSETS / "examples" / "heads.json").read_text(encoding="utf-8")):
+            sets = example["sets"]
             layer = int(sets["head"].split(".")[0])
             study = Masked(
                 source=TextSource(sample=sets["sample"], length=int(sets["n"]), layer=layer),
@@ -392,7 +392,7 @@ class TestOnTheModel:
                 side=sets.get("heads.side", "end"),
                 padding=float(sets.get("heads.padding", 0.25)),
             )
-            assert mask_finding(study.run()).kind == lesson["expects"], lesson["name"]
+            assert mask_finding(study.run()).kind == example["expects"], example["name"]
 
     def test_padding_at_the_start_takes_the_sink_away(self) -> None:
         result = Masked(source=TextSource(length=256), mask="both", side="start").run().tables["heads"]

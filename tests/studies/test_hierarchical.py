@@ -30,7 +30,7 @@ from longattn_core.measures.fidelity import mean_of_visible
 from longattn_core.registry import mechanism
 from longattn_core.sequences.sources import SyntheticSource, TextSource, UploadedSource
 from longattn_core.studies.base.study import Setting, sequence_of
-from longattn_core.studies.hierarchical import Counts, Descent, Gates, GroupError, LevelMaps, Variants, Wrong, finding
+from longattn_core.studies.hierarchical import Counts, Descent, Gates, GroupError, LevelMaps, Variants, WrongTurns, finding
 from longattn_core.studies.hierarchical import counts as theory
 from longattn_core.studies.hierarchical.error import OWN
 from longattn_core.studies.hierarchical.finding import kind_of
@@ -118,7 +118,7 @@ def test_a_group_has_the_mass_of_its_tokens_in_both_maps(causal, dials):
     result = Descent(source=source, setting=setting(**dials), query=70).run()
     sequence = sequence_of(source)
     exact = exact_rows(sequence, 70)[0, 0].numpy()
-    _output, rows, _seen = oracle(mechanism("hierarchical", **dials), sequence, None)
+    _output, rows, _kept = oracle(mechanism("hierarchical", **dials), sequence, None)
     given = np.asarray(rows)[0, 70]
     nodes = result.tables["nodes"]
     assert nodes["mechanism"].sum() > 0
@@ -189,10 +189,10 @@ def test_sinks_are_kept_apart():
 
 def test_the_outcome_is_the_first_level_at_which_the_two_maps_prefer_different_groups():
     source = topics()
-    result = Wrong(source=source, setting=setting(counts="one")).run()
+    result = WrongTurns(source=source, setting=setting(counts="one")).run()
     sequence = sequence_of(source)
     exact = exact_rows(sequence)[0].double().numpy()
-    _output, rows, _seen = oracle(mechanism("hierarchical", counts="one"), sequence, None)
+    _output, rows, _kept = oracle(mechanism("hierarchical", counts="one"), sequence, None)
     given = np.asarray(rows)[0]
     levels = sequence.levels
     groups = {"paragraph": levels.paragraph.numpy(), "sentence": levels.sentence.numpy(), "token": np.arange(96)}
@@ -222,7 +222,7 @@ def test_outcomes_are_shares_of_their_side_and_an_empty_side_has_none():
 
 
 def test_with_one_level_every_descent_arrives():
-    table = Wrong(source=topics(), setting=setting(levels=1)).run().tables["queries"]
+    table = WrongTurns(source=topics(), setting=setting(levels=1)).run().tables["queries"]
     assert len(table) > 5
     assert set(table["outcome"]) == {ARRIVES}
 
@@ -247,7 +247,7 @@ def test_the_sentence_follows_from_the_numbers(numbers, kind):
 
 def test_the_finding_reads_target_and_rival_from_the_tables():
     source = topics(n=96, causal=False)
-    descent, wrong = Descent(source=source, query=5).run(), Wrong(source=source).run()
+    descent, wrong = Descent(source=source, query=5).run(), WrongTurns(source=source).run()
     said = finding(descent, wrong)
     outer = descent.tables["nodes"].query("depth == 0")
     assert said.target == outer["label"].iloc[int(outer["exact"].argmax())]
@@ -346,7 +346,7 @@ def test_errors_stand_beside_the_control_and_one_group_of_all_is_exact():
         (theory.BLOCKS, 8, {"variant": "near_far", "block": 8}),
         (OWN, 0, {}),
     ):
-        output, _rows, _seen = oracle(mechanism("hierarchical", **dials), sequence, None)
+        output, _rows, _kept = oracle(mechanism("hierarchical", **dials), sequence, None)
         error = float((torch.as_tensor(output)[0] - exact).norm() / exact.norm())
         found = table[(table["label"] == label) & (table["size"] == size)]["error"]
         assert math.isclose(float(found.iloc[0]), error, rel_tol=1e-6)
@@ -437,7 +437,7 @@ def test_the_pictures_can_be_drawn(mode):
     chart = icicle_chart(small_tree(), theme, best=3, titles={"exact": "Exact", "mechanism": "M"})
     assert json.dumps(themed(chart, theme).to_dict()).count(f'"name": "{SELECTED}"') == 1
     source = topics()
-    descent, wrong = Descent(source=source, query=90).run(), Wrong(source=source).run()
+    descent, wrong = Descent(source=source, query=90).run(), WrongTurns(source=source).run()
     steps = descent.tables["steps"]
     bars = choices_chart(steps[steps["level"] == 1], theme, title="share").to_dict()
     assert len(next(iter(bars["datasets"].values()))) <= 2 * MOST_BARS
@@ -479,26 +479,26 @@ def test_a_click_is_a_box_of_the_picture_or_nothing(sent, row):
 def on_topics(layer=14, head=3, **dials):
     source = TextSource(sample="topics.txt", length=2048, layer=layer, heads=(head,))
     chosen = setting(**dials)
-    return finding(Descent(source=source, setting=chosen, query=559).run(), Wrong(source=source, setting=chosen).run())
+    return finding(Descent(source=source, setting=chosen, query=559).run(), WrongTurns(source=source, setting=chosen).run())
 
 
 @pytest.mark.parametrize(
-    "lesson", json.loads((ROOT / "assets" / "lessons" / "hierarchical.json").read_text()), ids=lambda entry: entry["name"]
+    "example", json.loads((ROOT / "assets" / "examples" / "hierarchical.json").read_text()), ids=lambda entry: entry["name"]
 )
 @pytest.mark.model
 @with_model
-def test_what_is_tried_shows_what_it_claims(lesson):
-    sets = lesson["sets"]
+def test_what_is_tried_shows_what_it_claims(example):
+    sets = example["sets"]
     layer, head = (int(part) for part in sets["head"].split("."))
     dials = {name.rpartition(".")[2]: value for name, value in sets.items() if name.startswith("m.")}
     dials["levels"] = int(dials["levels"])
     said = on_topics(layer, head, **dials)
-    assert said.kind == lesson["expects"]
+    assert said.kind == example["expects"]
     # What the sentence beside each button says to watch.
-    if lesson["name"] == "near":
+    if example["name"] == "near":
         assert said.own
         assert said.arrive_share > 0.8
-    elif lesson["name"] == "gate":
+    elif example["name"] == "gate":
         source = TextSource(sample="topics.txt", length=2048, layer=layer, heads=(head,))
         levels = Descent(source=source, setting=setting(**dials), query=559).run().tables["levels"].set_index("name")
         assert levels.loc["token", "arrives"] > 0.9
@@ -526,7 +526,9 @@ def test_centimetres_look_for_kilometres_and_the_descent_takes_the_violin():
 @with_model
 def test_the_gate_arrives_more_often_nearby_and_never_far_away():
     source = TextSource(sample="topics.txt", length=2048, layer=14, heads=(3,))
-    table = Wrong(source=source, setting=setting(variant="gate")).run().tables["outcomes"].set_index(["own", "outcome"])["share"]
+    table = (
+        WrongTurns(source=source, setting=setting(variant="gate")).run().tables["outcomes"].set_index(["own", "outcome"])["share"]
+    )
     assert table[False, "paragraph"] > 0.9
     assert table[True, ARRIVES] > 0.4
 
@@ -557,7 +559,7 @@ def test_an_upload_and_the_shortest_sequences_have_a_descent(tmp_path):
     name = library.put(path.read_bytes())
     for length in (1, 2, 3):
         source = UploadedSource(sha256=name, head=1, length=length)
-        descent, wrong = Descent(source=source).run(), Wrong(source=source).run()
+        descent, wrong = Descent(source=source).run(), WrongTurns(source=source).run()
         assert finding(descent, wrong).kind == "alone"
         assert LevelMaps(source=source).run().arrays["exact"].shape == (1, 1)
         assert len(Gates(source=source).run().tables["gates"]) == 3 * length

@@ -1,6 +1,6 @@
 from longattn_core.studies.base.run import shortened
 
-"""The low-rank page's numbers against float64 linear algebra and closed forms, its sentences, its lessons."""
+"""The low-rank page's numbers against float64 linear algebra and closed forms, its sentences, its examples."""
 
 import json
 import math
@@ -428,8 +428,8 @@ def test_the_default_heads_have_the_ranks_that_the_page_tells(layer, head, kind,
 
 @pytest.mark.model
 def test_the_lessons_say_what_is_so():
-    lessons = json.loads((Path(__file__).parents[2] / "assets/lessons/low_rank.json").read_text(encoding="utf-8"))
-    assert {lesson["name"]: lesson["expects"] for lesson in lessons} == {
+    examples = json.loads((Path(__file__).parents[2] / "assets/examples/low_rank.json").read_text(encoding="utf-8"))
+    assert {example["name"]: example["expects"] for example in examples} == {
         "low": "low",
         "high": "high",
         "disguise": "disguise",

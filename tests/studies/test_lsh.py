@@ -1,4 +1,4 @@
-"""The hashing page: strips and rounds against loops from the definition, closed forms, sentence rules, lessons."""
+"""The hashing page: strips and rounds against loops from the definition, closed forms, sentence rules, examples."""
 
 import json
 import math
@@ -478,12 +478,12 @@ class TestRealHeads:
         assert found.centred_weighted_angle < found.weighted_angle - 15
 
     def test_what_there_is_to_try_shows_what_it_claims(self):
-        for lesson in json.loads((ROOT / "assets/lessons/lsh.json").read_text(encoding="utf-8")):
-            sets = lesson["sets"]
+        for example in json.loads((ROOT / "assets/examples/lsh.json").read_text(encoding="utf-8")):
+            sets = example["sets"]
             dials = {name.removeprefix("m.lsh."): int(text) for name, text in sets.items() if name.startswith("m.lsh.")}
             dials["centred"] = bool(dials["centred"])
             result = LshStrips(source=self.text(sets["head"]), setting=Setting(key="lsh", dials=dials)).run()
-            assert hashing_finding(result).kind == lesson["expects"], lesson["name"]
+            assert hashing_finding(result).kind == example["expects"], example["name"]
 
     def test_what_the_sentences_beside_the_buttons_say_is_so(self):
         # "Its queries and keys have means of their own that point apart."

@@ -17,16 +17,16 @@ from longattn_core.sequences.sources import SyntheticSource, TextSource
 from longattn_core.studies.base.study import Result, Setting, sequence_of
 from longattn_core.studies.memory import (
     STATUSES,
+    MemoryComparison,
     MemoryLags,
     MemoryReach,
     MemorySizes,
-    MemoryStanding,
     MemoryTimeline,
     Rewriting,
     SlotsHeld,
     StateLife,
+    comparison,
     memory_finding,
-    standing,
 )
 from longattn_core.studies.memory.timeline import life_of
 
@@ -196,7 +196,7 @@ def test_mass_by_lag_is_what_a_loop_counts(variant):
     table = MemoryLags(source=given, setting=keeping(variant)).run().tables["lags"]
     exact = dense(given)
     attended = keeping(variant).build().attend(sequence_of(given))
-    rows, seen = attended.rows()[0].double().numpy(), attended.seen()[0].numpy()
+    rows, seen = attended.rows()[0].double().numpy(), attended.kept()[0].numpy()
     for _index, row in table.iterrows():
         pairs = [(i, j) for i in range(45) for j in range(i + 1) if row["low"] <= i - j <= row["high"]]
         mass = sum(exact[pair] for pair in pairs)
@@ -325,21 +325,21 @@ def rows(errors):
 
 
 def test_the_rule_about_all_memories():
-    none = standing(rows([("a", 1.2, "worse"), ("b", 1.0, "even")]))
+    none = comparison(rows([("a", 1.2, "worse"), ("b", 1.0, "even")]))
     assert (none.kind, none.nearest, none.error, none.others) == ("none", "b", 1.0, ("a", "b"))
-    some = standing(rows([("a", 1.2, "worse"), ("b", 0.5, "better")]))
+    some = comparison(rows([("a", 1.2, "worse"), ("b", 0.5, "better")]))
     assert (some.kind, some.better) == ("some", ("b",))
-    assert standing(rows([("a", 0.2, "better")])).kind == "all"
-    refused = standing(rows([("a", float("nan"), ""), ("b", 0.5, "better")]))
+    assert comparison(rows([("a", 0.2, "better")])).kind == "all"
+    refused = comparison(rows([("a", float("nan"), ""), ("b", 0.5, "better")]))
     assert (refused.kind, refused.refused) == ("all", ("a",))
-    assert standing(rows([("a", float("nan"), "")])).kind == "unknown"
+    assert comparison(rows([("a", float("nan"), "")])).kind == "unknown"
 
 
 def test_every_memory_stands_at_the_budget_or_says_why_not():
-    table = MemoryStanding(source=small(n=100), keys=16).run().tables["points"]
+    table = MemoryComparison(source=small(n=100), keys=16).run().tables["points"]
     assert table["variant"].tolist() == list(VARIANTS)
     assert (table["looked"] <= 16).all()
-    unmasked = MemoryStanding(source=small(causal=False), keys=16).run().tables["points"]
+    unmasked = MemoryComparison(source=small(causal=False), keys=16).run().tables["points"]
     assert set(unmasked.loc[unmasked["verdict"] == "", "variant"]) == {"decay", "gated", "delta"}
 
 
@@ -408,7 +408,7 @@ def test_the_other_pictures_are_drawn():
     charts.rewriting_chart(Rewriting(source=given).run().tables["writes"], theme).to_dict()
     points = MemorySizes(source=given, setting=keeping()).run().tables["points"]
     charts.sizes_chart(points, theme, control=1.0, size=8).to_dict()
-    charts.standing_chart(MemoryStanding(source=given).run().tables["points"], theme, control=1.0).to_dict()
+    charts.standing_chart(MemoryComparison(source=given).run().tables["points"], theme, control=1.0).to_dict()
     slots = SlotsHeld(source=given, setting=keeping("slots")).run()
     charts.slots_chart(slots.arrays["held"], theme, start=40).to_dict()
 
@@ -423,7 +423,7 @@ def real(layer=17, head=3):
 @pytest.mark.model
 @pytest.mark.skipif(not weights_available(), reason="the language model is not installed")
 def test_no_memory_at_64_keys_beats_the_mean_on_the_long_range_head():
-    found = standing(MemoryStanding(source=real()).run().tables["points"])
+    found = comparison(MemoryComparison(source=real()).run().tables["points"])
     assert (found.kind, found.nearest, len(found.others)) == ("none", "running state", 7)
     # Measured 1.482 and 1.465; another processor's float32 moves the third digit at most.
     assert (found.error, found.control) == (pytest.approx(1.482, abs=0.02), pytest.approx(1.465, abs=0.02))

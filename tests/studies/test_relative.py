@@ -1,4 +1,4 @@
-"""The positions page's numbers against definitions written out in float64, its sentences, its lessons."""
+"""The positions page's numbers against definitions written out in float64, its sentences, its examples."""
 
 import json
 import math
@@ -426,14 +426,14 @@ def test_the_previous_token_head_finds_its_token_by_angles_alone():
 
 @pytest.mark.model
 def test_the_lessons_say_what_is_so():
-    lessons = json.loads((Path(__file__).parents[2] / "assets/lessons/relative.json").read_text(encoding="utf-8"))
+    examples = json.loads((Path(__file__).parents[2] / "assets/examples/relative.json").read_text(encoding="utf-8"))
     source = TextSource(sample="story.txt", length=512, layer=16, heads=(0,), rotary=False)
-    for lesson in lessons:
+    for example in examples:
         dials = {
             name.rpartition(".")[2]: float(value) if value[0].isdigit() else value
-            for name, value in lesson["sets"].items()
+            for name, value in example["sets"].items()
             if name.startswith("m.relative")
         }
-        assert curve_finding(Curves(source=source, chosen=setting(**dials)).run()).kind == lesson["expects"]
+        assert curve_finding(Curves(source=source, chosen=setting(**dials)).run()).kind == example["expects"]
     # Sinusoids: no straight diagonals.
     assert float(Added(source=source, chosen=setting(variant="sinusoidal")).run().arrays["diagonal"]) > 0.1

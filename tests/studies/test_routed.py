@@ -73,7 +73,7 @@ def test_shares_loads_and_errors_are_those_of_the_mechanism(causal, dials):
     exact = (exact_rows(sequence) @ sequence.v)[0].double()
     own = mechanism("routed", width=8, **dials)
     attended = own.attend(sequence)
-    output, _rows, _seen = oracle(own, sequence, attended.trace)
+    output, _rows, _kept = oracle(own, sequence, attended.trace)
     # 64 queries are all measured, so that the errors are those of whole outputs.
     assert math.isclose(float(result.arrays["error"]), relative(torch.as_tensor(output)[0], exact), rel_tol=1e-8)
     np.testing.assert_allclose(result.arrays["shares"], attended.trace.probabilities[0].numpy(), atol=1e-12)
@@ -128,7 +128,7 @@ def test_recall_stands_beside_the_share_of_pairs():
     assert math.isnan(errors.loc[CONTROL, "recall"])
     narrow = Routes(source=source, setting=setting()).run().tables["errors"].set_index("way")
     sequence = sequence_of(source)
-    seen = mechanism("routed", width=8, paths=("strided",)).attend(sequence).seen()[0]
+    seen = mechanism("routed", width=8, paths=("strided",)).attend(sequence).kept()[0]
     rows = exact_rows(sequence)[0]
     assert narrow.loc["strided alone", "recall"] == pytest.approx(float((rows * seen).sum() / rows.sum()))
     assert narrow.loc["strided alone", "share"] == pytest.approx(float(seen.sum()) / (64 * 65 / 2))
@@ -345,7 +345,7 @@ def test_recall_is_had_with_and_without_the_sinks():
     errors = Routes(source=source, setting=setting()).run().tables["errors"].set_index("way")
     sequence = sequence_of(source)
     rows = exact_rows(sequence)[0].clone()
-    seen = mechanism("routed", width=8, paths=("local",)).attend(sequence).seen()[0]
+    seen = mechanism("routed", width=8, paths=("local",)).attend(sequence).kept()[0]
     assert errors.loc["local alone", "recall"] == pytest.approx(float((rows * seen).sum() / rows.sum()))
     rows[:, 0] = 0.0
     assert errors.loc["local alone", "recall without sinks"] == pytest.approx(float((rows * seen).sum() / rows.sum()))
@@ -371,7 +371,7 @@ def test_the_sweep_begins_at_exact_attention_and_has_intervals_over_seeds():
     row = points[(points["clusters"] == 8) & (points["seed"] == 1)].iloc[0]
     own = mechanism("routed", variant="clusters", clusters=8, width=64, seed=1).attend(sequence)
     assert math.isclose(row["error"], relative(own.output[0], exact), rel_tol=1e-6)
-    rows, seen = exact_rows(sequence)[0], own.seen()[0]
+    rows, seen = exact_rows(sequence)[0], own.kept()[0]
     assert row["recall"] == pytest.approx(float((rows * seen).sum() / rows.sum()))
     # A recall at the share of pairs would be chance.
     assert (error["low"] <= error["error"] + 1e-12).all()
@@ -448,12 +448,12 @@ def test_on_the_real_head_nearly_everything_goes_to_the_local_path_which_alone_i
 
 
 @pytest.mark.parametrize(
-    "lesson", json.loads((ROOT / "assets" / "lessons" / "routed.json").read_text()), ids=lambda entry: entry["name"]
+    "example", json.loads((ROOT / "assets" / "examples" / "routed.json").read_text()), ids=lambda entry: entry["name"]
 )
 @pytest.mark.model
 @with_model
-def test_what_is_tried_shows_what_it_claims(lesson):
-    sets = lesson["sets"]
+def test_what_is_tried_shows_what_it_claims(example):
+    sets = example["sets"]
     dials = {name.rpartition(".")[2]: value for name, value in sets.items() if name.startswith("m.")}
     dials["paths"] = tuple(dials["paths"].split("~"))
     if sets["source"] == "text":
@@ -463,12 +463,12 @@ def test_what_is_tried_shows_what_it_claims(lesson):
         source = SyntheticSource.model_validate({"settings": {"kind": sets["kind"], "causal": True}})
     result = Routes(source=source, setting=Setting(key="routed", dials=dials)).run()
     found = router_finding(result)
-    assert found.kind == lesson["expects"]
+    assert found.kind == example["expects"]
     # What the sentence beside each button says to watch.
-    if lesson["name"] == "random":
+    if example["name"] == "random":
         assert result.arrays["balance"][2] < 0.6 * result.arrays["balance"][1]
         assert found.random > 1.5 * found.fitted
-    elif lesson["name"] == "two":
+    elif example["name"] == "two":
         strided = result.arrays["shares"][:, list(dials["paths"]).index("strided")]
         assert strided[384:].mean() > 3 * strided[:128].mean()
     else:

@@ -16,9 +16,9 @@ from longattn_core.studies.base.study import Result, Setting, sequence_of
 from longattn_core.studies.segmented import (
     INTEGRATIONS,
     Cuts,
-    SegmentFrames,
     SegmentPatterns,
     SegmentReach,
+    SegmentSteps,
     SegmentWidths,
     SentenceCuts,
     cut_finding,
@@ -262,7 +262,7 @@ def test_the_rule_about_widths():
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_frames_hold_what_their_names_say(variant):
     given = small()
-    result = SegmentFrames(source=given, setting=cutting(variant, overlap=4), query=35).run()
+    result = SegmentSteps(source=given, setting=cutting(variant, overlap=4), query=35).run()
     weights = dict(zip(result.tables["frames"]["frame"], result.arrays["weights"], strict=True))
     exact = dense(given)[35]
     own = slice(35, 36) if variant == "shifted" else slice(30, 36)
@@ -299,7 +299,7 @@ def test_the_pictures_are_drawn_also_for_one_token_and_many_cuts():
             strip = charts.cuts_strip(cuts, theme, n=n, counted=counted, boundaries=edges).to_dict()
             assert len(strip["layer"]) == 1 + (len(cuts) > 0) + (0 < len(cuts) <= 16)
             charts.cuts_chart(cuts, theme, n=n, counted=counted).to_dict()
-        frames = SegmentFrames(source=given, setting=cutting(width=width)).run()
+        frames = SegmentSteps(source=given, setting=cutting(width=width)).run()
         for row in frames.arrays["weights"]:
             charts.row_chart(
                 row, theme, boundaries=edges, query=n - 1, tokens=frames.arrays["tokens"], own=len(edges) - 2, key="exact"

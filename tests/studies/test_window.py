@@ -1,4 +1,4 @@
-"""The window page: ledgers against loops from the definition, closed forms, sentence rules, lessons, swaps in the model."""
+"""The window page: ledgers against loops from the definition, closed forms, sentence rules, examples, swaps in the model."""
 
 import json
 import math
@@ -369,13 +369,15 @@ class TestRealHeads:
         assert found.recall - found.share < 0.1
 
     def test_what_there_is_to_try_shows_what_it_claims(self):
-        for lesson in json.loads((ROOT / "assets/lessons/window.json").read_text(encoding="utf-8")):
-            sets = lesson["sets"]
+        for example in json.loads((ROOT / "assets/examples/window.json").read_text(encoding="utf-8")):
+            sets = example["sets"]
             dials = {name.removeprefix("m.window."): text for name, text in sets.items() if name.startswith("m.window.")}
             built = Window.model_validate({name: text if name == "variant" else int(text) for name, text in dials.items()})
             layer, head = sets["head"].split(".")
             read = TextSource(sample="story.txt", length=512, layer=int(layer), heads=(int(head),))
-            assert ledger_finding(Ledger(source=read, setting=Setting.of(built)).run()).kind == lesson["expects"], lesson["name"]
+            assert ledger_finding(Ledger(source=read, setting=Setting.of(built)).run()).kind == example["expects"], example[
+                "name"
+            ]
 
     def test_what_the_sentences_beside_the_buttons_say_is_so(self):
         def ledger(head, **dials):

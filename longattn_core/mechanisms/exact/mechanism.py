@@ -49,7 +49,7 @@ class ExactMap(ScoredMap):
         q = sequence.q[heads][:, queries] * self.trace.factor[queries, None]
         return q @ sequence.k[heads].mT / math.sqrt(sequence.d)
 
-    def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
+    def _explained(self, head: int, query: int, key: int, kept: bool, exact: float, weight: float) -> Explanation:
         rows = self.rows(query, None, head)[0, 0]
         rank = int((rows > rows[key]).sum()) + 1
         visible = int(self.sequence.allowed(query).sum())
@@ -58,7 +58,7 @@ class ExactMap(ScoredMap):
         place = "the largest weight" if rank == 1 else f"the weight of rank {rank}"
         shares = f"({weight:.3g}; an equal share is {1 / visible:.3g})"
         text = f"Exact attention sees every key; this one has {place} of {visible} {shares}."
-        return Explanation(seen=seen, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
+        return Explanation(kept=kept, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
 
 
 class Exact(Mechanism):
@@ -133,11 +133,11 @@ class Exact(Mechanism):
             return ones * (0.1 * math.log(ratio) + 1) ** 2
         return ones
 
-    def counted(self, sequence: Sequence) -> Cost:
+    def estimated_cost(self, sequence: Sequence) -> Cost:
         """Every pair that the mask allows."""
         return _cost(sequence)
 
-    def limit(self, n: int) -> Self | None:
+    def exact_setting(self, n: int) -> Self | None:
         """The plain score, or a temperature of 1; the other remedies never are exact attention."""
         return {
             "plain": self,
@@ -146,7 +146,7 @@ class Exact(Mechanism):
         }.get(self.variant)
 
     @property
-    def no_limit(self) -> str | None:
+    def no_exact_setting(self) -> str | None:
         """Scaling by ln n differs from one query to the next under a causal mask."""
         if self.variant == "scalable":
             return "The factor s·ln n is 1 for at most one number of visible keys, so no setting is plain softmax."
@@ -158,7 +158,7 @@ class Exact(Mechanism):
             return tuple(self.with_dials(temperature=t) for t in (4.0, 2.0, 1.4, 1.0))
         return (self,)
 
-    def budgeted(self, keys: int, n: int) -> Self:
+    def with_budget(self, keys: int, n: int) -> Self:
         """Exact attention looks at every key, whatever the budget."""
         return self
 

@@ -12,7 +12,7 @@ Exponents are held in powers of two, log₂e being part of the directions: torch
 
 The sums of weights are a product with a vector of their own: a column more would cost a matrix product a fifth.
 
-A query whose sum of weights has sunk towards the smallest float is named in `sunk`, and is left to the plain way.
+A query whose sum of weights has sunk towards the smallest float is named in `underflowed`, and is left to the plain way.
 """
 
 from __future__ import annotations
@@ -104,11 +104,11 @@ def gather_all(
             count.add_(here.sum(0))
         norms = _norms(q[head])
         factors[head] = directions.offsets(norms, -highest).squeeze(-1)
-        calm = float(norms.max()) * directions.longest < CALM
+        bounded = float(norms.max()) * directions.longest < CALM
         for queries, norm, factor, weight, out in _tiles(q[head], norms, factors[head], weights[head], output[head]):
             here = features[: len(queries)]
             torch.mm(queries, across, out=here)
-            if not (calm or float(norm.max()) * directions.longest < CALM):
+            if not (bounded or float(norm.max()) * directions.longest < CALM):
                 tops = here.amax(-1, keepdim=True)
                 factor.add_(tops.squeeze(-1))
                 here.sub_(tops)
@@ -159,11 +159,11 @@ def _norms(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n 1"]:
 def _gathered(
     output: Float[Tensor, "h n e"], weights: Float[Tensor, "h n"], factors: Float[Tensor, "h n"], reference: Float[Tensor, "h c"]
 ) -> Gathered:
-    sunk = ~((weights > LOWEST) & (weights < math.inf))
+    underflowed = ~((weights > LOWEST) & (weights < math.inf))
     return Gathered(
         output=output,
         log_sum=weights.log().add_(factors, alpha=1 / LOG2_E),
-        negative=torch.zeros_like(sunk),
+        negative=torch.zeros_like(underflowed),
         reference=reference / LOG2_E,
-        sunk=sunk,
+        underflowed=underflowed,
     )

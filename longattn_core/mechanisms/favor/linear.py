@@ -49,7 +49,7 @@ class Gathered:
     """What the queries of all heads gathered.
 
     `output [h n e]`; `log_sum [h n]`, the logarithm of each query's sum of weights by size, and `negative [h n]` where that
-    sum is below 0; `reference [h s]`, the largest exponent of each feature over all keys; `sunk [h n]`, the queries for
+    sum is below 0; `reference [h s]`, the largest exponent of each feature over all keys; `underflowed [h n]`, the queries for
     which the fast way was not exact enough.
     """
 
@@ -57,7 +57,7 @@ class Gathered:
     log_sum: Float[Tensor, "h n"]
     negative: Bool[Tensor, "h n"]
     reference: Float[Tensor, "h s"]
-    sunk: Bool[Tensor, "h n"]
+    underflowed: Bool[Tensor, "h n"]
 
 
 def gather_plainly(
@@ -85,16 +85,16 @@ def gather_plainly(
         log_sum=weights.abs().log() + scales,
         negative=negative,
         reference=references,
-        sunk=torch.zeros_like(negative),
+        underflowed=torch.zeros_like(negative),
     )
 
 
-def mended(fast: Gathered, plain: Gathered, heads: list[int]) -> Gathered:
+def patched(fast: Gathered, plain: Gathered, heads: list[int]) -> Gathered:
     """The fast way's results with those of the plain way, which has read the named heads, where single precision sank."""
     for place, head in enumerate(heads):
-        sunk = fast.sunk[head]
-        fast.output[head, sunk] = plain.output[place, sunk]
-        fast.log_sum[head, sunk] = plain.log_sum[place, sunk]
+        underflowed = fast.underflowed[head]
+        fast.output[head, underflowed] = plain.output[place, underflowed]
+        fast.log_sum[head, underflowed] = plain.log_sum[place, underflowed]
     return fast
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from longattn_core.contracts.indexing import row_chunks
-from longattn_core.contracts.mechanism import Attended, Explanation, Looked, Reason, Reduce
+from longattn_core.contracts.mechanism import Attended, Explanation, ReadCount, Reason, Reduce
 from longattn_core.mechanisms.favor.deviation import relative_deviation
 from longattn_core.mechanisms.favor.features import FeatureMap, Features
 from longattn_core.numerics.maps.factored import FactoredMap
@@ -168,11 +168,11 @@ class FavorMap(FactoredMap):
             kept[head] = largest
         return kept[head]
 
-    def _looked(self, head: int, query: int) -> Looked:
+    def _read_count(self, head: int, query: int) -> ReadCount:
         real = bool(self.sequence.real[query])
-        return Looked(count=self.feature_map.columns if real else 0, unit="features")
+        return ReadCount(count=self.feature_map.columns if real else 0, unit="features")
 
-    def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
+    def _explained(self, head: int, query: int, key: int, kept: bool, exact: float, weight: float) -> Explanation:
         sequence = self.sequence
         scale = sequence.d**-0.25
         x, y = sequence.q[head, query].double() * scale, sequence.k[head, key].double() * scale
@@ -204,7 +204,7 @@ class FavorMap(FactoredMap):
             text = "The estimates of all the keys cancel to exactly 0, so the query attends to itself."
         else:
             reason, text = _sentence(self.feature_map, facts, deviation, exact, weight)
-        return Explanation(seen=seen, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
+        return Explanation(kept=kept, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
 
 
 def _sentence(

@@ -21,7 +21,7 @@ from longattn_core.mechanisms.favor import fast, linear
 from longattn_core.mechanisms.favor.fast import Directions, gather_all, gather_past
 from longattn_core.mechanisms.favor.features import GENERALISED, UNBIASED, FeatureMap, Kernel, Kind, draw_projection
 from longattn_core.mechanisms.favor.learned import SAMPLE, fit_maps
-from longattn_core.mechanisms.favor.linear import Gathered, gather_plainly, mended
+from longattn_core.mechanisms.favor.linear import Gathered, gather_plainly, patched
 from longattn_core.mechanisms.favor.map import FavorMap, FavorReason, FavorTrace
 from longattn_core.numerics.draws import normal
 
@@ -145,17 +145,17 @@ class Favor(Mechanism):
             feature_map.projection, both_ways=self.variant == "hyperbolic", gaussian=feature_map.kernel == "gaussian"
         )
         found = (gather_past if causal else gather_all)(directions, q, k, v)
-        heads = found.sunk.any(-1).nonzero().squeeze(-1).tolist()
-        return found if not heads else mended(found, plain(heads), heads)
+        heads = found.underflowed.any(-1).nonzero().squeeze(-1).tolist()
+        return found if not heads else patched(found, plain(heads), heads)
 
     def _fast(self, q: Tensor, k: Tensor, v: Tensor) -> bool:
         tracked = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
         return self.variant in ("positive", "hyperbolic") and q.dtype == torch.float32 and not tracked
 
-    def counted(self, sequence: Sequence) -> Cost:
+    def estimated_cost(self, sequence: Sequence) -> Cost:
         """Features and sums; learned features are fitted first, so that variant attends."""
         if self.variant == "hedgehog":
-            return super().counted(sequence)
+            return super().estimated_cost(sequence)
         return self._cost(sequence, self._feature_map(sequence)[0])
 
     def _feature_map(self, sequence: Sequence) -> tuple[FeatureMap, str]:
@@ -214,7 +214,7 @@ class Favor(Mechanism):
         )
 
     @property
-    def no_limit(self) -> str | None:
+    def no_exact_setting(self) -> str | None:
         """Why no number of features makes this exact attention."""
         if self.variant == "hedgehog":
             return "The learned features imitate exact attention's rows on a sample; no number of them makes the two equal."
@@ -236,7 +236,7 @@ class Favor(Mechanism):
             rungs = (8, 32, 64, 128) if self.variant == "hedgehog" else (8, 32, 128, 512)
         return tuple(self.with_dials(features=m) for m in rungs)
 
-    def budgeted(self, keys: int, n: int) -> Self:
+    def with_budget(self, keys: int, n: int) -> Self:
         """As many features as keys."""
         return self.with_dials(features=min(max(keys, 1), 4096))
 
@@ -257,7 +257,7 @@ class Favor(Mechanism):
         return "fitted here" if self.variant == "hedgehog" else "random draw"
 
     @property
-    def shares(self) -> str | None:
+    def not_stochastic(self) -> str | None:
         """Sines and cosines can be negative."""
         if self.variant == "trigonometric":
             return "Sines and cosines can make an estimate negative, and a row's sum of estimates near 0 or below."

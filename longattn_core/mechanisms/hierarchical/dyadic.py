@@ -32,7 +32,7 @@ from longattn_core.contracts.indexing import STREAM_CELLS
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.numerics.softmax import masked_softmax, softmax_and_lse
 from longattn_core.numerics.tiles.groups import Groups, mean_groups
-from longattn_core.numerics.tiles.reading import Read, Reading, cut_tiles, laid_out, spans
+from longattn_core.numerics.tiles.reading import Read, TiledReader, cut_tiles, laid_out, spans
 
 FAR = ((-2, 2, 3), (-3, -2, 2))
 """The blocks that the level below left to an even and to an odd block: its parent's neighbours' children, but for its own."""
@@ -48,7 +48,7 @@ def dyadic_levels(sequence: Sequence, block: int) -> tuple[Groups, ...]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class DyadicReading(Reading):
+class DyadicReading(TiledReader):
     """Fine queries: the tokens of three blocks of `block` (even) tokens, and coarser blocks beyond."""
 
     block: int
@@ -129,7 +129,7 @@ class CoarseReading(DyadicReading):
         return near, near[..., :0]
 
     def read(self, split: bool = False) -> Read:
-        """Each level by its own few queries, then joined by the logsumexps. Cost: O(n·w·(d + e)); see `Reading.read`."""
+        """Each level by its own few queries, then joined by the logsumexps. Cost: O(n·w·(d + e)); see `TiledReader.read`."""
         outputs, sums, pairs, cells = [], [], 0, 0
         for level in range(len(self.groups) + 1):
             output, lse, used, held = self._level(level)

@@ -12,7 +12,7 @@ from torch import Tensor
 from longattn_core.contracts.mechanism import Explanation
 from longattn_core.mechanisms.hierarchical.dyadic import CoarseReading
 from longattn_core.mechanisms.hierarchical.nested import NestedReading
-from longattn_core.numerics.maps.grouped import Covering, LiftedMap
+from longattn_core.numerics.maps.grouped import Covering, GroupedMap
 from longattn_core.numerics.tiles.groups import Groups
 
 Facts = dict[str, float | int | str | bool]
@@ -46,12 +46,12 @@ class HierarchicalTrace:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class HierarchicalMap(LiftedMap):
+class HierarchicalMap(GroupedMap):
     """Fine beside the diagonal, blocks beyond; `level_rows` gives the map of one level alone."""
 
     trace: HierarchicalTrace
 
-    def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
+    def _explained(self, head: int, query: int, key: int, kept: bool, exact: float, weight: float) -> Explanation:
         found = self.coverings(head, query, key)
         if not isinstance(self.reading, NestedReading):
             reason, facts, text = self._by_block(query, key, found[0])
@@ -59,7 +59,7 @@ class HierarchicalMap(LiftedMap):
             reason, facts, text = self._by_product(head, query, key, found[0], weight)
         else:
             reason, facts, text = self._by_levels(head, query, found)
-        return Explanation(seen=seen, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
+        return Explanation(kept=kept, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
 
     def _by_product(self, head: int, query: int, key: int, found: Covering, weight: float) -> _Said:
         reason = _depth(found.level, len(self.trace.levels))

@@ -16,7 +16,7 @@ from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.hierarchical.dyadic import CoarseReading, DyadicReading, dyadic_levels
 from longattn_core.mechanisms.hierarchical.map import HierarchicalMap, HierarchicalTrace
 from longattn_core.mechanisms.hierarchical.nested import NestedReading, build_levels, fanned
-from longattn_core.numerics.tiles.reading import Reading
+from longattn_core.numerics.tiles.reading import TiledReader
 
 NESTED = ("product", "mean", "gate")
 BLOCKS = ("near_far", "h1d")
@@ -105,13 +105,13 @@ class Hierarchical(Mechanism):
             mechanism=self, sequence=sequence, output=read.output, trace=trace, cost=read.cost, reading=reading
         )
 
-    def counted(self, sequence: Sequence) -> Cost:
+    def estimated_cost(self, sequence: Sequence) -> Cost:
         """The tokens and groups on the tiles' lists; coarse queries are laid out otherwise, and that variant attends."""
         if self.variant == "h1d":
-            return super().counted(sequence)
-        return self._reading(sequence)[0].counted(split=self.variant in NESTED)
+            return super().estimated_cost(sequence)
+        return self._reading(sequence)[0].estimated_cost(split=self.variant in NESTED)
 
-    def _reading(self, sequence: Sequence) -> tuple[Reading, tuple[str, ...]]:
+    def _reading(self, sequence: Sequence) -> tuple[TiledReader, tuple[str, ...]]:
         if self.variant in {"near_far", "h1d"}:
             block = self.block + self.block % 2
             levels = dyadic_levels(sequence, block)
@@ -131,7 +131,7 @@ class Hierarchical(Mechanism):
         equal = fanned(sequence.n, self.fanout, self.levels, sequence.q.device)
         return equal, ("token", *(f"group of {self.fanout**level}" for level in range(1, self.levels)))
 
-    def limit(self, n: int) -> Self | None:
+    def exact_setting(self, n: int) -> Self | None:
         """One level; of blocks, one that holds every token."""
         if self.variant in NESTED:
             return self.with_dials(levels=1)
@@ -139,7 +139,7 @@ class Hierarchical(Mechanism):
 
     def ladder(self, n: int) -> tuple[Self, ...]:
         """Equal groups on three levels, on two with larger and larger groups, on one; or larger and larger blocks."""
-        limit = self.limit(n) or self
+        limit = self.exact_setting(n) or self
         if self.variant in BLOCKS:
             blocks = sorted({max(2, n // part // 2 * 2) for part in (64, 32, 16, 8, 4)})
             return (*(self.with_dials(block=min(MOST, block)) for block in blocks if 2 * block < n), limit)
@@ -151,10 +151,10 @@ class Hierarchical(Mechanism):
         ]
         return (*rungs, limit)
 
-    def budgeted(self, keys: int, n: int) -> Self:
+    def with_budget(self, keys: int, n: int) -> Self:
         """Equal groups, or blocks, that come to about `keys` keys and groups, counted under a causal mask."""
         if keys >= n:
-            return self.limit(n) or self
+            return self.exact_setting(n) or self
         size = torch.arange(2, max(3, min(n, MOST) + 1), dtype=torch.float64)
         if self.variant in BLOCKS:
             doublings = ((n / size).log2().ceil() - 1).clamp_min(0)

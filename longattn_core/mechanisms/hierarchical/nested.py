@@ -35,7 +35,7 @@ from torch import Tensor
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.numerics.softmax import any_of, masked_softmax
 from longattn_core.numerics.tiles.groups import Groups, numbered, pooled_groups
-from longattn_core.numerics.tiles.reading import Reading, cut_tiles, spans
+from longattn_core.numerics.tiles.reading import TiledReader, cut_tiles, spans
 
 
 def fanned(n: int, fanout: int, levels: int, device: torch.device) -> list[Int[Tensor, "n"]]:
@@ -69,7 +69,7 @@ class Chain:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class NestedReading(Reading):
+class NestedReading(TiledReader):
     """Own groups finely, the others as groups. `groups` holds none, the sentences, or the sentences and the paragraphs."""
 
     joined: Literal["product", "mean", "gate"]

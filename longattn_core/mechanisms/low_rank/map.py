@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from longattn_core.contracts.indexing import Index
-from longattn_core.contracts.mechanism import Explanation, Looked
+from longattn_core.contracts.mechanism import Explanation, ReadCount
 from longattn_core.numerics.maps.factored import FactoredMap
 
 CLOSE = 0.1
@@ -48,10 +48,10 @@ class LowRankMap(FactoredMap):
         columns, _ = self._indices(keys, heads)
         return self._left(rows, chosen), self._right(columns, chosen)
 
-    def _looked(self, head: int, query: int) -> Looked:
-        return Looked(count=self.rank if bool(self.sequence.real[query]) else 0, unit=self.unit)
+    def _read_count(self, head: int, query: int) -> ReadCount:
+        return ReadCount(count=self.rank if bool(self.sequence.real[query]) else 0, unit=self.unit)
 
-    def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
+    def _explained(self, head: int, query: int, key: int, kept: bool, exact: float, weight: float) -> Explanation:
         gap = weight - exact
         if abs(gap) <= max(CLOSE * max(exact, abs(weight)), SMALL):
             reason, end = LowRankReason.REBUILT, "close to"
@@ -64,5 +64,5 @@ class LowRankMap(FactoredMap):
         facts, story = self._story(head, query, key)
         text = f"{story}: this pair gets {weight:.3g}, {end} the {exact:.3g} of exact attention."
         return Explanation(
-            seen=seen, exact=exact, weight=weight, reason=reason, facts={"rank": self.rank, "gap": gap, **facts}, text=text
+            kept=kept, exact=exact, weight=weight, reason=reason, facts={"rank": self.rank, "gap": gap, **facts}, text=text
         )

@@ -121,7 +121,7 @@ class LowRank(Mechanism):
             mixed_keys=keys,
         )
 
-    def counted(self, sequence: Sequence) -> Cost:
+    def estimated_cost(self, sequence: Sequence) -> Cost:
         """Every variant's steps depend on n, k, d and e alone."""
         return self._cost(sequence)
 
@@ -151,9 +151,9 @@ class LowRank(Mechanism):
         linformers = tuple(cls(variant="linformer", projection=projection) for projection in ("mean", "gaussian", "fitted"))
         return (cls(variant="svd"), *linformers, cls(variant="nystrom"))
 
-    def limit(self, n: int) -> Self | None:
+    def exact_setting(self, n: int) -> Self | None:
         """Rank n, with a true pseudo-inverse; None beyond the largest rank, and for random columns."""
-        if n > LARGEST_SVD or self.no_limit is not None:
+        if n > LARGEST_SVD or self.no_exact_setting is not None:
             return None
         return self.with_dials(rank=n, cutoff=0.0)
 
@@ -163,7 +163,7 @@ class LowRank(Mechanism):
         return (cls(), cls(variant="nystrom"))
 
     @property
-    def no_limit(self) -> str | None:
+    def no_exact_setting(self) -> str | None:
         """A random mix never is the sequence itself."""
         if self.variant == "linformer" and self.projection == "gaussian":
             return "A Gaussian mix of n keys into n is not the keys themselves: the error at rank n is still above 1."
@@ -181,7 +181,7 @@ class LowRank(Mechanism):
             return tuple(self.with_dials(rank=k, cutoff=0.0 if k == n else max(self.cutoff, 0.01)) for k in ranks)
         return tuple(self.with_dials(rank=k) for k in ranks)
 
-    def budgeted(self, keys: int, n: int) -> Self:
+    def with_budget(self, keys: int, n: int) -> Self:
         """As many columns as keys; Nyström's k³ keeps it to 1,024."""
         largest = 1024 if self.variant == "nystrom" else LARGEST_SVD
         return self.with_dials(rank=min(max(keys, 1), largest))
@@ -201,7 +201,7 @@ class LowRank(Mechanism):
         return "random draw" if self.projection == "gaussian" else "fitted here"
 
     @property
-    def shares(self) -> str | None:
+    def not_stochastic(self) -> str | None:
         """Only means keep shares."""
         if self.variant == "svd":
             return "A truncated SVD has negative entries, and under a mask it is cut again without making rows sum to 1."

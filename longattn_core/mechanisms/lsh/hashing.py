@@ -17,7 +17,7 @@ from torch import Tensor
 
 from longattn_core.contracts.indexing import row_chunks
 from longattn_core.contracts.sequence import Sequence
-from longattn_core.numerics.certain_argmax import FAINT, PRODUCT_CELLS, largest, rounding
+from longattn_core.numerics.certain_argmax import FAINT, PRODUCT_CELLS, certain_argmax, rounding
 from longattn_core.numerics.draws import generator
 from longattn_core.numerics.lists.sorted_lists import Bucketed, SortedLists, inverse
 
@@ -84,7 +84,7 @@ class _Coarse:
         off = length * (rounding(x.shape[1]) * self.longest) + FAINT
         if hashing == "hyperplane":
             return _buckets(projected, hashing), (projected.abs().amin(-1) > off).all(-1)
-        axis, _, sure = largest(projected.abs(), 2 * off)
+        axis, _, sure = certain_argmax(projected.abs(), 2 * off)
         behind = projected.gather(-1, axis[..., None]).squeeze(-1) < 0
         # What leads by so much, a single axis over nothing too, stands on its side of 0 without doubt.
         return axis + projected.shape[-1] * behind, sure.all(-1)

@@ -98,13 +98,13 @@ class LSHMap(ListedMap):
     def _skips_self(self) -> bool:
         return self.shared
 
-    def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
+    def _explained(self, head: int, query: int, key: int, kept: bool, exact: float, weight: float) -> Explanation:
         facts = self._facts(head, query, key)
-        if seen:
+        if kept:
             reason, text = self._found(facts, query == key)
         else:
             reason, text = self._missed(facts, head, query, key)
-        return Explanation(seen=seen, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
+        return Explanation(kept=kept, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
 
     def _facts(self, head: int, query: int, key: int) -> Facts:
         trace = self.trace

@@ -173,7 +173,7 @@ class LSH(Mechanism):
             chunk=self.chunk if self.order_by == "chunks" else 0,
         )
 
-    def counted(self, sequence: Sequence) -> Cost:
+    def estimated_cost(self, sequence: Sequence) -> Cost:
         """Tokens thrown into buckets blindly, as unit Gaussian heads would fall, and the blocks that cover their stretches.
 
         One round stands for all of them, which are alike.
@@ -211,14 +211,14 @@ class LSH(Mechanism):
             bytes_peak=8 * (4 * p + 7 * self.rounds) * h * n + 12 * PRODUCT_CELLS + size * (n * (d + e) + 8 * TILE_CELLS),
         )
 
-    def limit(self, n: int) -> Self | None:
+    def exact_setting(self, n: int) -> Self | None:
         """One bucket, one round, and room for all n keys; none when keys are the queries' directions."""
-        if self.no_limit is not None or n > 65536:
+        if self.no_exact_setting is not None or n > 65536:
             return None
         return self.with_dials(buckets=1, rounds=1, width=n, chunk=n)
 
     @property
-    def no_limit(self) -> str | None:
+    def no_exact_setting(self) -> str | None:
         """Shared queries and keys answer another question than the model's own."""
         if self.sharing == "shared":
             return "Keys are the queries' directions, and no token attends to itself: no setting gives the model's attention."
@@ -230,7 +230,7 @@ class LSH(Mechanism):
         steps = ((64, 1), (32, 2), (16, 4), (8, 6), (1, 1))
         return tuple(self.with_dials(buckets=b, rounds=r, width=room, chunk=room) for b, r in steps)
 
-    def budgeted(self, keys: int, n: int) -> Self:
+    def with_budget(self, keys: int, n: int) -> Self:
         """At most `keys` looked at in all rounds, from buckets that hold twice as many between them.
 
         Twice, because real heads fill buckets unevenly and a causal query finds only the past of each.

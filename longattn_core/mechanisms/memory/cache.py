@@ -94,7 +94,7 @@ class CacheMap(SparseMap):
             weights[:, places, : len(tokens)] = part
         return Entries(keys=keys.repeat(len(heads), 1, 1), weights=weights)
 
-    def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
+    def _explained(self, head: int, query: int, key: int, kept: bool, exact: float, weight: float) -> Explanation:
         layout = self.layout
         own, other = query // layout.segment, key // layout.segment
         start, stop = layout.span(own)
@@ -116,11 +116,11 @@ class CacheMap(SparseMap):
                 f"(tokens {layout.oldest(own)} to {start - 1}), {query - key} tokens back."
             )
         else:
-            return self._beyond_the_cache(facts, head, query, key, seen, exact, weight)
-        return Explanation(seen=seen, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
+            return self._beyond_the_cache(facts, head, query, key, kept, exact, weight)
+        return Explanation(kept=kept, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
 
     def _beyond_the_cache(
-        self, facts: dict[str, float | int | str | bool], head: int, query: int, key: int, seen: bool, exact: float, weight: float
+        self, facts: dict[str, float | int | str | bool], head: int, query: int, key: int, kept: bool, exact: float, weight: float
     ) -> Explanation:
         """The sentence for a key that is older than everything in the cache."""
         layout = self.layout
@@ -130,7 +130,7 @@ class CacheMap(SparseMap):
             f"The key left the cache of {layout.memory} tokens when the segment at token {left_at} began, "
             f"{query - left_at} tokens before the query."
         )
-        return Explanation(seen=seen, exact=exact, weight=weight, reason=MemoryReason.GONE, facts=facts, text=text)
+        return Explanation(kept=kept, exact=exact, weight=weight, reason=MemoryReason.GONE, facts=facts, text=text)
 
 
 def attend_cache(mechanism: Mechanism, sequence: Sequence, *, segment: int, memory: int) -> CacheMap:

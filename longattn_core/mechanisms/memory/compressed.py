@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts.mechanism import Cost, Explanation, Looked, Mechanism
+from longattn_core.contracts.mechanism import Cost, Explanation, Mechanism, ReadCount
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.memory.cache import CacheMap, CacheTrace, Pooled, cache_cost
 from longattn_core.mechanisms.memory.reasons import MemoryReason
@@ -92,24 +92,24 @@ class CompressedMap(CacheMap):
         share = self.sequence.real[start:stop] / counts.clamp_min(1)[group].to(self.output.dtype)
         return Pooled(start=start, keys=summaries.keys[heads, first:last], there=counts > 0, group=group, share=share)
 
-    def _looked(self, head: int, query: int) -> Looked:
+    def _read_count(self, head: int, query: int) -> ReadCount:
         sequence, segment = self.sequence, query // self.layout.segment
         if not bool(sequence.real[query]):
-            return Looked(count=0, unit="keys and summaries")
+            return ReadCount(count=0, unit="keys and summaries")
         stop = query + 1 if sequence.causal else self.layout.span(segment)[1]
         tokens = int(sequence.real[self.layout.oldest(segment) : stop].sum())
         first, last = int(self.summaries.first[segment]), int(self.summaries.last[segment])
-        return Looked(count=tokens + int((self.summaries.counts[first:last] > 0).sum()), unit="keys and summaries")
+        return ReadCount(count=tokens + int((self.summaries.counts[first:last] > 0).sum()), unit="keys and summaries")
 
     def _beyond_the_cache(
-        self, facts: dict[str, float | int | str | bool], head: int, query: int, key: int, seen: bool, exact: float, weight: float
+        self, facts: dict[str, float | int | str | bool], head: int, query: int, key: int, kept: bool, exact: float, weight: float
     ) -> Explanation:
         summaries, layout = self.summaries, self.layout
         index = int(torch.searchsorted(summaries.spans[:, 1].contiguous(), key, right=True))
         start, stop = summaries.spans[index].tolist()
         count = int(summaries.counts[index])
         facts |= {"summary": index, "summary_start": start, "summary_stop": stop, "pooled": count}
-        if seen:
+        if kept:
             facts["summary_weight"] = weight * count
             reason = MemoryReason.COMPRESSED
             text = (
@@ -122,12 +122,12 @@ class CompressedMap(CacheMap):
             left_at = int(torch.searchsorted(summaries.first, index, right=True)) * layout.segment
             facts |= {"left_at": left_at, "gone_for": query - left_at}
             reason = MemoryReason.GONE
-            kept = int((summaries.last - summaries.first).max())
+            most = int((summaries.last - summaries.first).max())
             text = (
                 f"The key's summary was pushed out by newer ones when the segment at token {left_at} began, "
-                f"{query - left_at} tokens before the query: only the last {kept} summaries are kept."
+                f"{query - left_at} tokens before the query: only the last {most} summaries are kept."
             )
-        return Explanation(seen=seen, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
+        return Explanation(kept=kept, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
 
 
 def attend_compressed(

@@ -93,7 +93,7 @@ class DeltaMap(StateMap):
                 out[:, place] = (left * own).sum(-1).mean(1)
         return out
 
-    def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
+    def _explained(self, head: int, query: int, key: int, kept: bool, exact: float, weight: float) -> Explanation:
         sequence, device = self.sequence, self.output.device
         strength = self.trace.strength
         heads, queries = torch.tensor([head], device=device), torch.tensor([query], device=device)
@@ -113,7 +113,7 @@ class DeltaMap(StateMap):
                 f"The state was written just now with strength {facts['strength']:.3g}; "
                 f"times the similarity of query and key, {similarity:.3g}, this gives {weight:.3g}."
             )
-            return Explanation(seen=seen, exact=exact, weight=weight, reason=MemoryReason.KEPT, facts=facts, text=text)
+            return Explanation(kept=kept, exact=exact, weight=weight, reason=MemoryReason.KEPT, facts=facts, text=text)
         changes = -strength[key] * self._rows(queries, heads)[0, 0, key + 1 : query + 1] * (keys[1:] @ keys[0])
         strongest = int(changes.abs().argmax())
         facts |= {"changed_most_by": key + 1 + strongest, "largest_change": float(changes[strongest])}
@@ -124,7 +124,7 @@ class DeltaMap(StateMap):
             f"and it gives {weight:.3g}."
         )
         reason = MemoryReason.OVERWRITTEN if less else MemoryReason.KEPT
-        return Explanation(seen=seen, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
+        return Explanation(kept=kept, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
 
 
 def attend_delta(mechanism: Mechanism, sequence: Sequence, *, beta: float) -> DeltaMap:

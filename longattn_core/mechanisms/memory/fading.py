@@ -167,18 +167,18 @@ class FadingMap(StateMap):
         survived: Tensor = out.to(self.output.dtype)
         return survived
 
-    def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
+    def _explained(self, head: int, query: int, key: int, kept: bool, exact: float, weight: float) -> Explanation:
         sequence, trace = self.sequence, self.trace
         pair = (feature(sequence.q[head, query]) * feature(sequence.k[head, key])).double()
         similarity, normaliser = float(pair.sum()), float(trace.normaliser[head, query])
-        kept = 1.0
+        count = 1.0
         if sequence.causal:
             log_kept = trace.log_gates[head, key + 1 : query + 1].double().sum(0)
-            kept = float((pair * log_kept.exp()).sum()) / similarity
+            count = float((pair * log_kept.exp()).sum()) / similarity
         facts = {
             "lag": query - key,
             "similarity": similarity,
-            "kept": kept,
+            "kept": count,
             "normaliser": normaliser,
             "visible": int(sequence.allowed(query).sum()),
         }
@@ -192,10 +192,10 @@ class FadingMap(StateMap):
         else:
             reason = MemoryReason.FADED
             text = (
-                f"The state was written {query - key} tokens ago and has kept {kept:.3g} of it; "
+                f"The state was written {query - key} tokens ago and has kept {count:.3g} of it; "
                 f"times φ(q)·φ(k) = {similarity:.3g}, of {normaliser:.3g} in all, this {answer}."
             )
-        return Explanation(seen=seen, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
+        return Explanation(kept=kept, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
 
 
 def attend_fading(mechanism: Mechanism, sequence: Sequence, *, fading: Fading, half_life: float, by_head: bool) -> FadingMap:

@@ -153,10 +153,10 @@ class Memory(Mechanism):
                 by_head = self.decays == "by head"
                 return attend_fading(self, sequence, fading=fading, half_life=self.half_life, by_head=by_head)
 
-    def counted(self, sequence: Sequence) -> Cost:
+    def estimated_cost(self, sequence: Sequence) -> Cost:
         """A cache's pairs by formula; the other memories attend."""
         if self.variant != "cache":
-            return super().counted(sequence)
+            return super().estimated_cost(sequence)
         return cache_cost(sequence, Layout.of(sequence.n, self.segment, self.memory))
 
     def refuses(self, sequence: Sequence) -> str | None:
@@ -168,14 +168,14 @@ class Memory(Mechanism):
             )
         return None
 
-    def limit(self, n: int) -> Self | None:
+    def exact_setting(self, n: int) -> Self | None:
         """One segment for the whole text, with or without a mask (under a causal one M ≥ n would do as well)."""
         if self.variant not in ("cache", "compressed") or n > LONGEST:
             return None
         return self.with_dials(segment=n)
 
     @property
-    def no_limit(self) -> str | None:
+    def no_exact_setting(self) -> str | None:
         """Why slots and states never become exact attention."""
         if self.variant in ("cache", "compressed"):
             return None
@@ -193,13 +193,13 @@ class Memory(Mechanism):
         if self.variant in ("cache", "compressed", "slots"):
             widths = [min(max(1, n // part), LONGEST) for part in (16, 8, 4, 2)]
             rungs = [self.with_dials(segment=width, memory=width) for width in widths]
-            return tuple(dict.fromkeys((*rungs, self.limit(n) or rungs[-1])))
+            return tuple(dict.fromkeys((*rungs, self.exact_setting(n) or rungs[-1])))
         if self.variant == "gated" or (self.variant == "decay" and self.decays == "one"):
             lives = [min(max(SHORTEST_FADE, n / part), LONGEST_FADE) for part in (16, 8, 4, 2, 1)]
             return tuple(dict.fromkeys(self.with_dials(half_life=life) for life in lives))
         return (self,)
 
-    def budgeted(self, keys: int, n: int) -> Self:
+    def with_budget(self, keys: int, n: int) -> Self:
         """Half of the budget for the segment, the rest for what is kept before it; a state has one size only."""
         half = max(1, keys // 2)
         whole = keys >= n
@@ -226,7 +226,7 @@ class Memory(Mechanism):
         return "learned in the paper, untrained here" if self.variant in ("slots", "gated") else "none"
 
     @property
-    def shares(self) -> str | None:
+    def not_stochastic(self) -> str | None:
         """The delta rule's rows are the exception."""
         if self.variant == "delta":
             return "The delta rule takes back what its state held, so weights can be negative and do not sum to 1."

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from longattn_core.contracts.mechanism import Attended, Cost, Explanation, Looked, Mechanism, Reduce
+from longattn_core.contracts.mechanism import Attended, Cost, Explanation, Mechanism, ReadCount, Reduce
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.memory.reasons import MemoryReason
 from longattn_core.mechanisms.memory.segments import Far, Layout, attend_run, by_segment, peak_cells, runs, visible_pairs
@@ -119,19 +119,19 @@ class SlotMap(Attended):
             out[:, places, start:stop] = near
         return out
 
-    def _seen(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Bool[Tensor, "g r n"]:
+    def _kept(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Bool[Tensor, "g r n"]:
         ends = (queries // self.layout.segment + 1) * self.layout.segment
         read = torch.arange(self.sequence.n, device=queries.device) < ends[:, None]
         return (self.sequence.allowed(queries) & read).expand(len(heads), -1, -1)
 
-    def _looked(self, head: int, query: int) -> Looked:
+    def _read_count(self, head: int, query: int) -> ReadCount:
         if not bool(self.sequence.real[query]):
-            return Looked(count=0, unit="keys and slots")
+            return ReadCount(count=0, unit="keys and slots")
         segment = query // self.layout.segment
         start, stop = self.layout.span(segment)
         own = int(self.sequence.real[start : query + 1 if self.sequence.causal else stop].sum())
         slots = len(self.trace.queries) if bool(self.trace.written[segment]) else 0
-        return Looked(count=own + slots, unit="keys and slots")
+        return ReadCount(count=own + slots, unit="keys and slots")
 
     def _pooled(self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]) -> Float[Tensor, "g H W"]:
         """The mean needs the slots' shares per cell only, and those follow the recurrence: cost n·(segment + s·cells)."""
@@ -161,7 +161,7 @@ class SlotMap(Attended):
             shares = (keep * shares).index_add(2, column_cell[start:stop], write * inside[start:stop].to(write.dtype))
         return out / (tops.diff()[:, None] * sides.diff()[None, :]).to(out.dtype)
 
-    def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
+    def _explained(self, head: int, query: int, key: int, kept: bool, exact: float, weight: float) -> Explanation:
         layout = self.layout
         own, other = query // layout.segment, key // layout.segment
         start, stop = layout.span(own)
@@ -197,7 +197,7 @@ class SlotMap(Attended):
                 f"slot {slot}, which gets {facts['read']:.3g} of the query's weight and is made of this key "
                 f"to {facts['mix']:.3g}."
             )
-        return Explanation(seen=seen, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
+        return Explanation(kept=kept, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
 
 
 def attend_slots(mechanism: Mechanism, sequence: Sequence, *, segment: int, slots: int) -> SlotMap:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts.mechanism import Attended, Looked, Reduce
+from longattn_core.contracts.mechanism import Attended, ReadCount, Reduce
 from longattn_core.numerics.maps.listed import cell_of
 
 SNAPSHOTS = 64
@@ -55,8 +55,8 @@ class StateMap(Attended):
     ) -> tuple[Float[Tensor, "g r b"], Float[Tensor, "g r d"]]:
         """Weights of readings that come from behind the block on all its tokens, and the readings that leave it."""
 
-    def _looked(self, head: int, query: int) -> Looked:
-        return Looked(count=self.sequence.d if bool(self.sequence.real[query]) else 0, unit="features")
+    def _read_count(self, head: int, query: int) -> ReadCount:
+        return ReadCount(count=self.sequence.d if bool(self.sequence.real[query]) else 0, unit="features")
 
     def _blocks(self, stop: int) -> Iterator[Block]:
         """Blocks that cover the tokens before `stop`, the latest first."""

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from longattn_core.contracts.indexing import STREAM_CELLS, row_chunks
-from longattn_core.contracts.mechanism import Attended, Cost, Explanation, Family, Looked, Mechanism, Origin, Reduce, dial
+from longattn_core.contracts.mechanism import Attended, Cost, Explanation, Family, Mechanism, Origin, ReadCount, Reduce, dial
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.numerics.draws import generator
 from longattn_core.numerics.softmax import masked_softmax
@@ -99,30 +99,30 @@ class ProbSparseMap(Attended):
             out = out / (tops.diff()[:, None] * sides.diff()[None, :]).to(out.dtype)
         return out
 
-    def _looked(self, head: int, query: int) -> Looked:
+    def _read_count(self, head: int, query: int) -> ReadCount:
         sample = self.trace.sample[query]
         if bool(self.trace.active[head, query]) or not len(sample):
-            return Looked(count=int(self.trace.visible[query]), unit="keys")
-        return Looked(count=len(torch.unique(sample[sample >= 0])), unit="sampled keys, then the mean of all values")
+            return ReadCount(count=int(self.trace.visible[query]), unit="keys")
+        return ReadCount(count=len(torch.unique(sample[sample >= 0])), unit="sampled keys, then the mean of all values")
 
-    def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
+    def _explained(self, head: int, query: int, key: int, kept: bool, exact: float, weight: float) -> Explanation:
         trace = self.trace
-        visible, rank, kept = int(trace.visible[query]), int(trace.rank[head, query]), int(trace.kept[query])
+        visible, rank, count = int(trace.visible[query]), int(trace.rank[head, query]), int(trace.kept[query])
         measure = float(trace.measure[head, query])
         among = visible if self.sequence.causal else int(self.sequence.real.sum())
-        facts = {"measure": measure, "rank": rank, "among": among, "kept": kept, "visible": visible, "uniform": 1 / visible}
+        facts = {"measure": measure, "rank": rank, "among": among, "kept": count, "visible": visible, "uniform": 1 / visible}
         whom = f"{among} queries{' up to it' if self.sequence.causal else ''}"
         spread = f"the spread of its scores, {measure:.3g}, ranks {rank} of {whom}"
         if bool(trace.active[head, query]):
             reason = ProbSparseReason.ACTIVE
-            text = f"This query is active: {spread} and the top {kept} attend, so its weights are those of exact attention."
+            text = f"This query is active: {spread} and the top {count} attend, so its weights are those of exact attention."
         else:
             reason = ProbSparseReason.LAZY
             text = (
-                f"This query is lazy: {spread} and only the top {kept} attend, so it takes the mean of all {visible} "
+                f"This query is lazy: {spread} and only the top {count} attend, so it takes the mean of all {visible} "
                 f"visible values, {1 / visible:.3g} of each."
             )
-        return Explanation(seen=seen, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
+        return Explanation(kept=kept, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
 
 
 class ProbSparse(Mechanism):
@@ -186,7 +186,7 @@ class ProbSparse(Mechanism):
         cost = _cost(sequence, pairs, sequence.h * looked, samples)
         return ProbSparseMap(mechanism=self, sequence=sequence, output=output, trace=trace, cost=cost)
 
-    def counted(self, sequence: Sequence) -> Cost:
+    def estimated_cost(self, sequence: Sequence) -> Cost:
         """Of so many queries up to each, so many attend: if any may be the one, that is `kept` pairs a query."""
         visible = self._visible(sequence)
         wanted = torch.where(sequence.real, self._wanted(visible), 0) if self.measure == "sampled" else visible
@@ -236,7 +236,7 @@ class ProbSparse(Mechanism):
             columns.append(torch.where((column < wanted) & real, tokens[nth.clamp_max(len(tokens) - 1)], -1))
         return torch.stack(columns, dim=-1)
 
-    def limit(self, n: int) -> Self:
+    def exact_setting(self, n: int) -> Self:
         """Every query attends."""
         return self.with_dials(queries=n)
 
@@ -245,7 +245,7 @@ class ProbSparse(Mechanism):
         counts = sorted({max(1, n // share) for share in (32, 16, 8, 4, 2)} | {n})
         return tuple(self.with_dials(queries=count) for count in counts)
 
-    def budgeted(self, keys: int, n: int) -> Self:
+    def with_budget(self, keys: int, n: int) -> Self:
         """So many sampled keys for every query, and so many active queries, which then look at all."""
         samples = min(50.0, max(0.1, keys / math.log(max(2, n))))
         return self.with_dials(queries=keys, samples=samples)

@@ -70,7 +70,7 @@ class RelativeMap(ScoredMap):
         added = self.encoding.scores(rows, chosen) - self.encoding.content(rows, chosen)
         return added if keys is None else added[..., resolve(keys, self.sequence.n, "keys", added.device)]
 
-    def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
+    def _explained(self, head: int, query: int, key: int, kept: bool, exact: float, weight: float) -> Explanation:
         row, one = (torch.tensor([x], device=self.output.device) for x in (query, head))
         scores = self.encoding.content(row, one)
         content = float(scores[0, 0, key])
@@ -88,4 +88,4 @@ class RelativeMap(ScoredMap):
         place = f"{abs(distance)} tokens {'back' if distance > 0 else 'ahead'}" if distance else "where the query does"
         score = f"{added:+.3g} is added to its content score of {content:.3g}"
         text = f"The key stands {place}; under {self.scheme} {score}, and {change}."
-        return Explanation(seen=seen, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
+        return Explanation(kept=kept, exact=exact, weight=weight, reason=reason, facts=facts, text=text)

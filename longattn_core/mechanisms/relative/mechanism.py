@@ -178,7 +178,7 @@ class Relative(Mechanism):
             cost=_cost(encoding),
         )
 
-    def counted(self, sequence: Sequence) -> Cost:
+    def estimated_cost(self, sequence: Sequence) -> Cost:
         """Every pair, and what the scheme adds; tables are made, which costs n·d, and no pair is weighed."""
         return _cost(self._scheme(sequence)[0])
 
@@ -274,7 +274,7 @@ class Relative(Mechanism):
         bias = here.sum(-1) * self.strength**2 * inverse_root(d)
         return replace(plain, q=plain.q + waves, k=plain.k + waves), RelativeTrace(bias=bias.to(plain.q).expand(sequence.h, -1))
 
-    def limit(self, n: int) -> Self:
+    def exact_setting(self, n: int) -> Self:
         """No strength: attention by content alone, which is exact attention of a sequence that has not been rotated.
 
         A rotated sequence is turned back first, so there the limit is exact attention of what it was before.
@@ -286,7 +286,7 @@ class Relative(Mechanism):
         strengths = (self.strength / share for share in (1, 10, 100, 1000))
         return tuple(self.with_dials(strength=x) for x in (*dict.fromkeys((*strengths, 0.0)),))
 
-    def budgeted(self, keys: int, n: int) -> Self:
+    def with_budget(self, keys: int, n: int) -> Self:
         """Every key is looked at, whatever the budget."""
         return self
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts.mechanism import Attended, Cost, Explanation, Looked, Mechanism
+from longattn_core.contracts.mechanism import Attended, Cost, Explanation, Mechanism, ReadCount
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.numerics.draws import normal
 from longattn_core.numerics.maps.factored import FactoredMap
@@ -58,10 +58,10 @@ class CapsuleMap(FactoredMap):
         right: Tensor = self.trace.couplings[-1][heads][:, keys]
         return right
 
-    def _looked(self, head: int, query: int) -> Looked:
-        return Looked(count=self.shrink.shape[1], unit="capsules")
+    def _read_count(self, head: int, query: int) -> ReadCount:
+        return ReadCount(count=self.shrink.shape[1], unit="capsules")
 
-    def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
+    def _explained(self, head: int, query: int, key: int, kept: bool, exact: float, weight: float) -> Explanation:
         mine, its = self.trace.couplings[-1][head, query], self.trace.couplings[-1][head, key]
         through = mine * self.shrink[head] * its
         best = int(through.argmax())
@@ -78,7 +78,7 @@ class CapsuleMap(FactoredMap):
             f"The key writes a share of {facts['key_coupling']:.2g} into capsule {best} and the query reads a share of "
             f"{facts['query_coupling']:.2g} from it: {share:.0%} of this weight goes that way, and the rest through the others."
         )
-        return Explanation(seen=seen, exact=exact, weight=weight, reason=CapsuleReason.SHARED_CAPSULE, facts=facts, text=text)
+        return Explanation(kept=kept, exact=exact, weight=weight, reason=CapsuleReason.SHARED_CAPSULE, facts=facts, text=text)
 
 
 def attend_capsules(mechanism: Mechanism, sequence: Sequence, *, capsules: int, iterations: int) -> Attended:

@@ -79,7 +79,7 @@ class ClusterMap(ListedMap):
     def _slots(self) -> int:
         return max(self.lists.widest) + 1
 
-    def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
+    def _explained(self, head: int, query: int, key: int, kept: bool, exact: float, weight: float) -> Explanation:
         trace = self.trace
         mine, its = int(trace.query_clusters[head, query]), int(trace.key_clusters[head, key])
         facts: dict[str, float | int | str | bool] = {
@@ -95,14 +95,14 @@ class ClusterMap(ListedMap):
             reason = ClusterReason.BEFORE_FIT
             text = (
                 f"The clusters are fitted on the first {trace.start} tokens, this query among them, so it looks at the "
-                f"last {self.width} keys instead{'' if seen else ', and this one is further back'}."
+                f"last {self.width} keys instead{'' if kept else ', and this one is further back'}."
             )
-        elif mine != its and seen:
+        elif mine != its and kept:
             reason, text = Reason.ITSELF, f"This query found no key in its cluster, {mine}, so it attends to itself."
         elif mine != its:
             reason = ClusterReason.OTHER_CLUSTER
             text = f"The query belongs to cluster {mine} and the key to cluster {its} of {facts['clusters']}, so they never meet."
-        elif seen:
+        elif kept:
             reason = ClusterReason.SAME_CLUSTER
             text = f"Query and key belong to the same cluster, {mine} of {facts['clusters']}, and stand near enough in it."
         else:
@@ -115,7 +115,7 @@ class ClusterMap(ListedMap):
                 f"Query and key belong to the same cluster, {mine}, but {nearer} of its keys stand nearer on this side, "
                 f"and a query looks at {reach} {self.width}."
             )
-        return Explanation(seen=seen, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
+        return Explanation(kept=kept, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
 
 
 def attend_clusters(mechanism: Mechanism, sequence: Sequence, *, clusters: int, width: int, centred: bool) -> Attended:

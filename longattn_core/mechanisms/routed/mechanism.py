@@ -146,12 +146,12 @@ class Routed(Mechanism):
             return attend_capsules(self, sequence, capsules=self.capsules, iterations=self.iterations)
         return attend_router(self, sequence, paths=self._built(sequence.n), top_k=self.top_k, fitted=self.weights == "fitted")
 
-    def counted(self, sequence: Sequence) -> Cost:
+    def estimated_cost(self, sequence: Sequence) -> Cost:
         """The paths' formulas and the fit; clusters filled blindly. Capsules attend."""
         if self.variant == "clusters":
             return counted_clusters(sequence, clusters=self.clusters, width=self.width, seed=self.seed)
         if self.variant == "capsules":
-            return super().counted(sequence)
+            return super().estimated_cost(sequence)
         return counted_router(sequence, paths=self._built(sequence.n), fitted=self.weights == "fitted")
 
     def _built(self, n: int) -> dict[str, Mechanism]:
@@ -178,7 +178,7 @@ class Routed(Mechanism):
                     return sentence
         return None
 
-    def limit(self, n: int) -> Self | None:
+    def exact_setting(self, n: int) -> Self | None:
         """Exact attention as the only path; one cluster with room for all keys."""
         if self.variant == "router":
             return self.with_dials(paths=("exact",))
@@ -187,7 +187,7 @@ class Routed(Mechanism):
         return None
 
     @property
-    def no_limit(self) -> str | None:
+    def no_exact_setting(self) -> str | None:
         """Capsules never become a softmax over keys."""
         if self.variant == "capsules":
             return "Capsules mix values by agreement and shrink them; no number of capsules gives the softmax of q·k."
@@ -204,11 +204,11 @@ class Routed(Mechanism):
             return tuple(self.with_dials(clusters=count, width=room) for count in reversed(counts))
         return (self,)
 
-    def budgeted(self, keys: int, n: int) -> Self:
+    def with_budget(self, keys: int, n: int) -> Self:
         """The keys divided among the paths that a query takes; so many clusters that one holds `keys`; so many capsules."""
         if self.variant == "capsules":
             return self.with_dials(capsules=min(keys, 128))
-        if keys >= n and (limit := self.limit(n)) is not None:
+        if keys >= n and (limit := self.exact_setting(n)) is not None:
             return limit
         if self.variant == "clusters":
             return self.with_dials(clusters=max(1, min(1024, round(n / keys))), width=min(keys, 65536))
@@ -237,7 +237,7 @@ class Routed(Mechanism):
         return "fitted here"
 
     @property
-    def shares(self) -> str | None:
+    def not_stochastic(self) -> str | None:
         """A capsule's length is below what was written into it or above a mean's, as the values have it."""
         if self.variant == "capsules":
             return "Capsules are squashed to a length below 1 and couplings depend on the values: rows hold at these values only."

@@ -72,13 +72,13 @@ class RouterMap(Attended):
     def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
         return self._mixed(queries, heads, [a._rows(queries, heads) for a in self.trace.attended])
 
-    def _seen(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Bool[Tensor, "g r n"]:
-        return self._taken(queries, heads, [a._seen(queries, heads) for a in self.trace.attended])
+    def _kept(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Bool[Tensor, "g r n"]:
+        return self._taken(queries, heads, [a._kept(queries, heads) for a in self.trace.attended])
 
-    def _rows_and_seen(
+    def _rows_and_kept(
         self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]
     ) -> tuple[Float[Tensor, "g r n"], Bool[Tensor, "g r n"]]:
-        rows, seen = zip(*(a._rows_and_seen(queries, heads) for a in self.trace.attended), strict=True)
+        rows, seen = zip(*(a._rows_and_kept(queries, heads) for a in self.trace.attended), strict=True)
         return self._mixed(queries, heads, list(rows)), self._taken(queries, heads, list(seen))
 
     def _mixed(
@@ -93,14 +93,14 @@ class RouterMap(Attended):
         taken = self.trace.probabilities[heads][:, queries] > 0
         return torch.stack([part & taken[..., p, None] for p, part in enumerate(parts)]).any(0)
 
-    def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
+    def _explained(self, head: int, query: int, key: int, kept: bool, exact: float, weight: float) -> Explanation:
         trace = self.trace
         facts: dict[str, float | int | str | bool] = {"start": trace.start}
         carrying: list[str] = []
         idle: list[str] = []
         for p, (name, attended) in enumerate(zip(trace.paths, trace.attended, strict=True)):
             share = float(trace.probabilities[head, query, p])
-            sees = bool(attended.seen(query, key, head))
+            sees = bool(attended.kept(query, key, head))
             facts |= {f"{name}_share": share, f"{name}_sees": sees}
             facts[f"{name}_weight"] = share * float(attended.rows(query, key, head)) if sees else 0.0
             if sees:
@@ -114,7 +114,7 @@ class RouterMap(Attended):
         else:
             reason = RouterReason.NO_PATH
             text = f"None of the paths ({', '.join(trace.paths)}) sees this key from this query."
-        return Explanation(seen=seen, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
+        return Explanation(kept=kept, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -225,11 +225,11 @@ def _mixed(mechanism: Mechanism, sequence: Sequence, trace: RouterTrace, cost: C
 
 def counted_router(sequence: Sequence, *, paths: dict[str, Mechanism], fitted: bool) -> Cost:
     """The cost of `attend_router`, each path's by its own formula."""
-    found = [path.counted(sequence) for path in paths.values()]
+    found = [path.estimated_cost(sequence) for path in paths.values()]
     cost = _mixing(sequence, len(paths), max(one.bytes_peak for one in found))
     if fitted:
         ground = ground_of(sequence).sequence
-        found += [] if ground is sequence else [path.counted(ground) for path in paths.values()]
+        found += [] if ground is sequence else [path.estimated_cost(ground) for path in paths.values()]
         cost += _fit_cost(ground, min(SAMPLE, int(ground.real.sum())), len(paths))
     return sum(found, start=cost)
 

@@ -30,7 +30,7 @@ from longattn_core.contracts.indexing import row_chunks
 from longattn_core.contracts.mechanism import Cost
 from longattn_core.numerics.maps.listed import Entries
 from longattn_core.numerics.softmax import masked_softmax
-from longattn_core.numerics.tiles.reading import Reading, TileWeights, cut_tiles, laid_out, spans
+from longattn_core.numerics.tiles.reading import TiledReader, TileWeights, cut_tiles, laid_out, spans
 
 
 def fixed_starts(n: int, width: int, first: int) -> list[int]:
@@ -56,7 +56,7 @@ def sentence_starts(sentence: Int[Tensor, "n"], width: int, first: int) -> list[
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SegmentReading(Reading):
+class SegmentReading(TiledReader):
     """The keys of the own segment, and `overlap` tokens beyond it. `starts [B]` are the segments' first tokens."""
 
     starts: Int[Tensor, "B"]

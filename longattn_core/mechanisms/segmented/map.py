@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts.mechanism import Explanation, Looked
+from longattn_core.contracts.mechanism import Explanation, ReadCount
 from longattn_core.contracts.sequence import exact_rows
-from longattn_core.numerics.maps.grouped import Covering, LiftedMap
+from longattn_core.numerics.maps.grouped import Covering, GroupedMap
 
 
 class SegmentedReason(StrEnum):
@@ -45,31 +45,31 @@ class SegmentedTrace:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SegmentedMap(LiftedMap):
+class SegmentedMap(GroupedMap):
     """Blocks on the diagonal, and what the summaries spread beside them. `integrated`: the summaries are read as one."""
 
     trace: SegmentedTrace
     integrated: bool
 
-    def _looked(self, head: int, query: int) -> Looked:
+    def _read_count(self, head: int, query: int) -> ReadCount:
         unit = "keys and summaries" if self.reading.groups else "keys"
-        return Looked(count=self.reading.looked(query), unit=unit)
+        return ReadCount(count=self.reading.read_count(query), unit=unit)
 
     def bounds(self, segment: int) -> tuple[int, int]:
         """The first and last token of a segment."""
         return int(self.trace.boundaries[segment]), int(self.trace.boundaries[segment + 1]) - 1
 
-    def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
+    def _explained(self, head: int, query: int, key: int, kept: bool, exact: float, weight: float) -> Explanation:
         own, other = int(self.trace.segment[query]), int(self.trace.segment[key])
         if own == other:
             reason, facts, text = self._same(query, key, own, weight)
         elif self.reading.groups:
             reason, facts, text = self._summed(head, query, other, self.coverings(head, query, key)[0])
-        elif seen:
+        elif kept:
             reason, facts, text = self._overlapped(query, key, own, weight)
         else:
             reason, facts, text = self._cut(head, query, own, other, exact)
-        return Explanation(seen=seen, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
+        return Explanation(kept=kept, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
 
     def _same(self, query: int, key: int, own: int, weight: float) -> _Said:
         start, end = self.bounds(own)
@@ -77,9 +77,9 @@ class SegmentedMap(LiftedMap):
             "segment": own,
             "start": start,
             "end": end,
-            "items": self.reading.looked(query),
+            "items": self.reading.read_count(query),
         }
-        among = f"the {facts['items']} {self._looked(0, query).unit} that the query reads"
+        among = f"the {facts['items']} {self._read_count(0, query).unit} that the query reads"
         if self.trace.unshifted is not None:
             low, high = sorted((query, key))
             cuts = self.trace.unshifted[(self.trace.unshifted > low) & (self.trace.unshifted <= high)]
@@ -127,7 +127,7 @@ class SegmentedMap(LiftedMap):
             "start": start,
             "end": end,
             "beyond": beyond,
-            "items": self.reading.looked(query),
+            "items": self.reading.read_count(query),
         }
         text = (
             f"The key stands {beyond} token{'s' * (beyond != 1)} outside the query's segment, {_run(start, end)}, but within "
@@ -138,7 +138,7 @@ class SegmentedMap(LiftedMap):
     def _cut(self, head: int, query: int, own: int, other: int, exact: float) -> _Said:
         start, end = self.bounds(own)
         cut = start if other < own else end + 1
-        unseen = ~self.seen(query, None, head)[0, 0]
+        unseen = ~self.kept(query, None, head)[0, 0]
         severed = float(exact_rows(self.sequence, query, head)[0, 0, unseen].sum())
         facts: dict[str, float | int | str | bool] = {
             "cut": cut,

@@ -116,9 +116,9 @@ class Segmented(Mechanism):
             integrated=self.variant == "second",
         )
 
-    def counted(self, sequence: Sequence) -> Cost:
+    def estimated_cost(self, sequence: Sequence) -> Cost:
         """The keys and summaries on the segments' lists."""
-        return self._reading(sequence, self.starts(sequence, shifted=self.variant == "shifted")).counted()
+        return self._reading(sequence, self.starts(sequence, shifted=self.variant == "shifted")).estimated_cost()
 
     def starts(self, sequence: Sequence, *, shifted: bool) -> torch.Tensor:
         """The first token of each segment; shifted, the first segment holds only half a width."""
@@ -138,7 +138,7 @@ class Segmented(Mechanism):
         groups = (mean_groups(sequence, segment),)
         return kind(sequence=sequence, groups=groups, starts=starts, by_size=self.counts == "tokens")
 
-    def limit(self, n: int) -> Self | None:
+    def exact_setting(self, n: int) -> Self | None:
         """One segment that holds every token; shifted, the first half of a segment must."""
         return self.with_dials(width=min(WIDEST, 2 * n if self.variant == "shifted" else n))
 
@@ -146,12 +146,12 @@ class Segmented(Mechanism):
         """Widths up to the whole sequence: from n/16, or with summaries from √n, below which they cost more, not less."""
         least = math.isqrt(n) if self.variant == "summaries" else 1
         widths = sorted({max(1, least, n // part) for part in (16, 8, 4, 2)} - {n})
-        return (*(self.with_dials(width=min(WIDEST, width)) for width in widths), self.limit(n) or self)
+        return (*(self.with_dials(width=min(WIDEST, width)) for width in widths), self.exact_setting(n) or self)
 
-    def budgeted(self, keys: int, n: int) -> Self:
+    def with_budget(self, keys: int, n: int) -> Self:
         """Segments, overlaps and summaries that come to about `keys`, counted for the last token under a causal mask."""
         if keys >= n:
-            return self.limit(n) or self
+            return self.exact_setting(n) or self
         if self.variant == "overlap":
             overlap = min(self.overlap, keys // 2)
             return self.with_dials(overlap=overlap, width=keys - overlap)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from longattn_core.contracts.indexing import row_chunks
-from longattn_core.contracts.mechanism import Explanation, Looked, Reduce
+from longattn_core.contracts.mechanism import Explanation, ReadCount, Reduce
 from longattn_core.mechanisms.window.pattern import Pattern, block_scores
 from longattn_core.numerics.maps.listed import Entries, SparseMap, entries_of_scores, inverse_root
 
@@ -108,12 +108,12 @@ class WindowMap(SparseMap):
                 out = out.scatter_reduce(1, row[:, None].expand_as(part), part, "amax")
         return out
 
-    def _looked(self, head: int, query: int) -> Looked:
-        keys = super()._looked(head, query)
+    def _read_count(self, head: int, query: int) -> ReadCount:
+        keys = super()._read_count(head, query)
         if self.trace.means is None:
             return keys
         scored = int((self._block_scores(head, query) > -torch.inf).sum())
-        return Looked(count=keys.count + scored, unit="keys and block means")
+        return ReadCount(count=keys.count + scored, unit="keys and block means")
 
     def _block_scores(self, head: int, query: int) -> Float[Tensor, "B"]:
         assert self.trace.means is not None
@@ -127,7 +127,7 @@ class WindowMap(SparseMap):
         better = (scores > scores[block]).sum() + (scores[:block] == scores[block]).sum()
         return int(better) + 1, int((scores > -torch.inf).sum())
 
-    def _explained(self, head: int, query: int, key: int, seen: bool, exact: float, weight: float) -> Explanation:
+    def _explained(self, head: int, query: int, key: int, kept: bool, exact: float, weight: float) -> Explanation:
         pattern = self.pattern
         distance, block = abs(query - key), key // pattern.block
         facts: dict[str, float | int | str | bool] = {"distance": distance}
@@ -150,31 +150,31 @@ class WindowMap(SparseMap):
             reason, facts = WindowReason.GLOBAL, {**facts, "whose": "query", "of": len(pattern.full)}
             text = f"The query is one of {len(pattern.full)} global tokens and sees every key, this one {where}."
         elif self.trace.chosen is not None:
-            reason, more, text = self._by_block(head, query, block, seen)
+            reason, more, text = self._by_block(head, query, block, kept)
             facts = {**facts, **more}
-        elif seen:
+        elif kept:
             own = query // pattern.block
             reason, facts = WindowReason.RANDOM_BLOCK, {**facts, "block": block, "query_block": own}
             text = f"The key is {where}, in block {block}, which was drawn at random for the query's block {own}."
         else:
             reason, more, text = self._out_of_reach(query, key, where)
             facts = {**facts, **more}
-        return Explanation(seen=seen, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
+        return Explanation(kept=kept, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
 
     def _by_block(
-        self, head: int, query: int, block: int, seen: bool
+        self, head: int, query: int, block: int, kept: bool
     ) -> tuple[WindowReason, dict[str, float | int | str | bool], str]:
         assert self.trace.chosen is not None
         if block == query // self.pattern.block:
             text = f"The key stands in the query's own block, number {block}, which it always sees."
             return WindowReason.OWN_BLOCK, {"block": block}, text
         rank, scored = self._rank(head, query, block)
-        kept = min(self.trace.chosen.shape[-1], scored)
-        facts: dict[str, float | int | str | bool] = {"block": block, "rank": rank, "scored": scored, "kept": kept}
+        count = min(self.trace.chosen.shape[-1], scored)
+        facts: dict[str, float | int | str | bool] = {"block": block, "rank": rank, "scored": scored, "kept": count}
         place = f"The key stands in block {block}, whose mean key scores {_ordinal(rank)} of {scored} for this query"
-        if seen:
-            return WindowReason.SELECTED_BLOCK, facts, f"{place}; it keeps the best {kept}."
-        return WindowReason.NOT_SELECTED, facts, f"{place}, and it keeps only the best {kept}."
+        if kept:
+            return WindowReason.SELECTED_BLOCK, facts, f"{place}; it keeps the best {count}."
+        return WindowReason.NOT_SELECTED, facts, f"{place}, and it keeps only the best {count}."
 
     def _out_of_reach(self, query: int, key: int, where: str) -> tuple[WindowReason, dict[str, float | int | str | bool], str]:
         pattern = self.pattern

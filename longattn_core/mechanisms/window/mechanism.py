@@ -148,9 +148,9 @@ class Window(Mechanism):
             sinks=self.variant == "sinks",
         )
 
-    def counted(self, sequence: Sequence) -> Cost:
+    def estimated_cost(self, sequence: Sequence) -> Cost:
         """The pattern's pairs; which blocks a query chooses hangs on its content, so that variant attends."""
-        return super().counted(sequence) if self.variant == "selected" else _cost(sequence, self._pattern(sequence), None)
+        return super().estimated_cost(sequence) if self.variant == "selected" else _cost(sequence, self._pattern(sequence), None)
 
     def _pattern(self, sequence: Sequence) -> Pattern:
         n, device = sequence.n, sequence.q.device
@@ -178,7 +178,7 @@ class Window(Mechanism):
             random=random_blocks(self.seed, blocks if count else 0, count, sequence.causal).to(device),
         )
 
-    def limit(self, n: int) -> Self:
+    def exact_setting(self, n: int) -> Self:
         """A window that spans the sequence from either end, or all blocks chosen."""
         if self.variant == "selected":
             return self.with_dials(selected_blocks=-(-n // self.block))
@@ -191,9 +191,9 @@ class Window(Mechanism):
             counts = sorted({0, *(max(1, blocks // share) for share in (16, 8, 4, 2)), blocks})
             return tuple(self.with_dials(selected_blocks=count) for count in counts)
         widths = sorted({max(1, n // share) for share in (16, 8, 4, 2)})
-        return (*(self.with_dials(width=width) for width in widths), self.limit(n))
+        return (*(self.with_dials(width=width) for width in widths), self.exact_setting(n))
 
-    def budgeted(self, keys: int, n: int) -> Self:
+    def with_budget(self, keys: int, n: int) -> Self:
         """So many keys in all: what the variant adds to the window first, the window from the rest."""
         if self.variant == "selected":
             block = min(self.block, max(1, keys // 4))

@@ -15,9 +15,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from longattn_core.contracts.indexing import STREAM_CELLS, Index
-from longattn_core.contracts.mechanism import Attended, Looked, Reduce
+from longattn_core.contracts.mechanism import Attended, ReadCount, Reduce
 from longattn_core.numerics.maps.listed import Entries, cell_of, listed
-from longattn_core.numerics.tiles.reading import Reading
+from longattn_core.numerics.tiles.reading import TiledReader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +34,10 @@ class Covering:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class LiftedMap(Attended):
+class GroupedMap(Attended):
     """A map given by a reading; the subclass explains it. Views cost the items read, and n to share a row out."""
 
-    reading: Reading
+    reading: TiledReader
 
     @property
     def lists_keys(self) -> bool:
@@ -47,10 +47,10 @@ class LiftedMap(Attended):
     def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
         return torch.cat([self._spread(entries, heads) for entries in self._lists(queries, heads)], dim=1)
 
-    def _seen(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Bool[Tensor, "g r n"]:
+    def _kept(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Bool[Tensor, "g r n"]:
         return torch.cat([self._marked(entries) for entries in self._lists(queries, heads)], dim=1)
 
-    def _rows_and_seen(
+    def _rows_and_kept(
         self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]
     ) -> tuple[Float[Tensor, "g r n"], Bool[Tensor, "g r n"]]:
         parts = [(self._spread(entries, heads), self._marked(entries)) for entries in self._lists(queries, heads)]
@@ -82,8 +82,8 @@ class LiftedMap(Attended):
             out = out + row[..., base:stop][..., groups.of] * groups.share[heads][:, None, :]
         return out
 
-    def _looked(self, head: int, query: int) -> Looked:
-        return Looked(count=self.reading.looked(query), unit="keys and groups" if self.reading.groups else "keys")
+    def _read_count(self, head: int, query: int) -> ReadCount:
+        return ReadCount(count=self.reading.read_count(query), unit="keys and groups" if self.reading.groups else "keys")
 
     def level_rows(self, level: int, queries: Index = None, heads: Index = None) -> Float[Tensor, "g r n"]:
         """What the queries read at one level (0 the tokens), as shares of it; zero for a query that read nothing there.

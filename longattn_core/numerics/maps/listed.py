@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from longattn_core.contracts.indexing import STREAM_CELLS
-from longattn_core.contracts.mechanism import Attended, Looked, Reduce
+from longattn_core.contracts.mechanism import Attended, ReadCount, Reduce
 from longattn_core.numerics.pair_scores import pair_scores
 from longattn_core.numerics.softmax import masked_softmax
 
@@ -73,22 +73,22 @@ class SparseMap(Attended):
         out = torch.zeros(*weights.shape[:2], self.sequence.n, dtype=weights.dtype, device=weights.device)
         return out.scatter_add_(2, entries.keys.clamp_min(0), weights)
 
-    def _seen(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Bool[Tensor, "g r n"]:
+    def _kept(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Bool[Tensor, "g r n"]:
         return self._marked(self._entries(queries, heads))
 
     def _marked(self, entries: Entries) -> Bool[Tensor, "g r n"]:
         return listed(entries.keys, self.sequence.n)
 
-    def _rows_and_seen(
+    def _rows_and_kept(
         self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]
     ) -> tuple[Float[Tensor, "g r n"], Bool[Tensor, "g r n"]]:
         entries = self._entries(queries, heads)
         return self._spread(entries), self._marked(entries)
 
-    def _looked(self, head: int, query: int) -> Looked:
+    def _read_count(self, head: int, query: int) -> ReadCount:
         device = self.output.device
         entries = self._entries(torch.tensor([query], device=device), torch.tensor([head], device=device))
-        return Looked(count=int((entries.keys >= 0).sum()), unit="keys")
+        return ReadCount(count=int((entries.keys >= 0).sum()), unit="keys")
 
     def _pooled(self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]) -> Float[Tensor, "g H W"]:
         cells = self._cells(rows, columns, reduce, heads)

@@ -60,7 +60,7 @@ class Read:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Reading(ABC):
+class TiledReader(ABC):
     """Which items each query reads, and how their scores become weights. `groups` are the levels above the tokens."""
 
     sequence: Sequence
@@ -192,7 +192,7 @@ class Reading(ABC):
         output, parts, mass = laid_out(tiles(), sequence.n)
         return Read(output=output, parts=parts if split else None, mass=mass, cost=self._cost(pairs, cells, parts.numel()))
 
-    def counted(self, split: bool = False) -> Cost:
+    def estimated_cost(self, split: bool = False) -> Cost:
         """What `read` would cost: the lists of the tiles are made, and nothing is weighed."""
         sequence, pairs = self.sequence, 0
         first, stop = self.tiles()
@@ -255,7 +255,7 @@ class Reading(ABC):
             bytes_peak=size * (6 * cells + h * items * width + kept),
         )
 
-    def looked(self, query: int) -> int:
+    def read_count(self, query: int) -> int:
         """How many items one query reads."""
         one = torch.tensor([query], device=self.sequence.q.device)
         near, far = self.visible(one[:, None], self.listed(one, one + 1), self.shared(query))

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Once(Generic[T]):
+class SingleFlightCache(Generic[T]):
     """Keeps the `size` results that were used last; whoever asks while one is being computed waits for it."""
 
     def __init__(self, size: int) -> None:

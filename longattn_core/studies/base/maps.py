@@ -21,7 +21,7 @@ from longattn_core.studies.base.run import reading
 from longattn_core.studies.base.study import Progress, Result, Setting, Study
 
 Span: TypeAlias = tuple[int, int]
-Told: TypeAlias = Callable[[float], None]
+QueryRun: TypeAlias = Callable[[float], None]
 """Called with the share of a part of the work that is done."""
 
 MOST_LARGEST = 8192**2
@@ -78,7 +78,7 @@ class Maps(Study):
             arrays["difference"] = np.where(np.isnan(arrays["exact"]), np.nan, seen - np.nan_to_num(arrays["exact"]))
         return Result(study=self, arrays=arrays, words=words)
 
-    def _exact(self, sequence: Sequence, head: int, queries: Span, keys: Span, rows: Tensor | None, told: Told) -> np.ndarray:
+    def _exact(self, sequence: Sequence, head: int, queries: Span, keys: Span, rows: Tensor | None, told: QueryRun) -> np.ndarray:
         """Exact attention's map, streamed: it needs no output, so it is there where the output is too much."""
 
         def weights(chosen: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class Maps(Study):
         cells = self._streamed(weights, sequence.n, queries, keys, rows, told)
         return _marked(cells, self._single(queries, keys), lambda: sequence.allowed(slice(*queries))[:, slice(*keys)])
 
-    def _cells(self, attended: Attended, head: int, queries: Span, keys: Span, rows: Tensor | None, told: Told) -> np.ndarray:
+    def _cells(self, attended: Attended, head: int, queries: Span, keys: Span, rows: Tensor | None, told: QueryRun) -> np.ndarray:
         shape = (self.cells, self.cells)
         if rows is not None:
             n = attended.sequence.n
@@ -105,14 +105,14 @@ class Maps(Study):
         else:
             cells = attended.pooled(queries, keys, shape, self.reduce, head)[0]
         single = self._single(queries, keys)
-        return _marked(cells, single, lambda: attended.seen(slice(*queries), slice(*keys), head)[0])
+        return _marked(cells, single, lambda: attended.kept(slice(*queries), slice(*keys), head)[0])
 
     def _single(self, queries: Span, keys: Span) -> bool:
         """Whether each cell is one pair."""
         return max(queries[1] - queries[0], keys[1] - keys[0]) <= self.cells
 
     def _streamed(
-        self, weights: Callable[[Tensor], Tensor], n: int, queries: Span, keys: Span, rows: Tensor, told: Told
+        self, weights: Callable[[Tensor], Tensor], n: int, queries: Span, keys: Span, rows: Tensor, told: QueryRun
     ) -> Float[Tensor, "H W"]:
         """The cells of some rows of the window, a few million weights at a time."""
         tops, sides = edges(*queries, self.cells), edges(*keys, self.cells)
@@ -141,7 +141,7 @@ def _marked(cells: Tensor, single: bool, seen: Callable[[], Tensor]) -> np.ndarr
     return np.where(found == 0, np.nan, found)
 
 
-def _part(progress: Progress, begin: float, end: float, words: str) -> Told:
+def _part(progress: Progress, begin: float, end: float, words: str) -> QueryRun:
     """Progress within a part of the work."""
     progress(begin, words)
     return lambda share: progress(begin + (end - begin) * share, words)

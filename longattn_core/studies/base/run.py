@@ -11,7 +11,7 @@ from longattn_core.contracts.sequence import Sequence
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.measures.spread import Sinks, find_sinks
 from longattn_core.sequences.sources import Source, SyntheticSource
-from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.study import sequence_of
 
 SAMPLE = 256
@@ -25,7 +25,7 @@ LONGEST_DECOMPOSED = 1024
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Reading:
+class MechanismRun:
     """A mechanism on a sequence: `attended`, or `refusal`, the sentence why not."""
 
     mechanism: Mechanism
@@ -34,16 +34,16 @@ class Reading:
     refusal: str | None
 
 
-_readings: Once[Reading] = Once(size=48)
+_readings: SingleFlightCache[MechanismRun] = SingleFlightCache(size=48)
 
 
-def reading(source: Source, mechanism: Mechanism) -> Reading:
+def reading(source: Source, mechanism: Mechanism) -> MechanismRun:
     """Let a mechanism attend to a source's sequence, or take the run that is kept from before."""
     name = f"{mechanism.key} {mechanism.model_dump_json()} {source.model_dump_json()}"
     return _readings.get(name, lambda: read(mechanism, sequence_of(source)))
 
 
-def read(mechanism: Mechanism, sequence: Sequence) -> Reading:
+def read(mechanism: Mechanism, sequence: Sequence) -> MechanismRun:
     """Let a mechanism attend; its refusal, or that n² is too much here, becomes a sentence."""
     refusal = mechanism.refuses(sequence)
     if refusal is None and mechanism.quadratic and sequence.n > LONGEST_EXACT:
@@ -57,7 +57,7 @@ def read(mechanism: Mechanism, sequence: Sequence) -> Reading:
             f"it is run for at most {LONGEST_DECOMPOSED:,} tokens."
         )
     attended = None if refusal is not None else mechanism.attend(sequence)
-    return Reading(mechanism=mechanism, sequence=sequence, attended=attended, refusal=refusal)
+    return MechanismRun(mechanism=mechanism, sequence=sequence, attended=attended, refusal=refusal)
 
 
 def why(source: Source, mechanism: Mechanism, head: int, query: int, key: int) -> Explanation | str:
@@ -72,7 +72,7 @@ def why(source: Source, mechanism: Mechanism, head: int, query: int, key: int) -
         return found.attended.explain(head, query, key)
 
 
-_sinks: Once[Sinks] = Once(size=48)
+_sinks: SingleFlightCache[Sinks] = SingleFlightCache(size=48)
 
 
 def sinks_of(source: Source) -> Sinks:

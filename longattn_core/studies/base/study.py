@@ -27,7 +27,7 @@ from longattn_core.contracts.mechanism import Mechanism
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.language_model.weights import converted_weights
 from longattn_core.sequences.sources import Source
-from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.cache import SingleFlightCache
 
 Progress = Callable[[float, str], None]
 """Called with a share of the work done, 0 … 1, and a few words; raising from it cancels the study."""
@@ -159,7 +159,7 @@ class Study(BaseModel, ABC):
         return "\n".join(lines)
 
 
-_sequences: Once[Sequence] = Once(size=12)
+_sequences: SingleFlightCache[Sequence] = SingleFlightCache(size=12)
 
 
 def sequence_of(source: Source) -> Sequence:

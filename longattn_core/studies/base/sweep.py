@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.study import Progress, Result, Study
 
 
@@ -20,7 +20,7 @@ class Point(BaseModel):
 
 Row = dict[str, Any]
 
-_rows: Once[Row] = Once(size=8192)
+_rows: SingleFlightCache[Row] = SingleFlightCache(size=8192)
 
 
 class Sweep(Study):

@@ -13,7 +13,7 @@ Kind = Literal["most", "few", "later", "never", "waiting"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Paying:
+class BreakEven:
     """`cheaper` are those below exact attention at n tokens, the cheapest first, with `shares` of its cost; `first` and `last`
     the earliest and the latest crossing among the lengths; `never` those that cross at none of them.
 
@@ -31,7 +31,7 @@ class Paying:
     never: tuple[str, ...] = ()
 
 
-def paying(points: pd.DataFrame, crossings: pd.DataFrame, what: str, n: int) -> Paying:
+def break_even(points: pd.DataFrame, crossings: pd.DataFrame, what: str, n: int) -> BreakEven:
     """Read a column `what` of points (`label`, `key`, `approximates`, `n`) and the crossings of that quantity.
 
     Where n is no measured length, a line through its neighbours on logarithmic scales stands for it.
@@ -41,7 +41,7 @@ def paying(points: pd.DataFrame, crossings: pd.DataFrame, what: str, n: int) -> 
     is_exact, label = points["key"].to_numpy() == "exact", points["label"].to_numpy()
     exact = value_at(lengths[is_exact], values[is_exact], n)
     if not np.isfinite(exact):
-        return Paying(kind="waiting", n=n, readable=0)
+        return BreakEven(kind="waiting", n=n, readable=0)
     others = dict.fromkeys(label[points["approximates"].to_numpy(dtype=bool) & ~is_exact])
     costs = {name: value_at(lengths[label == name], values[label == name], n) for name in others}
     shares = {label: cost / exact for label, cost in costs.items() if np.isfinite(cost)}
@@ -52,7 +52,7 @@ def paying(points: pd.DataFrame, crossings: pd.DataFrame, what: str, n: int) -> 
         kind: Kind = "later" if any(at > n for _label, at in ends) else "never"
     else:
         kind = "most" if 2 * len(cheap) > len(shares) else "few"
-    return Paying(
+    return BreakEven(
         kind=kind,
         n=n,
         readable=len(shares),

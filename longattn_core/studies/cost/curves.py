@@ -15,7 +15,7 @@ from longattn_core.contracts.mechanism import Cost, Mechanism
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.measures.cost import CostPoint, counted_at, hollow
 from longattn_core.registry import mechanism, mechanisms
-from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.study import Progress, Result, Study
 
 Quantity = Literal["multiply_adds", "bytes_moved", "bytes_held"]
@@ -57,7 +57,7 @@ class Shape:
         return float(getattr(cost, what))
 
 
-_counted: Once[CostPoint] = Once(size=8192)
+_counted: SingleFlightCache[CostPoint] = SingleFlightCache(size=8192)
 
 
 class CostCurves(Study):
@@ -132,7 +132,7 @@ def counted(shown: Mechanism, keys: int, n: int, shape: Shape) -> CostPoint:
 @lru_cache(maxsize=1 << 14)
 def _named(shown: Mechanism, keys: int, n: int) -> tuple[Mechanism, str]:
     """A mechanism at a budget, and the name under which its cost is kept: asked for a thousand times at each move of a dial."""
-    setting = shown.budgeted(keys, n)
+    setting = shown.with_budget(keys, n)
     return setting, f"{setting.key} {setting.model_dump_json()} {n}"
 
 

@@ -101,7 +101,7 @@ class CostTimes(Sweep):
         # What was slow once for another's sake shall not end the curve: the best rate so far decides.
         if before and (min(before) > LONGEST_RUN or self._spent() > ALL_RUNS):
             return row | {"estimate": before[-1]}
-        mechanism, sequence = shown.budgeted(min(point.keys, point.n), point.n), _heads(point.n, point.causal)
+        mechanism, sequence = shown.with_budget(min(point.keys, point.n), point.n), _heads(point.n, point.causal)
         begun = perf_counter()
         times: list[float] = []
         while len(times) < RUNS or (len(times) < MOST_RUNS and perf_counter() - begun < SHORT):

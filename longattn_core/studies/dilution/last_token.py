@@ -15,10 +15,10 @@ from longattn_core.studies.base.study import Progress, Result, Study
 from longattn_core.studies.dilution.growth import SINK_QUERIES, last_look
 from longattn_core.studies.dilution.planted import FactName, Filler, PlantedText, planted_look
 
-__all__ = ["LastLook"]
+__all__ = ["LastToken"]
 
 
-class LastLook(Study):
+class LastToken(Study):
     """The weights `[n]` of the last token of a planted text of n tokens, or, without a fact, of the source's first n.
 
     Arrays: `weights`, `tokens`, `sinks` (places), `needle` (the place, or −1), `n`.

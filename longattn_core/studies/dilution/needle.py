@@ -27,7 +27,7 @@ from longattn_core.measures.theory.dilution import (
 )
 from longattn_core.sequences.sources import SyntheticSource
 from longattn_core.sequences.synthetic import Gaussian, Identical, Needle
-from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.intervals import interval, summarised
 from longattn_core.studies.base.study import Progress, Result, Study
 from longattn_core.studies.dilution.weight_shares import UNITS, Look, measured, row_of
@@ -37,7 +37,7 @@ __all__ = ["LENGTHS", "NeedleGrowth", "NeedleTheory", "noise"]
 LENGTHS = tuple(1 << power for power in range(4, 14))
 LONGEST = LENGTHS[-1]
 
-_noise: Once[dict[int, Tensor]] = Once(size=128)
+_noise: SingleFlightCache[dict[int, Tensor]] = SingleFlightCache(size=128)
 
 
 def noise(d: int, seed: int, n: int) -> Tensor:

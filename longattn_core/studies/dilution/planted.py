@@ -22,7 +22,7 @@ from longattn_core.measures.sampling import sample_queries
 from longattn_core.measures.spread import find_sinks
 from longattn_core.sequences.samples import sample_text
 from longattn_core.sequences.sources import TextSource
-from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.sweep import Point, Row, Sweep
 from longattn_core.studies.dilution.weight_shares import UNITS, Look, row_of
 
@@ -111,7 +111,7 @@ class _Reading:
     sinks: tuple[int, ...]
 
 
-_readings: Once[dict[tuple[int, int], _Reading]] = Once(size=48)
+_readings: SingleFlightCache[dict[tuple[int, int], _Reading]] = SingleFlightCache(size=48)
 
 
 def planted_look(

@@ -17,7 +17,7 @@ from longattn_core.measures.fidelity import mean_of_visible, relative_error
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.mechanisms.favor import Favor
 from longattn_core.sequences.sources import Source
-from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.study import Setting, sequence_of
 
 LONGEST = 1024
@@ -69,7 +69,7 @@ def measured(sequence: Sequence, head: int, longest: int = LONGEST) -> Measured:
     return Measured(sequence=alone, queries=queries, exact=exact, control=control)
 
 
-_measured: Once[Measured] = Once(size=24)
+_measured: SingleFlightCache[Measured] = SingleFlightCache(size=24)
 
 
 def measured_at(source: Source, head: int, sharpness: float | None = None) -> Measured:

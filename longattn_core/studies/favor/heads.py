@@ -18,7 +18,7 @@ from longattn_core.language_model.tokenizer import load_tokenizer
 from longattn_core.measures.fidelity import fidelity
 from longattn_core.sequences.samples import DEFAULT_SAMPLE, sample_text
 from longattn_core.sequences.sources import HEADS, SyntheticSource, TextSource, UploadedSource
-from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.study import Setting
 from longattn_core.studies.base.sweep import Point, Row, Sweep
 from longattn_core.studies.favor.common import QUERIES, favor_of, norms
@@ -28,7 +28,7 @@ LAYERS = (0, 2, 5, 7, 11, 14, 17, 21, 26)
 TOKENS = 512
 
 LayerHeads = dict[int, Sequence]
-_captured: Once[LayerHeads] = Once(size=3)
+_captured: SingleFlightCache[LayerHeads] = SingleFlightCache(size=3)
 
 
 class HeadPoint(Point):

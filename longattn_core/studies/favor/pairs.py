@@ -120,7 +120,7 @@ def _views(attended: FavorMap, sample: QuerySample) -> Views | None:
     if sequence.h * len(sample.queries) * sequence.n > HELD_CELLS:
         return None
     queries = torch.tensor(sample.queries, device=sequence.q.device)
-    rows, seen = attended.rows_and_seen(queries)
+    rows, seen = attended.rows_and_kept(queries)
 
     def some(chosen: Int[Tensor, "r"]) -> tuple[Float[Tensor, "h r n"], Bool[Tensor, "h r n"]]:
         places = torch.searchsorted(queries, chosen)

@@ -17,7 +17,7 @@ from longattn_core.contracts.sequence import Sequence, exact_rows
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.measures.spread import find_sinks, sink_mask
 from longattn_core.sequences.sources import Source
-from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.query import tokens_of
 from longattn_core.studies.base.study import Progress, Result, Study, sequence_of
 from longattn_core.studies.heads.survey import all_heads
@@ -122,7 +122,7 @@ class _Free:
 
 HELD_CELLS = 1 << 21
 """Weights of all heads that are held between moves of a dial: 8 MB in float32."""
-_held: Once[_Free] = Once(size=4)
+_held: SingleFlightCache[_Free] = SingleFlightCache(size=4)
 
 
 def _free(source: Source, plain: Sequence, queries: Tensor) -> _Free:

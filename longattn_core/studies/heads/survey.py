@@ -22,7 +22,7 @@ from longattn_core.language_model.tokenizer import load_tokenizer
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.measures.spread import effective_tokens, find_sinks, keys_for_mass, sink_mask
 from longattn_core.sequences.sources import Source, TextSource, UploadedSource
-from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.study import sequence_of
 from longattn_core.studies.base.sweep import Point, Row, Sweep
 from longattn_core.studies.heads.roles import name_heads
@@ -117,7 +117,7 @@ def _hashed(*facts: object) -> str:
     return hashlib.sha256(repr(facts).encode("utf-8", "replace")).hexdigest()[:32]
 
 
-_captured: Once[dict[int, Sequence]] = Once(size=2)
+_captured: SingleFlightCache[dict[int, Sequence]] = SingleFlightCache(size=2)
 
 
 def _layers(source: TextSource, name: str, longest: int) -> dict[int, Sequence]:

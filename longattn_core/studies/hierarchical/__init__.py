@@ -10,6 +10,6 @@ from longattn_core.studies.hierarchical.descent import Descent
 from longattn_core.studies.hierarchical.error import GroupError, Variants
 from longattn_core.studies.hierarchical.finding import Finding, finding
 from longattn_core.studies.hierarchical.levels import Gates, LevelMaps
-from longattn_core.studies.hierarchical.wrong_turns import Wrong
+from longattn_core.studies.hierarchical.wrong_turns import WrongTurns
 
-__all__ = ["Counts", "Descent", "Finding", "Gates", "GroupError", "LevelMaps", "Variants", "Wrong", "finding"]
+__all__ = ["Counts", "Descent", "Finding", "Gates", "GroupError", "LevelMaps", "Variants", "WrongTurns", "finding"]

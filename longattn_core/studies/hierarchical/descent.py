@@ -64,7 +64,7 @@ class Descent(Study):
             return Result(study=self, arrays=arrays, words={"refusal": one.refusal or ""})
         attended = one.attended
         assert isinstance(attended, HierarchicalMap)
-        row, seen = (view[0, 0] for view in attended.rows_and_seen(query, head))
+        row, seen = (view[0, 0] for view in attended.rows_and_kept(query, head))
         given = row.double()
         arrays["mechanism"] = torch.where(seen, given, torch.nan).numpy()
         levels = tree_of(self.source, mechanism)

@@ -52,7 +52,7 @@ class Finding:
 
 
 def finding(descent: Result, wrong: Result) -> Finding:
-    """Read a `Descent` and a `Wrong` of the same source and setting; neither was refused."""
+    """Read a `Descent` and a `WrongTurns` of the same source and setting; neither was refused."""
     nodes = descent.tables["nodes"]
     outer = nodes[nodes["depth"] == 0].reset_index(drop=True)
     exact, given = outer["exact plain"].to_numpy(), outer["mechanism plain"].to_numpy()

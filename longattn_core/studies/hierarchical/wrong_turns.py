@@ -29,7 +29,7 @@ CLEAR = 0.5
 ARRIVES = "arrives"
 
 
-class Wrong(Study):
+class WrongTurns(Study):
     """At which level descents lose their target, over at most `SAMPLE` queries.
 
     Table `queries`: one row a query with a target; `outcome` is the level at which it is lost, or "arrives"; `own` says

@@ -23,7 +23,7 @@ from longattn_core.contracts.sequence import Sequence, exact_rows
 from longattn_core.measures.spread import Sinks, energy_rank, find_sinks, sink_mask
 from longattn_core.measures.theory.rank import truncation_error
 from longattn_core.sequences.sources import Source
-from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.query import tokens_of
 from longattn_core.studies.base.run import read_prefix
 from longattn_core.studies.base.study import Progress, Result, Study
@@ -57,7 +57,7 @@ class Decomposition:
 
 
 # The two orthogonal factors of 1,024 tokens are 8 MB.
-_decompositions: Once[Decomposition] = Once(size=6)
+_decompositions: SingleFlightCache[Decomposition] = SingleFlightCache(size=6)
 
 
 def decomposition(source: Source, head: int = 0, *, without_sinks: bool = False, causal: bool | None = None) -> Decomposition:

@@ -118,7 +118,7 @@ def _found(attended: LSHMap, head: int, query: int, shown: int) -> np.ndarray:
     """For every key where the query found it; its own key counts only where the mechanism lets it look there."""
     n = attended.sequence.n
     pair = torch.tensor([[query]]), torch.arange(n)[None, None], torch.tensor([head])
-    seen = attended.seen(query, None, head)[0, 0]
+    seen = attended.kept(query, None, head)[0, 0]
     found = torch.where(seen, ALWAYS, 0)
     for p, name in enumerate(attended.trace.lists):
         if name.startswith("round") and name != f"round {shown + 1}":

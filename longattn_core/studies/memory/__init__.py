@@ -1,6 +1,6 @@
-"""What a recurrent memory remembers, and for how long: its timeline, its reach, slots, states, sizes, and its standing."""
+"""What a recurrent memory remembers, and for how long: timeline, reach, slots, states, sizes, comparison with others."""
 
-from longattn_core.studies.memory.comparison import MemoryStanding, Standing, standing
+from longattn_core.studies.memory.comparison import Comparison, MemoryComparison, comparison
 from longattn_core.studies.memory.lags import MemoryLags
 from longattn_core.studies.memory.reach import MemoryReach
 from longattn_core.studies.memory.rewriting import Rewriting
@@ -11,16 +11,16 @@ from longattn_core.studies.memory.timeline import STATUSES, MemoryFinding, Memor
 
 __all__ = [
     "STATUSES",
+    "Comparison",
+    "MemoryComparison",
     "MemoryFinding",
     "MemoryLags",
     "MemoryReach",
     "MemorySizes",
-    "MemoryStanding",
     "MemoryTimeline",
     "Rewriting",
     "SlotsHeld",
-    "Standing",
     "StateLife",
+    "comparison",
     "memory_finding",
-    "standing",
 ]

@@ -48,10 +48,10 @@ class MemorySweep(Sweep):
         return point.setting.build().label
 
 
-class MemoryStanding(MemorySweep):
+class MemoryComparison(MemorySweep):
     """Error, control and overlap of every variant at about `keys` keys a query.
 
-    Rows: `variant`, `label`, `looked` and its `unit`, `verdict` beside the mean of the visible values, `held` (numbers kept
+    Rows: `variant`, `label`, `read_count` and its `unit`, `verdict` beside the mean of the visible values, `held` (numbers kept
     beside the segment, counted in tokens, a key and a value each), the agreement; NaN and a `refusal` where it cannot read.
     """
 
@@ -61,7 +61,7 @@ class MemoryStanding(MemorySweep):
     def points(self) -> tuple[MemoryPoint, ...]:
         """The variants at the budget."""
         n = self.sequence().n
-        settings = [Setting.of(variant.budgeted(min(self.keys, n), n)) for variant in Memory.variants()]
+        settings = [Setting.of(variant.with_budget(min(self.keys, n), n)) for variant in Memory.variants()]
         return tuple(MemoryPoint(source=self.source, setting=setting, head=self.head) for setting in settings)
 
 
@@ -89,7 +89,7 @@ def measured(point: MemoryPoint) -> Row:
         return row | {"refusal": one.refusal or "", "error": float("nan"), "control": float("nan"), "verdict": ""}
     head = min(point.head, sequence.h - 1)
     agreement = agreement_record(one.attended, head)
-    looked = one.attended.looked(head, int(sequence.real.nonzero().max()))
+    looked = one.attended.read_count(head, int(sequence.real.nonzero().max()))
     return row | {
         "looked": looked.count,
         "unit": looked.unit,
@@ -114,7 +114,7 @@ def held(mechanism: Mechanism, n: int, d: int, e: int) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class Comparison:
     """Which memories err less than the mean of the visible values: "none", "some", "all", or "unknown" if none could read."""
 
     kind: Literal["none", "some", "all", "unknown"]
@@ -126,15 +126,15 @@ class Standing:
     control: float
 
 
-def standing(rows: pd.DataFrame) -> Standing:
-    """Read the `points` of a `MemoryStanding` result."""
+def comparison(rows: pd.DataFrame) -> Comparison:
+    """Read the `points` of a `MemoryComparison` result."""
     judged = rows[rows["verdict"] != ""]
     refused = tuple(rows.loc[rows["verdict"] == "", "label"])
     if not len(judged):
-        return Standing(kind="unknown", better=(), others=(), refused=refused, nearest="", error=0.0, control=0.0)
+        return Comparison(kind="unknown", better=(), others=(), refused=refused, nearest="", error=0.0, control=0.0)
     wins = judged["verdict"] == "better"
     nearest = judged.iloc[int(judged["error"].to_numpy(dtype=float).argmin())]
-    return Standing(
+    return Comparison(
         kind="all" if wins.all() else "some" if wins.any() else "none",
         better=tuple(judged.loc[wins, "label"]),
         others=tuple(judged.loc[~wins, "label"]),

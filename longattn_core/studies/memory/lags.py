@@ -24,7 +24,7 @@ class MemoryLags(Study):
 
     Table `lags`, a row a bin: `low`, `high`, `middle` (their geometric mean; 0.5 for the query itself, so that a logarithmic
     axis can show it), mean share of a query's attention in the bin, `exact` and `memory`, both also without the sinks'
-    columns; `reached`, the part of the exact mass there that the memory looked at. With a negative `memory` a state takes back.
+    columns; `reached`, the part of the exact mass there that the memory reads. With a negative `memory` a state takes back.
     """
 
     key: ClassVar[str] = "memory lags"

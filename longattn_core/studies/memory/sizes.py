@@ -16,7 +16,7 @@ MOST_SLOTS = 256
 class MemorySizes(MemorySweep):
     """Agreement with exact attention as the memory grows, the segment staying as it is.
 
-    Rows as in `MemoryStanding`; `held` is the size in tokens. A cache of M tokens, M/2 cached with M/2 summaries, and
+    Rows as in `MemoryComparison`; `held` is the size in tokens. A cache of M tokens, M/2 cached with M/2 summaries, and
     M slots at sizes that double up to n; each running state at the one size it has. Of the other dials the setting's own count.
     """
 

@@ -31,7 +31,7 @@ from longattn_core.mechanisms.memory.slots import SlotTrace
 from longattn_core.numerics.softmax import exact_cost
 from longattn_core.sequences.sources import Source
 from longattn_core.studies.base.agreement import AGREEMENT_UNITS, agreement_record
-from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.query import tokens_of
 from longattn_core.studies.base.run import reading, sinks_of
 from longattn_core.studies.base.study import Progress, Result, Setting, Study
@@ -213,7 +213,7 @@ class _Rows:
         return {name + end: float(x[i]) for name, x in named.items() for i, end in enumerate(("", " without sinks"))}
 
 
-_whole: Once[_Rows] = Once(size=4)
+_whole: SingleFlightCache[_Rows] = SingleFlightCache(size=4)
 """The rows of all queries of a short sequence: 6 MB at `SAMPLE` tokens. No dial of the mechanism moves them."""
 
 

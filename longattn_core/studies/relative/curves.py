@@ -25,7 +25,7 @@ from longattn_core.mechanisms.relative import Relative
 from longattn_core.mechanisms.relative.map import RelativeMap
 from longattn_core.numerics.rotary import unrotate
 from longattn_core.sequences.sources import Source
-from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.query import tokens_of
 from longattn_core.studies.base.run import read_prefix
 from longattn_core.studies.base.study import Progress, Result, Setting, Study
@@ -87,7 +87,7 @@ def mapped(scheme: Mechanism, sequence: Sequence) -> RelativeMap:
 
 
 # A moved dial changes one scheme; the curves of the others are kept.
-_biases: Once[Floats] = Once(size=256)
+_biases: SingleFlightCache[Floats] = SingleFlightCache(size=256)
 
 
 def _bias(scheme: Relative, sequence: Sequence) -> Floats:

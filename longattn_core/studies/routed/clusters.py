@@ -27,7 +27,7 @@ class Clusters(Study):
     Arrays: `queries`, `keys` `[n]`, cluster numbers (−1 for padding); `order`, the tokens sorted by the cluster of their key;
     `meets [c, c]`, the mean mass that a query of one cluster gives to the keys of another, NaN for clusters without a
     measured query; `agreement`, the mean cosine of a token with its centroid after each pass; `start`, the first query that
-    uses the clusters; `kept`, the mass that stays inside, `chance`, the share of visible keys that stand there, `looked`,
+    uses the clusters; `kept`, the mass that stays inside, `chance`, the share of visible keys that stand there, `read_count`,
     what the width lets through. "plain" leaves the sinks' columns out. Table `sizes`: a row a cluster, its keys and queries,
     and the mass that its queries give to its own keys (`kept`) beside the share of visible keys that these are (`chance`).
     """
@@ -70,7 +70,7 @@ class Clusters(Study):
             kept_plain.index_add_(0, of, (rows * plain * same).sum(-1))
             left.index_add_(0, of, (rows * plain).sum(-1))
             chance.index_add_(0, of, same.sum(-1).double() / allowed.sum(-1))
-            looked += float((rows * one.attended.seen(queries, None, head)[0]).sum())
+            looked += float((rows * one.attended.kept(queries, None, head)[0]).sum())
         sizes = pd.DataFrame(
             {
                 "cluster": np.arange(count),

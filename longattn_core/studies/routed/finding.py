@@ -120,7 +120,7 @@ class ClusterFinding:
 
     `kind`: there is one cluster (one); no more stays than chance would keep (chance: at most 1.25 times the share of the keys
     that the own cluster holds); less than half (some); at least half (most). `kept` is the mass inside, `kept_plain` the same
-    of the mass outside the sinks, `looked` the part that the width lets through, `chance` the share of the visible keys,
+    of the mass outside the sinks, `read_count` the part that the width lets through, `chance` the share of the visible keys,
     `evenness` 1 for clusters of one size.
     """
 

@@ -23,9 +23,9 @@ from longattn_core.measures.sampling import sample_queries
 from longattn_core.mechanisms.routed import Routed
 from longattn_core.mechanisms.routed.router import RouterMap, with_top
 from longattn_core.sequences.sources import Source
-from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import SAMPLE, Reading, reading, sinks_of
+from longattn_core.studies.base.run import SAMPLE, MechanismRun, reading, sinks_of
 from longattn_core.studies.base.study import Progress, Result, Setting, Study
 from longattn_core.studies.routed.kinds import token_kinds
 
@@ -141,7 +141,7 @@ class _Measured:
         out.control = mean_of_visible(alone)[0, queries].double()
         out.outputs = torch.stack([one.output[head, queries].double() for one in attended.trace.attended])
         out.visible = alone.allowed(queries)
-        out.seen = torch.stack([one.seen(queries, None, head)[0] & out.visible for one in attended.trace.attended])
+        out.seen = torch.stack([one.kept(queries, None, head)[0] & out.visible for one in attended.trace.attended])
         out.recalls = tuple(out.found(seen) for seen in out.seen)
         return out
 
@@ -178,11 +178,11 @@ class _Measured:
         return best
 
 
-_measured: Once[tuple[_Measured, pd.DataFrame, pd.DataFrame]] = Once(size=2)
+_measured: SingleFlightCache[tuple[_Measured, pd.DataFrame, pd.DataFrame]] = SingleFlightCache(size=2)
 """What the paths alone and the dense routers give, with the tables of errors and hits: the top k changes nothing in it."""
 
 
-def mixed_reading(source: Source, own: Routed) -> Reading:
+def mixed_reading(source: Source, own: Routed) -> MechanismRun:
     """A router's run: with a top k, on the paths and the router of the run without one, which is kept."""
     dense = reading(source, own.with_dials(top_k=0))
     if not own.top_k or dense.attended is None:
@@ -235,7 +235,7 @@ def _errors(
         hits.append({"way": f"always {path}", "right": float(measured.best[:, index].double().mean())})
     if wide is not None:
         attended = wide[1]
-        seen = attended.seen(queries, None, head)[0] & measured.visible
+        seen = attended.kept(queries, None, head)[0] & measured.visible
         add(f"{wide[0]}, all the keys", "wide", attended.output[head, queries].double(), seen)
     first = measured.best.double().argmax(-1)
     hindsight = measured.outputs[first, torch.arange(len(queries))]
@@ -336,5 +336,5 @@ class Route(Study):
 
 
 def _row(attended: Attended, head: int, query: int) -> Float[Tensor, "n"]:
-    row, seen = (view[0, 0] for view in attended.rows_and_seen(query, head))
+    row, seen = (view[0, 0] for view in attended.rows_and_kept(query, head))
     return torch.where(seen, row.double(), torch.nan)

@@ -4,7 +4,7 @@ from longattn_core.studies.segmented.cuts import CutFinding, Cuts, cut_finding
 from longattn_core.studies.segmented.patterns import SegmentPatterns
 from longattn_core.studies.segmented.reach import INTEGRATIONS, SegmentReach
 from longattn_core.studies.segmented.sentences import PlaceFinding, SentenceCuts, place_finding
-from longattn_core.studies.segmented.steps import SegmentFrames
+from longattn_core.studies.segmented.steps import SegmentSteps
 from longattn_core.studies.segmented.widths import SegmentWidths, WidthFinding, width_finding
 
 __all__ = [
@@ -12,9 +12,9 @@ __all__ = [
     "CutFinding",
     "Cuts",
     "PlaceFinding",
-    "SegmentFrames",
     "SegmentPatterns",
     "SegmentReach",
+    "SegmentSteps",
     "SegmentWidths",
     "SentenceCuts",
     "WidthFinding",

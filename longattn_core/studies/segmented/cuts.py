@@ -122,7 +122,7 @@ class LostRows:
         sequence = attended.sequence
         queries = torch.tensor(sample.queries, device=sequence.q.device)
         exact = exact_rows(sequence, queries, head)[0].double()
-        rows, seen = attended.rows_and_seen(queries, head)
+        rows, seen = attended.rows_and_kept(queries, head)
         given, never = rows[0].double(), exact.masked_fill(seen[0], 0.0)
         sinks = find_sinks(sequence.select_heads(head), sample)[0]
         return cls(

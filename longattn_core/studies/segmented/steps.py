@@ -29,7 +29,7 @@ ORDER: dict[str, tuple[Frame, ...]] = {
 """The frames of each integration, in order."""
 
 
-class SegmentFrames(Study):
+class SegmentSteps(Study):
     """The frames of one query's row.
 
     Array `weights [frames, n]`, NaN where nothing is read: `exact` the exact row; `cut` what of it lies in the own
@@ -57,7 +57,7 @@ class SegmentFrames(Study):
         given = attended.rows(query, None, head)[0, 0].double()
         own = trace.segment == trace.segment[query]
         visible = sequence.allowed(query)[0]
-        seen = attended.seen(query, None, head)[0, 0]
+        seen = attended.kept(query, None, head)[0, 0]
         variant = str(one.mechanism.variant)  # type: ignore[attr-defined]
         made = {
             "exact": torch.where(visible, exact, torch.nan),
@@ -86,7 +86,7 @@ class SegmentFrames(Study):
             "segment": trace.segment.cpu().numpy(),
             "boundaries": trace.boundaries.cpu().numpy(),
         }
-        looked = attended.looked(head, query)
+        looked = attended.read_count(head, query)
         return Result(
             study=self,
             arrays=arrays,

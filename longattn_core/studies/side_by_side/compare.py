@@ -19,7 +19,7 @@ from longattn_core.contracts.sequence import Sequence, exact_rows
 from longattn_core.registry import mechanisms
 from longattn_core.studies.base.agreement import AGREEMENT_UNITS, agreement_columns, agreement_record
 from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import Reading, reading
+from longattn_core.studies.base.run import MechanismRun, reading
 from longattn_core.studies.base.study import Progress, Result, Setting, Study
 
 
@@ -50,7 +50,7 @@ class Compare(Study):
             one = reading(self.source, mechanism)
             records.append(_record(one, head, query, marked))
             if one.attended is not None:
-                row, seen = (view[0, 0] for view in one.attended.rows_and_seen(query, head))
+                row, seen = (view[0, 0] for view in one.attended.rows_and_kept(query, head))
                 weights[index] = torch.where(seen, row, torch.nan).float().cpu().numpy()
         table = pd.DataFrame.from_records(records)
         table.attrs["units"] = {
@@ -74,7 +74,7 @@ class Compare(Study):
         """The settings to compare: those that were asked for, or every mechanism's showcase at the budget."""
         if self.settings:
             return tuple(setting.build() for setting in self.settings)
-        return tuple(shown.budgeted(min(self.keys, n), n) for kind in mechanisms().values() for shown in kind.showcase())
+        return tuple(shown.with_budget(min(self.keys, n), n) for kind in mechanisms().values() for shown in kind.showcase())
 
     def place(self, sequence: Sequence) -> int:
         """The query that looks back: the one asked for, or the last real token."""
@@ -92,7 +92,7 @@ class Compare(Study):
         return int(candidates.argmax())
 
 
-def _record(one: Reading, head: int, query: int, marked: int) -> dict[str, str | float | int | bool | None]:
+def _record(one: MechanismRun, head: int, query: int, marked: int) -> dict[str, str | float | int | bool | None]:
     mechanism, attended = one.mechanism, one.attended
     record: dict[str, str | float | int | bool | None] = {
         "key": mechanism.key,
@@ -106,7 +106,7 @@ def _record(one: Reading, head: int, query: int, marked: int) -> dict[str, str |
     }
     if attended is None:
         return record
-    looked = attended.looked(head, query)
+    looked = attended.read_count(head, query)
     return record | {
         "looked": looked.count,
         "unit": looked.unit,

@@ -91,7 +91,7 @@ class Ledger(Study):
             "marked": np.array(marked),
             "weight": np.array(float(exact[marked])),
             "sinks": np.array(sinks, dtype=np.int64),
-            "seen": np.array(bool(attended.seen(query, marked, head))),
+            "seen": np.array(bool(attended.kept(query, marked, head))),
         }
         tables = {"ledger": _long(queries, shares, tokens), "agreement": agreement}
         arrays |= _of_query(attended, head, query, exact)
@@ -108,7 +108,7 @@ def _shares(attended: WindowMap, head: int, queries: np.ndarray, sinks: Bool[Ten
     for rows in blocks(sequence, sample):
         exact = exact_rows(sequence, rows, head)[0].double()
         allowed = sequence.allowed(rows)
-        seen = attended.seen(rows, None, head)[0] & allowed
+        seen = attended.kept(rows, None, head)[0] & allowed
         near = seen & _near(attended, rows, everything)
         first = seen & ~near & pattern.is_column(everything)[None]
         parts = (near, first, seen & ~near & ~first, allowed & ~seen & sinks, allowed & ~seen & ~sinks)
@@ -125,7 +125,7 @@ def _of_query(attended: WindowMap, head: int, query: int, exact: Tensor) -> dict
     row = torch.tensor([query])
     everything = torch.arange(sequence.n)
     allowed = sequence.allowed(row)[0]
-    seen = attended.seen(row, None, head)[0, 0] & allowed
+    seen = attended.kept(row, None, head)[0, 0] & allowed
     part = torch.where(seen, PARTS.index("blocks"), PARTS.index("lost elsewhere"))
     part[seen & attended.pattern.is_column(everything)] = PARTS.index("first tokens")
     part[seen & _near(attended, row, everything)[0]] = PARTS.index("window")

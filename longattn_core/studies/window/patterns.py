@@ -57,10 +57,10 @@ class Patterns(Study):
 def patterns(keys: int, n: int) -> tuple[tuple[str, str, Mechanism], ...]:
     """Name, idea and setting of each pattern at about `keys` keys a query."""
     dilation = max(2, min(8, n // max(1, keys) // 2))
-    base = Window().budgeted(keys, n)
+    base = Window().with_budget(keys, n)
 
     def fitted(**dials: Any) -> Mechanism:
-        return Window.model_validate(dials).budgeted(keys, n)
+        return Window.model_validate(dials).with_budget(keys, n)
 
     # Half of the budget for the hash, because a sink and a window of 16 take the rest.
     local = max(1, min(16, keys // 4))
@@ -94,7 +94,7 @@ def _picture(attended: Any, n: int) -> np.ndarray:
     step = max(1, (1 << 22) // n)
     for start in range(0, n, step):
         rows = torch.arange(start, min(start + step, n))
-        for out, pairs in ((seen, attended.seen(rows)[0] & sequence.allowed(rows)), (allowed, sequence.allowed(rows))):
+        for out, pairs in ((seen, attended.kept(rows)[0] & sequence.allowed(rows)), (allowed, sequence.allowed(rows))):
             columns = torch.zeros(len(rows), cells).index_add(1, cell, pairs.float())
             out.index_add_(0, cell[rows], columns)
     picture: np.ndarray = torch.where(allowed > 0, seen / allowed.clamp_min(1), torch.nan).numpy()

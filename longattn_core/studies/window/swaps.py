@@ -25,7 +25,7 @@ from longattn_core.mechanisms.lsh import LSH
 from longattn_core.mechanisms.window import Window
 from longattn_core.sequences.samples import DEFAULT_SAMPLE, sample_text
 from longattn_core.sequences.sources import Source, TextSource
-from longattn_core.studies.base.cache import Once
+from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.study import Setting
 from longattn_core.studies.base.sweep import Point, Row, Sweep
 
@@ -166,7 +166,7 @@ def perplexity(logits: Float[Tensor, "n v"], ids: tuple[int, ...]) -> float:
     return math.exp(float(loss))
 
 
-_guesses: Once[tuple[int, str]] = Once(size=32)
+_guesses: SingleFlightCache[tuple[int, str]] = SingleFlightCache(size=32)
 
 
 def _expected(ids: tuple[int, ...]) -> tuple[int, str]:

@@ -54,7 +54,7 @@ def modules(static: Path = STATIC, drawing: tuple[str, ...] = DRAWING) -> tuple[
     return tuple(found)
 
 
-class ScriptsAhead:
+class PreloadScripts:
     """Adds a `modulepreload` link for each of `modules` to every HTML document that a browser asks for."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -24,7 +24,7 @@ ending = Event()
 that runs, and no other is begun."""
 
 
-def warm_up(home: str) -> None:
+def start_up(home: str) -> None:
     """Import what is heavy, freeze the collector, then compute the default text's first pictures.
 
     `home` is the package of the page that opens first, `pages.side_by_side`: it has a text and studies in `first_studies.py`.

@@ -11,7 +11,7 @@ import socket
 _DESCRIPTORS = "/dev/fd"
 
 
-def send_at_once() -> int:
+def set_tcp_nodelay() -> int:
     """Switch it off for every socket on which this process listens, and so for all that they accept; gives how many.
 
     Where the system does not list a process's files nothing is changed.
