@@ -24,9 +24,10 @@ from longattn_core.measures.spread import Sinks, energy_rank, find_sinks, sink_m
 from longattn_core.measures.theory.rank import truncation_error
 from longattn_core.sequences.sources import Source
 from longattn_core.studies.base.cache import SingleFlightCache
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.query import tokens_of
 from longattn_core.studies.base.run import read_prefix
-from longattn_core.studies.base.study import Progress, Result, Study
+from longattn_core.studies.base.study import Progress, Result
 
 LONGEST = 1024
 """Singular values cost n³: a longer sequence is cut to its first tokens here."""
@@ -101,7 +102,7 @@ def rank_of(values: npt.ArrayLike, share: float = SHARE) -> int:
     return int(energy_rank(torch.from_numpy(np.array(values, dtype=np.float64)), share))
 
 
-class Spectrum(Study):
+class Spectrum(HeadStudy):
     """Singular values of one head's exact map: whole, without its sinks' columns, and of the uniform map beside it.
 
     Arrays: `values`, `without sinks`, `uniform` `[n]`; `exact [cells cells]` (the largest weight of each cell); `tokens`;
@@ -109,8 +110,7 @@ class Spectrum(Study):
     relative error ‖A − A_k‖/‖A‖ of stopping there.
     """
 
-    key: ClassVar[str] = "low_rank_spectrum"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "low_rank.spectrum"
 
     def _run(self, progress: Progress) -> Result:
         progress(0.1, "singular values")
@@ -148,7 +148,7 @@ def _spectrum(name: str, values: Numbers) -> pd.DataFrame:
     )
 
 
-class Factors(Study):
+class Factors(HeadStudy):
     """The map at rank k: two thin factors, what they rebuild, and what is left over.
 
     Arrays: `left [n k]` = U√Σ and `right [k n]` = √ΣVᵀ, whose product is the rebuilt map; `rebuilt`, and `difference` =
@@ -158,8 +158,7 @@ class Factors(Study):
     0), `negative` (the part of its visible entries below zero).
     """
 
-    key: ClassVar[str] = "low_rank_factors"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "low_rank.factors"
     rank: int = Field(64, ge=1, le=65536)
     without_sinks: bool = False
 
@@ -189,14 +188,13 @@ class Factors(Study):
         return Result(study=self, arrays=arrays, words={"origin": whole.sequence.origin})
 
 
-class Rebuilt(Study):
+class Rebuilt(HeadStudy):
     """The error of the rebuilt map at k = 1, 2, 4 … n, measured number by number, beside Eckart and Young's.
 
     Table `errors`: k, measured, formula. Cost n² k a row.
     """
 
-    key: ClassVar[str] = "low_rank_rebuilt"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "low_rank.rebuilt"
 
     def _run(self, progress: Progress) -> Result:
         whole = decomposition(self.source, self.head)

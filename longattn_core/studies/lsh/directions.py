@@ -22,10 +22,10 @@ from longattn_core.measures.spread import find_sinks, sink_mask
 from longattn_core.mechanisms.lsh import LSH
 from longattn_core.mechanisms.lsh.hashing import centres_of
 from longattn_core.mechanisms.lsh.map import LSHMap
-from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
-from longattn_core.studies.side_by_side.compare import Compare
+from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.query import query_place, tokens_of, watched_key
+from longattn_core.studies.base.run import kept_run
+from longattn_core.studies.base.study import Progress, Result, Setting
 
 MOST = 1024
 """Tokens drawn in the plane and taken into the angles, spread evenly over the sequence."""
@@ -34,7 +34,7 @@ SAMPLE = 128
 BINS = np.linspace(-1, 1, 41)
 
 
-class LshPlane(Study):
+class LshPlane(HeadStudy):
     """Queries and keys on the plane of two axes of one round's rotation.
 
     The axes are those of the query's bucket and of the key's (of the query's second choice where they are one). Table
@@ -45,17 +45,16 @@ class LshPlane(Study):
     (`words["reason"]`).
     """
 
-    key: ClassVar[str] = "lsh_plane"
+    key: ClassVar[str] = "lsh.plane"
     setting: Setting = Setting(key="lsh")
     round: int = Field(1, ge=1, le=32)
     query: int | None = Field(None, ge=0, le=65535)
     marked: int | None = Field(None, ge=0, le=65535)
-    head: int = Field(0, ge=0, le=63)
 
     def _run(self, progress: Progress) -> Result:
         sequence = self.sequence()
-        head = min(self.head, sequence.h - 1)
-        one = reading(self.source, self.setting.build())
+        head = self.head_in(sequence)
+        one = kept_run(self.source, self.setting.build())
         if one.attended is None:
             return Result(study=self, words={"refusal": one.refusal or ""})
         attended, mechanism = one.attended, one.mechanism
@@ -66,9 +65,8 @@ class LshPlane(Study):
         rotation = trace.rotations[shown]
         if rotation.shape[1] == 0:
             return Result(study=self, words={"reason": "With one bucket there is nothing to tell apart."})
-        chooser = Compare(source=self.source, query=self.query, marked=self.marked)
-        query = chooser.place(sequence)
-        marked = chooser.mark(sequence, exact_rows(sequence, query, head)[0, 0], query)
+        query = query_place(sequence, self.query)
+        marked = watched_key(exact_rows(sequence, query, head)[0, 0], query, self.marked)
         q, k = directions(sequence, mechanism, head)
         projected = {"query": (q @ rotation).numpy(), "key": (k @ rotation).numpy()}
         buckets = {"query": trace.buckets[head, shown].numpy(), "key": trace.key_buckets[head, shown].numpy()}
@@ -153,7 +151,7 @@ def directions(sequence: Sequence, mechanism: LSH, head: int) -> tuple[Float[Ten
     return normalize(q, dim=-1), normalize(k, dim=-1)
 
 
-class LshAngles(Study):
+class LshAngles(HeadStudy):
     """The cosines that hashing lives on: queries against keys, keys against keys, as the head has them and centred.
 
     Table `cosines`: `pairs` ("query and key", "key and key", "query and query"), `centred`, `low`, `high`, `share` of
@@ -162,12 +160,11 @@ class LshAngles(Study):
     those that hashing should bring together.
     """
 
-    key: ClassVar[str] = "lsh_angles"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "lsh.angles"
 
     def _run(self, progress: Progress) -> Result:
         sequence = self.sequence()
-        head = min(self.head, sequence.h - 1)
+        head = self.head_in(sequence)
         sample = sample_queries(sequence, SAMPLE)
         rows = torch.tensor(sample.queries)
         allowed = sequence.allowed(rows)

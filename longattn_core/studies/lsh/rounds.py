@@ -10,20 +10,20 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from longattn_core.contracts.sequence import exact_rows
 from longattn_core.measures.sampling import blocks, sample_queries
 from longattn_core.measures.spread import find_sinks, sink_mask
 from longattn_core.mechanisms.lsh.map import LSHMap
-from longattn_core.studies.base.run import reading
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.run import kept_run
+from longattn_core.studies.base.study import Progress, Result, Setting
 
 SAMPLE = 256
 
 
-class LshRounds(Study):
+class LshRounds(HeadStudy):
     """Recall and share of pairs of each round alone, of what it adds, and of all rounds so far.
 
     Table `rounds`, one row a list (the rounds, then the local window and the sinks where they are set): `alone`, `new`,
@@ -31,14 +31,13 @@ class LshRounds(Study):
     sinks. Table `sizes`: keys and queries in each bucket of each round. Measured on `SAMPLE` queries.
     """
 
-    key: ClassVar[str] = "lsh_rounds"
+    key: ClassVar[str] = "lsh.rounds"
     setting: Setting = Setting(key="lsh")
-    head: int = Field(0, ge=0, le=63)
 
     def _run(self, progress: Progress) -> Result:
         sequence = self.sequence()
-        head = min(self.head, sequence.h - 1)
-        one = reading(self.source, self.setting.build())
+        head = self.head_in(sequence)
+        one = kept_run(self.source, self.setting.build())
         if one.attended is None:
             return Result(study=self, words={"refusal": one.refusal or ""})
         attended = one.attended

@@ -17,10 +17,10 @@ from longattn_core.contracts.sequence import exact_rows
 from longattn_core.measures.fidelity import Agreement, fidelity
 from longattn_core.mechanisms.lsh import LSH
 from longattn_core.mechanisms.lsh.map import LSHMap
-from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
-from longattn_core.studies.side_by_side.compare import Compare
+from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.query import query_place, tokens_of, watched_key
+from longattn_core.studies.base.run import kept_run
+from longattn_core.studies.base.study import Progress, Result, Setting
 
 SAMPLE = 256
 """Queries that recall is measured on."""
@@ -30,7 +30,7 @@ sinks.
 """
 
 
-class LshStrips(Study):
+class LshStrips(HeadStudy):
     """One round of hashing, and one pair of it: `query` looks back, `marked` is the key that it should find.
 
     Arrays, n tokens: `query_buckets, key_buckets [n]` of this round (−1 for padding), `order [n]`, the keys sorted by
@@ -42,21 +42,19 @@ class LshStrips(Study):
     exact rows of `SAMPLE` queries.
     """
 
-    key: ClassVar[str] = "lsh_strips"
+    key: ClassVar[str] = "lsh.strips"
     setting: Setting = Setting(key="lsh")
     round: int = Field(1, ge=1, le=32)
     query: int | None = Field(None, ge=0, le=131071)
     marked: int | None = Field(None, ge=0, le=131071)
-    head: int = Field(0, ge=0, le=63)
 
     def _run(self, progress: Progress) -> Result:
         sequence = self.sequence()
-        head = min(self.head, sequence.h - 1)
-        chooser = Compare(source=self.source, query=_small(self.query), marked=_small(self.marked))
-        query = chooser.place(sequence)
+        head = self.head_in(sequence)
+        query = query_place(sequence, self.query)
         exact = exact_rows(sequence, query, head)[0, 0]
-        marked = chooser.mark(sequence, exact, query)
-        one = reading(self.source, self.mechanism())
+        marked = watched_key(exact, query, self.marked)
+        one = kept_run(self.source, self.mechanism())
         arrays = {
             "query": np.array(query),
             "marked": np.array(marked),
@@ -92,11 +90,6 @@ class LshStrips(Study):
         if not isinstance(built, LSH):
             raise ValueError(f"These strips show hashing, not {built.title}.")
         return built
-
-
-def _small(place: int | None) -> int | None:
-    # Compare's fields end at 65,535; a place beyond it is outside every sequence that is read.
-    return place if place is None or place < 65536 else None
 
 
 def _lists_of_round(names: tuple[str, ...], shown: int) -> list[int]:

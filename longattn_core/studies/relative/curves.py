@@ -26,9 +26,10 @@ from longattn_core.mechanisms.relative.map import RelativeMap
 from longattn_core.numerics.rotary import unrotate
 from longattn_core.sequences.sources import Source
 from longattn_core.studies.base.cache import SingleFlightCache
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.query import tokens_of
 from longattn_core.studies.base.run import read_prefix
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.study import Progress, Result, Setting
 from longattn_core.studies.low_rank.spectrum import pooled_by_size
 
 LONGEST = 1024
@@ -94,7 +95,7 @@ def _bias(scheme: Relative, sequence: Sequence) -> Floats:
     return np.asarray(scheme.trace(sequence).bias[0].double().cpu().numpy())
 
 
-class Curves(Study):
+class Curves(HeadStudy):
     """What each scheme adds to the score of a key at each distance, for one head's queries and keys.
 
     Table `curves`: scheme, distance (positive: the key stands before the query; negative: after), bias (in units of the
@@ -102,8 +103,7 @@ class Curves(Study):
     Cost: n·d a scheme, on the first `LONGEST` tokens.
     """
 
-    key: ClassVar[str] = "relative_curves"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "relative.curves"
     chosen: Setting = Setting(key="relative")
 
     def _run(self, progress: Progress) -> Result:
@@ -224,15 +224,14 @@ def _shape(scheme: Relative, bias: Floats, near: float, far: float, wobble: floa
     return "swings"
 
 
-class Added(Study):
+class Added(HeadStudy):
     """S_rel as a matrix: what a scheme adds to the content score of each pair of the first tokens.
 
     Arrays: `added`, `content` `[n n]` (units of the score, not masked); `tokens`; `diagonal`, the largest deviation of an
     entry from the mean of its diagonal: 0 where distance alone decides.
     """
 
-    key: ClassVar[str] = "relative_added"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "relative.added"
     chosen: Setting = Setting(key="relative")
     tokens: int = Field(256, ge=1, le=LONGEST_MATRIX)
 
@@ -256,15 +255,14 @@ class Added(Study):
         return Result(study=self, arrays=arrays, words={"origin": sequence.origin})
 
 
-class Distances(Study):
+class Distances(HeadStudy):
     """How much of a query's weight lies within each distance, under each scheme and by content alone.
 
     Table `within`: scheme, distance d, share of the weight at distances up to d (mean over `SAMPLE` queries of the second
     half of the text, so that all of them have room to look back); `typical`, the distance that holds half of it.
     """
 
-    key: ClassVar[str] = "relative_distances"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "relative.distances"
     chosen: Setting = Setting(key="relative")
 
     def _run(self, progress: Progress) -> Result:
@@ -293,15 +291,14 @@ class Distances(Study):
         return Result(study=self, arrays={"n": np.array(sequence.n)}, tables={"within": table, "halves": halves}, words=words)
 
 
-class Shifts(Study):
+class Shifts(HeadStudy):
     """The shift test: every position of the text moved by the same number; how much does each scheme's map change?
 
     Table `shifts`: scheme, shift, `score` (the largest change of a score) and `moved` (the share of a row's weight that
     goes elsewhere: half the sum of absolute changes, mean over rows), in float64 on the first `tokens` tokens.
     """
 
-    key: ClassVar[str] = "relative_shifts"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "relative.shifts"
     chosen: Setting = Setting(key="relative")
     tokens: int = Field(96, ge=1, le=512)
     shifts: tuple[int, ...] = Field((0, 1, 4, 16, 64, 256, 1000, 4000), min_length=1, max_length=20)

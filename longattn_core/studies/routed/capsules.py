@@ -12,17 +12,17 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
 
 from longattn_core.measures.fidelity import mean_of_visible, relative_error
 from longattn_core.measures.sampling import blocks, map_rows, sample_queries
 from longattn_core.mechanisms.routed import Routed
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import SAMPLE, reading
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.run import SAMPLE, kept_run
+from longattn_core.studies.base.study import Progress, Result, Setting
 
 
-class Capsules(Study):
+class Capsules(HeadStudy):
     """The couplings of every iteration: `couplings [t, n, c]`, each token's shares; `order [n]` sorts the tokens by the capsule
     that wins at the end; `tokens [n]`.
 
@@ -30,9 +30,8 @@ class Capsules(Study):
     coupling, `length`, the capsules' mean length. Arrays `error`, `control`: the output against exact attention without a mask.
     """
 
-    key: ClassVar[str] = "capsules"
+    key: ClassVar[str] = "routed.capsules"
     setting: Setting = Setting(key="routed", dials={"variant": "capsules"})
-    head: int = Field(0, ge=0, le=63)
 
     def _run(self, progress: Progress) -> Result:
         mechanism = self.setting.build()
@@ -40,11 +39,11 @@ class Capsules(Study):
         own = mechanism.with_dials(variant="capsules")
         open_source = self.source.masked(False)
         progress(0.1, own.label)
-        one = reading(open_source, own)
+        one = kept_run(open_source, own)
         if one.attended is None:
             return Result(study=self, words={"refusal": one.refusal or ""})
         sequence = one.sequence
-        head = min(self.head, sequence.h - 1)
+        head = self.head_in(sequence)
         real = sequence.real
         couplings = one.attended.trace.couplings[:, head].double()
         entropy = -torch.special.xlogy(couplings, couplings).sum(-1)[:, real].mean(-1)

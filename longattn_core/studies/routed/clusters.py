@@ -10,18 +10,18 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
 
 from longattn_core.measures.sampling import blocks, map_rows, sample_queries
 from longattn_core.mechanisms.routed import Routed
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading, sinks_of
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.run import kept_run, sinks_of
+from longattn_core.studies.base.study import Progress, Result, Setting
 
 QUERIES = 512
 
 
-class Clusters(Study):
+class Clusters(HeadStudy):
     """The clusters of one head, and exact attention's mass from each cluster of queries to each cluster of keys.
 
     Arrays: `queries`, `keys` `[n]`, cluster numbers (−1 for padding); `order`, the tokens sorted by the cluster of their key;
@@ -32,18 +32,17 @@ class Clusters(Study):
     and the mass that its queries give to its own keys (`kept`) beside the share of visible keys that these are (`chance`).
     """
 
-    key: ClassVar[str] = "clusters"
+    key: ClassVar[str] = "routed.clusters"
     setting: Setting = Setting(key="routed", dials={"variant": "clusters"})
-    head: int = Field(0, ge=0, le=63)
 
     def _run(self, progress: Progress) -> Result:
         mechanism = self.setting.build()
         assert isinstance(mechanism, Routed)
         own = mechanism.with_dials(variant="clusters")
         sequence = self.sequence()
-        head = min(self.head, sequence.h - 1)
+        head = self.head_in(sequence)
         progress(0.1, own.label)
-        one = reading(self.source, own)
+        one = kept_run(self.source, own)
         if one.attended is None:
             return Result(study=self, words={"refusal": one.refusal or ""})
         trace = one.attended.trace

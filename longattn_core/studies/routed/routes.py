@@ -24,9 +24,10 @@ from longattn_core.mechanisms.routed import Routed
 from longattn_core.mechanisms.routed.router import RouterMap, with_top
 from longattn_core.sequences.sources import Source
 from longattn_core.studies.base.cache import SingleFlightCache
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import SAMPLE, MechanismRun, reading, sinks_of
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.run import SAMPLE, MechanismRun, kept_run, sinks_of
+from longattn_core.studies.base.study import Progress, Result, Setting
 from longattn_core.studies.routed.kinds import token_kinds
 
 FITTED, RANDOM = "router, fitted", "router, random"
@@ -41,7 +42,7 @@ TIE = 1e-6
 """Errors of two paths that differ by less, relatively, are one: both serve the query best."""
 
 
-class Routes(Study):
+class Routes(HeadStudy):
     """The router's shares for every token, the load of each path, and the errors beside each path alone.
 
     Arrays: `shares`, `fitted`, `random` `[n, p]`, the shares of the setting itself and of the dense fitted and random router;
@@ -51,16 +52,15 @@ class Routes(Study):
     way of choosing. Table `flow`: token kind → path. Table `hits`: how often the largest share is the path that serves best.
     """
 
-    key: ClassVar[str] = "routes"
+    key: ClassVar[str] = "routed.routes"
     setting: Setting = Setting(key="routed")
-    head: int = Field(0, ge=0, le=63)
 
     def _run(self, progress: Progress) -> Result:
         mechanism = self.setting.build()
         assert isinstance(mechanism, Routed)
         own = mechanism.with_dials(variant="router")
         sequence = self.sequence()
-        head = min(self.head, sequence.h - 1)
+        head = self.head_in(sequence)
         runs: dict[str, RouterMap] = {}
         settings = {name: own.with_dials(weights=name, top_k=0) for name in ("fitted", "random")} | {"own": own}
         for index, (name, setting) in enumerate(settings.items()):
@@ -184,7 +184,7 @@ _measured: SingleFlightCache[tuple[_Measured, pd.DataFrame, pd.DataFrame]] = Sin
 
 def mixed_reading(source: Source, own: Routed) -> MechanismRun:
     """A router's run: with a top k, on the paths and the router of the run without one, which is kept."""
-    dense = reading(source, own.with_dials(top_k=0))
+    dense = kept_run(source, own.with_dials(top_k=0))
     if not own.top_k or dense.attended is None:
         return dense
     assert isinstance(dense.attended, RouterMap)
@@ -207,7 +207,7 @@ def _wide(study: Routes, own: Routed, measured: _Measured, head: int) -> tuple[s
         return None
     best = own.paths[int(torch.stack([(x - measured.exact).norm() for x in measured.outputs]).argmin())]
     width = min(65536, own.width * len(own.paths))
-    one = reading(study.source, own.with_dials(paths=(best,), width=width, weights="random", top_k=0))
+    one = kept_run(study.source, own.with_dials(paths=(best,), width=width, weights="random", top_k=0))
     return None if one.attended is None else (best, one.attended)
 
 
@@ -295,22 +295,21 @@ def _flow(
     return table
 
 
-class Route(Study):
+class Route(HeadStudy):
     """One query's way: its logits and shares, what each path reads for it, their mixture, and exact attention.
 
     Arrays: `logits`, `shares` `[p]`; `rows [p, n]`, each path's weights, NaN where it never looks; `mixture`, `exact` `[n]`.
     """
 
-    key: ClassVar[str] = "route"
+    key: ClassVar[str] = "routed.route"
     setting: Setting = Setting(key="routed")
-    head: int = Field(0, ge=0, le=63)
     query: int | None = Field(None, ge=0, le=65535)
 
     def _run(self, progress: Progress) -> Result:
         mechanism = self.setting.build()
         assert isinstance(mechanism, Routed)
         sequence = self.sequence()
-        head = min(self.head, sequence.h - 1)
+        head = self.head_in(sequence)
         last = int(sequence.real.nonzero().max())
         query = last if self.query is None or self.query >= sequence.n else self.query
         one = mixed_reading(self.source, mechanism.with_dials(variant="router"))

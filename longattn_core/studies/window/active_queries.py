@@ -10,20 +10,20 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
 
 from longattn_core.contracts.mechanism import Mechanism
 from longattn_core.measures.fidelity import fidelity
 from longattn_core.measures.sampling import Unavailable
 from longattn_core.mechanisms.probsparse.mechanism import ProbSparse, ProbSparseMap
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.run import kept_run
+from longattn_core.studies.base.study import Progress, Result, Setting
 
 BOTH, ONLY_EXACT, ONLY_SAMPLED, NEITHER = "active, rightly", "missed", "active, needlessly", "lazy, rightly"
 
 
-class ActiveQueries(Study):
+class ActiveQueries(HeadStudy):
     """The measure M(q) of every query, largest less mean score, on a sample of keys and on all of them.
 
     Table `queries`: one row a real query: `position`, `token`, `sampled`, `exact`, `active` (by the sample), `rightful`
@@ -31,17 +31,16 @@ class ActiveQueries(Study):
     control and overlap of ProbSparse by its sampled and by its exact measure. Cost: n² for the exact measure.
     """
 
-    key: ClassVar[str] = "active_queries"
+    key: ClassVar[str] = "window.active_queries"
     setting: Setting = Setting(key="probsparse")
-    head: int = Field(0, ge=0, le=63)
 
     def _run(self, progress: Progress) -> Result:
         sequence = self.sequence()
-        head = min(self.head, sequence.h - 1)
+        head = self.head_in(sequence)
         chosen: dict[str, ProbSparseMap] = {}
         for place, measure in enumerate(("sampled", "exact")):
             progress(place / 2, measure)
-            one = reading(self.source, self._measuring(measure))
+            one = kept_run(self.source, self._measuring(measure))
             if one.attended is None:
                 return Result(study=self, words={"refusal": one.refusal or ""})
             assert isinstance(one.attended, ProbSparseMap)

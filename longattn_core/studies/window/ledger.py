@@ -21,10 +21,10 @@ from longattn_core.measures.fidelity import fidelity
 from longattn_core.measures.sampling import QuerySample, blocks, sample_queries
 from longattn_core.measures.spread import sink_mask
 from longattn_core.mechanisms.window.map import WindowMap
-from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading, sinks_of
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
-from longattn_core.studies.side_by_side.compare import Compare
+from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.query import query_place, tokens_of, watched_key
+from longattn_core.studies.base.run import kept_run, sinks_of
+from longattn_core.studies.base.study import Progress, Result, Setting
 
 MOST = 512
 """Queries in the ledger; of a longer text one is drawn from each of as many equal spans."""
@@ -33,7 +33,7 @@ PARTS = ("window", "first tokens", "blocks", "lost to sinks", "lost elsewhere")
 """The parts in the order in which they are stacked; the last two are what the pattern does not see."""
 
 
-class Ledger(Study):
+class Ledger(HeadStudy):
     """Exact attention's weight, query by query, by the part of the pattern that sees it.
 
     Arrays: `seen by, exact [n]`: by which part the asked query sees each key, and its exact weights; `queries [r]`;
@@ -45,26 +45,24 @@ class Ledger(Study):
     sinks; table `ledger`: the same shares, long.
     """
 
-    key: ClassVar[str] = "window_ledger"
+    key: ClassVar[str] = "window.ledger"
     setting: Setting = Setting(key="window")
     query: int | None = Field(None, ge=0, le=65535)
     marked: int | None = Field(None, ge=0, le=65535)
-    head: int = Field(0, ge=0, le=63)
 
     def _run(self, progress: Progress) -> Result:
         sequence = self.sequence()
-        head = min(self.head, sequence.h - 1)
-        one = reading(self.source, self.setting.build())
+        head = self.head_in(sequence)
+        one = kept_run(self.source, self.setting.build())
         words = {"origin": sequence.origin, "label": one.mechanism.label}
         if one.attended is None:
             return Result(study=self, words={**words, "refusal": one.refusal or ""})
         attended = one.attended
         if not isinstance(attended, WindowMap):
             raise ValueError(f"The ledger is kept for windows and blocks, not for {one.mechanism.title}.")
-        chooser = Compare(source=self.source, query=self.query, marked=self.marked)
-        query = chooser.place(sequence)
+        query = query_place(sequence, self.query)
         exact = exact_rows(sequence, query, head)[0, 0]
-        marked = chooser.mark(sequence, exact, query)
+        marked = watched_key(exact, query, self.marked)
         sample = sample_queries(sequence, MOST)
         # The asked query is in the ledger, in the place of its neighbour.
         queries = np.array(sample.queries)
