@@ -29,7 +29,7 @@ def _nothing_runs_behind(monkeypatch):
 
 def opened(**query):
     """The home page with a state in its URL, run once; dots in names are written as two underscores."""
-    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=180)
+    app = AppTest.from_file(str(ROOT / "pages" / "kit" / "main.py"), default_timeout=180)
     for name, value in query.items():
         app.query_params[name] = value
     return app.run()
