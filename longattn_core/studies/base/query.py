@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from longattn_core.contracts.sequence import Sequence
+from longattn_core.contracts.sequence import Sequence, exact_rows
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WatchedPair:
+    """The query that looks back, the key that is watched, and the query's row of exact attention over all keys."""
+
+    query: int
+    key: int
+    exact: Float[Tensor, "n"]
+    visible: Bool[Tensor, "n"]
+
+    @classmethod
+    def of(cls, sequence: Sequence, head: int, query: int | None, marked: int | None = None) -> WatchedPair:
+        """Choose both as `query_place` and `watched_key` do. Cost: one exact row, n·d."""
+        place = query_place(sequence, query)
+        exact = exact_rows(sequence, place, head)[0, 0]
+        return cls(query=place, key=watched_key(exact, place, marked), exact=exact, visible=sequence.allowed(place)[0])
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """`query`, `marked` and `exact [n]`, NaN where the mask hides the key, as results hold them."""
+        exact = torch.where(self.visible, self.exact, torch.nan).float().cpu().numpy()
+        return {"query": np.array(self.query), "marked": np.array(self.key), "exact": exact}
 
 
 def query_place(sequence: Sequence, query: int | None = None) -> int:

@@ -22,7 +22,7 @@ from longattn_core.measures.sampling import QuerySample, sample_queries
 from longattn_core.measures.spread import find_sinks
 from longattn_core.mechanisms.segmented.map import SegmentedMap
 from longattn_core.numerics.softmax import exact_cost
-from longattn_core.studies.base.agreement import AGREEMENT_UNITS, agreement_record
+from longattn_core.studies.base.agreement import ALL_AGREEMENT_UNITS, agreement_record
 from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.query import tokens_of
 from longattn_core.studies.base.run import kept_run
@@ -80,13 +80,7 @@ class Cuts(HeadStudy):
         full = exact_cost(heads=sequence.h, n=sequence.n, d=sequence.d, e=sequence.e, causal=sequence.causal)
         costs = {"cost": attended.cost.multiply_adds, "exact cost": full.multiply_adds}
         share = pd.DataFrame([whole | {"cuts": len(cuts)} | costs | agreement_record(attended, head)])
-        share.attrs["units"] = {
-            "never": "share",
-            "cuts": "cuts",
-            **dict.fromkeys(COUNTED, "share"),
-            **AGREEMENT_UNITS,
-            **{f"{name} without sinks": unit for name, unit in AGREEMENT_UNITS.items()},
-        }
+        share.attrs["units"] = {"never": "share", "cuts": "cuts", **dict.fromkeys(COUNTED, "share"), **ALL_AGREEMENT_UNITS}
         arrays |= {
             "boundaries": boundaries.cpu().numpy(),
             "segment": attended.trace.segment.cpu().numpy(),

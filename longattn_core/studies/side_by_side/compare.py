@@ -16,7 +16,7 @@ from pydantic import Field
 from longattn_core.contracts.mechanism import Mechanism
 from longattn_core.contracts.sequence import exact_rows
 from longattn_core.registry import mechanisms
-from longattn_core.studies.base.agreement import AGREEMENT_UNITS, agreement_columns, agreement_record
+from longattn_core.studies.base.agreement import ALL_AGREEMENT_UNITS, agreement_columns, agreement_record
 from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.query import query_place, token_array, watched_key
 from longattn_core.studies.base.run import MechanismRun, kept_run
@@ -56,8 +56,7 @@ class Compare(HeadStudy):
             "looked": "keys or features",
             "weight": "share",
             "multiply_adds": "operations",
-            **AGREEMENT_UNITS,
-            **{f"{name} without sinks": unit for name, unit in AGREEMENT_UNITS.items()},
+            **ALL_AGREEMENT_UNITS,
         }
         visible = sequence.allowed(query)[0]
         arrays = {

@@ -10,7 +10,7 @@ import pandas as pd
 
 from longattn_core.contracts.mechanism import Mechanism
 from longattn_core.registry import mechanisms
-from longattn_core.studies.base.agreement import AGREEMENT_UNITS, agreement_columns, agreement_record
+from longattn_core.studies.base.agreement import ALL_AGREEMENT_UNITS, agreement_columns, agreement_record
 from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.recall_point import SettingPoint, head_of
 from longattn_core.studies.base.run import run_mechanism
@@ -67,14 +67,7 @@ class Frontier(HeadStudy, Sweep[Rung]):
     @property
     def units(self) -> dict[str, str]:
         """The unit of each column that has one."""
-        return {
-            "multiply_adds": "operations",
-            "bytes_peak": "bytes",
-            "cost": "of exact",
-            "n": "tokens",
-            **AGREEMENT_UNITS,
-            **{f"{name} without sinks": unit for name, unit in AGREEMENT_UNITS.items()},
-        }
+        return {"multiply_adds": "operations", "bytes_peak": "bytes", "cost": "of exact", "n": "tokens", **ALL_AGREEMENT_UNITS}
 
     def name_of(self, point: Rung) -> str:
         """The mechanism's name."""
