@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -47,8 +47,8 @@ class MechanismStudy(HeadStudy, Generic[M]):
     is there in both cases comes from `_context`: the array `tokens`, the words `label` and `origin`.
     """
 
-    reads: ClassVar[type[Mechanism]]
-    """The class of the mechanism, which the setting must be of."""
+    reads: ClassVar[Any]
+    """M itself: the class that the setting must be of."""
     setting: Setting
 
     @abstractmethod
@@ -57,10 +57,8 @@ class MechanismStudy(HeadStudy, Generic[M]):
 
     def mechanism(self) -> M:
         """The setting as a mechanism. Raises: ValueError when it is of another kind than `reads`."""
-        built = self.setting.build()
-        if not isinstance(built, self.reads):
-            raise ValueError(f"This study reads {self.reads.title} ({self.reads.key!r}), not {built.title} ({built.key!r}).")
-        return built  # type: ignore[return-value]  # `reads` is M's class
+        built: M = self.setting.build_as(self.reads)
+        return built
 
     def _runs(self) -> MechanismRun:
         """The run that the study is about; a study of another run than the setting's own overrides this."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,8 @@ from longattn_core.language_model.weights import converted_weights
 from longattn_core.sequences.sources import Source
 from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.former_keys import FORMER_KEYS
+
+M = TypeVar("M", bound=Mechanism)
 
 Progress = Callable[[float, str], None]
 """Called with a share of the work done, 0 … 1, and a few words; raising from it cancels the study."""
@@ -189,6 +191,13 @@ class Setting(BaseModel):
         from longattn_core.registry import mechanism
 
         return mechanism(self.key, **self.dials)
+
+    def build_as(self, kind: type[M]) -> M:
+        """The mechanism itself, which must be of this kind. Raises: ValueError when it is of another, or naming the dial."""
+        built = self.build()
+        if not isinstance(built, kind):
+            raise ValueError(f"This study reads {kind.title} ({kind.key!r}), not {built.title} ({built.key!r}).")
+        return built
 
     @classmethod
     def of(cls, mechanism: Mechanism) -> Self:

@@ -35,8 +35,7 @@ class LshSweep(HeadStudy, Sweep[SettingPoint]):
 
     def points(self) -> tuple[SettingPoint, ...]:
         """Every value under the first seed, then under the next: a picture is there soon and its intervals follow."""
-        base = self.setting.build()
-        assert isinstance(base, LSH)
+        base = self.setting.build_as(LSH)
         values = {"rounds": ROUNDS, "buckets": BUCKETS, "seeds": (0,)}[self.over]
         return tuple(
             SettingPoint(
@@ -50,8 +49,7 @@ class LshSweep(HeadStudy, Sweep[SettingPoint]):
 
     def measure(self, point: SettingPoint) -> Row:
         """One run of the mechanism against exact attention."""
-        built = point.setting.build()
-        assert isinstance(built, LSH)
+        built = point.setting.build_as(LSH)
         return {"buckets": built.buckets, "rounds": built.rounds, **measured(point)}
 
     @property
@@ -61,8 +59,7 @@ class LshSweep(HeadStudy, Sweep[SettingPoint]):
 
     def name_of(self, point: SettingPoint) -> str:
         """The point's dials."""
-        built = point.setting.build()
-        assert isinstance(built, LSH)
+        built = point.setting.build_as(LSH)
         return f"{built.buckets} × {built.rounds}, seed {built.seed}"
 
     def _tables(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:

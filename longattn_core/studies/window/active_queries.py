@@ -11,19 +11,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from longattn_core.contracts.mechanism import Mechanism
 from longattn_core.measures.fidelity import fidelity
 from longattn_core.measures.sampling import Unavailable
 from longattn_core.mechanisms.probsparse.mechanism import ProbSparse, ProbSparseMap
-from longattn_core.studies.base.head_study import HeadStudy
-from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import kept_run
-from longattn_core.studies.base.study import Progress, Result, Setting
+from longattn_core.studies.base.head_study import MechanismStudy, Parts
+from longattn_core.studies.base.query import token_array
+from longattn_core.studies.base.run import MechanismRun, kept_run
+from longattn_core.studies.base.study import Progress, Setting
 
 BOTH, ONLY_EXACT, ONLY_SAMPLED, NEITHER = "active, rightly", "missed", "active, needlessly", "lazy, rightly"
 
 
-class ActiveQueries(HeadStudy):
+class ActiveQueries(MechanismStudy[ProbSparse]):
     """The measure M(q) of every query, largest less mean score, on a sample of keys and on all of them.
 
     Table `queries`: one row a real query: `position`, `token`, `sampled`, `exact`, `active` (by the sample), `rightful`
@@ -32,26 +31,22 @@ class ActiveQueries(HeadStudy):
     """
 
     key: ClassVar[str] = "window.active_queries"
+    reads: ClassVar[type[ProbSparse]] = ProbSparse
     setting: Setting = Setting(key="probsparse")
 
-    def _run(self, progress: Progress) -> Result:
-        sequence = self.sequence()
-        head = self.head_in(sequence)
+    def _measure(self, run: MechanismRun, progress: Progress) -> Parts:
+        sequence, head = run.sequence, self.head_in(run.sequence)
         chosen: dict[str, ProbSparseMap] = {}
         for place, measure in enumerate(("sampled", "exact")):
             progress(place / 2, measure)
-            one = kept_run(self.source, self._measuring(measure))
-            if one.attended is None:
-                return Result(study=self, words={"refusal": one.refusal or ""})
-            assert isinstance(one.attended, ProbSparseMap)
-            chosen[measure] = one.attended
+            chosen[measure] = kept_run(self.source, self.mechanism().with_dials(measure=measure)).attended_as(ProbSparseMap)
         real = sequence.real.nonzero().squeeze(-1).numpy()
         measures = {name: of.trace.measure[head].double().numpy() for name, of in chosen.items()}
         active = {name: of.trace.active[head].numpy() for name, of in chosen.items()}
         table = pd.DataFrame(
             {
                 "position": real,
-                "token": np.array(tokens_of(sequence), dtype=np.str_)[real],
+                "token": token_array(sequence)[real],
                 "sampled": measures["sampled"][real],
                 "exact": measures["exact"][real],
                 "active": active["sampled"][real],
@@ -64,14 +59,8 @@ class ActiveQueries(HeadStudy):
         table.attrs["units"] = {"position": "token", "sampled": "score", "exact": "score"}
         everywhere = np.full(sequence.n, np.nan)
         everywhere[real] = measures["exact"][real]
-        arrays = {"measure": everywhere, "active": active["sampled"], "tokens": np.array(tokens_of(sequence), dtype=np.str_)}
-        return Result(study=self, arrays=arrays, tables={"queries": table, "agreement": _agreement(chosen, head)})
-
-    def _measuring(self, measure: str) -> Mechanism:
-        built = self.setting.build()
-        if not isinstance(built, ProbSparse):
-            raise ValueError(f"Active queries are ProbSparse's, not those of {built.title}.")
-        return built.with_dials(measure=measure)
+        arrays = {"measure": everywhere, "active": active["sampled"]}
+        return Parts(arrays=arrays, tables={"queries": table, "agreement": _agreement(chosen, head)})
 
 
 def _agreement(chosen: dict[str, ProbSparseMap], head: int) -> pd.DataFrame:

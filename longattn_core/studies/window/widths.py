@@ -40,8 +40,7 @@ class WindowWidths(HeadStudy, Sweep[SettingPoint]):
 
     def measure(self, point: SettingPoint) -> Row:
         """One run against exact attention."""
-        built = point.setting.build()
-        assert isinstance(built, Window)
+        built = point.setting.build_as(Window)
         return {"width": built.width, "pattern": self.name_of(point).partition(",")[0], **measured(point)}
 
     @property
@@ -51,8 +50,7 @@ class WindowWidths(HeadStudy, Sweep[SettingPoint]):
 
     def name_of(self, point: SettingPoint) -> str:
         """The pattern and its width."""
-        built = point.setting.build()
-        assert isinstance(built, Window)
+        built = point.setting.build_as(Window)
         alone = "window alone" if built.variant == "sliding" else f"window + {built.sinks} first tokens"
         return f"{alone}, {built.width}"
 
