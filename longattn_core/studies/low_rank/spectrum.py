@@ -18,13 +18,13 @@ from pydantic import Field
 from scipy.linalg import eigvalsh_tridiagonal
 from torch import Tensor
 
-from longattn_core.contracts.indexing import edges
 from longattn_core.contracts.sequence import Sequence, exact_rows
 from longattn_core.measures.spread import Sinks, energy_rank, find_sinks, sink_mask
 from longattn_core.measures.theory.rank import truncation_error
 from longattn_core.sequences.sources import Source
 from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.pooling import pooled_by_size
 from longattn_core.studies.base.query import tokens_of
 from longattn_core.studies.base.run import read_prefix
 from longattn_core.studies.base.study import Progress, Result
@@ -208,16 +208,6 @@ class Rebuilt(HeadStudy):
         table = pd.DataFrame.from_records(records)
         table.attrs["units"] = {"k": "directions", "measured": "relative", "formula": "relative"}
         return Result(study=self, tables={"errors": table}, words={"origin": whole.sequence.origin})
-
-
-def pooled_by_size(x: npt.NDArray[np.floating], cells: int) -> npt.NDArray[np.float32]:
-    """A matrix in at most `cells` × `cells` cells, of each the number that is largest by size, with its sign."""
-    if max(x.shape) <= cells:
-        return np.asarray(x, dtype=np.float32)
-    tops, sides = (edges(0, size, cells)[:-1] for size in x.shape)
-    high = np.maximum.reduceat(np.maximum.reduceat(x, tops, axis=0), sides, axis=1)
-    low = np.minimum.reduceat(np.minimum.reduceat(x, tops, axis=0), sides, axis=1)
-    return np.asarray(np.where(high >= -low, high, low), dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)

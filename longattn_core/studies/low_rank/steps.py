@@ -19,10 +19,11 @@ from longattn_core.mechanisms.low_rank.nystrom import NystromTrace
 from longattn_core.mechanisms.low_rank.pieces import softmax_over
 from longattn_core.sequences.sources import Source
 from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.pooling import pooled_by_size
 from longattn_core.studies.base.query import tokens_of
 from longattn_core.studies.base.run import read_prefix
 from longattn_core.studies.base.study import Progress, Result, Study
-from longattn_core.studies.low_rank.spectrum import CELLS, decomposition, pooled_by_size
+from longattn_core.studies.low_rank.spectrum import CELLS, decomposition
 
 LONGEST_STEPPED = 256
 """Tokens of a step-by-step picture: more could not be told apart."""
