@@ -31,6 +31,7 @@ from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.former_keys import FORMER_KEYS
 
 M = TypeVar("M", bound=Mechanism)
+S = TypeVar("S", bound="Study")
 
 Progress = Callable[[float, str], None]
 """Called with a share of the work done, 0 … 1, and a few words; raising from it cancels the study."""
@@ -79,6 +80,12 @@ class Result:
         # One result serves all visitors: nobody may write into it.
         for array in self.arrays.values():
             array.setflags(write=False)
+
+    def study_as(self, kind: type[S]) -> S:
+        """The study that gave this result, of the kind that it must be of. Raises: TypeError for another kind."""
+        if not isinstance(self.study, kind):
+            raise TypeError(f"This is a result of {self.study.key!r}, not of a {kind.__name__}.")
+        return self.study
 
 
 class Study(BaseModel, ABC):
