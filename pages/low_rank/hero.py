@@ -11,8 +11,9 @@ from longattn_core.charts.figures.low_rank import FACTOR_CELLS, factor_top, fact
 from longattn_core.charts.maps import matrix_chart
 from longattn_core.charts.pictures import MapPicture
 from longattn_core.mechanisms.low_rank import LowRank
+from longattn_core.studies.base.pooling import pooled_by_size
 from longattn_core.studies.base.study import Result
-from longattn_core.studies.low_rank.spectrum import Factors, RankFinding, pooled_by_size
+from longattn_core.studies.low_rank.spectrum import Factors, RankFinding
 from pages.kit import state
 from pages.kit.components.attention_map import attention_map
 from pages.kit.compute import run

@@ -13,8 +13,9 @@ from longattn_core.charts.maps import matrix_chart, signed_top
 from longattn_core.charts.pictures import MapPicture
 from longattn_core.mechanisms.relative import Relative
 from longattn_core.studies.base.study import Result, Setting, sequence_of
-from longattn_core.studies.relative.curves import Added, Distances, Shifts, changed_by_shift
+from longattn_core.studies.relative.added import Added, Distances
 from longattn_core.studies.relative.rotary import SCALINGS, Beyond
+from longattn_core.studies.relative.shifts import Shifts, changed_by_shift
 from pages.kit import state
 from pages.kit.components.attention_map import attention_map
 from pages.kit.compute import run

@@ -5,6 +5,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from longattn_core.charts.style.theme import Theme
+from pages.kit import sections as parts
 from pages.kit import state
 from pages.kit.components import stepper, token_text
 from pages.kit.components.token_text import TextPicture
@@ -14,8 +15,8 @@ pytestmark = pytest.mark.usefixtures("_components_sought_once")
 SCRIPT = """
 import streamlit as st
 from pages.kit import sections as parts, state
-from pages.kit.words import sections
-from longattn_core.charts.theme import Theme
+from pages.kit.text import sections
+from longattn_core.charts.style.theme import Theme
 
 class Here:
     name, presenting, causal, theme = "made_up", {presenting}, True, Theme()
@@ -179,6 +180,7 @@ def test_a_value_that_was_chosen_stays_where_a_page_has_it_as_its_default():
     app = AppTest.from_string(
         """
 import streamlit as st
+from pages.kit import sections as parts
 from pages.kit import state
 page = st.session_state.get("page", "first")
 state.enter(page)

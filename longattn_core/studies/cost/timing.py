@@ -54,7 +54,7 @@ def gaussian(causal: bool = True) -> SyntheticSource:
     return SyntheticSource(settings=synthetic("gaussian", n=LENGTHS[0], d=WIDTH, causal=causal))
 
 
-class CostTimes(Sweep):
+class CostTimes(Sweep[Point]):
     """Seconds of every showcased mechanism at one budget: one head of width 64, unit Gaussian queries, keys and values.
 
     Processor time where the process has one thread, as the server has, else time on the wall. Table `times`: `seconds` (NaN
@@ -63,7 +63,7 @@ class CostTimes(Sweep):
     `CostCurves`; `machine` holds the rates. The shortest lengths come first.
     """
 
-    key: ClassVar[str] = "cost_times"
+    key: ClassVar[str] = "cost.times"
     source: SyntheticSource = Field(default_factory=gaussian)
     keys: int = Field(64, ge=1, le=65536)
     causal: bool = True

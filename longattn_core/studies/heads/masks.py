@@ -68,7 +68,7 @@ class Masked(MaskSetting):
     A mask that pads treats a share of the text's own tokens as padding. Cost: 4 rows a cell and head.
     """
 
-    key: ClassVar[str] = "heads-masked"
+    key: ClassVar[str] = "heads.masked"
     cells: int = Field(96, ge=8, le=256)
 
     def _run(self, progress: Progress) -> Result:
