@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from longattn_core.contracts.mechanism import Reduce
+from longattn_core.contracts.pooling import cell_of
 from longattn_core.numerics.lists.sorted_lists import GATHER_PRICE, SortedLists, entries_of_lists, taken
 from longattn_core.numerics.lists.tiles import MANY, Biases, Tile, tiles
-from longattn_core.numerics.maps.listed import Entries, SparseMap, cell_of
+from longattn_core.numerics.maps.listed import Entries, SparseMap
 
 LOG2_E = 1 / math.log(2)
 
