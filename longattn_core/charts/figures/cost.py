@@ -11,11 +11,10 @@ import pandas as pd
 
 from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.style.altair import layered, without_units
-from longattn_core.charts.style.theme import SIZES, Theme
+from longattn_core.charts.style.theme import HERO_HEIGHT, SIZES, Theme
 
 __all__ = ["cost_chart", "crossing_marks", "multiples_chart"]
 
-HERO_HEIGHT = 420
 ROW = 26
 """Pixels of one mechanism's row."""
 LEAST, MOST = 1e-4, 1e3
