@@ -29,6 +29,7 @@ from longattn_core.language_model.weights import converted_weights
 from longattn_core.sequences.sources import Source
 from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.former_keys import FORMER_KEYS
+from longattn_core.validation import sentence
 
 M = TypeVar("M", bound=Mechanism)
 S = TypeVar("S", bound="Study")
@@ -145,9 +146,7 @@ class Study(BaseModel, ABC):
         try:
             return cls.model_validate({name: value for name, value in content.items() if name != "study"})
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise ValueError(f"This study cannot be read: {place}: {first['msg']}.") from None
+            raise ValueError(sentence("This study cannot be read", error, cls)) from None
 
     def to_python(self) -> str:
         """Three lines that make the result again, with public names only."""
