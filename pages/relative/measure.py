@@ -34,7 +34,7 @@ def odd(page: Page) -> bool:
     return bool(width % 2)
 
 
-def relative_measure(page: Page, mechanism: Relative) -> None:
+def measure(page: Page, mechanism: Relative) -> None:
     """S_rel, the maps, where the weight goes, the shift test, and past the trained length."""
     chosen = Setting.of(mechanism)
     refusal = mechanism.refuses(sequence_of(page.source))

@@ -29,7 +29,7 @@ from pages.routed.hero import cluster_picture
 CELLS = 256
 
 
-def measure_view(page: Page, mechanism: Routed) -> None:
+def measure(page: Page, mechanism: Routed) -> None:
     """One measurement at a time, so that nothing is computed that is not looked at."""
     views: dict[str, tuple[str, Callable[[], None]]] = {
         "shares": (_("Shares along the text"), lambda: _shares(page, mechanism)),
