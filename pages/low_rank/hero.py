@@ -10,8 +10,10 @@ from longattn_core.charts.cells import Window
 from longattn_core.charts.figures.low_rank import FACTOR_CELLS, factor_top, factors_chart, scree_chart
 from longattn_core.charts.maps import matrix_chart
 from longattn_core.mechanisms.low_rank import LowRank
+from longattn_core.studies.base.cells import pooled_by_size
 from longattn_core.studies.base.study import Result
-from longattn_core.studies.low_rank.spectrum import Factors, RankFinding, pooled_by_size
+from longattn_core.studies.low_rank.factors import Factors
+from longattn_core.studies.low_rank.finding import RankFinding
 from pages.kit import state
 from pages.kit.components.attention_map import attention_map
 from pages.kit.compute import run

@@ -26,11 +26,11 @@ from longattn_core.mechanisms.relative.map import RelativeMap
 from longattn_core.numerics.rotary import unrotate
 from longattn_core.sequences.sources import Source
 from longattn_core.studies.base.cache import SingleFlightCache
+from longattn_core.studies.base.cells import pooled_by_size
 from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.query import tokens_of
 from longattn_core.studies.base.run import read_prefix
 from longattn_core.studies.base.study import Progress, Result, Setting
-from longattn_core.studies.low_rank.spectrum import pooled_by_size
 
 LONGEST = 1024
 """Every scheme computes n² scores here: a longer sequence is cut to its first tokens."""
