@@ -10,7 +10,8 @@ import streamlit as st
 from longattn_core.charts.figures.relative import bias_chart
 from longattn_core.mechanisms.relative import Relative
 from longattn_core.studies.base.study import Result, Setting, sequence_of
-from longattn_core.studies.relative.curves import NEAR, CurveFinding, Curves, Shifts, changed_by_shift
+from longattn_core.studies.relative.curves import NEAR, CurveFinding, Curves
+from longattn_core.studies.relative.shifts import Shifts, changed_by_shift
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import figure

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from longattn_core.mechanisms.relative import Relative
 from longattn_core.studies.base.study import Setting
-from longattn_core.studies.relative.curves import Curves, changed_by_shift, curve_finding, usual_base
+from longattn_core.studies.relative.curves import Curves, curve_finding
+from longattn_core.studies.relative.schemes import usual_base
+from longattn_core.studies.relative.shifts import changed_by_shift
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.dials import mechanism_dials

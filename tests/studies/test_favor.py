@@ -174,9 +174,8 @@ def test_cost_is_counted_for_one_head_of_exact_attention():
 
 
 def test_expected_error_follows_the_norm_by_the_papers_formula():
-    favor = Favor(features=32)
-    result = Pairs(source=gaussian(), setting=Setting.of(favor)).run()
-    table = deviations(result, favor)
+    result = Pairs(source=gaussian(), setting=setting(features=32)).run()
+    table = deviations(result)
     expected = table[table["curve"] == "expected"]
     assert_allclose(expected["deviation"], np.sqrt(np.expm1(expected["norm"]) / 32), rtol=1e-9)
     assert int(expected["count"].sum()) == len(result.arrays["query"])
@@ -189,8 +188,7 @@ def test_where_norms_are_small_the_measured_error_is_the_expected_one():
     source = gaussian(n=64, scale=0.4)
     squares, expected = [], None
     for seed in range(12):
-        favor = Favor(features=16, seed=seed, orthogonal=False)
-        table = deviations(Pairs(source=source, setting=Setting.of(favor)).run(), favor)
+        table = deviations(Pairs(source=source, setting=setting(features=16, seed=seed, orthogonal=False)).run())
         squares.append(table[table["curve"] == "measured"]["deviation"].to_numpy() ** 2)
         expected = table[table["curve"] == "expected"]["deviation"].to_numpy()
     ratio = np.sqrt(np.mean(squares, 0)) / expected
@@ -199,8 +197,7 @@ def test_where_norms_are_small_the_measured_error_is_the_expected_one():
 
 def test_other_kernels_have_no_such_error():
     for dials in ({"variant": "relu"}, {"kernel": "gaussian"}, {"variant": "hedgehog", "features": 8}):
-        favor = Favor.model_validate(dials)
-        assert deviations(Pairs(source=gaussian(n=24), setting=Setting.of(favor)).run(), favor).empty
+        assert deviations(Pairs(source=gaussian(n=24), setting=setting(**dials)).run()).empty
     assert deviation_finding(pd.DataFrame(columns=["norm", "deviation", "curve"]), 8).kind == "other"
 
 

@@ -16,7 +16,7 @@ from longattn_core.contracts.sequence import exact_rows
 from longattn_core.measures.theory.rank import gaussian_linformer_error
 from longattn_core.mechanisms.low_rank import LowRank
 from longattn_core.sequences.sources import SyntheticSource, TextSource
-from longattn_core.studies.base.cells import pooled_by_size
+from longattn_core.studies.base.pooling import pooled_by_size
 from longattn_core.studies.base.run import shortened
 from longattn_core.studies.base.study import Result, sequence_of
 from longattn_core.studies.base.sweep import powers_up_to

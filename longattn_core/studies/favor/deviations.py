@@ -12,22 +12,23 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from longattn_core.mechanisms.favor import Favor
 from longattn_core.mechanisms.favor.deviation import relative_deviation
 from longattn_core.mechanisms.favor.features import UNBIASED
 from longattn_core.studies.base.study import Result
+from longattn_core.studies.favor.pairs import Pairs
 
 BINS = 24
 COLUMNS = ("norm", "deviation", "low", "high", "curve", "count")
 
 
-def deviations(result: Result, favor: Favor) -> pd.DataFrame:
-    """Relative deviations of the estimates in a `Pairs` result of `favor`, in bins of the norm that they depend on.
+def deviations(result: Result) -> pd.DataFrame:
+    """Relative deviations of the estimates in a `Pairs` result, in bins of the norm that they depend on.
 
     The norm is ‖x + y‖², for sines and cosines ‖x − y‖². One row a bin and `curve`: "half of the pairs stray less" (the
     median, with the 10 % and 90 % of the pairs as `low` and `high`), "measured" (root mean square), "expected" (the closed
     form for independent directions at the bin's median norm). Empty for features that estimate another kernel.
     """
+    favor = result.study_as(Pairs).mechanism()
     empty = pd.DataFrame(columns=list(COLUMNS))
     if favor.variant not in UNBIASED or favor.kernel != "softmax":
         return empty

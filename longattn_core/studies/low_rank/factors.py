@@ -13,8 +13,8 @@ import torch
 from pydantic import Field
 
 from longattn_core.measures.theory.rank import truncation_error
-from longattn_core.studies.base.cells import pooled_by_size
 from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.pooling import pooled_by_size
 from longattn_core.studies.base.study import Progress, Result
 from longattn_core.studies.base.sweep import powers_up_to
 from longattn_core.studies.low_rank.decomposition import CELLS, decomposition

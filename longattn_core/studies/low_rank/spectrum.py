@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from longattn_core.studies.base.cells import pooled_by_size
 from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.pooling import pooled_by_size
 from longattn_core.studies.base.query import token_array
 from longattn_core.studies.base.study import Progress, Result
 from longattn_core.studies.low_rank.decomposition import CELLS, Numbers, decomposition, exact_map, uniform_values

@@ -18,8 +18,8 @@ from longattn_core.mechanisms.low_rank import LowRank
 from longattn_core.mechanisms.low_rank.linformer import LinformerMap
 from longattn_core.mechanisms.low_rank.nystrom import NystromMap
 from longattn_core.mechanisms.low_rank.pieces import softmax_over
-from longattn_core.studies.base.cells import pooled_by_size
 from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.pooling import pooled_by_size
 from longattn_core.studies.base.query import token_array
 from longattn_core.studies.base.run import read_prefix, run_mechanism
 from longattn_core.studies.base.study import Progress, Result

@@ -22,7 +22,7 @@ from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.query import tokens_of
 from longattn_core.studies.base.run import read_prefix
 from longattn_core.studies.base.study import Progress, Result
-from longattn_core.studies.relative.curves import LONGEST, unturned
+from longattn_core.studies.relative.schemes import LONGEST, unturned
 
 SCALINGS: dict[Scaling, str] = {"none": "RoPE as it is", "interpolation": "interpolated", "ntk": "NTK", "yarn": "YaRN"}
 STRETCHES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)

@@ -21,7 +21,7 @@ from longattn_core.mechanisms.relative.map import RelativeTrace
 from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.run import read_prefix
 from longattn_core.studies.base.study import Progress, Result
-from longattn_core.studies.relative.curves import mapped, unturned
+from longattn_core.studies.relative.schemes import mapped, unturned
 
 STAGES = ("by_distance", "pad", "reshape", "slice")
 """The frames of the skew, in their order."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 import pandas as pd
-import torch
 
 from longattn_core.measures.fidelity import fidelity
 from longattn_core.mechanisms.routed import Routed
+from longattn_core.mechanisms.routed.clusters import ClusterMap
 from longattn_core.numerics.softmax import exact_cost
 from longattn_core.sequences.sources import Source
 from longattn_core.studies.base.head_study import HeadStudy
@@ -59,11 +59,9 @@ class ClusterError(HeadStudy, Sweep[ClusterPoint]):
         alone = sequence.select_heads(min(point.head, sequence.h - 1))
         width = min(65536, max(1, alone.n))
         setting = Routed(variant="clusters", clusters=point.clusters, width=width, centred=point.centred, seed=point.seed)
-        attended = run_mechanism(setting, alone).attended
-        assert attended is not None
+        attended = run_mechanism(setting, alone).attended_as(ClusterMap)
         agreement = fidelity(attended, queries=SAMPLE).whole
         exact = exact_cost(heads=1, n=alone.n, d=alone.d, e=alone.e, causal=alone.causal)
-        assert isinstance(agreement.error, torch.Tensor)
         return {
             "clusters": point.clusters,
             "seed": point.seed,

@@ -1,4 +1,4 @@
-"""Matrices of signed numbers made small enough for a picture."""
+"""Matrices joined into fewer cells, for pictures that are drawn from arrays."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from longattn_core.contracts.indexing import edges
 
 
 def pooled_by_size(x: npt.NDArray[np.floating], cells: int) -> npt.NDArray[np.float32]:
-    """A matrix in at most `cells` × `cells` cells. Each cell holds its number of the largest absolute value, with its sign."""
+    """A matrix in at most `cells` × `cells` cells, of each the number that is largest by size, with its sign."""
     if max(x.shape) <= cells:
         return np.asarray(x, dtype=np.float32)
     tops, sides = (edges(0, size, cells)[:-1] for size in x.shape)
