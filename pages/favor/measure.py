@@ -12,19 +12,15 @@ from longattn_core.charts.figures.favor_heads import denominators_chart, heads_c
 from longattn_core.mechanisms.favor import Favor
 from longattn_core.sequences.sources import TextSource
 from longattn_core.studies.base.study import Result, Setting
-from longattn_core.studies.favor import (
-    Denominators,
-    ErrorAgainstFeatures,
-    ErrorAgainstSharpness,
-    HeadsSuited,
-    KernelErrors,
-    LearnedAgainstDrawn,
-    Redraws,
-    deviations,
-)
-from longattn_core.studies.favor.common import LONGEST
-from longattn_core.studies.favor.finding import broken, enough, fitted, reach, spread, stray, suited
-from longattn_core.studies.favor.kernel_errors import DRAWS, pairs_near
+from longattn_core.studies.favor.denominators import Denominators, denominators_finding
+from longattn_core.studies.favor.deviations import deviation_finding, deviations
+from longattn_core.studies.favor.features import ErrorAgainstFeatures, features_finding
+from longattn_core.studies.favor.heads import HeadsSuited, heads_finding
+from longattn_core.studies.favor.kernel_errors import DRAWS, KernelErrors, pairs_near
+from longattn_core.studies.favor.learned import LearnedAgainstDrawn, learned_finding
+from longattn_core.studies.favor.redraws import Redraws, redraws_finding
+from longattn_core.studies.favor.sampled import LONGEST
+from longattn_core.studies.favor.sharpness import ErrorAgainstSharpness, sharpness_finding
 from pages.favor.hero import plain, tex
 from pages.kit import state
 from pages.kit.compute import run
@@ -129,7 +125,7 @@ def _output_error(page: Page, result: Result, way: str) -> None:
             count=table["curve"].nunique(), control=control
         ),
     )
-    found = enough(result)
+    found = features_finding(result)
     unit = _("directions") if study.equal == "m" else _("columns")
     said = prose("favor", "features", n=min(page.tokens, LONGEST), seeds=study.seeds)
     if found is not None:
@@ -203,7 +199,7 @@ def _kernel_error(page: Page, result: Result, way: str) -> None:
 
 def _norms(page: Page, favor: Favor, pairs: Result) -> None:
     table = deviations(pairs)
-    found = stray(table, favor.features)
+    found = deviation_finding(table, favor.features)
     if found.kind == "other":
         st.info(prose("favor", "norms_other"), icon=":material/block:")
         return
@@ -300,7 +296,7 @@ def _sharpness_drawn(page: Page, result: Result, favor: Favor) -> None:
         caption=f"Error of the output against sharpness, {favor.label}, m = {favor.features}. {study.sequence().origin}",
         alt=_("Error of random features and of the mean of the visible values against sharpness."),
     )
-    found, said = reach(result), prose("favor", "sharpness", m=favor.features, seeds=study.seeds)
+    found, said = sharpness_finding(result), prose("favor", "sharpness", m=favor.features, seeds=study.seeds)
     if found is not None:
         both = {
             name: ", ".join(f"{beta:g}" for beta in betas) for name, betas in (("better", found.better), ("worse", found.worse))
@@ -324,7 +320,7 @@ def _top(table: pd.DataFrame) -> float:
 def _breaks(page: Page, favor: Favor) -> None:
     with st.spinner(_("Drawing three kinds of features …")):
         result = run(Denominators(source=page.source, setting=Setting.of(favor)))
-    sums, found = result.tables["sums"], broken(result)
+    sums, found = result.tables["sums"], denominators_finding(result)
     figure(
         page,
         "denominators",
@@ -371,7 +367,7 @@ def _heads_drawn(page: Page, result: Result, favor: Favor) -> None:
         caption=f"Error less that of the mean of the visible values, by head, {favor.label}, m = {favor.features}.",
         alt=_("{count} heads by the norm of their pairs.").format(count=len(points)),
     )
-    found = suited(points)
+    found = heads_finding(points)
     section = "heads_none" if found.closer == 0 else f"heads_{found.kind}"
     said = prose(
         "favor",
@@ -394,7 +390,7 @@ def _heads_drawn(page: Page, result: Result, favor: Favor) -> None:
 def _draws(page: Page, favor: Favor) -> None:
     with st.spinner(_("Drawing the directions again …")):
         result = run(Redraws(source=page.source, setting=Setting.of(favor)))
-    found, joined, each = spread(result), result.tables["joined"], result.tables["draws"]
+    found, joined, each = redraws_finding(result), result.tables["joined"], result.tables["draws"]
     alone = each.rename(columns={"draw": "together"})[["together", "error"]].assign(way=_("this draw alone"))
     table = pd.concat([joined, alone], ignore_index=True).assign(loose=lambda t: t["way"] == _("this draw alone"))
     table.attrs["units"] = joined.attrs["units"]
@@ -471,7 +467,7 @@ def _learned_drawn(page: Page, result: Result) -> None:
         caption=f"Fitted against drawn features of the same width. {result.study.sequence().origin}",
         alt=_("Error of learned and of drawn features against their number."),
     )
-    found = fitted(result)
+    found = learned_finding(result)
     calibration = escaped(result.words.get("calibration", _("a sample of the head")))
     said = prose("favor", "learned", steps=Favor().steps, calibration=calibration)
     if found is not None:

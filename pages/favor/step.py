@@ -11,8 +11,7 @@ from longattn_core.charts.figures.favor_state import reads_chart, state_chart
 from longattn_core.mechanisms.favor import Favor
 from longattn_core.mechanisms.favor.features import UNBIASED
 from longattn_core.studies.base.study import Result, Setting
-from longattn_core.studies.favor import RunningState
-from longattn_core.studies.favor.state import stops_of
+from longattn_core.studies.favor.state import RunningState, stops_of
 from pages.favor.hero import from_log, tex
 from pages.kit import state
 from pages.kit.components.stepper import stepper

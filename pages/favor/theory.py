@@ -14,8 +14,7 @@ from longattn_core.charts.figures.favor_theory import measured_curves, ratio_sur
 from longattn_core.measures.theory import features as law
 from longattn_core.mechanisms.favor import Favor
 from longattn_core.studies.base.study import Result
-from longattn_core.studies.favor import Orthogonality, RatioSurface, SphereKernel, Symmetry
-from longattn_core.studies.favor.theory import inside
+from longattn_core.studies.favor.theory import Orthogonality, RatioSurface, SphereKernel, Symmetry, count_inside
 from pages.favor.hero import plain
 from pages.kit import state
 from pages.kit.compute import run
@@ -58,7 +57,7 @@ def _ratio(page: Page) -> None:
     )
     st.caption(prose("favor", "theory_ratio"))
     measured = result.tables["measured"]
-    held = inside(measured, law.mse_ratio(study.length_of_slice, measured["angle"].to_numpy()))
+    held = count_inside(measured, law.mse_ratio(study.length_of_slice, measured["angle"].to_numpy()))
     figure(
         page,
         "ratio-slice",
@@ -117,7 +116,7 @@ def _sphere(page: Page, pairs: Result) -> None:
         caption="SMREG over SM against the norm, for several widths, exact and Monte Carlo.",
         alt=_("The ratio falls from 1 as the norm grows, later for wider heads."),
     )
-    said = prose("favor", "theory_smreg", draws=study.draws, inside=inside(measured, np.array(exact)), count=len(measured))
+    said = prose("favor", "theory_smreg", draws=study.draws, inside=count_inside(measured, np.array(exact)), count=len(measured))
     norm, d = float(np.median(pairs.arrays["sum_norm"])), 64
     bound, holds = (float(bounds[bounds["d"] == d][name].iloc[0]) for name in ("bound", "holds_to"))
     section = "theory_bound" if np.isfinite(holds) else "theory_bound_holds"
@@ -149,7 +148,7 @@ def _orthogonal(page: Page) -> None:
         caption="Mean squared error with m = d orthogonal directions over that of independent ones, closed form and Monte Carlo.",
         alt=_("The ratio lies below 1 everywhere, lower for wider heads."),
     )
-    st.caption(prose("favor", "theory_orthogonal", inside=inside(measured, np.array(exact)), count=len(measured)))
+    st.caption(prose("favor", "theory_orthogonal", inside=count_inside(measured, np.array(exact)), count=len(measured)))
 
 
 def _claims() -> None:

@@ -13,7 +13,8 @@ from longattn_core.charts.pictures import MapPicture
 from longattn_core.mechanisms.low_rank import LowRank
 from longattn_core.studies.base.pooling import pooled_by_size
 from longattn_core.studies.base.study import Result
-from longattn_core.studies.low_rank.spectrum import Factors, RankFinding
+from longattn_core.studies.low_rank.factors import Factors
+from longattn_core.studies.low_rank.finding import RankFinding
 from pages.kit import state
 from pages.kit.components.attention_map import attention_map
 from pages.kit.compute import run
