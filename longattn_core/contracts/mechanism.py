@@ -368,6 +368,11 @@ class Mechanism(BaseModel, ABC):
         """Why this variant has no setting that equals exact attention; None when it has one."""
         return None
 
+    @property
+    def exact_tolerance(self) -> float:
+        """How far `exact_setting` may differ from exact attention in float64; overridden where the arithmetic loses digits."""
+        return 1e-10
+
     @abstractmethod
     def ladder(self, n: int) -> tuple[Self, ...]:
         """A handful of settings of this variant from cheap to exact, for n tokens; at least one."""
