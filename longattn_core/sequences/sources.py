@@ -23,7 +23,7 @@ from longattn_core.sequences.limits import MAX_TOKENS
 from longattn_core.sequences.samples import DEFAULT_SAMPLE, sample_language, sample_text
 from longattn_core.sequences.synthetic import CALIBRATION_TOKENS, AnySynthetic
 from longattn_core.sequences.uploaded import MAX_HEADS, uploaded_sequence
-from longattn_core.sequences.wording import sentence
+from longattn_core.validation import sentence
 
 __all__ = ["LINK_CHARACTERS", "Source", "SyntheticSource", "TextSource", "UploadedSource", "read_source"]
 
@@ -238,10 +238,10 @@ class UploadedSource(_Source):
 
 Source: TypeAlias = Annotated[TextSource | SyntheticSource | UploadedSource, Field(discriminator="kind")]
 
-_reader: TypeAdapter[TextSource | SyntheticSource | UploadedSource] = TypeAdapter(Source)
+_reader: TypeAdapter[Source] = TypeAdapter(Source)
 
 
-def read_source(content: Mapping[str, Any] | str) -> TextSource | SyntheticSource | UploadedSource:
+def read_source(content: Mapping[str, Any] | str) -> Source:
     """Read a source from a mapping or from JSON. Raises: ValueError, one sentence, naming the field that is wrong."""
     try:
         return _reader.validate_json(content) if isinstance(content, str) else _reader.validate_python(content)

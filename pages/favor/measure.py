@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
-from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.figures.favor_heads import denominators_chart, heads_chart, kind_colours
 from longattn_core.mechanisms.favor import Favor
 from longattn_core.sequences.sources import TextSource
@@ -109,19 +109,12 @@ def _output_error(page: Page, result: Result, way: str) -> None:
     chart = curves_chart(
         table,
         page.theme,
-        x="size",
-        y="error",
-        series="curve",
-        x_title=_unit(study.equal),
-        y_title=_("error of the output (relative, logarithmic)"),
-        log_x=True,
-        log_y=True,
-        x_ticks=list(study.counts),
-        band=("low", "high"),
-        dashed="loose",
-        colours=colours,
+        x=CurveAxis(column="size", title=_unit(study.equal), log=True, ticks=list(study.counts)),
+        y=CurveAxis(
+            column="error", title=_("error of the output (relative, logarithmic)"), log=True, domain=_within(table, control)
+        ),
+        series=CurveSeries(column="curve", band=("low", "high"), dashed="loose", colours=colours),
         rules=((control, MEAN),) if control > 0 else (),
-        y_domain=_within(table, control),
         height=420,
     )
     figure(
@@ -184,18 +177,9 @@ def _kernel_error(page: Page, result: Result, way: str) -> None:
     chart = curves_chart(
         shown,
         page.theme,
-        x="size",
-        y="error",
-        series="curve",
-        x_title=_unit(study.equal),
-        y_title=_("error of the kernel (relative, logarithmic)"),
-        log_x=True,
-        log_y=True,
-        x_ticks=list(study.counts),
-        band=("low", "high"),
-        dashed="formula",
-        colours=colours,
-        y_domain=_within(shown, 0.0),
+        x=CurveAxis(column="size", title=_unit(study.equal), log=True, ticks=list(study.counts)),
+        y=CurveAxis(column="error", title=_("error of the kernel (relative, logarithmic)"), log=True, domain=_within(shown, 0.0)),
+        series=CurveSeries(column="curve", band=("low", "high"), dashed="formula", colours=colours),
     )
     figure(
         page,
@@ -234,17 +218,20 @@ def _norms(page: Page, favor: Favor, pairs: Result) -> None:
     chart = curves_chart(
         drawn,
         page.theme,
-        x="norm",
-        y="deviation",
-        series="curve",
-        dashed="formula",
-        band=("low", "high"),
-        log_y=True,
-        x_title=(_("‖q−k‖²/√d of the pair (no unit)") if sine else _("‖q+k‖²/√d of the pair (no unit)")),
-        y_title=_("error over the kernel (logarithmic)"),
+        x=CurveAxis(column="norm", title=_("‖q−k‖²/√d of the pair (no unit)") if sine else _("‖q+k‖²/√d of the pair (no unit)")),
+        y=CurveAxis(
+            column="deviation",
+            title=_("error over the kernel (logarithmic)"),
+            log=True,
+            format="~g" if float(drawn["deviation"].max()) < 1e4 else ".0e",
+        ),
+        series=CurveSeries(
+            column="curve",
+            band=("low", "high"),
+            dashed="formula",
+            colours={names["measured"]: ink, names["expected"]: ink, names["half of the pairs stray less"]: page.theme.text},
+        ),
         rules=((1.0, _("1: as wrong as answering zero")),),
-        colours={names["measured"]: ink, names["expected"]: ink, names["half of the pairs stray less"]: page.theme.text},
-        y_format="~g" if float(drawn["deviation"].max()) < 1e4 else ".0e",
     )
     figure(
         page,
@@ -288,17 +275,19 @@ def _sharpness_drawn(page: Page, result: Result, favor: Favor) -> None:
     chart = curves_chart(
         table,
         page.theme,
-        x="beta",
-        y="error",
-        series="curve",
-        x_title=_("sharpness β (times the scores, logarithmic)"),
-        y_title=_("error of the output (relative)"),
-        log_x=True,
-        band=("low", "high"),
-        x_ticks=[0.0625, 0.125, 0.25, 0.5, 1, 2],
-        keys={"random features": "favor"},
-        colours={"mean of visible values": page.theme.muted},
-        y_domain=(0.0, _top(table)),
+        x=CurveAxis(
+            column="beta",
+            title=_("sharpness β (times the scores, logarithmic)"),
+            log=True,
+            ticks=[0.0625, 0.125, 0.25, 0.5, 1, 2],
+        ),
+        y=CurveAxis(column="error", title=_("error of the output (relative)"), domain=(0.0, _top(table))),
+        series=CurveSeries(
+            column="curve",
+            band=("low", "high"),
+            colours={"mean of visible values": page.theme.muted},
+            keys={"random features": "favor"},
+        ),
         marked=((float(_beta(page)), _("now")),),
     )
     figure(
@@ -412,16 +401,19 @@ def _draws(page: Page, favor: Favor) -> None:
     chart = curves_chart(
         table,
         page.theme,
-        x="together",
-        y="error",
-        series="way",
-        x_title=_("draw (number); joined: all draws up to it"),
-        y_title=_("error of the output (relative)"),
-        dashed="loose",
+        x=CurveAxis(column="together", title=_("draw (number); joined: all draws up to it")),
+        y=CurveAxis(
+            column="error",
+            title=_("error of the output (relative)"),
+            domain=(0.0, max(1e-6, min(1.15 * max(float(table["error"].max()), found.control), 12.0))),
+        ),
+        series=CurveSeries(
+            column="way",
+            dashed="loose",
+            colours={_("this draw alone"): page.theme.muted},
+            keys={"all features in one ratio": "favor"},
+        ),
         rules=((found.control, MEAN),),
-        colours={_("this draw alone"): page.theme.muted},
-        keys={"all features in one ratio": "favor"},
-        y_domain=(0.0, max(1e-6, min(1.15 * max(float(table["error"].max()), found.control), 12.0))),
     )
     figure(
         page,
@@ -462,18 +454,12 @@ def _learned_drawn(page: Page, result: Result) -> None:
     chart = curves_chart(
         table,
         page.theme,
-        x="columns",
-        y="error",
-        series="curve",
-        x_title=_unit("width"),
-        y_title=_("error of the output (relative, logarithmic)"),
-        log_x=True,
-        log_y=True,
-        band=("low", "high"),
-        x_ticks=[8, 16, 32, 64, 128, 256],
-        keys={names["drawn"]: "favor"},
+        x=CurveAxis(column="columns", title=_unit("width"), log=True, ticks=[8, 16, 32, 64, 128, 256]),
+        y=CurveAxis(
+            column="error", title=_("error of the output (relative, logarithmic)"), log=True, domain=_within(table, control)
+        ),
+        series=CurveSeries(column="curve", band=("low", "high"), keys={names["drawn"]: "favor"}),
         rules=((control, MEAN),) if control > 0 else (),
-        y_domain=_within(table, control),
     )
     figure(
         page,

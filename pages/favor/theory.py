@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.figures.favor_heads import kind_colours
 from longattn_core.charts.figures.favor_theory import measured_curves, ratio_surface, slice_chart
 from longattn_core.measures.theory import features as law
@@ -75,14 +75,9 @@ def _ratio(page: Page) -> None:
     chart = curves_chart(
         curves[curves["deviation"] > 1e-3],
         page.theme,
-        x="angle",
-        y="deviation",
-        series="features",
-        log_y=True,
-        x_title=_("angle φ between x and y (radians)"),
-        y_title=_("error over the kernel (logarithmic)"),
-        colours=kind_colours(page.theme),
-        points=False,
+        x=CurveAxis(column="angle", title=_("angle φ between x and y (radians)")),
+        y=CurveAxis(column="deviation", title=_("error over the kernel (logarithmic)"), log=True),
+        series=CurveSeries(column="features", colours=kind_colours(page.theme), points=False),
     )
     figure(
         page,
@@ -112,12 +107,9 @@ def _sphere(page: Page, pairs: Result) -> None:
             result.tables["curves"],
             measured,
             page.theme,
-            x="sum_norm",
-            y="ratio",
+            x=CurveAxis(column="sum_norm", title=_("‖x+y‖² (no unit)")),
+            y=CurveAxis(column="ratio", title=_("SMREG over the softmax kernel (ratio)"), domain=(0.0, 1.05)),
             series="d",
-            x_title=_("‖x+y‖² (no unit)"),
-            y_title=_("SMREG over the softmax kernel (ratio)"),
-            y_domain=(0.0, 1.05),
         ),
         table=result.tables["curves"],
         shown=Favor,
@@ -146,12 +138,9 @@ def _orthogonal(page: Page) -> None:
             curves,
             measured,
             page.theme,
-            x="sum_norm",
-            y="ratio",
+            x=CurveAxis(column="sum_norm", title=_("‖x+y‖² (no unit)")),
+            y=CurveAxis(column="ratio", title=_("MSE orthogonal over independent (ratio)"), domain=(0.5, 1.1)),
             series="d",
-            x_title=_("‖x+y‖² (no unit)"),
-            y_title=_("MSE orthogonal over independent (ratio)"),
-            y_domain=(0.5, 1.1),
             rules=((1.0, _("independent directions")),),
         ),
         table=curves,

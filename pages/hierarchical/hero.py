@@ -17,7 +17,7 @@ from longattn_core.studies.base.study import Result
 from longattn_core.studies.hierarchical import Finding
 from longattn_core.studies.hierarchical.tree import speller
 from pages.kit import state
-from pages.kit.components.token_text import token_text
+from pages.kit.components.token_text import TextPicture, token_text
 from pages.kit.context import Page
 from pages.kit.figure import exported, legend
 from pages.kit.figure_menu import figure_menu
@@ -84,16 +84,13 @@ def descent_picture(page: Page, mechanism: Hierarchical, descent: Result, found:
         explain_pair(page, mechanism, query, key, tokens)
     title = mechanism.label if found is not None else _("Exact attention")
     token_text(
-        tokens,
+        TextPicture(tokens=tokens, weights=weights, selected=query, causal_from=query if page.causal else None),
         key="hierarchical text",
         theme=page.theme,
-        weights=weights,
-        selected=query,
-        causal_from=query if page.causal else None,
         height=168,
-        on_token=_look_back,
         caption=_("{title}: what the framed word gives each token. Click a word to let it look back.").format(title=title),
         alt=_("The text, tinted by the weights of token {query}.").format(query=query),
+        on_token=_look_back,
     )
 
 

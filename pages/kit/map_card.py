@@ -10,6 +10,7 @@ import streamlit as st
 
 from longattn_core.charts.cells import Window
 from longattn_core.charts.maps import attention_map_chart
+from longattn_core.charts.pictures import MapPicture
 from longattn_core.charts.style.scales import Kind
 from longattn_core.contracts.mechanism import Mechanism, Reduce
 from longattn_core.studies.base.maps import Maps
@@ -80,20 +81,26 @@ def _draw(page: Page, result: Result, mechanism: Mechanism, n: int, window: Wind
         if said in result.words:
             st.caption(result.words[said])
     _one_map_on_a_phone(titles)
+    pictures = {
+        name: MapPicture(
+            values=result.arrays[name],
+            title=title,
+            full=(n, n),
+            window=window,
+            reduce=reduce,
+            scale="difference" if name == "difference" else scale,
+            causal=page.causal,
+            tokens_rows=tokens,
+        )
+        for name, title in titles.items()
+    }
     asked = None
     for place, name in zip(st.columns(len(titles), gap="medium"), titles, strict=True):
         with place, st.container(key=f"map-of-{name}"):
             drawn = attention_map(
-                result.arrays[name],
+                pictures[name],
                 key=f"map of {name}",
-                title=titles[name],
                 theme=page.theme,
-                full=(n, n),
-                scale="difference" if name == "difference" else scale,
-                window=window,
-                reduce=reduce,
-                causal=page.causal,
-                tokens_rows=tokens,
                 link="maps",
                 content=f"{page.source.model_dump_json()} {mechanism!r} {name}",
                 strips=False,
@@ -108,16 +115,7 @@ def _draw(page: Page, result: Result, mechanism: Mechanism, n: int, window: Wind
         f"maps-{mechanism.key}",
         result,
         shown=type(mechanism),
-        chart=lambda: attention_map_chart(
-            result.arrays["mechanism"],
-            theme=page.theme,
-            title=mechanism.label,
-            scale=scale,
-            window=window,
-            reduce=reduce,
-            causal=page.causal,
-            tokens_rows=tokens,
-        ),
+        chart=lambda: attention_map_chart(pictures["mechanism"], page.theme),
         table=lambda: cells_table(result),
         caption=f"{mechanism.label} beside exact attention on {result.study.sequence().origin}.",
     )

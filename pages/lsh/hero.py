@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from longattn_core.charts.figures.lsh import strips_chart
+from longattn_core.charts.figures.strips import strips_chart
+from longattn_core.charts.pictures import StripsPicture
 from longattn_core.mechanisms.lsh import LSH
 from longattn_core.studies.base.run import why
 from longattn_core.studies.base.study import Result, Setting
@@ -18,7 +19,7 @@ from longattn_core.studies.lsh.finding import Directions, HashingFinding, direct
 from longattn_core.studies.lsh.strips import HERE, LshStrips
 from pages.kit import state
 from pages.kit.components.strips import MOST_TOKENS, Strip, strips
-from pages.kit.components.token_text import token_text
+from pages.kit.components.token_text import TextPicture, token_text
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure_menu import figure_menu
@@ -161,13 +162,10 @@ def four(hashed: Hashed) -> tuple[Strip, ...]:
     )
 
 
-def shown_strips(page: Page, hashed: Hashed, shown: tuple[Strip, ...], *, key: str, alt: str, gap: int = 22) -> None:
-    """Some of the strips of this run; a click on a token makes it the key that is followed."""
+def strips_picture(page: Page, hashed: Hashed) -> StripsPicture:
+    """The round at hand with the pair that is followed."""
     arrays = hashed.result.arrays
-    strips(
-        shown,
-        key=key,
-        theme=page.theme,
+    return StripsPicture(
         tokens=spaced(hashed.result),
         buckets=arrays["key_buckets"],
         order=arrays["order"],
@@ -179,6 +177,16 @@ def shown_strips(page: Page, hashed: Hashed, shown: tuple[Strip, ...], *, key: s
         place=int(arrays["place"]),
         stretches=arrays["stretches"],
         causal=page.causal,
+    )
+
+
+def shown_strips(page: Page, hashed: Hashed, shown: tuple[Strip, ...], *, key: str, alt: str, gap: int = 22) -> None:
+    """Some of the strips of this run; a click on a token makes it the key that is followed."""
+    strips(
+        shown,
+        strips_picture(page, hashed),
+        key=key,
+        theme=page.theme,
         gap=gap,
         alt=alt,
         on_token=lambda token: state.remember("lsh.key", token),
@@ -197,14 +205,16 @@ def _text(page: Page, hashed: Hashed) -> None:
     names = {int(bucket): _("bucket {number}").format(number=int(bucket)) for bucket in np.unique(buckets) if bucket >= 0}
     mine = arrays["query_buckets"]
     token_text(
-        spaced(hashed.result),
+        TextPicture(
+            tokens=spaced(hashed.result),
+            groups=buckets,
+            group_names=names,
+            notes=[_("as a query: bucket {number}").format(number=int(bucket)) for bucket in mine],
+            selected=hashed.query,
+            causal_from=hashed.query if page.causal else None,
+        ),
         key="lsh text",
         theme=page.theme,
-        groups=buckets,
-        group_names=names,
-        notes=[_("as a query: bucket {number}").format(number=int(bucket)) for bucket in mine],
-        selected=hashed.query,
-        causal_from=hashed.query if page.causal else None,
         height=170,
         caption=prose("lsh", "text", round=hashed.round),
         on_token=_look_back_from,
@@ -217,21 +227,11 @@ def _look_back_from(token: int) -> None:
 
 
 def _menu(page: Page, hashed: Hashed) -> None:
-    arrays = hashed.result.arrays
     figure_menu(
         "hashing-strips",
         hashed.result,
         shown=LSH,
-        chart=lambda: strips_chart(
-            page.theme,
-            buckets=arrays["key_buckets"],
-            order=arrays["order"],
-            found=arrays["found"],
-            place=int(arrays["place"]),
-            query=hashed.query,
-            marked=hashed.marked,
-            stretches=arrays["stretches"],
-        ),
+        chart=lambda: strips_chart(strips_picture(page, hashed), page.theme),
         table=lambda: strips_table(hashed.result),
         caption=f"{_alt(hashed)} {hashed.result.words['origin']}",
     )

@@ -17,7 +17,7 @@ from pages.relative.measure import odd
 LONGEST_STEPS = 1024
 
 
-def relative_step(page: Page, mechanism: Relative) -> None:
+def step(page: Page, mechanism: Relative) -> None:
     """Rotary positions as clocks: two tokens, one hand each on every clock."""
     n = min(page.tokens, LONGEST_STEPS)
     if odd(page):

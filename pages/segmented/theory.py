@@ -9,7 +9,7 @@ from longattn_core.mechanisms.segmented import Segmented
 from longattn_core.studies.base.study import Result, Setting
 from longattn_core.studies.segmented import INTEGRATIONS, SegmentReach
 from pages.kit import state
-from pages.kit.components.token_text import token_text
+from pages.kit.components.token_text import TextPicture, token_text
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import figure
@@ -65,12 +65,14 @@ def theory(page: Page, result: Result, mechanism: Segmented) -> None:
     names = {0: _("the word itself"), 1: _("after 1 layer")}
     names |= {layer: _("after {layer} layers").format(layer=layer) for layer in range(2, layers + 1)}
     token_text(
-        [f"{space}{token}" for token in reach.arrays["tokens"]],
+        TextPicture(
+            tokens=[f"{space}{token}" for token in reach.arrays["tokens"]],
+            groups=first,
+            group_names=names,
+            selected=int(reach.arrays["last"]),
+        ),
         key="segmented arrival",
         theme=page.theme,
-        groups=first,
-        group_names=names,
-        selected=int(reach.arrays["last"]),
         height=420,
         alt=said,
     )

@@ -15,7 +15,7 @@ from longattn_core.studies.base.study import Setting
 from longattn_core.studies.window.finding import LedgerFinding, ledger_finding
 from longattn_core.studies.window.ledger import MOST, PARTS, Ledger
 from pages.kit import state
-from pages.kit.components.token_text import MOST_TOKENS, token_text
+from pages.kit.components.token_text import MOST_TOKENS, TextPicture, token_text
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import figure, legend
@@ -153,15 +153,17 @@ def _text(page: Page, ledger: Kept, present: list[str]) -> None:
     notes = [f"{_('not seen')} · {note}" if part == lost else note for part, note in zip(seen, notes, strict=True)]
     space = "" if page.source.kind == "text" else " "
     token_text(
-        [f"{space}{token}" for token in arrays["tokens"]],
+        TextPicture(
+            tokens=[f"{space}{token}" for token in arrays["tokens"]],
+            groups=np.where(seen == lost, -1, seen),
+            group_names=names,
+            group_colours={index: inks[name] for index, name in enumerate(PARTS[:3])},
+            notes=notes,
+            selected=ledger.query,
+            causal_from=ledger.query if page.causal else None,
+        ),
         key="window text",
         theme=page.theme,
-        groups=np.where(seen == lost, -1, seen),
-        group_names=names,
-        group_colours={index: inks[name] for index, name in enumerate(PARTS[:3])},
-        notes=notes,
-        selected=ledger.query,
-        causal_from=ledger.query if page.causal else None,
         height=150,
         caption=prose("window", "text", query=str(arrays["tokens"][ledger.query]).strip()),
         on_token=lambda token: state.remember("window.query", token),

@@ -28,7 +28,7 @@ from longattn_core.studies.window.patterns import Patterns
 from longattn_core.studies.window.swaps import Swaps
 from longattn_core.studies.window.widths import WindowWidths
 from pages.kit import state
-from pages.kit.components.token_text import MOST_TOKENS, token_text
+from pages.kit.components.token_text import MOST_TOKENS, TextPicture, token_text
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.dials import dials
@@ -273,15 +273,17 @@ def _measured_text(page: Page, result: Result) -> None:
         groups[table.loc[table["verdict"] == verdict, "position"].to_numpy()] = index
     space = "" if page.source.kind == "text" else " "
     token_text(
-        [f"{space}{token}" for token in result.arrays["tokens"]],
+        TextPicture(
+            tokens=[f"{space}{token}" for token in result.arrays["tokens"]],
+            groups=groups,
+            group_names={index: _(name) for index, name in enumerate(inks)},
+            group_colours=dict(enumerate(inks.values())),
+            notes=notes,
+        ),
         key="probsparse text",
         theme=page.theme,
-        groups=groups,
-        group_names={index: _(name) for index, name in enumerate(inks)},
-        group_colours=dict(enumerate(inks.values())),
-        notes=notes,
-        height=240,
         link="",
+        height=240,
         caption=prose("window", "active_text"),
     )
 

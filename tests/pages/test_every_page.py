@@ -28,7 +28,7 @@ WIDGETS = ("select_slider", "slider", "toggle", "selectbox", "number_input", "bu
 @pytest.fixture(autouse=True)
 def _no_long_work(request, monkeypatch):
     """Background work ends before its first point, but in the tests that are about it; no cost is counted ahead."""
-    monkeypatch.setattr(cost_hero, "_count_ahead", lambda _causal: None)
+    monkeypatch.setattr(cost_hero, "_preload_counts", lambda _causal: None)
     if "sweep" not in request.node.name:
         monkeypatch.setattr(jobs, "PATIENCE", -1.0)
 

@@ -5,16 +5,18 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from longattn_core.charts.style.theme import Theme
+from pages.kit import sections as parts
 from pages.kit import state
 from pages.kit.components import stepper, token_text
+from pages.kit.components.token_text import TextPicture
 
 pytestmark = pytest.mark.usefixtures("_components_sought_once")
 
 SCRIPT = """
 import streamlit as st
 from pages.kit import sections as parts, state
-from pages.kit.words import sections
-from longattn_core.charts.theme import Theme
+from pages.kit.text import sections
+from longattn_core.charts.style.theme import Theme
 
 class Here:
     name, presenting, causal, theme = "made_up", {presenting}, True, Theme()
@@ -133,19 +135,20 @@ def test_a_token_is_taken():
 )
 def test_what_does_not_fit_the_text_is_named(wrong, said):
     with pytest.raises(ValueError, match=said):
-        token_text.token_text(["a", "b", "c"], key="k", theme=Theme(), **wrong)
+        token_text.token_text(TextPicture(tokens=["a", "b", "c"], **wrong), key="k", theme=Theme())
 
 
 def test_an_empty_text_is_named():
     with pytest.raises(ValueError, match="no token"):
-        token_text.token_text([], key="k", theme=Theme())
+        token_text.token_text(TextPicture(tokens=[]), key="k", theme=Theme())
 
 
 def test_a_text_too_long_to_draw_says_so_and_ends_no_page(monkeypatch):
     said = []
     monkeypatch.setattr(token_text, "_mount", lambda **given: pytest.fail("it was drawn"))
     monkeypatch.setattr(token_text.st, "caption", said.append)
-    assert token_text.token_text(["a"] * 8193, key="k", theme=Theme(), groups=[0] * 8193) is None
+    picture = TextPicture(tokens=["a"] * 8193, groups=[0] * 8193)
+    assert token_text.token_text(picture, key="k", theme=Theme()) is None
     assert said == ["A text of more than 8,192 tokens is not drawn word by word."]
 
 
@@ -154,13 +157,15 @@ def test_what_is_drawn_holds_every_token_group_and_cut(monkeypatch):
     monkeypatch.setattr(token_text, "_mount", lambda **given: sent.update(given) or {})
     monkeypatch.setattr(token_text, "pack", lambda head, planes: (head, planes))
     token_text.token_text(
-        ["<b>", " two", " three"],
+        TextPicture(
+            tokens=["<b>", " two", " three"],
+            groups=[0, 5, -1],
+            group_names={0: "first", 5: "sixth"},
+            cuts={2: (2.0, "half is lost")},
+            weights=[0.1, np.nan, 0.5],
+        ),
         key="k",
         theme=Theme(),
-        groups=[0, 5, -1],
-        group_names={0: "first", 5: "sixth"},
-        cuts={2: (2.0, "half is lost")},
-        weights=[0.1, np.nan, 0.5],
     )
     head, planes = sent["data"]
     assert head["tokens"] == ["<b>", " two", " three"]
@@ -175,6 +180,7 @@ def test_a_value_that_was_chosen_stays_where_a_page_has_it_as_its_default():
     app = AppTest.from_string(
         """
 import streamlit as st
+from pages.kit import sections as parts
 from pages.kit import state
 page = st.session_state.get("page", "first")
 state.enter(page)

@@ -24,8 +24,8 @@ from benchmarks.table import COLUMNS, Line, as_json, markdown
 from benchmarks.timing import SLOW, Spent, Time, extrapolated, interleaved, too_long
 from longattn_core import MECHANISMS
 from longattn_core.contracts.mechanism import Cost
-from longattn_core.mechanisms import favor
 from longattn_core.mechanisms.favor import fast
+from longattn_core.mechanisms.favor import mechanism as favor
 from longattn_core.mechanisms.routed import Routed
 from longattn_core.mechanisms.window import Window, blockwise
 from longattn_core.numerics.band_attention import attend_band

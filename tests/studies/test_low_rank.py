@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from longattn_core.charts.figures import low_rank as charts
+from longattn_core.charts.maps import matrix_chart
 from longattn_core.charts.style.theme import Theme
 from longattn_core.contracts.sequence import exact_rows
 from longattn_core.measures.theory.rank import gaussian_linformer_error
@@ -400,7 +401,7 @@ def test_every_chart_is_a_valid_one(mode, errors):
         charts.error_chart(errors.tables["map_error"], theme, value="map_error", control=1.0, what="the map", k=8),
         charts.length_chart(lengths, theme),
         charts.law_chart(law, theme, shared=1.28, apart=1.41),
-        charts.matrix_chart(spectrum.arrays["exact"], theme, x_title="key", y_title="query"),
+        matrix_chart(spectrum.arrays["exact"], theme, x_title="key", y_title="query"),
     ]
     for chart in drawn:
         assert "autosize" not in chart.to_dict() or chart.to_dict()["autosize"]

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from longattn_core.sequences.synthetic.base import CALIBRATION_TOKENS, Synthetic
 from longattn_core.sequences.synthetic.scored import Gaussian, Identical, Needle, Sink
 from longattn_core.sequences.synthetic.structured import Clustered, Hierarchical, Local, LowRank, Repeated
-from longattn_core.sequences.wording import sentence
+from longattn_core.validation import sentence
 
 __all__ = [
     "CALIBRATION_TOKENS",

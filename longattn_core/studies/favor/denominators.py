@@ -12,14 +12,14 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
 
 from longattn_core.contracts.sequence import exact_rows
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.mechanisms.favor import Favor
 from longattn_core.mechanisms.favor.map import FavorMap
-from longattn_core.studies.base.run import reading
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.run import kept_run
+from longattn_core.studies.base.study import Progress, Result, Setting
 from longattn_core.studies.favor.common import QUERIES, favor_of, few, log_rows
 
 KINDS = ("positive", "hyperbolic", "trigonometric")
@@ -27,7 +27,7 @@ SMALL = 0.1
 """A sum below this share of the exact one is near 0."""
 
 
-class Denominators(Study):
+class Denominators(HeadStudy):
     """The estimated sum of weights over the exact one, for up to 256 queries and each unbiased kind of feature.
 
     The draw, m, orthogonality and length of the directions are those of `setting`. Table `sums`: a row a query and kind,
@@ -36,17 +36,16 @@ class Denominators(Study):
     output's error.
     """
 
-    key: ClassVar[str] = "favor_denominators"
+    key: ClassVar[str] = "favor.denominators"
     setting: Setting = Setting(key="favor")
-    head: int = Field(0, ge=0, le=63)
 
     def _run(self, progress: Progress) -> Result:
         favor, sums, kinds = favor_of(self.setting), [], []
         for index, kind in enumerate(KINDS):
             progress(index / len(KINDS), kind)
-            one = reading(self.source, _of_kind(favor, kind))
+            one = kept_run(self.source, _of_kind(favor, kind))
             assert isinstance(one.attended, FavorMap)
-            table, record = _measure(one.attended, min(self.head, one.sequence.h - 1), kind)
+            table, record = _measure(one.attended, self.head_in(one.sequence), kind)
             sums.append(table)
             kinds.append(record)
         rows = pd.concat(sums, ignore_index=True)

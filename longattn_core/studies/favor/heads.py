@@ -41,7 +41,7 @@ class HeadPoint(Point):
     head: int
 
 
-class HeadsSuited(Sweep):
+class HeadsSuited(Sweep[HeadPoint]):
     """Error and control of every head of a sample of layers, causal, on the first 512 tokens of the source's text.
 
     A source that is no text is measured on the default sample, which `words["text"]` then says. Table `points`: a row a
@@ -49,7 +49,7 @@ class HeadsSuited(Sweep):
     `kind` one of "closer than the mean", "finds only sinks", "worse than the mean".
     """
 
-    key: ClassVar[str] = "favor_heads_suited"
+    key: ClassVar[str] = "favor.heads_suited"
     setting: Setting = Setting(key="favor", dials={"features": 256})
     layers: tuple[int, ...] = Field(LAYERS, min_length=1, max_length=30)
 
@@ -62,9 +62,8 @@ class HeadsSuited(Sweep):
             for head in range(HEADS)
         )
 
-    def measure(self, point: Point) -> Row:
+    def measure(self, point: HeadPoint) -> Row:
         """Attend once on one head. Cost: the model's blocks below the highest layer, once for all heads."""
-        assert isinstance(point, HeadPoint)
         # All layers in one pass of the model, and kept while this sweep runs.
         layers = _captured.get(f"{self.layers} {point.text}", lambda: _capture(point.text, self.layers))
         sequence = layers[point.layer].select_heads(point.head).sharpened(point.sharpness)
@@ -84,9 +83,8 @@ class HeadsSuited(Sweep):
         """Relative errors; norms after the division by √d."""
         return {"error": "relative", "control": "relative", "gain": "relative", "norm": "‖q+k‖²/√d"}
 
-    def name_of(self, point: Point) -> str:
+    def name_of(self, point: HeadPoint) -> str:
         """The head."""
-        assert isinstance(point, HeadPoint)
         return f"layer {point.layer}, head {point.head}"
 
     def _words(self, rows: pd.DataFrame) -> dict[str, str]:

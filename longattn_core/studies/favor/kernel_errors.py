@@ -18,6 +18,7 @@ from longattn_core.contracts.sequence import Sequence
 from longattn_core.measures.theory import features as law
 from longattn_core.mechanisms.favor.features import FeatureMap, Kind, draw_projection
 from longattn_core.sequences.sources import Source
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.intervals import interval
 from longattn_core.studies.base.sweep import Point, Row, Sweep
 from longattn_core.studies.favor.common import measured_at
@@ -39,7 +40,7 @@ class KernelPoint(Point):
     rows: int
 
 
-class KernelErrors(Sweep):
+class KernelErrors(HeadStudy, Sweep[KernelPoint]):
     """Root mean square of (estimate − kernel)/kernel over draws and pairs, against m or against columns.
 
     Table `points`: a row a setting, with the 95 % interval over draws and `theory`, the root of the mean closed form over the
@@ -47,8 +48,7 @@ class KernelErrors(Sweep):
     without a pair that qualifies gives no points, and `words` has none: see `pairs_near`.
     """
 
-    key: ClassVar[str] = "favor_kernel_errors"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "favor.kernel_errors"
     equal: Literal["m", "width"] = "m"
     counts: tuple[int, ...] = Field(COUNTS, min_length=1, max_length=12)
 
@@ -67,9 +67,8 @@ class KernelErrors(Sweep):
             for kind in KINDS
         )
 
-    def measure(self, point: Point) -> Row:
+    def measure(self, point: KernelPoint) -> Row:
         """Estimate the same pairs from many draws. Cost: draws·m·(d + pairs) and as many exponentials."""
-        assert isinstance(point, KernelPoint)
         sequence = measured_at(point.source, point.head).sequence
         x, y = near_pairs(sequence)
         squares = [_mean_square(point, x, y, seed) for seed in range(DRAWS)] if len(x) else []
@@ -92,9 +91,8 @@ class KernelErrors(Sweep):
         """Relative to the kernel."""
         return dict.fromkeys(("error", "low", "high", "theory"), "of the kernel") | {"m": "directions"}
 
-    def name_of(self, point: Point) -> str:
+    def name_of(self, point: KernelPoint) -> str:
         """What is being measured."""
-        assert isinstance(point, KernelPoint)
         return f"{point.kind}, {point.rows:,} directions"
 
     def _tables(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:

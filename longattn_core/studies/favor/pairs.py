@@ -23,9 +23,10 @@ from longattn_core.mechanisms.favor.features import UNBIASED
 from longattn_core.mechanisms.favor.map import FavorMap
 from longattn_core.numerics.draws import generator
 from longattn_core.numerics.softmax import exact_cost
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading, sinks_of
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.run import kept_run, sinks_of
+from longattn_core.studies.base.study import Progress, Result, Setting
 from longattn_core.studies.favor.common import QUERIES, favor_of, few, log_rows, norms
 
 SHOWN_QUERIES = 64
@@ -33,7 +34,7 @@ SHOWN_PAIRS = 32_768
 STRONGEST = 120
 
 
-class Pairs(Study):
+class Pairs(HeadStudy):
     """What exact attention and the estimate give to the pairs of some queries.
 
     Arrays, one entry a pair: `query`, `key`, `visible` (keys that the query may see), `log_exact` and `log_kernel`
@@ -43,19 +44,18 @@ class Pairs(Study):
     control, whole and without sinks, and counted operations, in one row.
     """
 
-    key: ClassVar[str] = "favor_pairs"
+    key: ClassVar[str] = "favor.pairs"
     setting: Setting = Setting(key="favor")
-    head: int = Field(0, ge=0, le=63)
     seed: int = Field(0, ge=0, le=2**31 - 1)
 
     def _run(self, progress: Progress) -> Result:
         favor = favor_of(self.setting)
-        one = reading(self.source, favor)
+        one = kept_run(self.source, favor)
         if one.attended is None:
             raise ValueError(one.refusal or "These features cannot read this sequence.")
         attended, sequence = one.attended, one.sequence
         assert isinstance(attended, FavorMap)
-        head = min(self.head, sequence.h - 1)
+        head = self.head_in(sequence)
         sinks = sinks_of(self.source)
         progress(0.3, "pairs")
         sample = sample_queries(sequence, few(QUERIES, sequence.n))

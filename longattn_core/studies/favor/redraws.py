@@ -16,19 +16,19 @@ from pydantic import Field
 from torch import Tensor
 
 from longattn_core.mechanisms.favor.map import FavorMap
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.study import Progress, Result, Setting
 from longattn_core.studies.favor.common import favor_of, measured_at
 
 
-class Redraws(Study):
+class Redraws(HeadStudy):
     """Error of each of `draws` draws, and of the first K of them joined, for K = 1 … draws.
 
     Table `draws`: a row a seed. Table `joined`: `error` against `together` (how many draws) by `way`. Arrays: `control`.
     """
 
-    key: ClassVar[str] = "favor_redraws"
+    key: ClassVar[str] = "favor.redraws"
     setting: Setting = Setting(key="favor")
-    head: int = Field(0, ge=0, le=63)
     draws: int = Field(12, ge=2, le=64)
 
     def _run(self, progress: Progress) -> Result:

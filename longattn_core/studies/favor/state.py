@@ -19,9 +19,10 @@ from torch import Tensor
 
 from longattn_core.contracts.indexing import row_chunks
 from longattn_core.mechanisms.favor.map import FavorMap
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.run import kept_run
+from longattn_core.studies.base.study import Progress, Result, Setting
 from longattn_core.studies.favor.common import favor_of, log_rows
 
 FRAMES = 16
@@ -35,7 +36,7 @@ def stops_of(n: int, pace: Literal["token", "chunk"]) -> tuple[int, ...]:
     return tuple(sorted({max(1, round(n * (step + 1) / FRAMES)) for step in range(FRAMES)}))
 
 
-class RunningState(Study):
+class RunningState(HeadStudy):
     """The state S = Σ φ(k_j)·[v_j, 1] after `frame` stops, and the query of its last token reading it.
 
     Unmasked, the state is filled the same way, but every query reads it only when all keys are in. Arrays: `state [features
@@ -45,17 +46,16 @@ class RunningState(Study):
     there, as logarithms, and ln of the state's norm. Words: `reader`.
     """
 
-    key: ClassVar[str] = "favor_running_state"
+    key: ClassVar[str] = "favor.running_state"
     setting: Setting = Setting(key="favor")
-    head: int = Field(0, ge=0, le=63)
     pace: Literal["token", "chunk"] = "chunk"
     frame: int = Field(0, ge=0, le=FRAMES - 1)
 
     def _run(self, progress: Progress) -> Result:
-        one = reading(self.source, favor_of(self.setting))
+        one = kept_run(self.source, favor_of(self.setting))
         attended, sequence = one.attended, one.sequence
         assert isinstance(attended, FavorMap)
-        head, real = min(self.head, sequence.h - 1), sequence.real
+        head, real = self.head_in(sequence), sequence.real
         stops = stops_of(sequence.n, self.pace)
         at = stops[min(self.frame, len(stops) - 1)]
         states = _states(attended, head, stops)

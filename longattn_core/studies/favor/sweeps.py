@@ -14,6 +14,7 @@ from pydantic import Field
 from longattn_core.mechanisms.favor import Favor
 from longattn_core.mechanisms.favor.map import FavorMap
 from longattn_core.sequences.sources import Source
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.intervals import summarised
 from longattn_core.studies.base.study import Setting
 from longattn_core.studies.base.sweep import Point, Row, Sweep
@@ -43,15 +44,14 @@ class FeaturePoint(Point):
     seed: int
 
 
-class ErrorAgainstFeatures(Sweep):
+class ErrorAgainstFeatures(HeadStudy, Sweep[FeaturePoint]):
     """Error of the output against m directions (`equal` "m") or against columns ("width").
 
     Table `points`: a row a draw. Table `output`: means with 95 % intervals over seeds (of the logarithm), with `size` the number
     on the axis.
     """
 
-    key: ClassVar[str] = "favor_error_against_features"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "favor.error_against_features"
     equal: Literal["m", "width"] = "m"
     seeds: int = Field(5, ge=1, le=32)
     counts: tuple[int, ...] = Field(COUNTS, min_length=1, max_length=12)
@@ -73,9 +73,8 @@ class ErrorAgainstFeatures(Sweep):
             for family in FAMILIES
         )
 
-    def measure(self, point: Point) -> Row:
+    def measure(self, point: FeaturePoint) -> Row:
         """Attend once. Cost: one run of the mechanism."""
-        assert isinstance(point, FeaturePoint)
         one = measured_at(point.source, point.head)
         favor = Favor.model_validate(
             {**FAMILIES[point.family], "features": point.rows, "orthogonal": point.orthogonal, "seed": point.seed}
@@ -106,9 +105,8 @@ class ErrorAgainstFeatures(Sweep):
             "multiply_adds": "operations",
         }
 
-    def name_of(self, point: Point) -> str:
+    def name_of(self, point: FeaturePoint) -> str:
         """What is being measured."""
-        assert isinstance(point, FeaturePoint)
         return f"{point.family}, {point.rows:,} directions"
 
     def _tables(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -135,12 +133,11 @@ class SharpnessPoint(Point):
     sharpness: float
 
 
-class ErrorAgainstSharpness(Sweep):
+class ErrorAgainstSharpness(HeadStudy, Sweep[SharpnessPoint]):
     """Error of the output, and of the control, as all scores are multiplied by β. Table `curves`: both, with intervals."""
 
-    key: ClassVar[str] = "favor_error_against_sharpness"
+    key: ClassVar[str] = "favor.error_against_sharpness"
     setting: Setting = Setting(key="favor")
-    head: int = Field(0, ge=0, le=63)
     seeds: int = Field(4, ge=1, le=32)
 
     def points(self) -> tuple[SharpnessPoint, ...]:
@@ -153,9 +150,8 @@ class ErrorAgainstSharpness(Sweep):
             for beta in BETAS
         )
 
-    def measure(self, point: Point) -> Row:
+    def measure(self, point: SharpnessPoint) -> Row:
         """Attend at this β. Cost: one run of the mechanism, and exact rows of 256 queries at a new β."""
-        assert isinstance(point, SharpnessPoint)
         one = measured_at(point.source, point.head, point.sharpness)
         favor = favor_of(point.setting)
         return {
@@ -171,9 +167,8 @@ class ErrorAgainstSharpness(Sweep):
         """Relative errors."""
         return {"error": "relative", "control": "relative", "norm": "‖q+k‖²/√d"}
 
-    def name_of(self, point: Point) -> str:
+    def name_of(self, point: SharpnessPoint) -> str:
         """What is being measured."""
-        assert isinstance(point, SharpnessPoint)
         return f"β = {point.sharpness:g}"
 
     def _tables(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -206,11 +201,10 @@ class LearnedPoint(Point):
     seed: int
 
 
-class LearnedAgainstDrawn(Sweep):
+class LearnedAgainstDrawn(HeadStudy, Sweep[LearnedPoint]):
     """Fitted features (Hedgehog) against drawn ones of the same number of columns. Table `curves`: with intervals."""
 
-    key: ClassVar[str] = "favor_learned_against_drawn"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "favor.learned_against_drawn"
     seeds: int = Field(3, ge=1, le=16)
 
     def points(self) -> tuple[LearnedPoint, ...]:
@@ -222,9 +216,8 @@ class LearnedAgainstDrawn(Sweep):
             for variant in ("positive", "hedgehog")
         )
 
-    def measure(self, point: Point) -> Row:
+    def measure(self, point: LearnedPoint) -> Row:
         """Attend once; fitted features are fitted first. Cost: 60 steps on at most 256 tokens."""
-        assert isinstance(point, LearnedPoint)
         one = measured_at(point.source, point.head)
         attended = Favor(variant=point.variant, features=point.columns, seed=point.seed).attend(one.sequence)
         assert isinstance(attended, FavorMap)
@@ -242,9 +235,8 @@ class LearnedAgainstDrawn(Sweep):
         """Relative errors; counts."""
         return {"error": "relative", "control": "relative", "columns": "columns"}
 
-    def name_of(self, point: Point) -> str:
+    def name_of(self, point: LearnedPoint) -> str:
         """What is being measured."""
-        assert isinstance(point, LearnedPoint)
         return f"{'learned' if point.variant == 'hedgehog' else 'drawn'}, {point.columns} columns"
 
     def _tables(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -53,7 +53,7 @@ class RatioSurface(_Theory):
     Table `measured`: Monte Carlo with its interval there.
     """
 
-    key: ClassVar[str] = "favor_ratio_surface"
+    key: ClassVar[str] = "favor.ratio_surface"
     length_of_slice: float = Field(1.0, gt=0, le=4)
     draws: int = Field(1 << 20, ge=1 << 10, le=1 << 23)
 
@@ -102,7 +102,7 @@ class Symmetry(_Theory):
     trigonometric features. Table `curves`: relative error for m = 1 by angle and kind, by closed form, at one length.
     """
 
-    key: ClassVar[str] = "favor_symmetry"
+    key: ClassVar[str] = "favor.symmetry"
     length: float = Field(1.0, gt=0, le=4)
 
     def _run(self, progress: Progress) -> Result:
@@ -129,7 +129,7 @@ class SphereKernel(_Theory):
     1 − 2/d^{1/3} for each d, and up to which ‖x + y‖² the exact ratio stays above it.
     """
 
-    key: ClassVar[str] = "favor_sphere_kernel"
+    key: ClassVar[str] = "favor.sphere_kernel"
     widths: tuple[int, ...] = (4, 16, 64, 256)
     draws: int = Field(1 << 17, ge=1 << 10, le=1 << 21)
 
@@ -163,7 +163,7 @@ class Orthogonality(_Theory):
     the mechanism itself.
     """
 
-    key: ClassVar[str] = "favor_orthogonality"
+    key: ClassVar[str] = "favor.orthogonality"
     widths: tuple[int, ...] = (4, 16, 64)
     blocks: int = Field(4096, ge=64, le=1 << 16)
 

@@ -15,14 +15,14 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
 
 from longattn_core.contracts.mechanism import Mechanism
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.mechanisms.hierarchical.map import HierarchicalMap
 from longattn_core.registry import mechanism
-from longattn_core.studies.base.run import read
-from longattn_core.studies.base.study import Progress, Result, Study
+from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.run import run_mechanism
+from longattn_core.studies.base.study import Progress, Result
 
 QUERIES = 128
 
@@ -74,19 +74,18 @@ def best_group(n: int) -> int:
     return max(1, round(math.sqrt(n)))
 
 
-class Counts(Study):
+class Counts(HeadStudy):
     """Keys and groups read per query against the group size, by formula and counted on `QUERIES` queries.
 
     Table `counts`: a row a setting and size; `formula` and `counted` are means over queries. Array `exact`: what exact
     attention reads on average.
     """
 
-    key: ClassVar[str] = "counts"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "hierarchical.counts"
 
     def _run(self, progress: Progress) -> Result:
         sequence = self.sequence()
-        alone = sequence.select_heads(min(self.head, sequence.h - 1))
+        alone = sequence.select_heads(self.head_in(sequence))
         n, causal = sequence.n, sequence.causal
         sample = sample_queries(alone, QUERIES)
         queries = torch.tensor(sample.queries)
@@ -94,7 +93,7 @@ class Counts(Study):
         settings = _settings(n)
         for index, (label, size, setting, formula) in enumerate(settings):
             progress(index / len(settings), label)
-            attended = read(setting, alone).attended
+            attended = run_mechanism(setting, alone).attended
             assert isinstance(attended, HierarchicalMap)
             counted = (attended.reading.entries(queries, torch.tensor([0])).keys[0] >= 0).sum(-1)
             rows.append({"label": label, "size": size, "counted": float(counted.double().mean()), "formula": formula(causal)})

@@ -19,13 +19,14 @@ from torch import Tensor
 from longattn_core.contracts.sequence import exact_rows
 from longattn_core.mechanisms.hierarchical import Hierarchical
 from longattn_core.mechanisms.hierarchical.map import HierarchicalMap
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading, sinks_of
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.run import kept_run, sinks_of
+from longattn_core.studies.base.study import Progress, Result, Setting
 from longattn_core.studies.hierarchical.tree import Level, speller, tree_of
 
 
-class Descent(Study):
+class Descent(HeadStudy):
     """What one query gives to each group of each level; `query` None is the last real token.
 
     Table `nodes`: one row a group that holds a visible token, coarsest level first. `parent` is the row of the group around
@@ -36,16 +37,15 @@ class Descent(Study):
     Arrays: `exact`, `mechanism` `[n]` (NaN: not visible, never looked at), `query`, `tokens`, `sinks`.
     """
 
-    key: ClassVar[str] = "descent"
+    key: ClassVar[str] = "hierarchical.descent"
     setting: Setting = Setting(key="hierarchical")
-    head: int = Field(0, ge=0, le=63)
     query: int | None = Field(None, ge=0, le=65535)
 
     def _run(self, progress: Progress) -> Result:
         sequence = self.sequence()
         mechanism = self.setting.build()
         assert isinstance(mechanism, Hierarchical)
-        head = min(self.head, sequence.h - 1)
+        head = self.head_in(sequence)
         last = int(sequence.real.nonzero().max())
         query = last if self.query is None or self.query >= sequence.n else self.query
         progress(0.1, "exact attention")
@@ -59,7 +59,7 @@ class Descent(Study):
             "sinks": np.array(sinks, dtype=np.int64),
         }
         progress(0.4, mechanism.label)
-        one = reading(self.source, mechanism)
+        one = kept_run(self.source, mechanism)
         if one.attended is None:
             return Result(study=self, arrays=arrays, words={"refusal": one.refusal or ""})
         attended = one.attended

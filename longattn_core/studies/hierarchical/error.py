@@ -21,8 +21,9 @@ from longattn_core.mechanisms.hierarchical import Hierarchical
 from longattn_core.mechanisms.hierarchical.map import HierarchicalMap
 from longattn_core.numerics.softmax import exact_cost
 from longattn_core.sequences.sources import Source
-from longattn_core.studies.base.run import SAMPLE, read, sinks_of
-from longattn_core.studies.base.study import Progress, Result, Setting, Study, sequence_of
+from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.run import SAMPLE, run_mechanism, sinks_of
+from longattn_core.studies.base.study import Progress, Result, Setting, sequence_of
 from longattn_core.studies.base.sweep import Point, Row, Sweep
 from longattn_core.studies.hierarchical.counts import BLOCKS, THREE, TWO
 
@@ -64,27 +65,26 @@ def measured(attended: Attended, sinks: Sinks) -> Row:
     }
 
 
-class Variants(Study):
+class Variants(HeadStudy):
     """Every way of joining levels at the dials of `setting`: cost, what a query reads, error, control.
 
     Table `variants`: a row a variant, `refusal` where it cannot read the sequence.
     """
 
-    key: ClassVar[str] = "variants"
+    key: ClassVar[str] = "hierarchical.variants"
     setting: Setting = Setting(key="hierarchical")
-    head: int = Field(0, ge=0, le=63)
 
     def _run(self, progress: Progress) -> Result:
         base = self.setting.build()
         assert isinstance(base, Hierarchical)
         sequence = self.sequence()
-        head = min(self.head, sequence.h - 1)
+        head = self.head_in(sequence)
         alone, sinks = sequence.select_heads(head), (sinks_of(self.source)[head],)
         records: list[Row] = []
         variants = [base.with_dials(variant=one.variant) for one in Hierarchical.variants()]
         for index, mechanism in enumerate(variants):
             progress(index / len(variants), mechanism.label)
-            one = read(mechanism, alone)
+            one = run_mechanism(mechanism, alone)
             row: Row = {
                 "variant": mechanism.variant,
                 "label": mechanism.label,
@@ -108,18 +108,17 @@ class GroupPoint(Point):
     setting: Setting
 
 
-class GroupError(Sweep):
+class GroupError(HeadStudy, Sweep[GroupPoint]):
     """The output's error against the size of the groups, for two levels, three, and near fine, far coarse.
 
     The text's own sentences and paragraphs are one more setting (`size` 0). Groups count as `counts` says.
     """
 
-    key: ClassVar[str] = "group error"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "hierarchical.group_error"
     joined: str = Field("product", pattern="^(product|mean|gate)$")
     counts: str = Field("tokens", pattern="^(one|tokens)$")
 
-    def points(self) -> tuple[Point, ...]:
+    def points(self) -> tuple[GroupPoint, ...]:
         """Own groups first, then sizes that double."""
         n = sequence_of(self.source).n
         dials = {"variant": self.joined, "counts": self.counts}
@@ -139,12 +138,11 @@ class GroupError(Sweep):
             for label, size, dials_ in wanted
         )
 
-    def measure(self, point: Point) -> Row:
+    def measure(self, point: GroupPoint) -> Row:
         """One setting. Cost: its own, and `SAMPLE` rows of exact attention."""
-        assert isinstance(point, GroupPoint)
         sequence = sequence_of(point.source)
         head = min(point.head, sequence.h - 1)
-        attended = read(point.setting.build(), sequence.select_heads(head)).attended
+        attended = run_mechanism(point.setting.build(), sequence.select_heads(head)).attended
         assert attended is not None
         return {"label": point.label, "size": point.size} | measured(attended, (sinks_of(point.source)[head],))
 
@@ -153,7 +151,6 @@ class GroupError(Sweep):
         """The units of the columns."""
         return UNITS
 
-    def name_of(self, point: Point) -> str:
+    def name_of(self, point: GroupPoint) -> str:
         """The setting in words."""
-        assert isinstance(point, GroupPoint)
         return point.label if point.size == 0 else f"{point.label}, groups of {point.size}"

@@ -16,7 +16,6 @@ from longattn_core.studies.hierarchical.wrong_turns import ARRIVES, CLEAR, LEFT
 
 KEPT = 0.5
 """The best token is found if it gets at least this share of its exact weight."""
-OFTEN = 0.5
 
 Kind = Literal["alone", "sinks", "spread", "lost", "blurred", "found"]
 

@@ -11,13 +11,13 @@ from typing import ClassVar, Literal
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
 
 from longattn_core.contracts.indexing import edges
 from longattn_core.measures.sampling import blocks, map_rows, sample_queries
 from longattn_core.mechanisms.hierarchical import Hierarchical
-from longattn_core.studies.base.run import reading
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.run import kept_run
+from longattn_core.studies.base.study import Progress, Result, Setting
 from longattn_core.studies.hierarchical.tree import tree_of
 
 MOST_GROUPS = 512
@@ -26,24 +26,23 @@ MOST_QUERIES = 2048
 STRETCHES = 48
 
 
-class LevelMaps(Study):
+class LevelMaps(HeadStudy):
     """Group × group maps of one level: `outer` (paragraphs, or groups of groups) or `inner` (sentences, or groups).
 
     Arrays `exact`, `mechanism`, `difference` `[G, G]`: mean mass from a query of one group to another group; NaN for the
     future, and where no query was measured. `words["refusal"]` says why they are missing, when they are.
     """
 
-    key: ClassVar[str] = "level maps"
+    key: ClassVar[str] = "hierarchical.level_maps"
     setting: Setting = Setting(key="hierarchical")
-    head: int = Field(0, ge=0, le=63)
     level: Literal["outer", "inner"] = "outer"
 
     def _run(self, progress: Progress) -> Result:
         sequence = self.sequence()
         mechanism = self.setting.build()
         assert isinstance(mechanism, Hierarchical)
-        head = min(self.head, sequence.h - 1)
-        one = reading(self.source, mechanism)
+        head = self.head_in(sequence)
+        one = kept_run(self.source, mechanism)
         level = tree_of(self.source, mechanism)[0 if self.level == "outer" else 1]
         if one.attended is None:
             return Result(study=self, words={"refusal": one.refusal or "", "name": level.name})
@@ -75,7 +74,7 @@ class LevelMaps(Study):
         return Result(study=self, arrays=arrays, words=words)
 
 
-class Gates(Study):
+class Gates(HeadStudy):
     """What each level counts along the text, and where exact attention's mass lies in the same reach.
 
     Table `gates`: a row a level and stretch of queries (at most `STRETCHES`): `position`, the stretch's middle, `given`, the
@@ -84,16 +83,15 @@ class Gates(Study):
     reach that is the same for all queries: there `exact` is NaN.
     """
 
-    key: ClassVar[str] = "gates"
+    key: ClassVar[str] = "hierarchical.gates"
     setting: Setting = Setting(key="hierarchical")
-    head: int = Field(0, ge=0, le=63)
 
     def _run(self, progress: Progress) -> Result:
         sequence = self.sequence()
         mechanism = self.setting.build()
         assert isinstance(mechanism, Hierarchical)
-        head = min(self.head, sequence.h - 1)
-        one = reading(self.source, mechanism)
+        head = self.head_in(sequence)
+        one = kept_run(self.source, mechanism)
         if one.attended is None:
             return Result(study=self, words={"refusal": one.refusal or ""})
         alone, trace = sequence.select_heads(head), one.attended.trace

@@ -13,13 +13,13 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
 
 from longattn_core.measures.sampling import blocks, map_rows, sample_queries
 from longattn_core.mechanisms.hierarchical import Hierarchical
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import SAMPLE, reading, sinks_of
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.run import SAMPLE, kept_run, sinks_of
+from longattn_core.studies.base.study import Progress, Result, Setting
 from longattn_core.studies.hierarchical.tree import tree_of
 
 LEFT = 0.05
@@ -29,7 +29,7 @@ CLEAR = 0.5
 ARRIVES = "arrives"
 
 
-class WrongTurns(Study):
+class WrongTurns(HeadStudy):
     """At which level descents lose their target, over at most `SAMPLE` queries.
 
     Table `queries`: one row a query with a target; `outcome` is the level at which it is lost, or "arrives"; `own` says
@@ -38,17 +38,16 @@ class WrongTurns(Study):
     clear target; `lone`, how many see one group only.
     """
 
-    key: ClassVar[str] = "wrong"
+    key: ClassVar[str] = "hierarchical.wrong_turns"
     setting: Setting = Setting(key="hierarchical")
-    head: int = Field(0, ge=0, le=63)
 
     def _run(self, progress: Progress) -> Result:
         sequence = self.sequence()
         mechanism = self.setting.build()
         assert isinstance(mechanism, Hierarchical)
-        head = min(self.head, sequence.h - 1)
+        head = self.head_in(sequence)
         progress(0.1, mechanism.label)
-        one = reading(self.source, mechanism)
+        one = kept_run(self.source, mechanism)
         if one.attended is None:
             return Result(study=self, words={"refusal": one.refusal or ""})
         tree = tree_of(self.source, mechanism)

@@ -18,15 +18,16 @@ from pydantic import Field
 from scipy.linalg import eigvalsh_tridiagonal
 from torch import Tensor
 
-from longattn_core.contracts.indexing import edges
 from longattn_core.contracts.sequence import Sequence, exact_rows
 from longattn_core.measures.spread import Sinks, energy_rank, find_sinks, sink_mask
 from longattn_core.measures.theory.rank import truncation_error
 from longattn_core.sequences.sources import Source
 from longattn_core.studies.base.cache import SingleFlightCache
+from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.pooling import pooled_by_size
 from longattn_core.studies.base.query import tokens_of
 from longattn_core.studies.base.run import read_prefix
-from longattn_core.studies.base.study import Progress, Result, Study
+from longattn_core.studies.base.study import Progress, Result
 
 LONGEST = 1024
 """Singular values cost n³: a longer sequence is cut to its first tokens here."""
@@ -101,7 +102,7 @@ def rank_of(values: npt.ArrayLike, share: float = SHARE) -> int:
     return int(energy_rank(torch.from_numpy(np.array(values, dtype=np.float64)), share))
 
 
-class Spectrum(Study):
+class Spectrum(HeadStudy):
     """Singular values of one head's exact map: whole, without its sinks' columns, and of the uniform map beside it.
 
     Arrays: `values`, `without sinks`, `uniform` `[n]`; `exact [cells cells]` (the largest weight of each cell); `tokens`;
@@ -109,8 +110,7 @@ class Spectrum(Study):
     relative error ‖A − A_k‖/‖A‖ of stopping there.
     """
 
-    key: ClassVar[str] = "low_rank_spectrum"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "low_rank.spectrum"
 
     def _run(self, progress: Progress) -> Result:
         progress(0.1, "singular values")
@@ -148,7 +148,7 @@ def _spectrum(name: str, values: Numbers) -> pd.DataFrame:
     )
 
 
-class Factors(Study):
+class Factors(HeadStudy):
     """The map at rank k: two thin factors, what they rebuild, and what is left over.
 
     Arrays: `left [n k]` = U√Σ and `right [k n]` = √ΣVᵀ, whose product is the rebuilt map; `rebuilt`, and `difference` =
@@ -158,8 +158,7 @@ class Factors(Study):
     0), `negative` (the part of its visible entries below zero).
     """
 
-    key: ClassVar[str] = "low_rank_factors"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "low_rank.factors"
     rank: int = Field(64, ge=1, le=65536)
     without_sinks: bool = False
 
@@ -189,14 +188,13 @@ class Factors(Study):
         return Result(study=self, arrays=arrays, words={"origin": whole.sequence.origin})
 
 
-class Rebuilt(Study):
+class Rebuilt(HeadStudy):
     """The error of the rebuilt map at k = 1, 2, 4 … n, measured number by number, beside Eckart and Young's.
 
     Table `errors`: k, measured, formula. Cost n² k a row.
     """
 
-    key: ClassVar[str] = "low_rank_rebuilt"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "low_rank.rebuilt"
 
     def _run(self, progress: Progress) -> Result:
         whole = decomposition(self.source, self.head)
@@ -210,16 +208,6 @@ class Rebuilt(Study):
         table = pd.DataFrame.from_records(records)
         table.attrs["units"] = {"k": "directions", "measured": "relative", "formula": "relative"}
         return Result(study=self, tables={"errors": table}, words={"origin": whole.sequence.origin})
-
-
-def pooled_by_size(x: npt.NDArray[np.floating], cells: int) -> npt.NDArray[np.float32]:
-    """A matrix in at most `cells` × `cells` cells, of each the number that is largest by size, with its sign."""
-    if max(x.shape) <= cells:
-        return np.asarray(x, dtype=np.float32)
-    tops, sides = (edges(0, size, cells)[:-1] for size in x.shape)
-    high = np.maximum.reduceat(np.maximum.reduceat(x, tops, axis=0), sides, axis=1)
-    low = np.minimum.reduceat(np.minimum.reduceat(x, tops, axis=0), sides, axis=1)
-    return np.asarray(np.where(high >= -low, high, low), dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,25 +18,26 @@ from longattn_core.mechanisms.low_rank.map import LowRankMap
 from longattn_core.mechanisms.low_rank.nystrom import NystromTrace
 from longattn_core.mechanisms.low_rank.pieces import softmax_over
 from longattn_core.sequences.sources import Source
+from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.pooling import pooled_by_size
 from longattn_core.studies.base.query import tokens_of
 from longattn_core.studies.base.run import read_prefix
 from longattn_core.studies.base.study import Progress, Result, Study
-from longattn_core.studies.low_rank.spectrum import CELLS, decomposition, pooled_by_size
+from longattn_core.studies.low_rank.spectrum import CELLS, decomposition
 
 LONGEST_STEPPED = 256
 """Tokens of a step-by-step picture: more could not be told apart."""
 MOST_DIRECTIONS = 12
 
 
-class Direction(Study):
+class Direction(HeadStudy):
     """One singular direction of the exact map, and the sum of all up to it.
 
     Arrays: `query side`, `key side` `[n]` (σ½·u and σ½·v, signs such that the key side sums to 0 or more), `one`, `sum`,
     `difference` = sum − exact `[cells cells]`, `value` σ, `held` its share of Σσ², `so_far` that of all up to it.
     """
 
-    key: ClassVar[str] = "low_rank_direction"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "low_rank.direction"
     direction: int = Field(0, ge=0, le=1023)
 
     def _run(self, progress: Progress) -> Result:
@@ -61,15 +62,14 @@ class Direction(Study):
         return Result(study=self, arrays=arrays, words={"origin": whole.sequence.origin})
 
 
-class Mixed(Study):
+class Mixed(HeadStudy):
     """Linformer on the first tokens, unmasked: every matrix on the way from keys and values to the output.
 
     Arrays: `keys [n d]`, `mix of keys [k n]` (E), `mixed keys [k d]` (E·K), `weights [n k]` = softmax(Q(EK)ᵀ/√d),
     `values [n e]`, `mix of values [k n]` (F), `mixed values [k e]` (F·V), `lifted [n n]` = weights·F, `exact [n n]`.
     """
 
-    key: ClassVar[str] = "low_rank_mixed"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "low_rank.mixed"
     rank: int = Field(16, ge=1, le=4096)
     projection: Literal["mean", "gaussian", "fitted"] = "mean"
     seed: int = Field(0, ge=0, le=2**31 - 1)
@@ -97,15 +97,14 @@ class Mixed(Study):
         return _pictured(self, arrays, sequence.origin, tokens_of(sequence))
 
 
-class Landmarks(Study):
+class Landmarks(HeadStudy):
     """Nyström on the first tokens, unmasked: its three factors and their product.
 
     Arrays: `near [n k]` = softmax(QK̃ᵀ), `between [k k]` = softmax(Q̃K̃ᵀ), `inverse [k k]` its pseudo-inverse, `far [k n]` =
     softmax(Q̃Kᵀ), `product [n n]`, `exact [n n]`.
     """
 
-    key: ClassVar[str] = "low_rank_landmarks"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "low_rank.landmarks"
     rank: int = Field(16, ge=1, le=1024)
     cutoff: float = Field(0.01, ge=0, le=0.5)
 

@@ -24,6 +24,7 @@ from longattn_core.mechanisms.low_rank.linformer import gaussian_projections, li
 from longattn_core.numerics.block_attention import attend_whole
 from longattn_core.sequences.sources import Source, SyntheticSource
 from longattn_core.sequences.synthetic import Gaussian
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.intervals import summarised
 from longattn_core.studies.base.run import read_prefix
 from longattn_core.studies.base.study import Result, sequence_of
@@ -70,7 +71,7 @@ class ErrorPoint(Point):
     seed: int
 
 
-class ErrorAgainstRank(Sweep):
+class ErrorAgainstRank(HeadStudy, Sweep[ErrorPoint]):
     """How far each method is from exact attention as its rank grows: of the output, and of the map itself.
 
     Every method reads the same sequence without a mask, which Linformer and Nyström cannot honour: for a causal model's
@@ -78,11 +79,10 @@ class ErrorAgainstRank(Sweep):
     itself. Tables: `points`; `curves` with the 95 % interval of the mean over seeds, for each of `error` and `map_error`.
     """
 
-    key: ClassVar[str] = "low_rank_error"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "low_rank.error_against_rank"
     seeds: int = Field(5, ge=1, le=20)
 
-    def points(self) -> tuple[Point, ...]:
+    def points(self) -> tuple[ErrorPoint, ...]:
         """Every method at every rank for the first draw, then the other draws of what is random."""
         n = read_prefix(self.source, self.head, LONGEST).n
         drawn = self.source.kind == "synthetic"
@@ -94,9 +94,8 @@ class ErrorAgainstRank(Sweep):
             if seed == 0 or drawn or method in RANDOM
         )
 
-    def measure(self, point: Point) -> Row:
+    def measure(self, point: ErrorPoint) -> Row:
         """Relative errors of one method: of the output (beside its control) and of the map."""
-        assert isinstance(point, ErrorPoint)
         whole = decomposition(point.source, point.head, causal=False)
         sequence, exact = whole.sequence, whole.exact
         reference = attend_whole(sequence)
@@ -127,9 +126,8 @@ class ErrorAgainstRank(Sweep):
     def _tables(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
         return {name: summarised(rows, by=("method", "rank"), value=name, log=True) for name in ("error", "map_error")}
 
-    def name_of(self, point: Point) -> str:
+    def name_of(self, point: ErrorPoint) -> str:
         """The method and its rank."""
-        assert isinstance(point, ErrorPoint)
         return f"{METHODS[point.method]}, rank {point.rank}"
 
 
@@ -147,17 +145,16 @@ class LengthPoint(Point):
     n: int
 
 
-class RankAgainstLength(Sweep):
+class RankAgainstLength(HeadStudy, Sweep[LengthPoint]):
     """The rank of a head's map as the text grows: whole, without its sinks, and of the uniform map under the same mask.
 
     Tables: `points`; `curves`, a row a map and length, with the interval over `seeds` draws of a synthetic source.
     """
 
-    key: ClassVar[str] = "low_rank_length"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "low_rank.rank_against_length"
     seeds: int = Field(3, ge=1, le=20)
 
-    def points(self) -> tuple[Point, ...]:
+    def points(self) -> tuple[LengthPoint, ...]:
         """Short lengths first, each for every draw."""
         n = min(sequence_of(self.source).n, LONGEST_RANKED)
         draws = range(self.seeds if self.source.kind == "synthetic" else 1)
@@ -167,9 +164,8 @@ class RankAgainstLength(Sweep):
             for seed in draws
         )
 
-    def measure(self, point: Point) -> Row:
+    def measure(self, point: LengthPoint) -> Row:
         """The ranks that hold 99 % of the energy, and the effective rank e^H."""
-        assert isinstance(point, LengthPoint)
         sequence = read_prefix(point.source, point.head, point.n)
         found = ranks(sequence)
         values = getattr(found, "values", None)
@@ -199,9 +195,8 @@ class RankAgainstLength(Sweep):
         ]
         return {"curves": pd.concat(parts, ignore_index=True)}
 
-    def name_of(self, point: Point) -> str:
+    def name_of(self, point: LengthPoint) -> str:
         """The length."""
-        assert isinstance(point, LengthPoint)
         return f"{point.n:,} tokens"
 
 
@@ -251,17 +246,17 @@ def _gaussian_heads() -> SyntheticSource:
     return SyntheticSource(settings=Gaussian(n=512, causal=False))
 
 
-class GaussianLaw(Sweep):
+class GaussianLaw(Sweep[LawPoint]):
     """Linformer with Gaussian E and F on Gaussian heads: its error settles above 1, however many columns it has.
 
     `shared` takes E = F. Table `curves`: the mean over `seeds` draws of heads and projections, with its interval.
     """
 
-    key: ClassVar[str] = "low_rank_law"
+    key: ClassVar[str] = "low_rank.gaussian_law"
     source: Source = Field(default_factory=_gaussian_heads)
     seeds: int = Field(6, ge=2, le=20)
 
-    def points(self) -> tuple[Point, ...]:
+    def points(self) -> tuple[LawPoint, ...]:
         """Ranks from three eighths of n to n, with one projection and with two."""
         n = sequence_of(self.source).n
         return tuple(
@@ -271,9 +266,8 @@ class GaussianLaw(Sweep):
             for shared in (False, True)
         )
 
-    def measure(self, point: Point) -> Row:
+    def measure(self, point: LawPoint) -> Row:
         """The relative error of the output."""
-        assert isinstance(point, LawPoint)
         sequence = read_prefix(point.source, 0, LONGEST, causal=False)
         e, f = gaussian_projections(sequence, point.rank, point.seed)
         output, _keys = linformer(sequence, e, e if point.shared else f)

@@ -13,7 +13,8 @@ from longattn_core.mechanisms.memory import Memory
 from longattn_core.mechanisms.memory.mechanism import NAMES
 from longattn_core.sequences.sources import Source
 from longattn_core.studies.base.agreement import AGREEMENT_UNITS, agreement_record
-from longattn_core.studies.base.run import read
+from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.run import run_mechanism
 from longattn_core.studies.base.study import Setting, sequence_of
 from longattn_core.studies.base.sweep import Point, Row, Sweep
 from longattn_core.studies.segmented.cuts import verdict
@@ -27,14 +28,11 @@ class MemoryPoint(Point):
     head: int
 
 
-class MemorySweep(Sweep):
+class MemorySweep(HeadStudy, Sweep[MemoryPoint]):
     """A sweep over memories of one head: how each agrees with exact attention, in rows of one form."""
 
-    head: int = Field(0, ge=0, le=63)
-
-    def measure(self, point: Point) -> Row:
+    def measure(self, point: MemoryPoint) -> Row:
         """One attention and its agreement."""
-        assert isinstance(point, MemoryPoint)
         return measured(point)
 
     @property
@@ -42,9 +40,8 @@ class MemorySweep(Sweep):
         """The unit of each column."""
         return UNITS
 
-    def name_of(self, point: Point) -> str:
+    def name_of(self, point: MemoryPoint) -> str:
         """The memory's name."""
-        assert isinstance(point, MemoryPoint)
         return point.setting.build().label
 
 
@@ -55,7 +52,7 @@ class MemoryComparison(MemorySweep):
     beside the segment, counted in tokens, a key and a value each), the agreement; NaN and a `refusal` where it cannot read.
     """
 
-    key: ClassVar[str] = "memory standing"
+    key: ClassVar[str] = "memory.comparison"
     keys: int = Field(64, ge=1, le=65536)
 
     def points(self) -> tuple[MemoryPoint, ...]:
@@ -84,7 +81,7 @@ def measured(point: MemoryPoint) -> Row:
         "held": held(mechanism, sequence.n, sequence.d, sequence.e),
         "refusal": "",
     }
-    one = read(mechanism, sequence)
+    one = run_mechanism(mechanism, sequence)
     if one.attended is None:
         return row | {"refusal": one.refusal or "", "error": float("nan"), "control": float("nan"), "verdict": ""}
     head = min(point.head, sequence.h - 1)

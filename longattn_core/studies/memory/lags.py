@@ -7,19 +7,19 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from longattn_core.measures.sampling import sample_queries
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.run import kept_run
+from longattn_core.studies.base.study import Progress, Result, Setting
 from longattn_core.studies.segmented.cuts import LostRows
 
 SAMPLE = 256
 
 
-class MemoryLags(Study):
+class MemoryLags(HeadStudy):
     """Mass by lag, in bins that double: 0, 1, 2–3, 4–7, …
 
     Table `lags`, a row a bin: `low`, `high`, `middle` (their geometric mean; 0.5 for the query itself, so that a logarithmic
@@ -27,18 +27,17 @@ class MemoryLags(Study):
     columns; `reached`, the part of the exact mass there that the memory reads. With a negative `memory` a state takes back.
     """
 
-    key: ClassVar[str] = "memory lags"
+    key: ClassVar[str] = "memory.lags"
     setting: Setting = Setting(key="memory")
-    head: int = Field(0, ge=0, le=63)
 
     def _run(self, progress: Progress) -> Result:
-        one = reading(self.source, self.setting.build())
+        one = kept_run(self.source, self.setting.build())
         sequence, attended = one.sequence, one.attended
         arrays = {"tokens": np.array(tokens_of(sequence), dtype=np.str_)}
         if attended is None:
             return Result(study=self, arrays=arrays, words={"refusal": one.refusal or ""})
         sample = sample_queries(sequence, SAMPLE)
-        rows = LostRows.of(attended, sample, min(self.head, sequence.h - 1))
+        rows = LostRows.of(attended, sample, self.head_in(sequence))
         places = torch.arange(sequence.n, device=rows.queries.device)
         lag = (rows.queries[:, None] - places).abs()
         count = (sequence.n - 1).bit_length() + 1

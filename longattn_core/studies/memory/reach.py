@@ -18,7 +18,7 @@ from longattn_core.measures.reach import memory_reach
 from longattn_core.mechanisms.memory import Memory
 from longattn_core.mechanisms.memory.cache import CacheTrace
 from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading
+from longattn_core.studies.base.run import kept_run
 from longattn_core.studies.base.study import Progress, Result, Setting, Study
 
 
@@ -29,7 +29,7 @@ class MemoryReach(Study):
     slots or a state), `layer`, `back`. `arrays["divides"]` is whether the segment divides the cache: then the rule is right.
     """
 
-    key: ClassVar[str] = "memory reach"
+    key: ClassVar[str] = "memory.reach"
     setting: Setting = Setting(key="memory")
     layers: int = Field(12, ge=1, le=64)
 
@@ -39,7 +39,7 @@ class MemoryReach(Study):
         assert isinstance(chosen, Memory)
         last = int(sequence.real.nonzero().max())
         segment, memory = min(chosen.segment, sequence.n), min(chosen.memory, sequence.n)
-        compressed = reading(self.source, chosen.with_dials(variant="compressed")).attended
+        compressed = kept_run(self.source, chosen.with_dials(variant="compressed")).attended
         assert compressed is not None
         assert isinstance(compressed.trace, CacheTrace)
         oldest = compressed.trace.compressed[:, 0]

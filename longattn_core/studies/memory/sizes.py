@@ -20,7 +20,7 @@ class MemorySizes(MemorySweep):
     M slots at sizes that double up to n; each running state at the one size it has. Of the other dials the setting's own count.
     """
 
-    key: ClassVar[str] = "memory sizes"
+    key: ClassVar[str] = "memory.sizes"
     setting: Setting = Setting(key="memory")
 
     def points(self) -> tuple[MemoryPoint, ...]:

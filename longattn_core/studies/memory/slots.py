@@ -11,12 +11,13 @@ from pydantic import Field
 
 from longattn_core.measures.spread import effective_tokens
 from longattn_core.mechanisms.memory.slots import SlotTrace
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.run import kept_run
+from longattn_core.studies.base.study import Progress, Result, Setting
 
 
-class SlotsHeld(Study):
+class SlotsHeld(HeadStudy):
     """The slots as one segment finds them (the last one, if none is asked for).
 
     Array `held [s, n]`: each token's share in each slot, NaN from the segment on; a slot is masked until it has been written.
@@ -24,19 +25,18 @@ class SlotsHeld(Study):
     newest segment), `kept` (what the last write left of what was there before). `words["refusal"]` when nothing is written.
     """
 
-    key: ClassVar[str] = "memory slots"
+    key: ClassVar[str] = "memory.slots"
     setting: Setting = Setting(key="memory", dials={"variant": "slots"})
     segment: int | None = Field(None, ge=0, le=131072)
-    head: int = Field(0, ge=0, le=63)
 
     def _run(self, progress: Progress) -> Result:
-        one = reading(self.source, self.setting.build())
+        one = kept_run(self.source, self.setting.build())
         sequence, attended = one.sequence, one.attended
         tokens = tokens_of(sequence)
         arrays: dict[str, np.ndarray] = {"tokens": np.array(tokens, dtype=np.str_)}
         if attended is None or not isinstance(attended.trace, SlotTrace):
             return Result(study=self, arrays=arrays, words={"refusal": one.refusal or "This memory has no slots."})
-        trace, head = attended.trace, torch.tensor([min(self.head, sequence.h - 1)])
+        trace, head = attended.trace, torch.tensor([self.head_in(sequence)])
         last = len(trace.segments) - 1
         segment = last if self.segment is None else min(self.segment, last)
         start = int(trace.segments[segment, 0])

@@ -21,10 +21,10 @@ from longattn_core.contracts.sequence import Sequence, exact_rows
 from longattn_core.mechanisms.memory import Memory
 from longattn_core.mechanisms.memory.delta import DeltaMap
 from longattn_core.mechanisms.memory.fading import FadingMap, feature
-from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading
-from longattn_core.studies.base.study import Progress, Result, Study
-from longattn_core.studies.side_by_side.compare import Compare
+from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.query import query_place, tokens_of, watched_key
+from longattn_core.studies.base.run import kept_run
+from longattn_core.studies.base.study import Progress, Result
 
 Running = Literal["state", "decay", "gated", "delta"]
 
@@ -32,7 +32,7 @@ RUNNING: dict[Running, str] = {"state": "running state", "decay": "fading", "gat
 """The running states, in words."""
 
 
-class StateLife(Study):
+class StateLife(HeadStudy):
     """The four running states on one sequence, at one half-life and strength.
 
     Table `survival`: `variant`, `label`, `lag`, `left` (mean share of a write that its own key still reads) and `formula`.
@@ -41,12 +41,11 @@ class StateLife(Study):
     value, and `control`, the cosine of the mean of all values so far. `words["refusal"]` where there is no mask.
     """
 
-    key: ClassVar[str] = "memory states"
+    key: ClassVar[str] = "memory.states"
     half_life: float = Field(128.0, ge=1, le=float(1 << 20))
     beta: float = Field(0.5, ge=0.01, le=1)
     decays: Literal["one", "by head"] = "one"
     planted: int | None = Field(None, ge=0, le=131072)
-    head: int = Field(0, ge=0, le=63)
     seed: int = Field(0, ge=0, le=2**31 - 1)
 
     def _run(self, progress: Progress) -> Result:
@@ -55,13 +54,13 @@ class StateLife(Study):
         if not sequence.causal:
             refusal = "Without a mask a state has no before and after: it holds every token alike."
             return Result(study=self, arrays=arrays, words={"refusal": refusal})
-        head = min(self.head, sequence.h - 1)
+        head = self.head_in(sequence)
         planted = self.place(sequence, head)
         lags = torch.tensor([0, *(1 << power for power in range((sequence.n - 1).bit_length()))])
         survival, norms, recall = [], [], []
         for place, (variant, label) in enumerate(RUNNING.items()):
             progress(place / len(RUNNING), label)
-            one = reading(self.source, self.setting(variant))
+            one = kept_run(self.source, self.setting(variant))
             if one.attended is None:
                 return Result(study=self, arrays=arrays, words={"refusal": one.refusal or ""})
             assert isinstance(one.attended, (FadingMap, DeltaMap))
@@ -98,8 +97,8 @@ class StateLife(Study):
         """The planted token: the one asked for, or the one that the last token looks at most (no sink, not itself)."""
         if self.planted is not None and self.planted < sequence.n:
             return self.planted
-        last = int(sequence.real.nonzero().max())
-        return Compare(source=self.source).mark(sequence, exact_rows(sequence, last, head)[0, 0], last)
+        last = query_place(sequence)
+        return watched_key(exact_rows(sequence, last, head)[0, 0], last)
 
     def formula(self, variant: Running, lag: int, sequence: Sequence, head: int) -> float:
         """What is left after `lag` tokens by the closed form: exact for a state and one decay, else a yardstick."""

@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
 from torch import Tensor
 
 from longattn_core.contracts.indexing import edges
@@ -32,9 +31,10 @@ from longattn_core.numerics.softmax import exact_cost
 from longattn_core.sequences.sources import Source
 from longattn_core.studies.base.agreement import AGREEMENT_UNITS, agreement_record
 from longattn_core.studies.base.cache import SingleFlightCache
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading, sinks_of
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.run import kept_run, sinks_of
+from longattn_core.studies.base.study import Progress, Result, Setting
 from longattn_core.studies.segmented.cuts import verdict
 
 SAMPLE = 512
@@ -51,7 +51,7 @@ STATUSES: tuple[Status, ...] = ("current", "cached", "blended", "gone", "later")
 HALF = 0.5
 
 
-class MemoryTimeline(Study):
+class MemoryTimeline(HeadStudy):
     """The memory at each segment, over the exact attention of that segment's queries.
 
     Arrays: `spans [t, 4]`, each segment's first blended, first cached and first own token and one past its last (tokens
@@ -61,19 +61,18 @@ class MemoryTimeline(Study):
     (sampled) queries (of a state by each query's own distance), and the agreement with exact attention.
     """
 
-    key: ClassVar[str] = "memory timeline"
+    key: ClassVar[str] = "memory.timeline"
     setting: Setting = Setting(key="memory")
-    head: int = Field(0, ge=0, le=63)
 
     def _run(self, progress: Progress) -> Result:
-        one = reading(self.source, self.setting.build())
+        one = kept_run(self.source, self.setting.build())
         sequence, attended = one.sequence, one.attended
         arrays: dict[str, np.ndarray] = {"tokens": np.array(tokens_of(sequence), dtype=np.str_)}
         words = {"label": one.mechanism.label, "origin": sequence.origin}
         if attended is None:
             return Result(study=self, arrays=arrays, words=words | {"refusal": one.refusal or ""})
         assert isinstance(one.mechanism, Memory)
-        head = min(self.head, sequence.h - 1)
+        head = self.head_in(sequence)
         layout = Held.of(attended, head)
         progress(0.2, words["label"])
         sample = sample_queries(sequence, SAMPLE)

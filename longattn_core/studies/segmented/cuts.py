@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
 from torch import Tensor
 
 from longattn_core.contracts.mechanism import Attended
@@ -23,10 +22,11 @@ from longattn_core.measures.sampling import QuerySample, sample_queries
 from longattn_core.measures.spread import find_sinks
 from longattn_core.mechanisms.segmented.map import SegmentedMap
 from longattn_core.numerics.softmax import exact_cost
-from longattn_core.studies.base.agreement import AGREEMENT_UNITS, agreement_record
+from longattn_core.studies.base.agreement import ALL_AGREEMENT_UNITS, agreement_record
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.run import kept_run
+from longattn_core.studies.base.study import Progress, Result, Setting
 
 SAMPLE = 512
 """Queries whose rows are read; a longer text is sampled."""
@@ -41,7 +41,7 @@ Counted = Literal["attention", "without sinks", "contribution"]
 COUNTED: tuple[Counted, ...] = ("attention", "without sinks", "contribution")
 
 
-class Cuts(Study):
+class Cuts(HeadStudy):
     """The loss at every cut, over all queries that stand on the other side of it.
 
     Table `cuts`, a row a cut: `cut` (the first token behind it), for each way of counting the share of the queries' mass
@@ -51,12 +51,11 @@ class Cuts(Study):
     `lost [r]` and `queries [r]`: what each sampled query loses; `taken [n]`: what is lost of each key, mean over the rows.
     """
 
-    key: ClassVar[str] = "segmented cuts"
+    key: ClassVar[str] = "segmented.cuts"
     setting: Setting = Setting(key="segmented")
-    head: int = Field(0, ge=0, le=63)
 
     def _run(self, progress: Progress) -> Result:
-        one = reading(self.source, self.setting.build())
+        one = kept_run(self.source, self.setting.build())
         sequence, attended = one.sequence, one.attended
         tokens = tokens_of(sequence)
         arrays = {"tokens": np.array(tokens, dtype=np.str_)}
@@ -64,7 +63,7 @@ class Cuts(Study):
         if attended is None:
             return Result(study=self, arrays=arrays, words=words | {"refusal": one.refusal or ""})
         assert isinstance(attended, SegmentedMap)
-        head = min(self.head, sequence.h - 1)
+        head = self.head_in(sequence)
         sample = sample_queries(sequence, SAMPLE)
         progress(0.2, words["label"])
         rows = LostRows.of(attended, sample, head)
@@ -81,13 +80,7 @@ class Cuts(Study):
         full = exact_cost(heads=sequence.h, n=sequence.n, d=sequence.d, e=sequence.e, causal=sequence.causal)
         costs = {"cost": attended.cost.multiply_adds, "exact cost": full.multiply_adds}
         share = pd.DataFrame([whole | {"cuts": len(cuts)} | costs | agreement_record(attended, head)])
-        share.attrs["units"] = {
-            "never": "share",
-            "cuts": "cuts",
-            **dict.fromkeys(COUNTED, "share"),
-            **AGREEMENT_UNITS,
-            **{f"{name} without sinks": unit for name, unit in AGREEMENT_UNITS.items()},
-        }
+        share.attrs["units"] = {"never": "share", "cuts": "cuts", **dict.fromkeys(COUNTED, "share"), **ALL_AGREEMENT_UNITS}
         arrays |= {
             "boundaries": boundaries.cpu().numpy(),
             "segment": attended.trace.segment.cpu().numpy(),

@@ -15,7 +15,7 @@ from longattn_core.contracts.mechanism import Attended
 from longattn_core.measures.reach import Integration, frontier, segment_reach
 from longattn_core.mechanisms.segmented import Segmented
 from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading
+from longattn_core.studies.base.run import kept_run
 from longattn_core.studies.base.study import Progress, Result, Setting, Study
 
 LONGEST = 1024
@@ -42,7 +42,7 @@ class SegmentReach(Study):
     is none: cuts that follow sentences and sequences with no mask are iterated pair by pair, up to `LONGEST` tokens.
     """
 
-    key: ClassVar[str] = "segmented reach"
+    key: ClassVar[str] = "segmented.reach"
     setting: Setting = Setting(key="segmented")
     layers: int = Field(12, ge=1, le=64)
 
@@ -92,7 +92,7 @@ class SegmentReach(Study):
             settings.append(chosen.with_dials(variant="shifted"))
         maps = []
         for setting in settings:
-            one = reading(self.source, setting)
+            one = kept_run(self.source, setting)
             if one.attended is None:
                 return one.refusal or ""
             maps.append(one.attended)

@@ -22,8 +22,9 @@ from longattn_core.measures.sampling import sample_queries
 from longattn_core.measures.spread import find_sinks
 from longattn_core.mechanisms.segmented import Segmented
 from longattn_core.numerics.draws import generator
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.study import Progress, Result, Study
+from longattn_core.studies.base.study import Progress, Result
 
 SAMPLE = 512
 SHUFFLES = 200
@@ -33,7 +34,7 @@ MIDDLE = (0.025, 0.975)
 Kind = Literal["sentence ends", "same lengths in any order", "equal lengths"]
 
 
-class SentenceCuts(Study):
+class SentenceCuts(HeadStudy):
     """The loss with cuts at sentence ends beside its two controls, and what a cut before each token would sever.
 
     Table `kinds`: `kind`, `lost` (mean share of a query's attention; over the orders for that control), `low`, `high`,
@@ -42,9 +43,8 @@ class SentenceCuts(Study):
     it, outside the sinks, and whether a sentence starts there. `words["refusal"]` stands alone where no sentences are known.
     """
 
-    key: ClassVar[str] = "segmented sentences"
+    key: ClassVar[str] = "segmented.sentences"
     width: int = Field(128, ge=1, le=131072)
-    head: int = Field(0, ge=0, le=63)
     seed: int = Field(0, ge=0, le=2**31 - 1)
 
     def _run(self, progress: Progress) -> Result:
@@ -54,7 +54,7 @@ class SentenceCuts(Study):
         refusal = mechanism.refuses(sequence)
         if refusal is not None or sequence.levels is None:
             return Result(study=self, arrays=arrays, words={"refusal": refusal or ""})
-        rows = _Rows.of(sequence, min(self.head, sequence.h - 1))
+        rows = _Rows.of(sequence, self.head_in(sequence))
         starts = mechanism.starts(sequence, shifted=False).cpu().numpy()
         if len(starts) < 2:
             return Result(study=self, arrays=arrays, words={"refusal": "The whole text fits into one segment: no cut."})

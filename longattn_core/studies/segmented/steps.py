@@ -13,9 +13,10 @@ from torch import Tensor
 
 from longattn_core.contracts.sequence import exact_rows
 from longattn_core.mechanisms.segmented.map import SegmentedMap
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.run import kept_run
+from longattn_core.studies.base.study import Progress, Result, Setting
 
 Frame = Literal["exact", "cut", "overlap", "summarise", "integrate", "join"]
 
@@ -29,7 +30,7 @@ ORDER: dict[str, tuple[Frame, ...]] = {
 """The frames of each integration, in order."""
 
 
-class SegmentSteps(Study):
+class SegmentSteps(HeadStudy):
     """The frames of one query's row.
 
     Array `weights [frames, n]`, NaN where nothing is read: `exact` the exact row; `cut` what of it lies in the own
@@ -39,19 +40,18 @@ class SegmentSteps(Study):
     (Σ min with the exact row). Table `segments`: `segment`, `start`, `stop`, `exact` and `given` mass.
     """
 
-    key: ClassVar[str] = "segmented frames"
+    key: ClassVar[str] = "segmented.steps"
     setting: Setting = Setting(key="segmented")
     query: int | None = Field(None, ge=0, le=131072)
-    head: int = Field(0, ge=0, le=63)
 
     def _run(self, progress: Progress) -> Result:
-        one = reading(self.source, self.setting.build())
+        one = kept_run(self.source, self.setting.build())
         sequence, attended = one.sequence, one.attended
         arrays = {"tokens": np.array(tokens_of(sequence), dtype=np.str_)}
         if attended is None:
             return Result(study=self, arrays=arrays, words={"refusal": one.refusal or ""})
         assert isinstance(attended, SegmentedMap)
-        head, query = min(self.head, sequence.h - 1), self.place(sequence.real)
+        head, query = self.head_in(sequence), self.place(sequence.real)
         trace = attended.trace
         exact = exact_rows(sequence, query, head)[0, 0].double()
         given = attended.rows(query, None, head)[0, 0].double()

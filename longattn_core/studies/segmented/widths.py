@@ -13,7 +13,8 @@ from longattn_core.measures.sampling import sample_queries
 from longattn_core.mechanisms.segmented import Segmented
 from longattn_core.sequences.sources import Source
 from longattn_core.studies.base.agreement import AGREEMENT_UNITS, agreement_record
-from longattn_core.studies.base.run import read
+from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.run import run_mechanism
 from longattn_core.studies.base.study import sequence_of
 from longattn_core.studies.base.sweep import Point, Row, Sweep
 from longattn_core.studies.segmented.cuts import LostRows
@@ -35,18 +36,17 @@ class SegmentPoint(Point):
     head: int
 
 
-class SegmentWidths(Sweep):
+class SegmentWidths(HeadStudy, Sweep[SegmentPoint]):
     """Error, control and lost mass at widths that double up to n, for each integration.
 
     Rows: `integration`, `label`, `width`, `lost` and `lost without sinks` (exact mass that is not given any more),
     `cost` (operations, counted), and the agreement with exact attention; NaN where the setting refuses.
     """
 
-    key: ClassVar[str] = "segmented widths"
+    key: ClassVar[str] = "segmented.widths"
     boundaries: Literal["fixed", "sentences"] = "fixed"
     overlap: int = Field(16, ge=0, le=131072)
     counts: Literal["one", "tokens"] = "tokens"
-    head: int = Field(0, ge=0, le=63)
 
     def points(self) -> tuple[SegmentPoint, ...]:
         """Widths from n down, so that the right ends of all curves come first, and the integrations in turn."""
@@ -66,14 +66,13 @@ class SegmentWidths(Sweep):
             for name in INTEGRATIONS
         )
 
-    def measure(self, point: Point) -> Row:
+    def measure(self, point: SegmentPoint) -> Row:
         """One attention and its rows at `SAMPLE` queries."""
-        assert isinstance(point, SegmentPoint)
         mechanism = Segmented(
             variant=point.integration, width=point.width, boundaries=point.boundaries, overlap=point.overlap, counts=point.counts
         )
         sequence = sequence_of(point.source)
-        one = read(mechanism, sequence)
+        one = run_mechanism(mechanism, sequence)
         row: Row = {"integration": point.integration, "label": INTEGRATIONS[point.integration], "width": point.width}
         if one.attended is None:
             return row | {"lost": float("nan"), "refusal": one.refusal or ""}
@@ -95,9 +94,8 @@ class SegmentWidths(Sweep):
         lost = dict.fromkeys(("lost", "lost without sinks", "never"), "share")
         return {"width": "tokens", "cost": "operations", **lost, **AGREEMENT_UNITS, **without}
 
-    def name_of(self, point: Point) -> str:
+    def name_of(self, point: SegmentPoint) -> str:
         """The point in words."""
-        assert isinstance(point, SegmentPoint)
         return f"{INTEGRATIONS[point.integration]}, s = {point.width:,}"
 
 
