@@ -34,7 +34,9 @@ def favor_step(page: Page, favor: Favor, pairs: Result) -> None:
     order = "step_causal" if page.causal else "step_none"
     st.markdown(prose("favor", "step", columns=columns, e=e + 1) + " " + prose("favor", order))
     paces = {"chunk": _("chunk by chunk"), "token": _("token by token, the first 16")}
-    pace = state.choose("favor.step.pace", _("Step"), list(paces), default="chunk", labels=paces.__getitem__, style="segments")
+    pace = state.choose(
+        "favor.step.pace", _("Step"), list(paces), default="chunk", labels=paces.__getitem__, style="segments", view=True
+    )
     stops = stops_of(page.tokens, "token" if pace == "token" else "chunk")
     at = stepper(
         "favor.step",

@@ -33,7 +33,7 @@ def favor_theory(page: Page, pairs: Result) -> None:
         "claims": (_("What the paper reports"), _claims),
     }
     chosen = state.choose(
-        "favor.step.law", _("Law"), list(parts), default="ratio", labels=lambda name: parts[name][0], style="segments"
+        "favor.step.law", _("Law"), list(parts), default="ratio", labels=lambda name: parts[name][0], style="segments", view=True
     )
     with st.spinner(_("Drawing a million directions …")):
         parts[chosen][1]()

@@ -194,14 +194,18 @@ def _crumbs(nodes: pd.DataFrame, focus: int) -> None:
     while (parent := int(nodes["parent"].iloc[path[-1]])) >= 0:
         path.append(parent)
     with st.container(horizontal=True, key="hierarchical-crumbs"):
-        st.button(_("The whole text"), key="crumb top", type="tertiary", on_click=state.forget, args=(_FOCUS,))
+        st.button(_("The whole text"), key="crumb top", type="tertiary", on_click=_leave)
         for row in reversed(path[1:]):
             label = f"› {escaped(visible(str(nodes['label'].iloc[row]), 24))}"
             st.button(label, key=f"crumb {row}", type="tertiary", on_click=_enter, args=(nodes, row))
 
 
 def _enter(nodes: pd.DataFrame, row: int) -> None:
-    state.put({_FOCUS: f"{int(nodes['depth'].iloc[row])}.{int(nodes['group'].iloc[row])}"})
+    state.remember(_FOCUS, f"{int(nodes['depth'].iloc[row])}.{int(nodes['group'].iloc[row])}", view=True)
+
+
+def _leave() -> None:
+    state.remember(_FOCUS, None, view=True)
 
 
 def _go(sent: Any, nodes: pd.DataFrame, focus: int) -> None:
@@ -210,13 +214,13 @@ def _go(sent: Any, nodes: pd.DataFrame, focus: int) -> None:
     if row is None:
         return
     if int(nodes["depth"].iloc[row]) == int(nodes["depth"].max()):
-        state.put({"hierarchical.key": str(int(nodes["first"].iloc[row]))})
+        state.remember("hierarchical.key", int(nodes["first"].iloc[row]), view=True)
     elif row != focus:
         _enter(nodes, row)
     elif (parent := int(nodes["parent"].iloc[row])) >= 0:
         _enter(nodes, parent)
     else:
-        state.forget(_FOCUS)
+        _leave()
 
 
 def clicked_node(sent: Any, count: int) -> int | None:

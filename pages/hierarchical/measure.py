@@ -40,7 +40,13 @@ def measure_view(page: Page, mechanism: Hierarchical, descent: Result, wrong: Re
         "error": (_("Error and group size"), lambda: _error(page, mechanism)),
     }
     chosen = state.choose(
-        "hierarchical.measure", _("Measured"), list(views), default="maps", labels=lambda name: views[name][0], style="segments"
+        "hierarchical.measure",
+        _("Measured"),
+        list(views),
+        default="maps",
+        labels=lambda name: views[name][0],
+        style="segments",
+        view=True,
     )
     views[chosen][1]()
 
@@ -48,7 +54,9 @@ def measure_view(page: Page, mechanism: Hierarchical, descent: Result, wrong: Re
 def _maps(page: Page, mechanism: Hierarchical) -> None:
     tree = tree_of(page.source, mechanism)
     names = {"outer": tree[0].plural, "inner": tree[1].plural, "joined": _("tokens (joined)")}
-    level = state.choose("hierarchical.map", _("Level"), list(names), default="outer", labels=names.__getitem__, style="segments")
+    level = state.choose(
+        "hierarchical.map", _("Level"), list(names), default="outer", labels=names.__getitem__, style="segments", view=True
+    )
     if level == "joined":
         st.caption(prose(page.name, "maps_joined"))
         maps_card(page, mechanism)
@@ -225,6 +233,7 @@ def _sinks_switch() -> bool:
         _("Leave the sinks out"),
         default=False,
         help=_("The error of what the other keys add: a sink takes much weight and adds next to nothing."),
+        view=True,
     )
 
 

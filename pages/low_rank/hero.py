@@ -147,7 +147,7 @@ def _one_on_a_phone(names: dict[str, str]) -> None:
     """Where three pictures do not fit side by side, show the chosen one; a style sheet knows the screen."""
     with st.container(key="low-rank-phone"):
         face = state.choose(
-            "low_rank.face", _("Picture"), list(FACES), default="factors", labels=names.__getitem__, style="segments"
+            "low_rank.face", _("Picture"), list(FACES), default="factors", labels=names.__getitem__, style="segments", view=True
         )
     hidden = ", ".join(f".stColumn:has(.st-key-low-rank-{name})" for name in FACES if name != face)
     wide = ".st-key-low-rank-phone { display: none; }"

@@ -127,6 +127,7 @@ def hero(page: Page, hashed: HashingRun) -> None:
             default="1",
             style="segments" if len(rounds) <= 8 else "select",
             help=_("Each round draws new random axes. The pair is found when it meets in one of them."),
+            view=True,
         )
     if n > MOST_TOKENS:
         st.info(prose("lsh", "text_long", most=MOST_TOKENS))

@@ -82,7 +82,10 @@ def _sweep(page: Page, hashed: HashingRun) -> None:
     st.markdown(f"**{_('Recall, and what it costs in pairs')}**")
     names = {"rounds": _("against rounds"), "buckets": _("against buckets"), "seeds": _("over seeds")}
     over = cast(
-        "Over", state.choose("lsh.over", _("Curve"), list(names), default="rounds", labels=names.__getitem__, style="segments")
+        "Over",
+        state.choose(
+            "lsh.over", _("Curve"), list(names), default="rounds", labels=names.__getitem__, style="segments", view=True
+        ),
     )
     base = hashed.mechanism if over == "seeds" else hashed.mechanism.with_dials(seed=0, **{over: 2})
     st.caption(prose("lsh", "sweep_seeds" if over == "seeds" else "sweep", seeds=SEEDS[over]))

@@ -54,7 +54,13 @@ def measure(page: Page, ledger: LedgerRun) -> None:
         "maps": (_("Maps"), _maps),
     }
     chosen = state.choose(
-        "window.what", _("Measured"), list(parts), default="widths", labels=lambda name: parts[name][0], style="segments"
+        "window.what",
+        _("Measured"),
+        list(parts),
+        default="widths",
+        labels=lambda name: parts[name][0],
+        style="segments",
+        view=True,
     )
     parts[chosen][1](page, ledger)
 
