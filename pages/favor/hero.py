@@ -7,7 +7,8 @@ from typing import Any
 
 import streamlit as st
 
-from longattn_core.charts.figures.favor import What, pairs_chart
+from longattn_core.charts.figures.favor import pairs_chart
+from longattn_core.charts.figures.favor_cloud import What
 from longattn_core.mechanisms.favor import Favor
 from longattn_core.mechanisms.favor.features import UNBIASED
 from longattn_core.studies.base.study import Result
