@@ -10,7 +10,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from longattn_core.charts.figures.favor import cloud, pairs_chart
+from longattn_core.charts.figures.favor import pairs_chart
+from longattn_core.charts.figures.favor_cloud import cloud
 from longattn_core.charts.figures.favor_heads import denominators_chart, heads_chart
 from longattn_core.charts.figures.favor_state import reads_chart, state_chart
 from longattn_core.charts.figures.favor_theory import FLOOR, ratio_surface, slice_chart
