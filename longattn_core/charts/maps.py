@@ -11,10 +11,11 @@ import pandas as pd
 
 from longattn_core.charts.cells import Floats, Reduce, Window, check_tokens, encode, future_cells
 from longattn_core.charts.figures.low_rank import _thinned, _whole_axis, picture
+from longattn_core.charts.pictures import MapPicture
 from longattn_core.charts.pixels import data_uri, paint
 from longattn_core.charts.style.altair import fixed, themed
 from longattn_core.charts.style.legend import caption_lines, colour_bar
-from longattn_core.charts.style.scales import Kind, Numbers, Scale
+from longattn_core.charts.style.scales import Kind
 from longattn_core.charts.style.theme import Theme
 
 NAMED_TOKENS = 40
@@ -22,40 +23,22 @@ NAMED_TOKENS = 40
 _SHARPNESS = 960
 
 
-def attention_map_chart(
-    values: Numbers,
-    *,
-    theme: Theme,
-    title: str = "",
-    subtitle: str = "",
-    caption: str = "",
-    scale: Kind = "log",
-    top: float = 1.0,
-    window: Window | None = None,
-    reduce: Reduce = "max",
-    causal: bool = False,
-    tokens_rows: Sequence[str] | None = None,
-    tokens_cols: Sequence[str] | None = None,
-    size: int = 480,
-) -> alt.VConcatChart:
-    """A map `[cells, cells]` of weights or signed differences as an Altair chart.
+def attention_map_chart(shown: MapPicture, theme: Theme, *, caption: str = "", size: int = 480) -> alt.VConcatChart:
+    """An attention map as an Altair chart; without a window, each cell is one pair.
 
-    `window` says which queries and keys the cells cover (all of them, one a cell, if None); tokens name every position
-    of the full map. The picture is one image mark, so a large map costs no more to draw than a small one.
+    The cells are one image mark, so a large map costs no more to draw than a small one.
 
     Raises:
-        ValueError: the map has no cell, or the tokens do not reach to the end of the window.
+        ValueError: the tokens do not reach to the end of the window.
     """
-    x = np.asarray(values, dtype=np.float64)
-    if x.ndim != 2 or 0 in x.shape:
-        raise ValueError(f"a map needs two axes and at least one cell, found shape {list(x.shape)}")
-    window = window or Window(r0=0, r1=x.shape[0], c0=0, c1=x.shape[1])
+    x = np.asarray(shown.values, dtype=np.float64)
+    window = shown.window or Window(r0=0, r1=x.shape[0], c0=0, c1=x.shape[1])
+    tokens_rows, tokens_cols = shown.tokens_rows, shown.tokens_cols
     for name, tokens, stop in (("tokens_rows", tokens_rows, window.r1), ("tokens_cols", tokens_cols, window.c1)):
         if tokens is not None and len(tokens) < stop:
             check_tokens(tokens, stop, name)
-    measure = Scale(kind=scale, top=top)
     shape = (x.shape[0], x.shape[1])
-    cells = encode(x, measure, future=future_cells(window, shape) if causal else None)
+    cells = encode(x, shown.measure, future=future_cells(window, shape) if shown.causal else None)
     factor = (max(1, -(-_SHARPNESS // shape[0])), max(1, -(-_SHARPNESS // shape[1])))
     height = size if window.rows == window.cols else max(96, min(size, size * window.rows // window.cols))
     named = (tokens_rows is not None and window.rows <= NAMED_TOKENS, tokens_cols is not None and window.cols <= NAMED_TOKENS)
@@ -69,7 +52,7 @@ def attention_map_chart(
             "x2": [window.c1],
             "y": [window.r0],
             "y2": [window.r1],
-            "url": [data_uri(paint(cells, theme=theme, kind=scale, factor=factor))],
+            "url": [data_uri(paint(cells, theme=theme, kind=shown.scale, factor=factor))],
         }
     )
     picture = (
@@ -102,14 +85,15 @@ def attention_map_chart(
         .mark_rect(filled=False, stroke=theme.border)
         .encode(x=alt.X("x:Q"), x2=alt.X2("x2:Q"), y=alt.Y("y:Q"), y2=alt.Y2("y2:Q"))
     )
-    notes = [text for text in (caption, pooling_note(window, shape, reduce)) if text]
-    shown = set(np.unique(cells.codes).tolist())
-    parts: list[Any] = [alt.layer(*layers, edge), colour_bar(theme, measure, shown, width=size)]
+    notes = [text for text in (caption, pooling_note(window, shape, shown.reduce)) if text]
+    codes = set(np.unique(cells.codes).tolist())
+    parts: list[Any] = [alt.layer(*layers, edge), colour_bar(theme, shown.measure, codes, width=size)]
     if notes:
         parts.append(caption_lines(notes, theme=theme, width=size))
     chart: alt.VConcatChart = alt.vconcat(*parts, spacing=12).resolve_scale(x="independent", y="independent")
-    if title:
-        chart = chart.properties(title=alt.TitleParams(text=title, subtitle=[subtitle] if subtitle else []))
+    if shown.title:
+        title = alt.TitleParams(text=shown.title, subtitle=[shown.subtitle] if shown.subtitle else [])
+        chart = chart.properties(title=title)
     drawn: alt.VConcatChart = themed(chart, theme)
     return drawn
 

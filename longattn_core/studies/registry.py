@@ -15,9 +15,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from longattn_core.sequences.wording import sentence
 from longattn_core.studies.base.former_keys import FORMER_KEYS
 from longattn_core.studies.base.study import Study, unpacked
+from longattn_core.validation import sentence
 
 
 @cache

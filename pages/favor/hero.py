@@ -11,7 +11,7 @@ from longattn_core.charts.figures.favor import What, pairs_chart
 from longattn_core.mechanisms.favor import Favor
 from longattn_core.mechanisms.favor.features import UNBIASED
 from longattn_core.studies.base.study import Result
-from longattn_core.studies.favor import Finding
+from longattn_core.studies.favor.finding import PairsFinding
 from pages.kit import state
 from pages.kit.context import Page
 from pages.kit.figure import figure
@@ -20,7 +20,7 @@ from pages.kit.text import _, prose
 FACES: dict[str, str] = {"weights": _("weights"), "kernel": _("kernel values, before the division")}
 
 
-def numbers_of(found: Finding, pairs: Result) -> dict[str, Any]:
+def numbers_of(found: PairsFinding, pairs: Result) -> dict[str, Any]:
     """The finding's numbers as the sentences of this page want them."""
     row = pairs.tables["output"].iloc[0]
     one = found.sinks == 1
@@ -37,7 +37,7 @@ def numbers_of(found: Finding, pairs: Result) -> dict[str, Any]:
     }
 
 
-def favor_hero(page: Page, favor: Favor, pairs: Result, found: Finding) -> None:
+def favor_hero(page: Page, favor: Favor, pairs: Result, found: PairsFinding) -> None:
     """Draw the cloud. Cost: the study's, which is kept; the picture's payload does not grow with n."""
     what: What = "kernel" if _face(page) == "kernel" else "weights"
     table, strongest = pairs.tables["output"], pairs.tables["strongest"]
@@ -85,7 +85,7 @@ def _badges(page: Page, favor: Favor) -> str:
 def _face(page: Page) -> str:
     with page.dials:
         return state.choose(
-            "favor.step.face", _("Compare"), list(FACES), default="weights", labels=FACES.__getitem__, style="segments"
+            "favor.step.face", _("Compare"), list(FACES), default="weights", labels=FACES.__getitem__, style="segments", view=True
         )
 
 

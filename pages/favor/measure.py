@@ -7,24 +7,20 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
-from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.figures.favor_heads import denominators_chart, heads_chart, kind_colours
 from longattn_core.mechanisms.favor import Favor
 from longattn_core.sequences.sources import TextSource
 from longattn_core.studies.base.study import Result, Setting
-from longattn_core.studies.favor import (
-    Denominators,
-    ErrorAgainstFeatures,
-    ErrorAgainstSharpness,
-    HeadsSuited,
-    KernelErrors,
-    LearnedAgainstDrawn,
-    Redraws,
-    deviations,
-)
-from longattn_core.studies.favor.common import LONGEST
-from longattn_core.studies.favor.finding import broken, enough, fitted, reach, spread, stray, suited
-from longattn_core.studies.favor.kernel_errors import DRAWS, pairs_near
+from longattn_core.studies.favor.denominators import Denominators, denominators_finding
+from longattn_core.studies.favor.deviations import deviation_finding, deviations
+from longattn_core.studies.favor.features import ErrorAgainstFeatures, features_finding
+from longattn_core.studies.favor.heads import HeadsSuited, heads_finding
+from longattn_core.studies.favor.kernel_errors import DRAWS, KernelErrors, pairs_near
+from longattn_core.studies.favor.learned import LearnedAgainstDrawn, learned_finding
+from longattn_core.studies.favor.redraws import Redraws, redraws_finding
+from longattn_core.studies.favor.sampled import LONGEST
+from longattn_core.studies.favor.sharpness import ErrorAgainstSharpness, sharpness_finding
 from pages.favor.hero import plain, tex
 from pages.kit import state
 from pages.kit.compute import run
@@ -57,6 +53,7 @@ def favor_measure(page: Page, favor: Favor, pairs: Result) -> None:
         default="features",
         labels=lambda name: parts[name][0],
         style="segments",
+        view=True,
     )
     parts[chosen][1]()
 
@@ -69,12 +66,12 @@ def _features(page: Page) -> None:
     with left:
         sizes = {"m": _("equal m"), "width": _("equal number of columns")}
         equal = state.choose(
-            "favor.step.equal", _("Compare at"), list(sizes), default="m", labels=sizes.__getitem__, style="segments"
+            "favor.step.equal", _("Compare at"), list(sizes), default="m", labels=sizes.__getitem__, style="segments", view=True
         )
     with right:
         ways = {"both": _("both"), "orthogonal": _("orthogonal"), "independent": _("independent")}
         way = state.choose(
-            "favor.step.way", _("Directions"), list(ways), default="both", labels=ways.__getitem__, style="segments"
+            "favor.step.way", _("Directions"), list(ways), default="both", labels=ways.__getitem__, style="segments", view=True
         )
     st.markdown(f"**{_('Error of the output')}**")
     study = ErrorAgainstFeatures(source=page.source, equal="width" if equal == "width" else "m")
@@ -109,19 +106,12 @@ def _output_error(page: Page, result: Result, way: str) -> None:
     chart = curves_chart(
         table,
         page.theme,
-        x="size",
-        y="error",
-        series="curve",
-        x_title=_unit(study.equal),
-        y_title=_("error of the output (relative, logarithmic)"),
-        log_x=True,
-        log_y=True,
-        x_ticks=list(study.counts),
-        band=("low", "high"),
-        dashed="loose",
-        colours=colours,
+        x=CurveAxis(column="size", title=_unit(study.equal), log=True, ticks=list(study.counts)),
+        y=CurveAxis(
+            column="error", title=_("error of the output (relative, logarithmic)"), log=True, domain=_within(table, control)
+        ),
+        series=CurveSeries(column="curve", band=("low", "high"), dashed="loose", colours=colours),
         rules=((control, MEAN),) if control > 0 else (),
-        y_domain=_within(table, control),
         height=420,
     )
     figure(
@@ -136,7 +126,7 @@ def _output_error(page: Page, result: Result, way: str) -> None:
             count=table["curve"].nunique(), control=control
         ),
     )
-    found = enough(result)
+    found = features_finding(result)
     unit = _("directions") if study.equal == "m" else _("columns")
     said = prose("favor", "features", n=min(page.tokens, LONGEST), seeds=study.seeds)
     if found is not None:
@@ -184,18 +174,9 @@ def _kernel_error(page: Page, result: Result, way: str) -> None:
     chart = curves_chart(
         shown,
         page.theme,
-        x="size",
-        y="error",
-        series="curve",
-        x_title=_unit(study.equal),
-        y_title=_("error of the kernel (relative, logarithmic)"),
-        log_x=True,
-        log_y=True,
-        x_ticks=list(study.counts),
-        band=("low", "high"),
-        dashed="formula",
-        colours=colours,
-        y_domain=_within(shown, 0.0),
+        x=CurveAxis(column="size", title=_unit(study.equal), log=True, ticks=list(study.counts)),
+        y=CurveAxis(column="error", title=_("error of the kernel (relative, logarithmic)"), log=True, domain=_within(shown, 0.0)),
+        series=CurveSeries(column="curve", band=("low", "high"), dashed="formula", colours=colours),
     )
     figure(
         page,
@@ -219,7 +200,7 @@ def _kernel_error(page: Page, result: Result, way: str) -> None:
 
 def _norms(page: Page, favor: Favor, pairs: Result) -> None:
     table = deviations(pairs)
-    found = stray(table, favor.features)
+    found = deviation_finding(table, favor.features)
     if found.kind == "other":
         st.info(prose("favor", "norms_other"), icon=":material/block:")
         return
@@ -234,17 +215,20 @@ def _norms(page: Page, favor: Favor, pairs: Result) -> None:
     chart = curves_chart(
         drawn,
         page.theme,
-        x="norm",
-        y="deviation",
-        series="curve",
-        dashed="formula",
-        band=("low", "high"),
-        log_y=True,
-        x_title=(_("‖q−k‖²/√d of the pair (no unit)") if sine else _("‖q+k‖²/√d of the pair (no unit)")),
-        y_title=_("error over the kernel (logarithmic)"),
+        x=CurveAxis(column="norm", title=_("‖q−k‖²/√d of the pair (no unit)") if sine else _("‖q+k‖²/√d of the pair (no unit)")),
+        y=CurveAxis(
+            column="deviation",
+            title=_("error over the kernel (logarithmic)"),
+            log=True,
+            format="~g" if float(drawn["deviation"].max()) < 1e4 else ".0e",
+        ),
+        series=CurveSeries(
+            column="curve",
+            band=("low", "high"),
+            dashed="formula",
+            colours={names["measured"]: ink, names["expected"]: ink, names["half of the pairs stray less"]: page.theme.text},
+        ),
         rules=((1.0, _("1: as wrong as answering zero")),),
-        colours={names["measured"]: ink, names["expected"]: ink, names["half of the pairs stray less"]: page.theme.text},
-        y_format="~g" if float(drawn["deviation"].max()) < 1e4 else ".0e",
     )
     figure(
         page,
@@ -288,17 +272,19 @@ def _sharpness_drawn(page: Page, result: Result, favor: Favor) -> None:
     chart = curves_chart(
         table,
         page.theme,
-        x="beta",
-        y="error",
-        series="curve",
-        x_title=_("sharpness β (times the scores, logarithmic)"),
-        y_title=_("error of the output (relative)"),
-        log_x=True,
-        band=("low", "high"),
-        x_ticks=[0.0625, 0.125, 0.25, 0.5, 1, 2],
-        keys={"random features": "favor"},
-        colours={"mean of visible values": page.theme.muted},
-        y_domain=(0.0, _top(table)),
+        x=CurveAxis(
+            column="beta",
+            title=_("sharpness β (times the scores, logarithmic)"),
+            log=True,
+            ticks=[0.0625, 0.125, 0.25, 0.5, 1, 2],
+        ),
+        y=CurveAxis(column="error", title=_("error of the output (relative)"), domain=(0.0, _top(table))),
+        series=CurveSeries(
+            column="curve",
+            band=("low", "high"),
+            colours={"mean of visible values": page.theme.muted},
+            keys={"random features": "favor"},
+        ),
         marked=((float(_beta(page)), _("now")),),
     )
     figure(
@@ -311,7 +297,7 @@ def _sharpness_drawn(page: Page, result: Result, favor: Favor) -> None:
         caption=f"Error of the output against sharpness, {favor.label}, m = {favor.features}. {study.sequence().origin}",
         alt=_("Error of random features and of the mean of the visible values against sharpness."),
     )
-    found, said = reach(result), prose("favor", "sharpness", m=favor.features, seeds=study.seeds)
+    found, said = sharpness_finding(result), prose("favor", "sharpness", m=favor.features, seeds=study.seeds)
     if found is not None:
         both = {
             name: ", ".join(f"{beta:g}" for beta in betas) for name, betas in (("better", found.better), ("worse", found.worse))
@@ -335,7 +321,7 @@ def _top(table: pd.DataFrame) -> float:
 def _breaks(page: Page, favor: Favor) -> None:
     with st.spinner(_("Drawing three kinds of features …")):
         result = run(Denominators(source=page.source, setting=Setting.of(favor)))
-    sums, found = result.tables["sums"], broken(result)
+    sums, found = result.tables["sums"], denominators_finding(result)
     figure(
         page,
         "denominators",
@@ -382,7 +368,7 @@ def _heads_drawn(page: Page, result: Result, favor: Favor) -> None:
         caption=f"Error less that of the mean of the visible values, by head, {favor.label}, m = {favor.features}.",
         alt=_("{count} heads by the norm of their pairs.").format(count=len(points)),
     )
-    found = suited(points)
+    found = heads_finding(points)
     section = "heads_none" if found.closer == 0 else f"heads_{found.kind}"
     said = prose(
         "favor",
@@ -405,23 +391,26 @@ def _heads_drawn(page: Page, result: Result, favor: Favor) -> None:
 def _draws(page: Page, favor: Favor) -> None:
     with st.spinner(_("Drawing the directions again …")):
         result = run(Redraws(source=page.source, setting=Setting.of(favor)))
-    found, joined, each = spread(result), result.tables["joined"], result.tables["draws"]
+    found, joined, each = redraws_finding(result), result.tables["joined"], result.tables["draws"]
     alone = each.rename(columns={"draw": "together"})[["together", "error"]].assign(way=_("this draw alone"))
     table = pd.concat([joined, alone], ignore_index=True).assign(loose=lambda t: t["way"] == _("this draw alone"))
     table.attrs["units"] = joined.attrs["units"]
     chart = curves_chart(
         table,
         page.theme,
-        x="together",
-        y="error",
-        series="way",
-        x_title=_("draw (number); joined: all draws up to it"),
-        y_title=_("error of the output (relative)"),
-        dashed="loose",
+        x=CurveAxis(column="together", title=_("draw (number); joined: all draws up to it")),
+        y=CurveAxis(
+            column="error",
+            title=_("error of the output (relative)"),
+            domain=(0.0, max(1e-6, min(1.15 * max(float(table["error"].max()), found.control), 12.0))),
+        ),
+        series=CurveSeries(
+            column="way",
+            dashed="loose",
+            colours={_("this draw alone"): page.theme.muted},
+            keys={"all features in one ratio": "favor"},
+        ),
         rules=((found.control, MEAN),),
-        colours={_("this draw alone"): page.theme.muted},
-        keys={"all features in one ratio": "favor"},
-        y_domain=(0.0, max(1e-6, min(1.15 * max(float(table["error"].max()), found.control), 12.0))),
     )
     figure(
         page,
@@ -462,18 +451,12 @@ def _learned_drawn(page: Page, result: Result) -> None:
     chart = curves_chart(
         table,
         page.theme,
-        x="columns",
-        y="error",
-        series="curve",
-        x_title=_unit("width"),
-        y_title=_("error of the output (relative, logarithmic)"),
-        log_x=True,
-        log_y=True,
-        band=("low", "high"),
-        x_ticks=[8, 16, 32, 64, 128, 256],
-        keys={names["drawn"]: "favor"},
+        x=CurveAxis(column="columns", title=_unit("width"), log=True, ticks=[8, 16, 32, 64, 128, 256]),
+        y=CurveAxis(
+            column="error", title=_("error of the output (relative, logarithmic)"), log=True, domain=_within(table, control)
+        ),
+        series=CurveSeries(column="curve", band=("low", "high"), keys={names["drawn"]: "favor"}),
         rules=((control, MEAN),) if control > 0 else (),
-        y_domain=_within(table, control),
     )
     figure(
         page,
@@ -485,7 +468,7 @@ def _learned_drawn(page: Page, result: Result) -> None:
         caption=f"Fitted against drawn features of the same width. {result.study.sequence().origin}",
         alt=_("Error of learned and of drawn features against their number."),
     )
-    found = fitted(result)
+    found = learned_finding(result)
     calibration = escaped(result.words.get("calibration", _("a sample of the head")))
     said = prose("favor", "learned", steps=Favor().steps, calibration=calibration)
     if found is not None:

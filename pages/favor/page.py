@@ -10,7 +10,8 @@ import streamlit as st
 
 from longattn_core.mechanisms.favor import Favor
 from longattn_core.studies.base.study import Result, Setting
-from longattn_core.studies.favor import Finding, Pairs, finding
+from longattn_core.studies.favor.finding import PairsFinding, pairs_finding
+from longattn_core.studies.favor.pairs import Pairs
 from pages.favor.hero import favor_hero, numbers_of, plain
 from pages.favor.measure import favor_measure
 from pages.favor.step import favor_step
@@ -48,7 +49,7 @@ def body(page: Page) -> None:
     question(page)
     favor = mechanism_dials(page, Favor, row=("features", "variant", "seed"), default=START)
     pairs = run(Pairs(source=page.source, setting=Setting.of(favor)))
-    found = finding(pairs)
+    found = pairs_finding(pairs)
     words = numbers_of(found, pairs)
     answer(page, found.kind, **words)
     favor_hero(page, favor, pairs, found)
@@ -84,7 +85,7 @@ def _guess(page: Page, pairs: Result) -> None:
     )
 
 
-def _said(page: Page, found: Finding, words: dict[str, Any]) -> None:
+def _said(page: Page, found: PairsFinding, words: dict[str, Any]) -> None:
     section = "said_close" if found.kind in {"close", "better", "equal"} else "said_far"
     said(page, measured=prose("favor", section, **words))
 

@@ -6,17 +6,16 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.figures.favor_state import reads_chart, state_chart
 from longattn_core.mechanisms.favor import Favor
 from longattn_core.mechanisms.favor.features import UNBIASED
 from longattn_core.studies.base.study import Result, Setting
-from longattn_core.studies.favor import RunningState
-from longattn_core.studies.favor.state import stops_of
+from longattn_core.studies.favor.state import RunningState, stops_of
 from pages.favor.hero import from_log, tex
 from pages.kit import state
 from pages.kit.components.stepper import stepper
-from pages.kit.components.token_text import MOST_TOKENS, token_text
+from pages.kit.components.token_text import MOST_TOKENS, TextPicture, token_text
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import figure
@@ -35,7 +34,9 @@ def favor_step(page: Page, favor: Favor, pairs: Result) -> None:
     order = "step_causal" if page.causal else "step_none"
     st.markdown(prose("favor", "step", columns=columns, e=e + 1) + " " + prose("favor", order))
     paces = {"chunk": _("chunk by chunk"), "token": _("token by token, the first 16")}
-    pace = state.choose("favor.step.pace", _("Step"), list(paces), default="chunk", labels=paces.__getitem__, style="segments")
+    pace = state.choose(
+        "favor.step.pace", _("Step"), list(paces), default="chunk", labels=paces.__getitem__, style="segments", view=True
+    )
     stops = stops_of(page.tokens, "token" if pace == "token" else "chunk")
     at = stepper(
         "favor.step",
@@ -156,12 +157,14 @@ def _text(page: Page, result: Result) -> None:
         # Names of tokens hold no spaces between words.
         tokens = [f" {token}" for token in tokens]
     token_text(
-        tokens,
+        TextPicture(
+            tokens=tokens,
+            weights=np.where(np.isnan(result.arrays["estimate"]), np.nan, result.arrays["estimate"]),
+            selected=reader,
+            causal_from=at - 1,
+        ),
         key="favor text",
         theme=page.theme,
-        weights=np.where(np.isnan(result.arrays["estimate"]), np.nan, result.arrays["estimate"]),
-        selected=reader,
-        causal_from=at - 1,
         link="maps",
         height=200,
         caption=prose("favor", "step_text"),
@@ -182,13 +185,13 @@ def _sums(page: Page, result: Result) -> None:
     chart = curves_chart(
         table,
         page.theme,
-        x="stop",
-        y="value",
-        series="curve",
-        x_title=_("tokens written (number)"),
-        y_title=_("sum of weights (power of ten)"),
-        keys={_("estimated sum"): "favor"},
-        colours={_("exact sum"): page.theme.style("exact").colour, _("size of the state"): page.theme.muted},
+        x=CurveAxis(column="stop", title=_("tokens written (number)")),
+        y=CurveAxis(column="value", title=_("sum of weights (power of ten)")),
+        series=CurveSeries(
+            column="curve",
+            colours={_("exact sum"): page.theme.style("exact").colour, _("size of the state"): page.theme.muted},
+            keys={_("estimated sum"): "favor"},
+        ),
         marked=((float(at), _("now")),),
     )
     figure(

@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.figures.favor_heads import kind_colours
 from longattn_core.charts.figures.favor_theory import measured_curves, ratio_surface, slice_chart
 from longattn_core.measures.theory import features as law
 from longattn_core.mechanisms.favor import Favor
 from longattn_core.studies.base.study import Result
-from longattn_core.studies.favor import Orthogonality, RatioSurface, SphereKernel, Symmetry
-from longattn_core.studies.favor.theory import inside
+from longattn_core.studies.favor.theory import Orthogonality, RatioSurface, SphereKernel, Symmetry, count_inside
 from pages.favor.hero import plain
 from pages.kit import state
 from pages.kit.compute import run
@@ -34,7 +33,7 @@ def favor_theory(page: Page, pairs: Result) -> None:
         "claims": (_("What the paper reports"), _claims),
     }
     chosen = state.choose(
-        "favor.step.law", _("Law"), list(parts), default="ratio", labels=lambda name: parts[name][0], style="segments"
+        "favor.step.law", _("Law"), list(parts), default="ratio", labels=lambda name: parts[name][0], style="segments", view=True
     )
     with st.spinner(_("Drawing a million directions …")):
         parts[chosen][1]()
@@ -58,7 +57,7 @@ def _ratio(page: Page) -> None:
     )
     st.caption(prose("favor", "theory_ratio"))
     measured = result.tables["measured"]
-    held = inside(measured, law.mse_ratio(study.length_of_slice, measured["angle"].to_numpy()))
+    held = count_inside(measured, law.mse_ratio(study.length_of_slice, measured["angle"].to_numpy()))
     figure(
         page,
         "ratio-slice",
@@ -75,14 +74,9 @@ def _ratio(page: Page) -> None:
     chart = curves_chart(
         curves[curves["deviation"] > 1e-3],
         page.theme,
-        x="angle",
-        y="deviation",
-        series="features",
-        log_y=True,
-        x_title=_("angle φ between x and y (radians)"),
-        y_title=_("error over the kernel (logarithmic)"),
-        colours=kind_colours(page.theme),
-        points=False,
+        x=CurveAxis(column="angle", title=_("angle φ between x and y (radians)")),
+        y=CurveAxis(column="deviation", title=_("error over the kernel (logarithmic)"), log=True),
+        series=CurveSeries(column="features", colours=kind_colours(page.theme), points=False),
     )
     figure(
         page,
@@ -112,12 +106,9 @@ def _sphere(page: Page, pairs: Result) -> None:
             result.tables["curves"],
             measured,
             page.theme,
-            x="sum_norm",
-            y="ratio",
+            x=CurveAxis(column="sum_norm", title=_("‖x+y‖² (no unit)")),
+            y=CurveAxis(column="ratio", title=_("SMREG over the softmax kernel (ratio)"), domain=(0.0, 1.05)),
             series="d",
-            x_title=_("‖x+y‖² (no unit)"),
-            y_title=_("SMREG over the softmax kernel (ratio)"),
-            y_domain=(0.0, 1.05),
         ),
         table=result.tables["curves"],
         shown=Favor,
@@ -125,7 +116,7 @@ def _sphere(page: Page, pairs: Result) -> None:
         caption="SMREG over SM against the norm, for several widths, exact and Monte Carlo.",
         alt=_("The ratio falls from 1 as the norm grows, later for wider heads."),
     )
-    said = prose("favor", "theory_smreg", draws=study.draws, inside=inside(measured, np.array(exact)), count=len(measured))
+    said = prose("favor", "theory_smreg", draws=study.draws, inside=count_inside(measured, np.array(exact)), count=len(measured))
     norm, d = float(np.median(pairs.arrays["sum_norm"])), 64
     bound, holds = (float(bounds[bounds["d"] == d][name].iloc[0]) for name in ("bound", "holds_to"))
     section = "theory_bound" if np.isfinite(holds) else "theory_bound_holds"
@@ -146,12 +137,9 @@ def _orthogonal(page: Page) -> None:
             curves,
             measured,
             page.theme,
-            x="sum_norm",
-            y="ratio",
+            x=CurveAxis(column="sum_norm", title=_("‖x+y‖² (no unit)")),
+            y=CurveAxis(column="ratio", title=_("MSE orthogonal over independent (ratio)"), domain=(0.5, 1.1)),
             series="d",
-            x_title=_("‖x+y‖² (no unit)"),
-            y_title=_("MSE orthogonal over independent (ratio)"),
-            y_domain=(0.5, 1.1),
             rules=((1.0, _("independent directions")),),
         ),
         table=curves,
@@ -160,7 +148,7 @@ def _orthogonal(page: Page) -> None:
         caption="Mean squared error with m = d orthogonal directions over that of independent ones, closed form and Monte Carlo.",
         alt=_("The ratio lies below 1 everywhere, lower for wider heads."),
     )
-    st.caption(prose("favor", "theory_orthogonal", inside=inside(measured, np.array(exact)), count=len(measured)))
+    st.caption(prose("favor", "theory_orthogonal", inside=count_inside(measured, np.array(exact)), count=len(measured)))
 
 
 def _claims() -> None:

@@ -9,10 +9,12 @@ import streamlit as st
 from longattn_core.charts.cells import Window
 from longattn_core.charts.figures.low_rank import FACTOR_CELLS, factor_top, factors_chart, scree_chart
 from longattn_core.charts.maps import matrix_chart
+from longattn_core.charts.pictures import MapPicture
 from longattn_core.mechanisms.low_rank import LowRank
 from longattn_core.studies.base.pooling import pooled_by_size
 from longattn_core.studies.base.study import Result
-from longattn_core.studies.low_rank.spectrum import Factors, RankFinding
+from longattn_core.studies.low_rank.factors import Factors
+from longattn_core.studies.low_rank.finding import RankFinding
 from pages.kit import state
 from pages.kit.components.attention_map import attention_map
 from pages.kit.compute import run
@@ -46,18 +48,20 @@ def low_rank_hero(page: Page, spectrum: Result, rank: int, without_sinks: bool) 
     for name, values in (("difference", result.arrays["difference"]), ("exact", spectrum.arrays["exact"])):
         with places[name], st.container(key=f"low-rank-{name}"):
             drawn = attention_map(
-                values,
+                MapPicture(
+                    values=values,
+                    title=names[name],
+                    full=(n, n),
+                    window=whole,
+                    scale="difference" if name == "difference" else "log",
+                    causal=page.causal and name == "exact",
+                    tokens_rows=tokens,
+                ),
                 key=f"low rank {name}",
-                title=names[name],
                 theme=page.theme,
-                full=(n, n),
-                window=whole,
-                scale="difference" if name == "difference" else "log",
-                causal=page.causal and name == "exact",
-                tokens_rows=tokens,
                 link="low rank",
-                strips=False,
                 content=f"{page.source.model_dump_json()} {name} {rank if name == 'difference' else ''} {without_sinks}",
+                strips=False,
             )
             figure_menu(
                 f"map-{name}",
@@ -143,7 +147,7 @@ def _one_on_a_phone(names: dict[str, str]) -> None:
     """Where three pictures do not fit side by side, show the chosen one; a style sheet knows the screen."""
     with st.container(key="low-rank-phone"):
         face = state.choose(
-            "low_rank.face", _("Picture"), list(FACES), default="factors", labels=names.__getitem__, style="segments"
+            "low_rank.face", _("Picture"), list(FACES), default="factors", labels=names.__getitem__, style="segments", view=True
         )
     hidden = ", ".join(f".stColumn:has(.st-key-low-rank-{name})" for name in FACES if name != face)
     wide = ".st-key-low-rank-phone { display: none; }"

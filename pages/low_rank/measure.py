@@ -10,8 +10,11 @@ import streamlit as st
 from longattn_core.charts.figures.low_rank import energy_chart, error_chart, length_chart, tail_chart
 from longattn_core.mechanisms.low_rank import LowRank
 from longattn_core.studies.base.study import Result
-from longattn_core.studies.low_rank.spectrum import SHARE, Rebuilt, rank_of
-from longattn_core.studies.low_rank.sweeps import METHODS, ErrorAgainstRank, RankAgainstLength, growth
+from longattn_core.studies.low_rank.decomposition import SHARE, rank_of
+from longattn_core.studies.low_rank.errors import METHODS, ErrorAgainstRank
+from longattn_core.studies.low_rank.factors import Rebuilt
+from longattn_core.studies.low_rank.finding import growth_finding
+from longattn_core.studies.low_rank.lengths import RankAgainstLength
 from pages.kit import state
 from pages.kit.compute import run
 from pages.kit.context import Page
@@ -83,7 +86,7 @@ def _energy(page: Page, spectrum: Result, k: int) -> None:
 def _error(page: Page, k: int) -> None:
     kinds = {"error": _("the output"), "map_error": _("the map")}
     value = state.choose(
-        "low_rank.error_of", _("Error of"), list(kinds), default="error", labels=kinds.__getitem__, style="segments"
+        "low_rank.error_of", _("Error of"), list(kinds), default="error", labels=kinds.__getitem__, style="segments", view=True
     )
     study = ErrorAgainstRank(source=page.source)
     sweep_card(page, study, lambda result: _error_drawn(page, result, value, kinds[value], k))
@@ -124,14 +127,10 @@ def _length(page: Page, result: Result) -> None:
         caption=f"Directions for 99 % of the energy against length. {result.study.sequence().origin}",
         alt=_("Rank against length, up to {n:,} tokens.").format(n=int(curves["n"].max())),
     )
-    found = growth(result)
+    found = growth_finding(result)
     said = prose("low_rank", "length")
     if found is not None:
-        beside = (
-            ""
-            if found.uniform is None
-            else _("; the uniform map's from {low:,.0f} to {high:,.0f}").format(low=found.uniform[0], high=found.uniform[1])
-        )
+        beside = _("; the uniform map's from {low:,.0f} to {high:,.0f}").format(low=found.uniform[0], high=found.uniform[1])
         said += " " + prose(
             "low_rank",
             "length_finding",

@@ -10,7 +10,9 @@ import streamlit as st
 from longattn_core.mechanisms.low_rank import LowRank
 from longattn_core.studies.base.run import shortened
 from longattn_core.studies.base.study import Result
-from longattn_core.studies.low_rank.spectrum import LONGEST, RankFinding, Spectrum, rank_finding
+from longattn_core.studies.low_rank.decomposition import LONGEST
+from longattn_core.studies.low_rank.finding import RankFinding, rank_finding
+from longattn_core.studies.low_rank.spectrum import Spectrum
 from pages.kit import state
 from pages.kit.compute import run
 from pages.kit.context import Page

@@ -38,7 +38,7 @@ def low_rank_step(page: Page, mechanism: LowRank, n: int) -> None:
     """Choose a method and walk through it."""
     methods = {"svd": _("SVD"), "linformer": _("Linformer"), "nystrom": _("Nyström")}
     method = state.choose(
-        "low_rank.step_method", _("Method"), list(methods), default="svd", labels=methods.__getitem__, style="segments"
+        "low_rank.step_method", _("Method"), list(methods), default="svd", labels=methods.__getitem__, style="segments", view=True
     )
     if method == "svd":
         _directions(page, n)
@@ -50,6 +50,7 @@ def low_rank_step(page: Page, mechanism: LowRank, n: int) -> None:
         default=16,
         parse=int,
         help=_("How many keys, or landmarks, the tokens are mixed into."),
+        view=True,
     )
     if method == "linformer":
         _mixes(page, rank, mechanism.seed)
@@ -75,7 +76,13 @@ def _directions(page: Page, n: int) -> None:
 def _mixes(page: Page, rank: int, seed: int) -> None:
     kinds = {"mean": _("means"), "gaussian": _("random Gaussian"), "fitted": _("fitted")}
     projection = state.choose(
-        "low_rank.step_mix", _("Projection E, F"), list(kinds), default="mean", labels=kinds.__getitem__, style="segments"
+        "low_rank.step_mix",
+        _("Projection E, F"),
+        list(kinds),
+        default="mean",
+        labels=kinds.__getitem__,
+        style="segments",
+        view=True,
     )
     result = run(Mixed.model_validate({"source": page.source.model_dump(), "rank": rank, "projection": projection, "seed": seed}))
     n, k = len(result.arrays["tokens"]), len(result.arrays["mixed keys"])

@@ -9,8 +9,9 @@ from longattn_core.measures.theory.rank import eckart_young_tail, gaussian_linfo
 from longattn_core.mechanisms.low_rank import LowRank
 from longattn_core.studies.base.run import read_prefix
 from longattn_core.studies.base.study import Result
-from longattn_core.studies.low_rank.spectrum import LONGEST, RankFinding, rank_of, uniform_values
-from longattn_core.studies.low_rank.sweeps import GaussianLaw, score_variance
+from longattn_core.studies.low_rank.decomposition import LONGEST, rank_of, uniform_values
+from longattn_core.studies.low_rank.finding import RankFinding
+from longattn_core.studies.low_rank.law import GaussianLaw, score_variance
 from pages.kit.context import Page
 from pages.kit.figure import figure
 from pages.kit.sections import formula

@@ -36,7 +36,7 @@ def measure(page: Page, mechanism: Memory) -> None:
 def _lags(page: Page, mechanism: Memory) -> None:
     with st.spinner(_("Counting by distance …")):
         result = run(MemoryLags(source=page.source, setting=Setting.of(mechanism)))
-    bare = state.switch(f"{NAME}.bare", _("Leave out the sinks"), default=True)
+    bare = state.switch(f"{NAME}.bare", _("Leave out the sinks"), default=True, view=True)
     said = prose(NAME, "lags", bare=prose(NAME, "bare" if bare else "with_sinks"))
     table = result.tables["lags"]
     chart = lags_chart(table, page.theme, bare=bare, label=NAMES[mechanism.variant])

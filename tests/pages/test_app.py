@@ -224,7 +224,7 @@ def test_an_upload_without_a_file_says_what_to_give():
 def test_every_dial_of_every_mechanism_has_a_widget_that_allows_its_bounds():
     for key, kind in MECHANISMS.items():
         for name, field in kind.model_fields.items():
-            low, high = controls._bounds(field)
+            low, high = controls.bounds(field, least=0, most=2**31 - 1)
             extra = controls._extra(field)
             if field.annotation is int:
                 steps = controls._whole_steps(int(low), int(high), extra) if extra.get("scale") else [low, high]

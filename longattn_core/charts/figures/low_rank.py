@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from longattn_core.charts.cells import encode
-from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.pixels import data_uri, paint
 from longattn_core.charts.style.scales import Kind, Scale
 from longattn_core.charts.style.theme import Theme
@@ -145,15 +145,9 @@ def scree_chart(spectrum: pd.DataFrame, theme: Theme, *, k: int, height: int = 2
     return curves_chart(
         shown,
         theme,
-        x="direction",
-        y="value",
-        series="map",
-        x_title="direction (the strongest first; logarithmic)",
-        y_title="singular value σ (logarithmic)",
-        log_x=True,
-        log_y=True,
-        points=False,
-        colours=map_colours(theme),
+        x=CurveAxis(column="direction", title="direction (the strongest first; logarithmic)", log=True),
+        y=CurveAxis(column="value", title="singular value σ (logarithmic)", log=True),
+        series=CurveSeries(column="map", colours=map_colours(theme), points=False),
         marked=[(k, f"k = {k:,}")],
         height=height,
     )
@@ -164,16 +158,9 @@ def energy_chart(spectrum: pd.DataFrame, theme: Theme, *, k: int, share: float) 
     return curves_chart(
         _some(spectrum),
         theme,
-        x="direction",
-        y="energy",
-        series="map",
-        x_title="directions kept, k (logarithmic)",
-        y_title="energy held (share of Σσ²)",
-        log_x=True,
-        points=False,
-        colours=map_colours(theme),
-        y_domain=(0.0, 1.02),
-        y_format="~%",
+        x=CurveAxis(column="direction", title="directions kept, k (logarithmic)", log=True),
+        y=CurveAxis(column="energy", title="energy held (share of Σσ²)", domain=(0.0, 1.02), format="~%"),
+        series=CurveSeries(column="map", colours=map_colours(theme), points=False),
         rules=[(share, f"{share:.0%}")],
         marked=[(k, f"k = {k:,}")],
     )
@@ -185,15 +172,9 @@ def tail_chart(spectrum: pd.DataFrame, theme: Theme, *, k: int) -> alt.LayerChar
     return curves_chart(
         shown,
         theme,
-        x="direction",
-        y="error",
-        series="map",
-        x_title="directions kept, k (logarithmic)",
-        y_title="error of the map (relative, logarithmic)",
-        log_x=True,
-        log_y=True,
-        points=False,
-        colours=map_colours(theme),
+        x=CurveAxis(column="direction", title="directions kept, k (logarithmic)", log=True),
+        y=CurveAxis(column="error", title="error of the map (relative, logarithmic)", log=True),
+        series=CurveSeries(column="map", colours=map_colours(theme), points=False),
         rules=[(0.1, "10 %")],
         marked=[(k, f"k = {k:,}")],
     )
@@ -215,15 +196,9 @@ def error_chart(curves: pd.DataFrame, theme: Theme, *, value: str, control: floa
     return curves_chart(
         shown,
         theme,
-        x="rank",
-        y=value,
-        series="method",
-        x_title="rank k: columns kept (logarithmic)",
-        y_title=f"error of {what} (relative, logarithmic)",
-        log_x=True,
-        log_y=True,
-        band=("low", "high"),
-        keys={name: KEYS[name] for name in names},
+        x=CurveAxis(column="rank", title="rank k: columns kept (logarithmic)", log=True),
+        y=CurveAxis(column=value, title=f"error of {what} (relative, logarithmic)", log=True),
+        series=CurveSeries(column="method", band=("low", "high"), keys={name: KEYS[name] for name in names}),
         rules=[(control, "mean of the visible values")],
         marked=[(k, f"k = {k:,}")],
         height=380,
@@ -238,16 +213,11 @@ def length_chart(curves: pd.DataFrame, theme: Theme) -> alt.LayerChart:
     return curves_chart(
         shown,
         theme,
-        x="n",
-        y="rank",
-        series="map",
-        x_title="tokens n (logarithmic)",
-        y_title="directions for 99 % of the energy (logarithmic)",
-        log_x=True,
-        log_y=True,
-        band=("low", "high"),
-        dashed="formula",
-        colours={**map_colours(theme), "every direction": theme.border},
+        x=CurveAxis(column="n", title="tokens n (logarithmic)", log=True),
+        y=CurveAxis(column="rank", title="directions for 99 % of the energy (logarithmic)", log=True),
+        series=CurveSeries(
+            column="map", band=("low", "high"), dashed="formula", colours={**map_colours(theme), "every direction": theme.border}
+        ),
     )
 
 
@@ -256,13 +226,12 @@ def law_chart(curves: pd.DataFrame, theme: Theme, *, shared: float, apart: float
     return curves_chart(
         curves,
         theme,
-        x="rank",
-        y="error",
-        series="projections",
-        x_title="rank k, up to n",
-        y_title="error of the output (relative, logarithmic)",
-        log_y=True,
-        band=("low", "high"),
-        colours={"E and F apart": theme.style("low_rank").colour, "E = F": theme.style("lsh").colour},
+        x=CurveAxis(column="rank", title="rank k, up to n"),
+        y=CurveAxis(column="error", title="error of the output (relative, logarithmic)", log=True),
+        series=CurveSeries(
+            column="projections",
+            band=("low", "high"),
+            colours={"E and F apart": theme.style("low_rank").colour, "E = F": theme.style("lsh").colour},
+        ),
         rules=[(apart, f"limit, E and F apart: {apart:.2f}"), (shared, f"limit, E = F: {shared:.2f}")],
     )

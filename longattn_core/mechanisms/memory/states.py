@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from longattn_core.contracts.mechanism import Attended, ReadCount, Reduce
-from longattn_core.numerics.maps.listed import cell_of
+from longattn_core.contracts.pooling import cell_of
 
 SNAPSHOTS = 64
 """How many states a trace keeps at most, evenly spread over the chunks' ends."""

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from longattn_core.contracts.indexing import edges, row_chunks
 from longattn_core.contracts.mechanism import Attended
+from longattn_core.contracts.pooling import areas, cell_of
 from longattn_core.contracts.sequence import Sequence, exact_rows
-from longattn_core.numerics.maps.listed import areas, cell_of
 from longattn_core.studies.base.query import tokens_of
 from longattn_core.studies.base.run import kept_run
 from longattn_core.studies.base.study import Progress, Result, Setting, Study

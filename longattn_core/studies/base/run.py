@@ -117,6 +117,14 @@ def shortened(source: Source, n: int) -> Source:
     return source.model_copy(update={"length": n})
 
 
+def reseeded(source: Source, step: int) -> Source:
+    """Another draw of a synthetic sequence: the one whose seed is higher by `step`. Other sources have no seed and stay."""
+    if source.kind != "synthetic" or step == 0:
+        return source
+    settings = source.settings.with_dials(seed=(source.settings.seed + step) % 2**31)
+    return SyntheticSource.model_validate({"settings": settings.model_dump()})
+
+
 def read_prefix(source: Source, head: int, longest: int, *, causal: bool | None = None) -> Sequence:
     """One head of the source's sequence, at most its first `longest` tokens, under its own mask or another."""
     whole = sequence_of(source)

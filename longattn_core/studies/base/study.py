@@ -29,8 +29,10 @@ from longattn_core.language_model.weights import converted_weights
 from longattn_core.sequences.sources import Source
 from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.former_keys import FORMER_KEYS
+from longattn_core.validation import sentence
 
 M = TypeVar("M", bound=Mechanism)
+S = TypeVar("S", bound="Study")
 
 Progress = Callable[[float, str], None]
 """Called with a share of the work done, 0 … 1, and a few words; raising from it cancels the study."""
@@ -79,6 +81,12 @@ class Result:
         # One result serves all visitors: nobody may write into it.
         for array in self.arrays.values():
             array.setflags(write=False)
+
+    def study_as(self, kind: type[S]) -> S:
+        """The study that gave this result, of the kind that it must be of. Raises: TypeError for another kind."""
+        if not isinstance(self.study, kind):
+            raise TypeError(f"This is a result of {self.study.key!r}, not of a {kind.__name__}.")
+        return self.study
 
 
 class Study(BaseModel, ABC):
@@ -138,9 +146,7 @@ class Study(BaseModel, ABC):
         try:
             return cls.model_validate({name: value for name, value in content.items() if name != "study"})
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise ValueError(f"This study cannot be read: {place}: {first['msg']}.") from None
+            raise ValueError(sentence("This study cannot be read", error, cls)) from None
 
     def to_python(self) -> str:
         """Three lines that make the result again, with public names only."""

@@ -83,3 +83,9 @@ class Sweep(Study, Generic[P]):
 def known_row(study: Sweep[P], point: P) -> Row | None:
     """The row of a point if it is measured already: for a point whose measuring hangs on what an earlier one took."""
     return _rows.known(study._label(point))
+
+
+def powers_up_to(most: int, least: int = 1) -> tuple[int, ...]:
+    """The places of a logarithmic axis: the powers of two from `least` on that are below `most`, and `most` itself."""
+    powers = [2**i for i in range(20) if least <= 2**i < most]
+    return (*powers, most)

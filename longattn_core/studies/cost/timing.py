@@ -54,7 +54,7 @@ def gaussian(causal: bool = True) -> SyntheticSource:
     return SyntheticSource(settings=synthetic("gaussian", n=LENGTHS[0], d=WIDTH, causal=causal))
 
 
-class CostTimes(Sweep[Point]):
+class CostTimes(Sweep[TimePoint]):
     """Seconds of every showcased mechanism at one budget: one head of width 64, unit Gaussian queries, keys and values.
 
     Processor time where the process has one thread, as the server has, else time on the wall. Table `times`: `seconds` (NaN
@@ -80,7 +80,7 @@ class CostTimes(Sweep[Point]):
         lengths = [n for n in LENGTHS if n <= self.longest]
         return (self._point("", 0), *(self._point(label, n) for n in lengths for label in readable))
 
-    def measure(self, point: TimePoint) -> Row:  # type: ignore[override]
+    def measure(self, point: TimePoint) -> Row:
         """The median of a few runs; where they would take too long, an estimate from the rate measured before."""
         if not point.label:
             return _machine()
@@ -117,7 +117,7 @@ class CostTimes(Sweep[Point]):
             "spent": perf_counter() - begun,
         }
 
-    def name_of(self, point: TimePoint) -> str:  # type: ignore[override]
+    def name_of(self, point: TimePoint) -> str:
         """What is being measured."""
         return f"{point.label}, {point.n:,} tokens" if point.label else "this machine's own rates"
 

@@ -216,8 +216,7 @@ MOST, PART = 0.5, 0.1
 
 def mask_finding(result: Result) -> MaskFinding:
     """Read a `Masked` result."""
-    table, study = result.tables["heads"], result.study
-    assert isinstance(study, Masked)
+    table = result.tables["heads"]
     hidden = float(table["hidden"].mean())
     top = table.sort_values("hidden").iloc[-1]
     kind: Literal["open", "alone", "most", "part", "little"] = "little"

@@ -116,8 +116,7 @@ def curve_finding(result: Result) -> CurveFinding:
     table = result.tables["curves"]
     own = table[table["chosen"].astype(bool) & (table["distance"] > 0)]
     distance, bias = own["distance"].to_numpy(), own["bias"].to_numpy(dtype=np.float64)
-    study = result.study
-    assert isinstance(study, Curves)
+    study = result.study_as(Curves)
     scheme = study.scheme()
     if len(bias) < 2:
         refused = f"{scheme.label} refusal" in result.words
