@@ -79,7 +79,7 @@ def test_rows_times_values_are_the_output(setting, causal, n):
         rows, seen = attended.rows(), attended.kept()
         outside = ~sequence.allowed()
         assert not bool(seen[:, outside].any()), "a pair that the mask hides is reported as seen"
-        if setting.leaks is None or causal is False:
+        if setting.depends_on_future is None or causal is False:
             assert not bool((rows[:, outside] != 0).any()), "a pair that the mask hides has weight"
         assert not bool((rows[~seen] != 0).any()), "a pair that was never looked at has weight"
         if sequence.padding is not None:
@@ -148,7 +148,7 @@ def test_nothing_leaks_from_the_future(setting):
         changed = Sequence(**future, causal=True, levels=past.levels, calibration=past.calibration)
         before, after = setting.attend(past), setting.attend(changed)
         moved = float((before.output - after.output)[:, :cut].abs().max())
-        if setting.leaks is None:
+        if setting.depends_on_future is None:
             assert moved < 1e-12, f"the past moved by {moved:.2g} when the future changed"
             assert_close(before.rows(slice(0, cut)), after.rows(slice(0, cut)), rtol=0, atol=1e-12)
 
@@ -156,7 +156,7 @@ def test_nothing_leaks_from_the_future(setting):
 @every_setting
 def test_nothing_leaks_without_a_calibration_either(setting):
     past = gaussian(90, calibrated=False)
-    if setting.refuses(past) is not None or setting.leaks is not None:
+    if setting.refuses(past) is not None or setting.depends_on_future is not None:
         pytest.skip("refuses a causal mask, or says that it leaks")
     other = gaussian(90, seed=9, calibrated=False, scale=4.0)
     kept = torch.arange(90)[:, None] < 50
@@ -167,9 +167,9 @@ def test_nothing_leaks_without_a_calibration_either(setting):
 
 @pytest.mark.parametrize("key", list(MECHANISMS))
 def test_the_default_does_not_leak(key):
-    leaking = [setting for setting in MECHANISMS[key].variants() if setting.leaks is not None]
-    assert all(setting.leaks.endswith(".") for setting in leaking)
-    assert key == "low_rank" or MECHANISMS[key]().leaks is None, "only the SVD yardstick may leak by default, by name"
+    leaking = [setting for setting in MECHANISMS[key].variants() if setting.depends_on_future is not None]
+    assert all(setting.depends_on_future.endswith(".") for setting in leaking)
+    assert key == "low_rank" or MECHANISMS[key]().depends_on_future is None, "only the SVD yardstick may leak by default, by name"
 
 
 @pytest.mark.usefixtures("_shapes_unchecked")

@@ -60,7 +60,7 @@ class Cuts(Study):
         sequence, attended = one.sequence, one.attended
         tokens = tokens_of(sequence)
         arrays = {"tokens": np.array(tokens, dtype=np.str_)}
-        words = {"label": one.mechanism.label, "origin": sequence.origin, "leaks": one.mechanism.leaks or ""}
+        words = {"label": one.mechanism.label, "origin": sequence.origin, "leaks": one.mechanism.depends_on_future or ""}
         if attended is None:
             return Result(study=self, arrays=arrays, words=words | {"refusal": one.refusal or ""})
         assert isinstance(attended, SegmentedMap)

@@ -87,7 +87,10 @@ class SentenceCuts(Study):
         places.attrs["units"] = {"token": "token", "severed": "share"}
         arrays["starts"] = starts
         return Result(
-            study=self, arrays=arrays, tables={"kinds": table, "places": places}, words={"leaks": mechanism.leaks or ""}
+            study=self,
+            arrays=arrays,
+            tables={"kinds": table, "places": places},
+            words={"leaks": mechanism.depends_on_future or ""},
         )
 
 
