@@ -53,7 +53,7 @@ def main() -> None:
 def measured(page: str, n: int, moves: int, chromium: str) -> dict[str, object]:
     """One row of the table: median and worst time of a page's moves, in milliseconds."""
     sys.stderr.write(f"{page} at {n}\n")
-    process, address = served(ROOT / "benchmarks" / "floor.py" if page == FLOOR else ROOT / "serve.py")
+    process, address = served(ROOT / "benchmarks" / "floor.py" if page == FLOOR else ROOT / "app.py")
     sample = "story.txt" if n <= 512 else "long_story.txt"
     query = f"?source=text&sample={sample}&n={n}&revealed=1{SETTINGS.get(page, '')}"
     try:

@@ -48,7 +48,7 @@ def first_picture(browser: Browser) -> tuple[float, float]:
     view = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
     view.set_default_timeout(60_000)
     began = time.perf_counter()
-    process, address = served(ROOT / "serve.py")
+    process, address = served(ROOT / "app.py")
     try:
         ready = time.perf_counter() - began
         view.goto(address)
@@ -63,7 +63,7 @@ def first_picture(browser: Browser) -> tuple[float, float]:
 
 def page_changes(browser: Browser, rounds: int) -> list[dict[str, float]]:
     """Milliseconds of the change to each page, one dictionary per round, by the name in the menu."""
-    process, address = served(ROOT / "serve.py")
+    process, address = served(ROOT / "app.py")
     try:
         view = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
         view.set_default_timeout(120_000)

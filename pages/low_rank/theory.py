@@ -9,21 +9,21 @@ from longattn_core.measures.theory.rank import eckart_young_tail, gaussian_linfo
 from longattn_core.mechanisms.low_rank import LowRank
 from longattn_core.studies.base.run import read_prefix
 from longattn_core.studies.base.study import Result
-from longattn_core.studies.low_rank.spectrum import LONGEST, RankFinding, rank_of, uniform_values
-from longattn_core.studies.low_rank.sweeps import GaussianLaw, score_variance
+from longattn_core.studies.low_rank.decomposition import LONGEST, rank_of, uniform_values
+from longattn_core.studies.low_rank.law import GaussianLaw, score_variance
 from pages.kit.context import Page
 from pages.kit.figure import figure
 from pages.kit.sections import formula
 from pages.kit.sweep_card import sweep_card
 from pages.kit.text import _, prose
+from pages.low_rank.hero import Ranked
 
 
-def low_rank_theory(page: Page, spectrum: Result, found: RankFinding, k: int) -> None:
+def theory(page: Page, ranks: Ranked) -> None:
     """Eckart and Young, the uniform map, the two methods' formulas, and the law of Gaussian mixes."""
+    found, k, values = ranks.found, ranks.k, ranks.spectrum.arrays["values"]
     st.markdown(prose("low_rank", "theory_eckart"))
-    values = spectrum.arrays["values"]
-    cut = min(k, len(values))
-    formula(page, "svd", k=cut, tail=float(eckart_young_tail(values, cut)), error=float(truncation_error(values, cut)))
+    formula(page, "svd", k=k, tail=float(eckart_young_tail(values, k)), error=float(truncation_error(values, k)))
     if found.causal:
         half = rank_of(uniform_values(max(1, found.n // 2), causal=True))
         st.markdown(prose("low_rank", "theory_uniform", uniform=found.uniform, half=half))
