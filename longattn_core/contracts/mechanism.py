@@ -114,6 +114,11 @@ class Mechanism(BaseModel, ABC):
         """Why this variant has no setting that equals exact attention; None when it has one."""
         return None
 
+    @property
+    def exact_tolerance(self) -> float:
+        """How far `exact_setting` may differ from exact attention in float64; overridden where the arithmetic loses digits."""
+        return 1e-10
+
     @abstractmethod
     def ladder(self, n: int) -> tuple[Self, ...]:
         """Some settings of this variant for n tokens, from cheap to exact; at least one."""
@@ -160,7 +165,7 @@ class Mechanism(BaseModel, ABC):
         return True
 
     @property
-    def leaks(self) -> str | None:
+    def depends_on_future(self) -> str | None:
         """None when no causal output depends on a later token; else the sentence that says how this setting leaks."""
         return None
 

@@ -35,7 +35,7 @@ def measure(page: Page, grown: Grown) -> None:
     """One of five pictures of the same run."""
     choices = list(PICTURES) if isinstance(page.source, TextSource) else [name for name in PICTURES if name != "heads"]
     picture = state.choose(
-        "dilution.picture", _("Picture"), choices, default="scores", labels=PICTURES.__getitem__, style="segments"
+        "dilution.picture", _("Picture"), choices, default="scores", labels=PICTURES.__getitem__, style="segments", view=True
     )
     st.caption(prose("dilution", f"measure_{picture}", ref=grown.reference))
     if picture == "heads":
@@ -172,7 +172,9 @@ def _every_head(page: Page) -> None:
         "entropy": _("entropy (nats)"),
         "sinks": _("share of weight on sinks"),
     }
-    column = state.choose("dilution.column", _("Of every head"), list(columns), default="effective", labels=columns.__getitem__)
+    column = state.choose(
+        "dilution.column", _("Of every head"), list(columns), default="effective", labels=columns.__getitem__, view=True
+    )
     source = page.source
     assert isinstance(source, TextSource)
     chosen = f"L{source.layer} H{source.heads[0]}"

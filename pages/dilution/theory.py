@@ -97,11 +97,11 @@ def _needle_source(page: Page) -> tuple[SyntheticSource, int]:
         return page.source, page.source.settings.n
     row = st.columns(3)
     with row[0]:
-        lead = state.slide("dilution.lead", _("Lead g"), tuple(float(g) for g in range(21)), default=8.0, parse=float)
+        lead = state.slide("dilution.lead", _("Lead g"), tuple(float(g) for g in range(21)), default=8.0, parse=float, view=True)
     with row[1]:
-        noise = state.slide("dilution.noise", _("Noise σ"), tuple(s / 4 for s in range(17)), default=1.0, parse=float)
+        noise = state.slide("dilution.noise", _("Noise σ"), tuple(s / 4 for s in range(17)), default=1.0, parse=float, view=True)
     with row[2]:
-        n = state.slide("dilution.n", _("Length n"), LENGTHS, default=LENGTHS[-1], parse=int, shown=lambda n: f"{n:,}")
+        n = state.slide("dilution.n", _("Length n"), LENGTHS, default=LENGTHS[-1], parse=int, shown=lambda n: f"{n:,}", view=True)
     return SyntheticSource(settings=Needle(lead=lead, noise=noise)), n
 
 

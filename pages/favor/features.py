@@ -25,12 +25,12 @@ def features(page: Page) -> None:
     with left:
         sizes = {"m": _("equal m"), "width": _("equal number of columns")}
         equal = state.choose(
-            "favor.step.equal", _("Compare at"), list(sizes), default="m", labels=sizes.__getitem__, style="segments"
+            "favor.step.equal", _("Compare at"), list(sizes), default="m", labels=sizes.__getitem__, style="segments", view=True
         )
     with right:
         ways = {"both": _("both"), "orthogonal": _("orthogonal"), "independent": _("independent")}
         way = state.choose(
-            "favor.step.way", _("Directions"), list(ways), default="both", labels=ways.__getitem__, style="segments"
+            "favor.step.way", _("Directions"), list(ways), default="both", labels=ways.__getitem__, style="segments", view=True
         )
     st.markdown(f"**{_('Error of the output')}**")
     study = ErrorAgainstFeatures(source=page.source, equal="width" if equal == "width" else "m")

@@ -111,7 +111,7 @@ def _badges(page: Page, favor: Favor) -> str:
 def _face(page: Page) -> str:
     with page.dials:
         return state.choose(
-            "favor.step.face", _("Compare"), list(FACES), default="weights", labels=FACES.__getitem__, style="segments"
+            "favor.step.face", _("Compare"), list(FACES), default="weights", labels=FACES.__getitem__, style="segments", view=True
         )
 
 

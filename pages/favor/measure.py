@@ -34,5 +34,6 @@ def measure(page: Page, estimated: Estimated) -> None:
         default="features",
         labels=lambda name: parts[name][0],
         style="segments",
+        view=True,
     )
     parts[chosen][1]()

@@ -35,7 +35,9 @@ def step(page: Page, estimated: Estimated) -> None:
     order = "step_causal" if page.causal else "step_none"
     st.markdown(prose("favor", "step", columns=columns, e=e + 1) + " " + prose("favor", order))
     paces = {"chunk": _("chunk by chunk"), "token": _("token by token, the first 16")}
-    chosen = state.choose("favor.step.pace", _("Step"), list(paces), default="chunk", labels=paces.__getitem__, style="segments")
+    chosen = state.choose(
+        "favor.step.pace", _("Step"), list(paces), default="chunk", labels=paces.__getitem__, style="segments", view=True
+    )
     pace: Pace = "token" if chosen == "token" else "chunk"
     stops = stops_of(page.tokens, pace)
     at = stepper(

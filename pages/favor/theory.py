@@ -34,7 +34,7 @@ def theory(page: Page, estimated: Estimated) -> None:
         "claims": (_("What the paper reports"), lambda: st.markdown(prose("favor", "claims"))),
     }
     chosen = state.choose(
-        "favor.step.law", _("Law"), list(parts), default="ratio", labels=lambda name: parts[name][0], style="segments"
+        "favor.step.law", _("Law"), list(parts), default="ratio", labels=lambda name: parts[name][0], style="segments", view=True
     )
     with st.spinner(_("Drawing a million directions …")):
         parts[chosen][1]()

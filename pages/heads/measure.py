@@ -44,7 +44,7 @@ COLUMNS = {
 def measure(page: Page, settings: dict[str, Any]) -> None:
     """One of three pictures."""
     picture = state.choose(
-        "heads.picture", _("Picture"), list(PICTURES), default="survey", labels=PICTURES.__getitem__, style="segments"
+        "heads.picture", _("Picture"), list(PICTURES), default="survey", labels=PICTURES.__getitem__, style="segments", view=True
     )
     if picture == "survey":
         _survey(page)
@@ -58,7 +58,7 @@ def _survey(page: Page) -> None:
     source = page.source
     text = isinstance(source, TextSource)
     st.caption(prose("heads", "survey"))
-    column = state.choose("heads.column", _("Coloured by"), list(COLUMNS), default="role", labels=COLUMNS.__getitem__)
+    column = state.choose("heads.column", _("Coloured by"), list(COLUMNS), default="role", labels=COLUMNS.__getitem__, view=True)
     chosen = f"L{source.layer if isinstance(source, TextSource) else 0} H{chosen_head(page)}"
 
     def draw(result: Result) -> None:

@@ -14,7 +14,7 @@ from longattn_core.charts.pictures import MapPicture
 from longattn_core.mechanisms.hierarchical import Hierarchical
 from longattn_core.mechanisms.hierarchical.mechanism import NESTED
 from longattn_core.studies.base.study import Result, Setting
-from longattn_core.studies.hierarchical import Descent, Finding, Gates, GroupError, LevelMaps, Variants
+from longattn_core.studies.hierarchical import Descent, DescentFinding, Gates, GroupError, LevelMaps, Variants
 from longattn_core.studies.hierarchical.error import OWN
 from longattn_core.studies.hierarchical.tree import tree_of
 from longattn_core.studies.hierarchical.wrong_turns import ARRIVES
@@ -29,7 +29,7 @@ from pages.kit.sweep_card import sweep_card
 from pages.kit.text import _, prose, quoted
 
 
-def measure_view(page: Page, mechanism: Hierarchical, descent: Result, wrong: Result, found: Finding) -> None:
+def measure_view(page: Page, mechanism: Hierarchical, descent: Result, wrong: Result, found: DescentFinding) -> None:
     """One measurement at a time, so that nothing is computed that is not looked at."""
     views: dict[str, tuple[str, Callable[[], None]]] = {
         "maps": (_("Maps by level"), lambda: _maps(page, mechanism)),
@@ -40,7 +40,13 @@ def measure_view(page: Page, mechanism: Hierarchical, descent: Result, wrong: Re
         "error": (_("Error and group size"), lambda: _error(page, mechanism)),
     }
     chosen = state.choose(
-        "hierarchical.measure", _("Measured"), list(views), default="maps", labels=lambda name: views[name][0], style="segments"
+        "hierarchical.measure",
+        _("Measured"),
+        list(views),
+        default="maps",
+        labels=lambda name: views[name][0],
+        style="segments",
+        view=True,
     )
     views[chosen][1]()
 
@@ -48,7 +54,9 @@ def measure_view(page: Page, mechanism: Hierarchical, descent: Result, wrong: Re
 def _maps(page: Page, mechanism: Hierarchical) -> None:
     tree = tree_of(page.source, mechanism)
     names = {"outer": tree[0].plural, "inner": tree[1].plural, "joined": _("tokens (joined)")}
-    level = state.choose("hierarchical.map", _("Level"), list(names), default="outer", labels=names.__getitem__, style="segments")
+    level = state.choose(
+        "hierarchical.map", _("Level"), list(names), default="outer", labels=names.__getitem__, style="segments", view=True
+    )
     if level == "joined":
         st.caption(prose(page.name, "maps_joined"))
         maps_card(page, mechanism)
@@ -116,7 +124,7 @@ def _gates(page: Page, mechanism: Hierarchical) -> None:
     st.caption(prose(page.name, "gates") if known else result.words["sample"])
 
 
-def _wrong(page: Page, mechanism: Hierarchical, wrong: Result, descent: Result, found: Finding) -> None:
+def _wrong(page: Page, mechanism: Hierarchical, wrong: Result, descent: Result, found: DescentFinding) -> None:
     counts = {name: int(wrong.arrays[name]) for name in ("sinks_only", "spread", "lone")}
     numbers = answers(descent, found) | counts | {"sample": wrong.words["sample"].capitalize()}
     if not found.targets:
@@ -225,6 +233,7 @@ def _sinks_switch() -> bool:
         _("Leave the sinks out"),
         default=False,
         help=_("The error of what the other keys add: a sink takes much weight and adds next to nothing."),
+        view=True,
     )
 
 

@@ -131,7 +131,8 @@ def _widget(name: str, field: FieldInfo, default: Any, *, drawn: bool = True) ->
         steps = _whole_steps(int(low), int(high), extra)
         return state.slide(name, label, steps, default=default, parse=int, help=hint, drawn=drawn)
     if annotation is float:
-        fine = _steps(low, high, extra)
+        # Bounds may be written as whole numbers: a step has one text, 8.0, whatever the bounds are.
+        fine = _steps(float(low), float(high), extra)
         return state.slide(
             name, label, fine, default=default, parse=_finite, shown=lambda value: f"{value:.3g}", help=hint, drawn=drawn
         )

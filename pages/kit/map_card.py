@@ -42,6 +42,7 @@ def maps_card(page: Page, mechanism: Mechanism) -> None:
             default="log",
             style="segments",
             labels={"log": _("logarithmic"), "linear": _("linear")}.__getitem__,
+            view=True,
         )
     with row[1]:
         reduce = state.choose(
@@ -52,6 +53,7 @@ def maps_card(page: Page, mechanism: Mechanism) -> None:
             style="segments",
             labels={"max": _("the largest"), "mean": _("the mean")}.__getitem__,
             help=_("Where one cell of the picture stands for several pairs: their largest weight, or their mean."),
+            view=True,
         )
     n = page.tokens
     view = view_of("map of exact", full=(n, n))
@@ -124,7 +126,9 @@ def _draw(page: Page, result: Result, mechanism: Mechanism, n: int, window: Wind
 def _one_map_on_a_phone(titles: dict[str, str]) -> None:
     """Where three maps do not fit side by side, show the chosen one: the server does not know the screen, a style sheet does."""
     with st.container(key="phone-only"):
-        face = state.choose("face", _("Map"), list(titles), default="mechanism", labels=titles.__getitem__, style="segments")
+        face = state.choose(
+            "face", _("Map"), list(titles), default="mechanism", labels=titles.__getitem__, style="segments", view=True
+        )
     hidden = ", ".join(f".stColumn:has(.st-key-map-of-{name})" for name in titles if name != face)
     st.html(f"<style>@media (max-width: 640px) {{ {hidden} {{ display: none; }} }}</style>" if hidden else "<style></style>")
 

@@ -210,7 +210,7 @@ def _one_on_a_phone(names: dict[str, str]) -> None:
     """A switch and a style sheet that show only the chosen picture where the screen is too narrow for three."""
     with st.container(key="low-rank-phone"):
         face = state.choose(
-            "low_rank.face", _("Picture"), list(FACES), default="factors", labels=names.__getitem__, style="segments"
+            "low_rank.face", _("Picture"), list(FACES), default="factors", labels=names.__getitem__, style="segments", view=True
         )
     hidden = ", ".join(f".stColumn:has(.st-key-low-rank-{name})" for name in FACES if name != face)
     wide = ".st-key-low-rank-phone { display: none; }"

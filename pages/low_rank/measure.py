@@ -88,7 +88,7 @@ def _energy(page: Page, ranks: Ranked) -> None:
 def _error(page: Page, k: int) -> None:
     kinds = {"error": _("the output"), "map_error": _("the map")}
     value = state.choose(
-        "low_rank.error_of", _("Error of"), list(kinds), default="error", labels=kinds.__getitem__, style="segments"
+        "low_rank.error_of", _("Error of"), list(kinds), default="error", labels=kinds.__getitem__, style="segments", view=True
     )
     study = ErrorAgainstRank(source=page.source)
     sweep_card(page, study, lambda result: _over_rank(page, result, value, kinds[value], k))

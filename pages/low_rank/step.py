@@ -39,7 +39,7 @@ def step(page: Page, ranks: Ranked) -> None:
     """Choose a method and go through its steps."""
     methods = {"svd": _("SVD"), "linformer": _("Linformer"), "nystrom": _("Nyström")}
     method = state.choose(
-        "low_rank.step_method", _("Method"), list(methods), default="svd", labels=methods.__getitem__, style="segments"
+        "low_rank.step_method", _("Method"), list(methods), default="svd", labels=methods.__getitem__, style="segments", view=True
     )
     if method == "svd":
         _directions(page, ranks.finding.n)
@@ -51,6 +51,7 @@ def step(page: Page, ranks: Ranked) -> None:
         default=16,
         parse=int,
         help=_("How many keys, or landmarks, the tokens are mixed into."),
+        view=True,
     )
     if method == "linformer":
         _mixes(page, rank, ranks.mechanism.seed)
@@ -76,7 +77,13 @@ def _directions(page: Page, n: int) -> None:
 def _mixes(page: Page, rank: int, seed: int) -> None:
     kinds = {"mean": _("means"), "gaussian": _("random Gaussian"), "fitted": _("fitted")}
     projection = state.choose(
-        "low_rank.step_mix", _("Projection E, F"), list(kinds), default="mean", labels=kinds.__getitem__, style="segments"
+        "low_rank.step_mix",
+        _("Projection E, F"),
+        list(kinds),
+        default="mean",
+        labels=kinds.__getitem__,
+        style="segments",
+        view=True,
     )
     result = run(Mixed.model_validate({"source": page.source.model_dump(), "rank": rank, "projection": projection, "seed": seed}))
     (k, d), (n, e) = result.arrays["mixed keys"].shape, result.arrays["values"].shape

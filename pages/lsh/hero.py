@@ -32,11 +32,11 @@ SAME = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hashed(QueryRun):
+class HashingRun(QueryRun):
     """One run of the page: the mechanism, the strips' result, and what they say."""
 
     mechanism: LSH
-    found: HashingFinding
+    finding: HashingFinding
 
     @property
     def marked(self) -> int:
@@ -61,11 +61,11 @@ class Hashed(QueryRun):
             "buckets": self.mechanism.buckets,
             "bucket_words": bucket_words(self.mechanism.buckets),
             "rounds": rounds_words(self.mechanism.rounds),
-            "recall": self.found.recall,
-            "share": self.found.share,
+            "recall": self.finding.recall,
+            "share": self.finding.share,
             "outside": self.outside,
-            "error": self.found.error,
-            "control": self.found.control,
+            "error": self.finding.error,
+            "control": self.finding.control,
         }
 
 
@@ -79,7 +79,7 @@ def bucket_words(count: int) -> str:
     return _("one bucket") if count == 1 else _("{count} buckets").format(count=count)
 
 
-def hashing(page: Page, mechanism: LSH) -> Hashed:
+def hashing_run(page: Page, mechanism: LSH) -> HashingRun:
     """Run one round of the strips, for the round, the query and the key that were chosen."""
     study = LshStrips(
         source=page.source,
@@ -89,7 +89,7 @@ def hashing(page: Page, mechanism: LSH) -> Hashed:
         marked=_place(page, "key"),
     )
     result = run(study)
-    return Hashed(mechanism=mechanism, result=result, found=hashing_finding(result))
+    return HashingRun(mechanism=mechanism, result=result, finding=hashing_finding(result))
 
 
 def _round(mechanism: LSH) -> int:
@@ -101,22 +101,22 @@ def _place(page: Page, name: str) -> int | None:
     return place if place is not None and 0 <= place < min(page.tokens, 65536) else None
 
 
-def hero(page: Page, hashed: Hashed) -> None:
+def hero(page: Page, hashed: HashingRun) -> None:
     """The answer, the strips with a choice of the round, and the text in the colours of its buckets."""
-    found = hashed.found
+    finding = hashed.finding
     if hashed.refused:
         answer(page, "refused", reason=hashed.result.words["refusal"])
         return
     pair = prose(
         "lsh",
-        f"pair_{found.pair}",
+        f"pair_{finding.pair}",
         query=hashed.name(hashed.query),
         key=hashed.name(hashed.marked),
-        weight=found.weight,
-        distance=_tokens(found.distance),
-        found=found.found,
+        weight=finding.weight,
+        distance=_tokens(finding.distance),
+        found=finding.found,
     )
-    answer(page, found.kind, pair=pair, **hashed.numbers)
+    answer(page, finding.kind, pair=pair, **hashed.numbers)
     n = page.tokens
     if hashed.mechanism.rounds > 1:
         rounds = [str(number) for number in range(1, hashed.mechanism.rounds + 1)]
@@ -127,6 +127,7 @@ def hero(page: Page, hashed: Hashed) -> None:
             default="1",
             style="segments" if len(rounds) <= 8 else "select",
             help=_("Each round draws new random axes. The pair is found when it meets in one of them."),
+            view=True,
         )
     if n > MOST_TOKENS:
         st.info(prose("lsh", "text_long", most=MOST_TOKENS))
@@ -134,13 +135,13 @@ def hero(page: Page, hashed: Hashed) -> None:
         shown_strips(page, hashed, four(hashed), key="lsh strips", alt=_alt(hashed))
         _menu(page, hashed)
     _explained(page, hashed)
-    worse = "error_better" if found.error < found.control else "error_worse"
+    worse = "error_better" if finding.error < finding.control else "error_worse"
     st.caption(prose("lsh", worse, **hashed.numbers))
     if n <= MOST_TOKENS and not page.presenting:
         _text(page, hashed)
 
 
-def _explained(page: Page, hashed: Hashed) -> None:
+def _explained(page: Page, hashed: HashingRun) -> None:
     """Why the tracked pair was found or missed."""
     said = why(page.source, hashed.mechanism, 0, hashed.query, hashed.marked)
     if isinstance(said, str):
@@ -150,7 +151,7 @@ def _explained(page: Page, hashed: Hashed) -> None:
     st.info(f"{pair} · {weights}  \n{escaped(said.text)}", icon=":material/help:")
 
 
-def four(hashed: Hashed) -> tuple[Strip, ...]:
+def four(hashed: HashingRun) -> tuple[Strip, ...]:
     """The four strips: text, sorted, looked at, back."""
     chunk = hashed.mechanism.chunk if hashed.mechanism.order_by == "chunks" else 0
     looks = _("chunks: what the query looks at") if chunk else _("the query's stretch of its bucket")
@@ -162,7 +163,7 @@ def four(hashed: Hashed) -> tuple[Strip, ...]:
     )
 
 
-def strips_picture(page: Page, hashed: Hashed) -> StripsPicture:
+def strips_picture(page: Page, hashed: HashingRun) -> StripsPicture:
     """The round at hand with the pair that is followed."""
     arrays = hashed.result.arrays
     return StripsPicture(
@@ -180,7 +181,7 @@ def strips_picture(page: Page, hashed: Hashed) -> StripsPicture:
     )
 
 
-def shown_strips(page: Page, hashed: Hashed, shown: tuple[Strip, ...], *, key: str, alt: str, gap: int = 22) -> None:
+def shown_strips(page: Page, hashed: HashingRun, shown: tuple[Strip, ...], *, key: str, alt: str, gap: int = 22) -> None:
     """Some of the strips of this run; a click on a token makes it the key that is followed."""
     strips(
         shown,
@@ -199,7 +200,7 @@ def spaced(result: Result) -> list[str]:
     return [f"{space}{token}" for token in result.arrays["tokens"]]
 
 
-def _text(page: Page, hashed: Hashed) -> None:
+def _text(page: Page, hashed: HashingRun) -> None:
     arrays = hashed.result.arrays
     buckets = arrays["key_buckets"]
     names = {int(bucket): _("bucket {number}").format(number=int(bucket)) for bucket in np.unique(buckets) if bucket >= 0}
@@ -226,7 +227,7 @@ def _look_back_from(token: int) -> None:
     state.remember("lsh.key", None)
 
 
-def _menu(page: Page, hashed: Hashed) -> None:
+def _menu(page: Page, hashed: HashingRun) -> None:
     figure_menu(
         "hashing-strips",
         hashed.result,
@@ -260,7 +261,7 @@ def strips_table(result: Result) -> pd.DataFrame:
     return table
 
 
-def _alt(hashed: Hashed) -> str:
+def _alt(hashed: HashingRun) -> str:
     tokens = hashed.result.arrays["tokens"]
     pair = hashed.result.tables["rounds"].iloc[hashed.round - 1]
     looked = int((hashed.result.arrays["found"] == HERE).sum())
@@ -281,7 +282,7 @@ def _alt(hashed: Hashed) -> str:
     )
 
 
-def guess(page: Page, hashed: Hashed) -> None:
+def guess(page: Page, hashed: HashingRun) -> None:
     """Guess what centring does to this head, before it is said. What is right is computed once somebody has guessed."""
     if hashed.refused:
         return
@@ -292,7 +293,7 @@ def guess(page: Page, hashed: Hashed) -> None:
         return
     other = hashed.mechanism.with_dials(centred=not hashed.mechanism.centred)
     there = hashing_finding(run(LshStrips(source=page.source, setting=Setting.of(other))))
-    change = there.recall - hashed.found.recall
+    change = there.recall - hashed.finding.recall
     right = 0 if change > SAME else 2 if change < -SAME else 1
     why = why_centring(directions(page))
     predict(page, name, options, right, there=there.recall, there_share=there.share, why=why, **hashed.numbers)
@@ -303,15 +304,15 @@ def directions(page: Page) -> Directions:
     return directions_finding(run(LshAngles(source=page.source)))
 
 
-def why_centring(found: Directions) -> str:
+def why_centring(finding: Directions) -> str:
     """The sentence about the head's directions."""
     return prose(
         "lsh",
-        found.kind,
-        key_key=found.key_key,
-        query_key=found.query_key,
-        weighted_angle=found.weighted_angle,
-        centred_weighted_angle=found.centred_weighted_angle,
+        finding.kind,
+        key_key=finding.key_key,
+        query_key=finding.query_key,
+        weighted_angle=finding.weighted_angle,
+        centred_weighted_angle=finding.centred_weighted_angle,
     )
 
 

@@ -17,10 +17,10 @@ from pages.kit.context import Page
 from pages.kit.figure import figure
 from pages.kit.sections import formula
 from pages.kit.text import _, prose
-from pages.lsh.hero import Hashed, directions
+from pages.lsh.hero import HashingRun, directions
 
 
-def theory(page: Page, hashed: Hashed) -> None:
+def theory(page: Page, hashed: HashingRun) -> None:
     """Formulas, the curve, and what the papers add."""
     mechanism = hashed.mechanism
     hyperplane = mechanism.hashing == "hyperplane"
@@ -40,10 +40,10 @@ def theory(page: Page, hashed: Hashed) -> None:
         p = float(chance)
         rounds = float(found_at_least_once(p, mechanism.rounds))
         formula(page, "rounds", rounds=_rounds(mechanism.rounds), r=mechanism.rounds, p=p, found=rounds, angle=angle)
-    found = directions(page)
+    finding = directions(page)
     marked = [
         (value, label)
-        for value, label in ((found.weighted_angle, _("as it is")), (found.centred_weighted_angle, _("centred")))
+        for value, label in ((finding.weighted_angle, _("as it is")), (finding.centred_weighted_angle, _("centred")))
         if np.isfinite(value)
     ]
     result = run(LshCollision(source=page.source, buckets=mechanism.buckets, rounds=mechanism.rounds))
@@ -65,7 +65,7 @@ def theory(page: Page, hashed: Hashed) -> None:
     st.markdown(prose("lsh", "theory"))
 
 
-def key_width(hashed: Hashed) -> int:
+def key_width(hashed: HashingRun) -> int:
     """The width of a query."""
     return hashed.result.study.sequence().d
 

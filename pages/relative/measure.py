@@ -34,7 +34,7 @@ def odd(page: Page) -> bool:
     return bool(width % 2)
 
 
-def relative_measure(page: Page, mechanism: Relative) -> None:
+def measure(page: Page, mechanism: Relative) -> None:
     """S_rel, the maps, where the weight goes, the shift test, and past the trained length."""
     chosen = Setting.of(mechanism)
     refusal = mechanism.refuses(sequence_of(page.source))
@@ -175,6 +175,7 @@ def _beyond(page: Page, mechanism: Relative) -> None:
             parse=int,
             shown=lambda value: f"{value:,}",
             help=_("The longest text of an imagined training."),
+            view=True,
         )
     with row[1]:
         stretch = state.slide(
@@ -185,6 +186,7 @@ def _beyond(page: Page, mechanism: Relative) -> None:
             parse=float,
             shown=lambda value: f"{value:g}",
             help=_("Nothing of this length is read: the curves are closed forms."),
+            view=True,
         )
     with row[2]:
         lag = state.slide(
@@ -195,6 +197,7 @@ def _beyond(page: Page, mechanism: Relative) -> None:
             parse=int,
             shown=lambda value: f"{value:,}",
             help=_("Between one query and one key."),
+            view=True,
         )
     result = run(Beyond(source=page.source, base=mechanism.base, trained=trained, stretch=stretch, lag=lag))
     tables, origin = result.tables, result.words["origin"]

@@ -52,7 +52,7 @@ def chosen_query(page: Page) -> int:
 
 
 def _choose_query(token: int) -> None:
-    state.put({"routed.query": str(token)})
+    state.remember("routed.query", token, view=True)
 
 
 def _router(page: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
@@ -149,7 +149,9 @@ def _clusters(page: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
 def cluster_picture(page: Page, result: Result) -> None:
     """The text coloured by cluster, and the clusters' sizes."""
     sides = {"keys": _("as keys"), "queries": _("as queries")}
-    side = state.choose("routed.side", _("Tokens"), list(sides), default="keys", labels=sides.__getitem__, style="segments")
+    side = state.choose(
+        "routed.side", _("Tokens"), list(sides), default="keys", labels=sides.__getitem__, style="segments", view=True
+    )
     numbers = np.where(result.arrays[side] < 0, -1, result.arrays[side])
     count = len(result.tables["sizes"])
     token_text(

@@ -29,7 +29,7 @@ from pages.routed.hero import cluster_picture
 CELLS = 256
 
 
-def measure_view(page: Page, mechanism: Routed) -> None:
+def measure(page: Page, mechanism: Routed) -> None:
     """One measurement at a time, so that nothing is computed that is not looked at."""
     views: dict[str, tuple[str, Callable[[], None]]] = {
         "shares": (_("Shares along the text"), lambda: _shares(page, mechanism)),
@@ -43,7 +43,13 @@ def measure_view(page: Page, mechanism: Routed) -> None:
     }
     first = "clusters" if mechanism.variant == "clusters" else "shares"
     chosen = state.choose(
-        "routed.measure", _("Measured"), list(views), default=first, labels=lambda name: views[name][0], style="segments"
+        "routed.measure",
+        _("Measured"),
+        list(views),
+        default=first,
+        labels=lambda name: views[name][0],
+        style="segments",
+        view=True,
     )
     views[chosen][1]()
 
@@ -236,6 +242,7 @@ def _sinks_switch() -> bool:
         _("Leave the sinks out of the mass"),
         default=False,
         help=_("A sink takes weight from everywhere and adds next to nothing."),
+        view=True,
     )
 
 
@@ -248,6 +255,7 @@ def _sweep(page: Page, mechanism: Routed) -> None:
         default="error",
         style="segments",
         labels={"error": _("error"), "recall": _("recall and share of pairs")}.__getitem__,
+        view=True,
     )
 
     def draw(result: Result) -> None:

@@ -24,7 +24,7 @@ from pages.routed.hero import chosen_query
 MAP_ROWS = 512
 
 
-def step_view(page: Page, mechanism: Routed) -> None:
+def step(page: Page, mechanism: Routed) -> None:
     """The way of the chosen variant, frame by frame."""
     if mechanism.variant == "clusters":
         _cluster_steps(page, mechanism)

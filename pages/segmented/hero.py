@@ -151,7 +151,7 @@ def _tints(theme: Theme, count: int) -> dict[int, str]:
 
 
 def _follow(token: int) -> None:
-    state.remember(f"{NAME}.query", token)
+    state.remember(f"{NAME}.query", token, view=True)
     st.session_state.pop(f"in:{NAME}.query", None)
 
 

@@ -37,7 +37,7 @@ def theory(page: Page, result: Result, mechanism: Segmented) -> None:
     )
     st.caption(prose(NAME, "cost"))
     st.subheader(_("How far back after several layers?"), anchor=False)
-    layers = state.slide(f"{NAME}.layers", _("Layers"), list(range(1, 31)), default=8, parse=int)
+    layers = state.slide(f"{NAME}.layers", _("Layers"), list(range(1, 31)), default=8, parse=int, view=True)
     with st.spinner(_("Following every pair …")):
         reach = run(SegmentReach(source=page.source, setting=Setting.of(mechanism), layers=layers))
     if "reach" not in reach.tables:

@@ -128,9 +128,9 @@ def _tokens_count(count: int) -> str:
 
 def _reveal(revealed: bool, result: Result, found: Finding) -> None:
     if revealed:
-        st.button(_("Hide and guess again"), on_click=lambda: state.remember("revealed", None), key="hide")
+        st.button(_("Hide and guess again"), on_click=lambda: state.remember("revealed", None, view=True), key="hide")
     else:
-        st.button(_("Reveal"), type="primary", on_click=lambda: state.remember("revealed", "1"), key="reveal")
+        st.button(_("Reveal"), type="primary", on_click=lambda: state.remember("revealed", "1", view=True), key="reveal")
 
 
 def _draw(page: Page, result: Result, revealed: bool) -> None:
@@ -146,7 +146,7 @@ def _draw(page: Page, result: Result, revealed: bool) -> None:
         on_clicked=lambda cell: _ask(cell, scale),
     )
     if not revealed:
-        state.remember("guess", "~".join(f"{key}={int(guess)}" for key, guess in drawn.guesses.items()) or None)
+        state.remember("guess", "~".join(f"{key}={int(guess)}" for key, guess in drawn.guesses.items()) or None, view=True)
 
 
 def _look_back_from(token: int) -> None:

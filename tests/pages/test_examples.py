@@ -35,7 +35,13 @@ parts.answer(Here, kind, n=beta)
 if parts.predict(Here, "far", ["one", "two"], right=beta - 1, n=beta):
     st.caption("revealed")
 parts.try_this(Here, kind, n=beta)
-parts.views(Here, step=lambda: st.caption("view step"), measure=lambda: st.caption("view measure"), theory=lambda: None)
+
+def measure():
+    st.caption("view measure")
+    state.switch("made_up.curve", "curve", default=False, view=True)
+    state.switch("made_up.step_twice", "twice", default=False)
+
+parts.views(Here, step=lambda: st.caption("view step"), measure=measure, theory=lambda: None)
 """
 
 
@@ -46,8 +52,11 @@ def _own_words_only_here(monkeypatch):
         monkeypatch.setattr(parts, name, getattr(parts, name))
 
 
-def opened(presenting=False):
-    app = AppTest.from_string(SCRIPT.format(presenting=presenting), default_timeout=60).run()
+def opened(presenting=False, **query):
+    app = AppTest.from_string(SCRIPT.format(presenting=presenting), default_timeout=60)
+    for name, value in query.items():
+        app.query_params[name] = value
+    app.run()
     assert not app.exception, app.exception
     return app
 
@@ -201,11 +210,40 @@ state.mirror()
     assert app.selectbox[0].value == "a"
 
 
-def test_lessons_watch_everything_but_views_guesses_and_steps():
-    assert parts._a_view("lsh.view", "lsh")
-    assert parts._a_view("lsh.guess.x", "lsh")
-    assert parts._a_view("lsh.step", "lsh")
-    assert not parts._a_view("m.lsh.rounds", "lsh")
+def test_an_example_stays_while_declared_views_change_and_ends_with_any_other_value_whatever_its_name():
+    # The link brings a view's value along that the page declares only when its switch is drawn.
+    app = opened(**{"made_up.curve": "1"})
+    app.button(key="try sharp").click().run()
+    app.button_group(key="in:made_up.view").set_value("measure").run()
+    app.button(key="show far").click().run()
+    app.toggle(key="in:made_up.curve").set_value(False).run()
+    assert not app.run().exception
+    assert app.session_state["_laboratory"]["made_up.curve"] == "0"
+    assert "Watch it go far: 2." in words(app)
+    app.toggle(key="in:made_up.step_twice").set_value(True).run()
+    assert not app.run().exception
+    assert not any(text.startswith("Watch") for text in words(app))
+
+
+def test_nothing_is_a_view_by_its_name():
+    app = AppTest.from_string(
+        """
+import streamlit as st
+from pages.kit import state
+state.enter("lsh")
+names = ["lsh.view", "lsh.guess.x", "lsh.step", "m.lsh.rounds", "over"]
+for name in names:
+    state.remember(name, 1)
+st.text(sorted(state.without_views(state.snapshot())))
+for name in ("lsh.view", "lsh.guess.x", "over"):
+    state.remember(name, 2, view=True)
+st.text(sorted(state.without_views(state.snapshot())))
+"""
+    ).run()
+    assert not app.exception
+    before, after = (text.value for text in app.text)
+    assert before == "['lsh.guess.x', 'lsh.step', 'lsh.view', 'm.lsh.rounds', 'over']"
+    assert after == "['lsh.step', 'm.lsh.rounds']"
     assert state._LONGEST > 600
 
 

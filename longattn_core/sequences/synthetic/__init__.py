@@ -1,6 +1,6 @@
-"""Sequences built to isolate one property each, with dials and a seed, of 1 to 65,536 tokens.
+"""Synthetic sequences of 1 to 65,536 tokens, with dials and a seed; each kind isolates one property.
 
-Source: ours; each kind says what holds exactly and what on average.
+Source: ours; each kind says what holds exactly, and what on average.
 """
 
 from types import MappingProxyType
@@ -40,11 +40,11 @@ KINDS: MappingProxyType[str, type[Synthetic]] = MappingProxyType(
         for kind in (Identical, Gaussian, Needle, Clustered, LowRank, Local, Hierarchical, Repeated, Sink)
     }
 )
-"""Kind → class, in the order in which they are offered."""
+"""Kind → class, in the order of the menu."""
 
 
 def synthetic(kind: str, /, **dials: Any) -> Synthetic:
-    """Build a synthetic sequence's model by its kind: `synthetic("needle", lead=8, n=4096).sequence()`.
+    """Build the model of a synthetic sequence by its kind: `synthetic("needle", lead=8, n=4096).sequence()`.
 
     Raises: ValueError, one sentence, for an unknown kind or dial, or a value outside a dial's bounds.
     """

@@ -84,7 +84,7 @@ def _record(one: MechanismRun, head: int, query: int, marked: int) -> dict[str, 
         "parameters": mechanism.parameters,
         "approximates": mechanism.approximates,
         "refusal": one.refusal or "",
-        "leaks": mechanism.leaks or "",
+        "leaks": mechanism.depends_on_future or "",
         **dict.fromkeys(("looked", "unit", "weight", "multiply_adds", *agreement_columns())),
     }
     if attended is None:
