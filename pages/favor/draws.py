@@ -24,7 +24,7 @@ def draws(page: Page, estimated: Estimated) -> None:
     favor = estimated.favor
     with st.spinner(_("Drawing the directions again …")):
         result = run(Redraws(source=page.source, setting=estimated.setting))
-    found, joined, each = redraws_finding(result), result.tables["joined"], result.tables["draws"]
+    finding, joined, each = redraws_finding(result), result.tables["joined"], result.tables["draws"]
     alone = _("this draw alone")
     single = each.rename(columns={"draw": "together"})[["together", "error"]].assign(way=alone)
     table = pd.concat([joined, single], ignore_index=True).assign(loose=lambda t: t["way"] == alone)
@@ -36,12 +36,12 @@ def draws(page: Page, estimated: Estimated) -> None:
         y=CurveAxis(
             column="error",
             title=_("error of the output (relative)"),
-            domain=(0.0, max(1e-6, min(1.15 * max(float(table["error"].max()), found.control), 12.0))),
+            domain=(0.0, max(1e-6, min(1.15 * max(float(table["error"].max()), finding.control), 12.0))),
         ),
         series=CurveSeries(
             column="way", dashed="loose", colours={alone: page.theme.muted}, keys={"all features in one ratio": "favor"}
         ),
-        rules=((found.control, MEAN),),
+        rules=((finding.control, MEAN),),
     )
     figure(
         page,
@@ -51,18 +51,20 @@ def draws(page: Page, estimated: Estimated) -> None:
         table=table,
         shown=Favor,
         caption=f"Error of single and of joined draws, {favor.label}, m = {favor.features}. {result.study.sequence().origin}",
-        alt=_("{count} draws err between {low:.2f} and {high:.2f}.").format(count=found.draws, low=found.low, high=found.high),
+        alt=_("{count} draws err between {low:.2f} and {high:.2f}.").format(
+            count=finding.draws, low=finding.low, high=finding.high
+        ),
     )
     st.caption(
         prose(
             "favor",
-            f"draws_{found.kind}",
-            count=found.draws,
-            low=found.low,
-            high=found.high,
-            ratio=found.ratio,
-            outputs=found.outputs,
-            control=found.control,
+            f"draws_{finding.kind}",
+            count=finding.draws,
+            low=finding.low,
+            high=finding.high,
+            ratio=finding.ratio,
+            outputs=finding.outputs,
+            control=finding.control,
         )
         + " "
         + prose("favor", "draws", m=favor.features)
@@ -100,18 +102,18 @@ def _by_width(page: Page, result: Result) -> None:
         caption=f"Fitted against drawn features of the same width. {result.study.sequence().origin}",
         alt=_("Error of learned and of drawn features against their number."),
     )
-    found = learned_finding(result)
+    finding = learned_finding(result)
     calibration = escaped(result.words.get("calibration", _("a sample of the head")))
     words = prose("favor", "learned", steps=Favor().steps, calibration=calibration)
-    if found is not None:
+    if finding is not None:
         words = (
             prose(
                 "favor",
-                f"learned_{found.kind}",
-                columns=found.columns,
-                learned=found.learned,
-                drawn=found.drawn,
-                control=found.control,
+                f"learned_{finding.kind}",
+                columns=finding.columns,
+                learned=finding.learned,
+                drawn=finding.drawn,
+                control=finding.control,
             )
             + " "
             + words

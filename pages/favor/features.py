@@ -80,21 +80,21 @@ def _output_error(page: Page, study: ErrorAgainstFeatures, result: Result, way: 
             count=table["curve"].nunique(), control=control
         ),
     )
-    found = features_finding(result)
+    finding = features_finding(result)
     unit = _("directions") if study.equal == "m" else _("columns")
     words = prose("favor", "features", n=min(page.tokens, LONGEST), seeds=study.seeds)
-    if found is not None:
+    if finding is not None:
         words = (
             prose(
                 "favor",
-                f"features_{found.kind}",
-                size=found.size,
-                error=found.error,
-                control=found.control,
+                f"features_{finding.kind}",
+                size=finding.size,
+                error=finding.error,
+                control=finding.control,
                 unit=unit,
-                largest=found.largest,
-                best=found.best,
-                best_error=found.best_error,
+                largest=finding.largest,
+                best=finding.best,
+                best_error=finding.best_error,
             )
             + f"  \n{words}"
         )

@@ -23,7 +23,7 @@ def breaks(page: Page, estimated: Estimated) -> None:
     favor = estimated.favor
     with st.spinner(_("Drawing three kinds of features …")):
         result = run(Denominators(source=page.source, setting=estimated.setting))
-    sums, found = result.tables["sums"], denominators_finding(result)
+    sums, finding = result.tables["sums"], denominators_finding(result)
     figure(
         page,
         "denominators",
@@ -32,19 +32,19 @@ def breaks(page: Page, estimated: Estimated) -> None:
         table=sums,
         shown=Favor,
         caption=f"Estimated sums of weights over the exact ones, m = {favor.features}. {result.study.sequence().origin}",
-        alt=_("Sums of trigonometric weights: {negative:.0%} below zero.").format(negative=found.negative),
+        alt=_("Sums of trigonometric weights: {negative:.0%} below zero.").format(negative=finding.negative),
     )
-    positive = "breaks_positive_small" if found.positive_small > 0 else "breaks_positive_clear"
+    positive = "breaks_positive_small" if finding.positive_small > 0 else "breaks_positive_clear"
     st.caption(
         prose(
             "favor",
-            f"breaks_{found.kind}",
-            negative=found.negative,
-            small=found.small,
-            largest=found.largest,
-            error=found.error,
-            positive_error=found.positive_error,
-            positive=prose("favor", positive, positive_small=found.positive_small),
+            f"breaks_{finding.kind}",
+            negative=finding.negative,
+            small=finding.small,
+            largest=finding.largest,
+            error=finding.error,
+            positive_error=finding.positive_error,
+            positive=prose("favor", positive, positive_small=finding.positive_small),
         )
         + "  \n"
         + prose("favor", "breaks", queries=int((sums["features"] == "positive").sum()), m=favor.features)
@@ -70,18 +70,18 @@ def _by_head(page: Page, result: Result, favor: Favor) -> None:
         caption=f"Error less that of the mean of the visible values, by head, {favor.label}, m = {favor.features}.",
         alt=_("{count} heads by the norm of their pairs.").format(count=len(points)),
     )
-    found = heads_finding(points)
-    section = "heads_none" if found.closer == 0 else f"heads_{found.kind}"
+    finding = heads_finding(points)
+    section = "heads_none" if finding.closer == 0 else f"heads_{finding.kind}"
     words = prose(
         "favor",
         section,
-        heads=found.heads,
-        closer=found.closer,
-        sinks=found.sinks,
-        worse=found.worse,
-        best=found.best,
-        best_error=found.best_error,
-        best_control=found.best_control,
-        are=_("is") if found.closer == 1 else _("are"),
+        heads=finding.heads,
+        closer=finding.closer,
+        sinks=finding.sinks,
+        worse=finding.worse,
+        best=finding.best,
+        best_error=finding.best_error,
+        best_control=finding.best_control,
+        are=_("is") if finding.closer == 1 else _("are"),
     )
     st.caption(f"{words} {prose('favor', 'heads', text=result.words['text'], m=favor.features)}")

@@ -33,7 +33,7 @@ class Estimated:
 
     favor: Favor
     pairs: Result
-    found: PairsFinding
+    finding: PairsFinding
 
     @property
     def setting(self) -> Setting:
@@ -43,30 +43,30 @@ class Estimated:
     @property
     def numbers(self) -> dict[str, Any]:
         """The numbers that the page's sentences may name."""
-        row, found = self.pairs.tables["output"].iloc[0], self.found
+        row, finding = self.pairs.tables["output"].iloc[0], self.finding
         return {
             "m": int(row["m"]),
             "columns": int(row["columns"]),
             "n": int(row["n"]),
-            "error": found.error,
-            "control": found.control,
-            "error_bare": found.error_without_sinks,
-            "negative": found.negative,
-            "cost": found.cost,
-            "sinks": _("the one sink") if found.sinks == 1 else _("the {count} sinks").format(count=found.sinks),
+            "error": finding.error,
+            "control": finding.control,
+            "error_bare": finding.error_without_sinks,
+            "negative": finding.negative,
+            "cost": finding.cost,
+            "sinks": _("the one sink") if finding.sinks == 1 else _("the {count} sinks").format(count=finding.sinks),
         }
 
 
 def estimate(page: Page, favor: Favor) -> Estimated:
     """Run the setting on the pairs of the page's head."""
     pairs = run(Pairs(source=page.source, setting=Setting.of(favor)))
-    return Estimated(favor=favor, pairs=pairs, found=pairs_finding(pairs))
+    return Estimated(favor=favor, pairs=pairs, finding=pairs_finding(pairs))
 
 
 def hero(page: Page, estimated: Estimated) -> None:
     """The answer and the cloud. Cost: the study's, which is kept; the picture's payload does not grow with n."""
-    favor, pairs, found = estimated.favor, estimated.pairs, estimated.found
-    answer(page, found.kind, **estimated.numbers)
+    favor, pairs, finding = estimated.favor, estimated.pairs, estimated.finding
+    answer(page, finding.kind, **estimated.numbers)
     what: What = "kernel" if _face(page) == "kernel" else "weights"
     row, strongest = pairs.tables["output"].iloc[0], pairs.tables["strongest"]
     alt = _("Exact against estimated {what} of {count:,} pairs; error {error:.2f}, mean of visible values {control:.2f}.")
@@ -79,7 +79,7 @@ def hero(page: Page, estimated: Estimated) -> None:
         shown=Favor,
         title=_badges(page, favor),
         caption=f"Exact against estimated {FACES[what]}, {favor.label}, m = {favor.features}. {pairs.words['origin']}",
-        alt=alt.format(what=FACES[what], count=len(pairs.arrays["query"]), error=found.error, control=found.control),
+        alt=alt.format(what=FACES[what], count=len(pairs.arrays["query"]), error=finding.error, control=finding.control),
     )
     words = [
         prose(
@@ -97,8 +97,8 @@ def hero(page: Page, estimated: Estimated) -> None:
         words.append(prose("favor", "hero_sum"))
     if favor.variant not in UNBIASED or favor.kernel != "softmax":
         words.append(prose("favor", "hero_other"))
-    section = "cost_cheaper" if found.cheaper else "cost_dearer"
-    words.append(prose("favor", section, n=int(row["n"]), cost=found.cost, columns=int(row["columns"])))
+    section = "cost_cheaper" if finding.cheaper else "cost_dearer"
+    words.append(prose("favor", section, n=int(row["n"]), cost=finding.cost, columns=int(row["columns"])))
     st.caption(" ".join(words))
 
 

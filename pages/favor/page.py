@@ -40,7 +40,7 @@ def body(page: Page) -> None:
     """Question, answer, hero, guess, examples, and the view that was chosen."""
     question(page)
     estimated = estimate(page, mechanism_dials(page, Favor, row=("features", "variant", "seed"), default=START))
-    kind = estimated.found.kind
+    kind = estimated.finding.kind
     hero(page, estimated)
     guess(page, estimated)
     try_this(page, kind, **estimated.numbers)

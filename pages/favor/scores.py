@@ -22,8 +22,8 @@ def norms(page: Page, estimated: Estimated) -> None:
     """How far single estimates deviate, against the norms of their pairs, beside the closed form."""
     favor, pairs = estimated.favor, estimated.pairs
     table = deviations(pairs)
-    found = deviation_finding(table, favor.features)
-    if found.kind == "other":
+    finding = deviation_finding(table, favor.features)
+    if finding.kind == "other":
         st.info(prose("favor", "norms_other"), icon=":material/block:")
         return
     trigonometric = favor.variant == "trigonometric"
@@ -67,18 +67,18 @@ def norms(page: Page, estimated: Estimated) -> None:
     st.caption(
         prose(
             "favor",
-            f"norms_{found.kind}",
-            norm=found.norm,
+            f"norms_{finding.kind}",
+            norm=finding.norm,
             m=favor.features,
-            found=found.found,
-            expected=plain(found.expected) if found.kind == "hopeless" else found.expected,
-            needed=_("{count} directions").format(count=plain(found.needed)),
+            found=finding.median,
+            expected=plain(finding.expected) if finding.kind == "hopeless" else finding.expected,
+            needed=_("{count} directions").format(count=plain(finding.needed)),
         )
         + " "
         + prose("favor", "norms")
     )
     if favor.variant == "positive" and not favor.regularised:
-        formula(page, "deviation", norm=f"{found.norm:.3g}", m=favor.features, expected=tex(found.expected))
+        formula(page, "deviation", norm=f"{finding.norm:.3g}", m=favor.features, expected=tex(finding.expected))
 
 
 def sharpness(page: Page, estimated: Estimated) -> None:
@@ -121,12 +121,13 @@ def _over_sharpness(page: Page, study: ErrorAgainstSharpness, result: Result, fa
         caption=f"Error of the output against sharpness, {favor.label}, m = {favor.features}. {study.sequence().origin}",
         alt=_("Error of random features and of the mean of the visible values against sharpness."),
     )
-    found, words = sharpness_finding(result), prose("favor", "sharpness", m=favor.features, seeds=study.seeds)
-    if found is not None:
+    finding, words = sharpness_finding(result), prose("favor", "sharpness", m=favor.features, seeds=study.seeds)
+    if finding is not None:
         betas = {
-            name: ", ".join(f"{beta:g}" for beta in values) for name, values in (("better", found.better), ("worse", found.worse))
+            name: ", ".join(f"{beta:g}" for beta in values)
+            for name, values in (("better", finding.better), ("worse", finding.worse))
         }
-        words = prose("favor", f"sharpness_{found.kind}", **betas) + " " + words
+        words = prose("favor", f"sharpness_{finding.kind}", **betas) + " " + words
     st.caption(words)
 
 

@@ -40,42 +40,42 @@ class Ranked:
 
     mechanism: LowRank
     spectrum: Result
-    found: RankFinding
+    finding: RankFinding
     without_sinks: bool
 
     @property
     def k(self) -> int:
         """The rank that is kept: at most that of the map."""
-        return min(self.mechanism.rank, self.found.n)
+        return min(self.mechanism.rank, self.finding.n)
 
     @property
     def numbers(self) -> dict[str, Any]:
         """The numbers that the page's sentences may name."""
-        found = self.found
+        finding = self.finding
         return {
-            "n": found.n,
-            "rank": found.rank,
-            "without": found.without,
-            "uniform": found.uniform,
-            "numbers": found.numbers,
-            "held": found.held,
-            "sinks": _("one sink") if found.sinks == 1 else _("{count} sinks").format(count=found.sinks),
-            "them": _("it") if found.sinks == 1 else _("them"),
+            "n": finding.n,
+            "rank": finding.rank,
+            "without": finding.without,
+            "uniform": finding.uniform,
+            "numbers": finding.numbers,
+            "held": finding.held,
+            "sinks": _("one sink") if finding.sinks == 1 else _("{count} sinks").format(count=finding.sinks),
+            "them": _("it") if finding.sinks == 1 else _("them"),
         }
 
 
 def ranked(page: Page, mechanism: LowRank) -> Ranked:
     """Run the spectrum of the page's head; where the head has sinks, a switch takes them out."""
     spectrum = run(Spectrum(source=page.source))
-    found = rank_finding(spectrum)
+    finding = rank_finding(spectrum)
     with page.dials:
-        without_sinks = found.sinks > 0 and state.switch(
+        without_sinks = finding.sinks > 0 and state.switch(
             "low_rank.sinkless",
             _("Without the sinks"),
             default=False,
             help=_("Set the columns of this head's sinks to 0 first: keys that take much weight and add next to nothing."),
         )
-    return Ranked(mechanism=mechanism, spectrum=spectrum, found=found, without_sinks=without_sinks)
+    return Ranked(mechanism=mechanism, spectrum=spectrum, finding=finding, without_sinks=without_sinks)
 
 
 def hero(page: Page, ranks: Ranked, *, of: int) -> None:
@@ -83,7 +83,7 @@ def hero(page: Page, ranks: Ranked, *, of: int) -> None:
 
     `of` is how many tokens there are, of which the page reads the first ones.
     """
-    answer(page, ranks.found.kind, **ranks.numbers)
+    answer(page, ranks.finding.kind, **ranks.numbers)
     if page.tokens < of:
         with page.top:
             st.caption(prose("low_rank", "cut", n=page.tokens, of=of))
@@ -96,7 +96,7 @@ def hero(page: Page, ranks: Ranked, *, of: int) -> None:
     _one_on_a_phone(names)
     places = dict(zip(FACES, st.columns(3, gap="medium"), strict=True))
     with places["factors"], st.container(key="low-rank-factors"):
-        _factors(page, result, ranks.found.n, names["factors"])
+        _factors(page, result, ranks.finding.n, names["factors"])
     clicked = None
     for name in ("difference", "exact"):
         with places[name], st.container(key=f"low-rank-{name}"):
@@ -104,7 +104,7 @@ def hero(page: Page, ranks: Ranked, *, of: int) -> None:
     if clicked is not None:
         st.session_state["_low_rank_pair"] = (clicked.row, clicked.col)
     pair = st.session_state.get("_low_rank_pair")
-    if pair is not None and max(pair) < ranks.found.n:
+    if pair is not None and max(pair) < ranks.finding.n:
         explain_pair(page, LowRank(rank=ranks.k), pair[0], pair[1], _tokens(ranks))
     _sentence(page, result, ranks)
     _scree(page, ranks)
@@ -116,7 +116,7 @@ def _tokens(ranks: Ranked) -> list[str]:
 
 def _map(page: Page, ranks: Ranked, factors: Result, name: str, title: str) -> Pair | None:
     """The exact map, or the difference of the rebuilt one from it; the pair that was clicked."""
-    n, result = ranks.found.n, factors if name == "difference" else ranks.spectrum
+    n, result = ranks.finding.n, factors if name == "difference" else ranks.spectrum
     values = result.arrays[name]
     kind: Kind = "difference" if name == "difference" else "log"
     picture = MapPicture(
@@ -173,14 +173,14 @@ def _factors(page: Page, result: Result, n: int, title: str) -> None:
 
 def _sentence(page: Page, result: Result, ranks: Ranked) -> None:
     """What the factors keep and lose, in words."""
-    k, found = ranks.k, ranks.found
+    k, finding = ranks.k, ranks.finding
     kept, error, eckart, ahead, negative = (
         float(result.arrays[name]) for name in ("kept", "error", "eckart_young", "ahead", "negative")
     )
     top = factor_top(result.arrays["left"], result.arrays["right"])
     words = prose("low_rank", "hero", k=k, kept=kept, error=error, eckart=eckart, top=top)
-    if k >= found.n:
-        words += " " + prose("low_rank", "whole", numbers=k * (2 * found.n + 1), held=found.held)
+    if k >= finding.n:
+        words += " " + prose("low_rank", "whole", numbers=k * (2 * finding.n + 1), held=finding.held)
     else:
         section = "ahead" if page.causal else "ahead_unmasked"
         words += " " + prose("low_rank", section, ahead=ahead, negative=negative)
@@ -221,19 +221,19 @@ def _one_on_a_phone(names: dict[str, str]) -> None:
 
 def guess(page: Page, ranks: Ranked) -> None:
     """How many directions the uniform map needs; not asked where there are too few different options."""
-    found = ranks.found
-    options = sorted({1, found.uniform, max(1, found.n // 4), found.n})
+    finding = ranks.finding
+    options = sorted({1, finding.uniform, max(1, finding.n // 4), finding.n})
     if len(options) < 3:
         return
-    mask = _("under the causal mask") if found.causal else _("without a mask")
-    why = prose("low_rank", "why_causal" if found.causal else "why_none")
+    mask = _("under the causal mask") if finding.causal else _("without a mask")
+    why = prose("low_rank", "why_causal" if finding.causal else "why_none")
     predict(
         page,
         "uniform",
         [f"{option:,}" for option in options],
-        options.index(found.uniform),
-        n=found.n,
-        uniform=found.uniform,
+        options.index(finding.uniform),
+        n=finding.n,
+        uniform=finding.uniform,
         mask=mask,
         why=why,
     )

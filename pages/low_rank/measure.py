@@ -64,7 +64,7 @@ def _energy(page: Page, ranks: Ranked) -> None:
             shown=LowRank,
             title=_("Energy held"),
             caption=f"Share of the energy that k directions hold. {spectrum.words['origin']}",
-            alt=_("{rank} directions hold 99 % of the energy.").format(rank=ranks.found.rank),
+            alt=_("{rank} directions hold 99 % of the energy.").format(rank=ranks.finding.rank),
         )
         st.caption(prose("low_rank", "energy"))
     rebuilt = run(Rebuilt(source=page.source))
@@ -129,18 +129,18 @@ def _over_length(page: Page, result: Result) -> None:
         caption=f"Directions for 99 % of the energy against length. {result.study.sequence().origin}",
         alt=_("Rank against length, up to {n:,} tokens.").format(n=int(curves["n"].max())),
     )
-    found = growth_finding(result)
+    finding = growth_finding(result)
     words = prose("low_rank", "length")
-    if found is not None:
-        beside = _("; the uniform map's from {low:,.0f} to {high:,.0f}").format(low=found.uniform[0], high=found.uniform[1])
+    if finding is not None:
+        beside = _("; the uniform map's from {low:,.0f} to {high:,.0f}").format(low=finding.uniform[0], high=finding.uniform[1])
         words += " " + prose(
             "low_rank",
             "length_finding",
-            first=found.first,
-            last=found.last,
-            low=found.low,
-            high=found.high,
-            power=found.power,
+            first=finding.first,
+            last=finding.last,
+            low=finding.low,
+            high=finding.high,
+            power=finding.power,
             beside=beside,
         )
     st.caption(words)

@@ -26,15 +26,15 @@ def body(whole: Page) -> None:
     page = copy.copy(whole)
     page.source = shortened(whole.source, LONGEST)
     ranks = ranked(page, mechanism)
-    found = ranks.found
+    finding = ranks.finding
     hero(page, ranks, of=whole.tokens)
     guess(page, ranks)
-    try_this(page, found.kind, **ranks.numbers)
+    try_this(page, finding.kind, **ranks.numbers)
     if page.presenting:
         return
     views(page, step=lambda: step(page, ranks), measure=lambda: measure(whole, page, ranks), theory=lambda: theory(page, ranks))
-    rest = "" if found.without == found.rank else _(" ({without} without its sinks)").format(without=found.without)
-    said(page, rank=found.rank, n=found.n, rest=rest, uniform=found.uniform)
+    rest = "" if finding.without == finding.rank else _(" ({without} without its sinks)").format(without=finding.without)
+    said(page, rank=finding.rank, n=finding.n, rest=rest, uniform=finding.uniform)
 
 
 show_page("low_rank", body, Inputs(head="0.6"))

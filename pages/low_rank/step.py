@@ -42,7 +42,7 @@ def step(page: Page, ranks: Ranked) -> None:
         "low_rank.step_method", _("Method"), list(methods), default="svd", labels=methods.__getitem__, style="segments", view=True
     )
     if method == "svd":
-        _directions(page, ranks.found.n)
+        _directions(page, ranks.finding.n)
         return
     rank = state.slide(
         "low_rank.step_rank",

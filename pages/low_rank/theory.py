@@ -21,18 +21,18 @@ from pages.low_rank.hero import Ranked
 
 def theory(page: Page, ranks: Ranked) -> None:
     """Eckart and Young, the uniform map, the two methods' formulas, and the law of Gaussian mixes."""
-    found, k, values = ranks.found, ranks.k, ranks.spectrum.arrays["values"]
+    finding, k, values = ranks.finding, ranks.k, ranks.spectrum.arrays["values"]
     st.markdown(prose("low_rank", "theory_eckart"))
     formula(page, "svd", k=k, tail=float(eckart_young_tail(values, k)), error=float(truncation_error(values, k)))
-    if found.causal:
-        half = rank_of(uniform_values(max(1, found.n // 2), causal=True))
-        st.markdown(prose("low_rank", "theory_uniform", uniform=found.uniform, half=half))
+    if finding.causal:
+        half = rank_of(uniform_values(max(1, finding.n // 2), causal=True))
+        st.markdown(prose("low_rank", "theory_uniform", uniform=finding.uniform, half=half))
     else:
-        causal = rank_of(uniform_values(found.n, causal=True))
+        causal = rank_of(uniform_values(finding.n, causal=True))
         st.markdown(prose("low_rank", "theory_uniform_none", causal=causal))
     sequence = read_prefix(page.source, 0, LONGEST)
     st.markdown(f"**{_('Linformer')}**")
-    formula(page, "linformer", k=k, n=found.n, d=sequence.d)
+    formula(page, "linformer", k=k, n=finding.n, d=sequence.d)
     st.markdown(f"**{_('Nyström')}**")
     formula(page, "nystrom", k=k, d=sequence.d)
     study = GaussianLaw()

@@ -112,10 +112,10 @@ def _domains(
     bottom = max(min(float(np.quantile(exact, 0.001)), float(control.min())), top - DECADES)
     margin = max(0.04 * (top - bottom), 0.1)
     x = (bottom - margin, top + margin)
-    found = estimate[np.isfinite(estimate)]
-    if len(found) == 0:
+    finite = estimate[np.isfinite(estimate)]
+    if len(finite) == 0:
         return x, x
-    low, high = np.quantile(found, (0.001, 0.999))
+    low, high = np.quantile(finite, (0.001, 0.999))
     # At quarters of a decade, so that small changes of the estimates leave the axis as it is.
     return x, (
         min(x[0], max(math.floor(4 * (float(low) - margin)) / 4, x[0] - beyond)),

@@ -65,7 +65,7 @@ def denominators_chart(sums: pd.DataFrame, theme: Theme, *, height: int = CURVE_
         alt.Tooltip("largest:Q", title="largest |weight|", format=".3~g"),
     ]
     zero = note(at=0.0, text="0: nothing to divide by")
-    one = note(at=1.0, text="exact")
+    exact = note(at=1.0, text="exact")
     most = note(top=1.0, text="1: no share can be more")
     size = SIZES["tick"] * theme.zoom
     label: dict[str, Any] = {"align": "left", "dx": 4, "dy": 8, "fontSize": size}
@@ -74,8 +74,8 @@ def denominators_chart(sums: pd.DataFrame, theme: Theme, *, height: int = CURVE_
     return layered(
         zero.mark_rule(color=theme.mark, strokeWidth=1.5).encode(x=at),
         zero.mark_text(color=theme.mark, opacity=alt.ExprRef(ROOM), **label).encode(**at_top),
-        one.mark_rule(color=theme.text, strokeDash=[2, 3]).encode(x=at),
-        one.mark_text(color=theme.text, **label).encode(**at_top),
+        exact.mark_rule(color=theme.text, strokeDash=[2, 3]).encode(x=at),
+        exact.mark_text(color=theme.text, **label).encode(**at_top),
         most.mark_rule(strokeDash=[6, 4], color=theme.muted).encode(y=alt.Y("top:Q")),
         most.mark_text(align="left", dx=4, dy=-7, color=theme.muted, fontSize=size, opacity=alt.ExprRef(ROOM)).encode(
             y=alt.Y("top:Q"), x=fixed(alt.XValue, 0), text=alt.Text("text:N")

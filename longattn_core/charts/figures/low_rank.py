@@ -156,7 +156,7 @@ def map_colours(theme: Theme) -> Mapping[str, str]:
 
 
 def error_chart(curves: pd.DataFrame, theme: Theme, *, value: str, control: float, what: str, k: int) -> alt.LayerChart:
-    """Error against rank, a line a method, with the interval over draws and the control that looks at nothing."""
+    """Error against rank, a line a method, with the interval over draws and the control, the mean of the visible values."""
     names = [name for name in KEYS if name in set(curves["method"])]
     shown = curves[curves[value] >= 1e-4]
     return curves_chart(
