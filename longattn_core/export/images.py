@@ -15,9 +15,6 @@ from longattn_core.charts.style.altair import altair_lock
 
 Format = Literal["svg", "png", "pdf"]
 
-MEDIA_TYPES: dict[Format, str] = {"svg": "image/svg+xml", "png": "image/png", "pdf": "application/pdf"}
-"""What a browser must be told of a file."""
-
 _UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _PICTURE = re.compile(r"<(?:image|use|feImage)\b[^>]*?\bhref=\"(?!data:image/|#)([^\"]{0,80})")
 
