@@ -10,7 +10,7 @@ PORT ?= 8501
 .DELETE_ON_ERROR:
 
 app: $(VENV)/app.stamp
-	$(BIN)/streamlit run serve.py --server.port $(PORT)
+	$(BIN)/streamlit run app.py --server.port $(PORT)
 
 test: check $(VENV)/browser.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal

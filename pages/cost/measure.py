@@ -23,7 +23,7 @@ PICTURES = {"time": _("Time"), "memory": _("Memory"), "table": _("Table")}
 def measure(page: Page, costs: Costs) -> None:
     """One of three pictures: the clock, memory, the table."""
     picture = state.choose(
-        "cost.picture", _("Picture"), list(PICTURES), default="time", labels=PICTURES.__getitem__, style="segments"
+        "cost.picture", _("Picture"), list(PICTURES), default="time", labels=PICTURES.__getitem__, style="segments", view=True
     )
     st.caption(prose("cost", f"measure_{picture}", longest=LENGTHS[-1], keys=costs.keys))
     {"time": _time, "memory": _memory, "table": _table}[picture](page, costs)

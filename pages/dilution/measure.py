@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.figures.dilution import every_head_chart, rank_table, remedy_table
 from longattn_core.sequences.sources import TextSource
 from longattn_core.studies.base.study import Result
@@ -35,7 +35,7 @@ def measure(page: Page, grown: Grown) -> None:
     """One of five pictures of the same run."""
     choices = list(PICTURES) if isinstance(page.source, TextSource) else [name for name in PICTURES if name != "heads"]
     picture = state.choose(
-        "dilution.picture", _("Picture"), choices, default="scores", labels=PICTURES.__getitem__, style="segments"
+        "dilution.picture", _("Picture"), choices, default="scores", labels=PICTURES.__getitem__, style="segments", view=True
     )
     st.caption(prose("dilution", f"measure_{picture}", ref=grown.reference))
     if picture == "heads":
@@ -62,14 +62,9 @@ def _curves(
     chart = curves_chart(
         table,
         page.theme,
-        x="n",
-        y="value",
-        series="series",
-        x_title=_("tokens of the text (logarithmic)"),
-        y_title=y_title,
-        log_x=True,
-        log_y=log,
-        dashed="dashed",
+        x=CurveAxis(column="n", title=_("tokens of the text (logarithmic)"), log=True),
+        y=CurveAxis(column="value", title=y_title, log=log),
+        series=CurveSeries(column="series", dashed="dashed"),
     )
     last = grown.points.sort_values("n").iloc[-1]
     alt = _("At {n:,} tokens: ").format(n=int(last["n"])) + "; ".join(
@@ -98,13 +93,9 @@ def _sorted(page: Page, grown: Grown) -> None:
     chart = curves_chart(
         table,
         page.theme,
-        x="rank",
-        y="weight",
-        series="series",
-        x_title=_("place in the falling order (logarithmic)"),
-        y_title=_("weight (logarithmic)"),
-        log_x=True,
-        log_y=True,
+        x=CurveAxis(column="rank", title=_("place in the falling order (logarithmic)"), log=True),
+        y=CurveAxis(column="weight", title=_("weight (logarithmic)"), log=True),
+        series=CurveSeries(column="series"),
         height=360,
     )
     figure(
@@ -153,14 +144,11 @@ def _remedies(page: Page, grown: Grown) -> None:
     chart = curves_chart(
         table,
         page.theme,
-        x="n",
-        y="share",
-        series="series",
-        x_title=_("tokens of the text (logarithmic)"),
-        y_title=_("share of {needle}").format(needle=grown.names["needle"]),
-        log_x=True,
-        y_domain=(0.0, 1.0),
-        y_format=".0%",
+        x=CurveAxis(column="n", title=_("tokens of the text (logarithmic)"), log=True),
+        y=CurveAxis(
+            column="share", title=_("share of {needle}").format(needle=grown.names["needle"]), domain=(0.0, 1.0), format=".0%"
+        ),
+        series=CurveSeries(column="series"),
     )
     figure(
         page,
@@ -184,7 +172,9 @@ def _every_head(page: Page) -> None:
         "entropy": _("entropy (nats)"),
         "sinks": _("share of weight on sinks"),
     }
-    column = state.choose("dilution.column", _("Of every head"), list(columns), default="effective", labels=columns.__getitem__)
+    column = state.choose(
+        "dilution.column", _("Of every head"), list(columns), default="effective", labels=columns.__getitem__, view=True
+    )
     source = page.source
     assert isinstance(source, TextSource)
     chosen = f"L{source.layer} H{source.heads[0]}"

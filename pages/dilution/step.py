@@ -10,7 +10,7 @@ from longattn_core.sequences.sources import SyntheticSource
 from longattn_core.studies.dilution.last_token import LastToken
 from pages.dilution.hero import Grown
 from pages.kit.components.stepper import stepper
-from pages.kit.components.token_text import token_text
+from pages.kit.components.token_text import TextPicture, token_text
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import figure
@@ -55,11 +55,9 @@ def _text(page: Page, grown: Grown, n: int) -> None:
     look = run(LastToken(source=source, n=n, fact=grown.fact, filler=grown.filler))
     count = int(look.arrays["n"])
     token_text(
-        [str(token) for token in look.arrays["tokens"]],
+        TextPicture(tokens=[str(token) for token in look.arrays["tokens"]], weights=look.arrays["weights"], selected=count - 1),
         key=f"look at {grown.mode}",
         theme=page.theme,
-        weights=look.arrays["weights"],
-        selected=count - 1,
         link="dilution",
         height=260,
         caption=_("The last token's weights, {n:,} tokens in all").format(n=count),

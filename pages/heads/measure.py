@@ -8,6 +8,7 @@ import streamlit as st
 
 from longattn_core.charts.figures.heads import LETTERS, survey_chart
 from longattn_core.charts.maps import attention_map_chart
+from longattn_core.charts.pictures import MapPicture
 from longattn_core.charts.style.altair import specification, themed
 from longattn_core.sequences.sources import TextSource
 from longattn_core.studies.base.study import Result
@@ -43,7 +44,7 @@ COLUMNS = {
 def measure(page: Page, settings: dict[str, Any]) -> None:
     """One of three pictures."""
     picture = state.choose(
-        "heads.picture", _("Picture"), list(PICTURES), default="survey", labels=PICTURES.__getitem__, style="segments"
+        "heads.picture", _("Picture"), list(PICTURES), default="survey", labels=PICTURES.__getitem__, style="segments", view=True
     )
     if picture == "survey":
         _survey(page)
@@ -57,7 +58,7 @@ def _survey(page: Page) -> None:
     source = page.source
     text = isinstance(source, TextSource)
     st.caption(prose("heads", "survey"))
-    column = state.choose("heads.column", _("Coloured by"), list(COLUMNS), default="role", labels=COLUMNS.__getitem__)
+    column = state.choose("heads.column", _("Coloured by"), list(COLUMNS), default="role", labels=COLUMNS.__getitem__, view=True)
     chosen = f"L{source.layer if isinstance(source, TextSource) else 0} H{chosen_head(page)}"
 
     def draw(result: Result) -> None:
@@ -160,19 +161,11 @@ def _map(page: Page, settings: dict[str, Any]) -> None:
     tokens = [str(token) for token in result.arrays["tokens"]]
     title = _("Head {head}, mask: {mask}").format(head=place, mask=MASKS[settings["mask"]])
     causal = settings["mask"] in ("look_ahead", "both")
+    picture = MapPicture(values=result.arrays["map"], title=title, full=(n, n), window=window, causal=causal, tokens_rows=tokens)
     left, right = st.columns([1.5, 1], gap="large")
     with left:
         drawn = attention_map(
-            result.arrays["map"],
-            key="map under a mask",
-            title=title,
-            theme=page.theme,
-            full=(n, n),
-            window=window,
-            causal=causal,
-            tokens_rows=tokens,
-            content=study.model_dump_json(exclude={"queries", "keys"}),
-            size=560,
+            picture, key="map under a mask", theme=page.theme, content=study.model_dump_json(exclude={"queries", "keys"})
         )
     if drawn.clicked is not None:
         st.session_state["_heads_pair"] = (drawn.clicked.row, drawn.clicked.col)
@@ -190,7 +183,5 @@ def _map(page: Page, settings: dict[str, Any]) -> None:
         result,
         table=first.tables["heads"],
         caption=prose("heads", "caption_mask", mask=MASKS[settings["mask"]]),
-        chart=lambda: attention_map_chart(
-            result.arrays["map"], theme=page.theme, title=title, window=window, causal=causal, tokens_rows=tokens
-        ),
+        chart=lambda: attention_map_chart(picture, page.theme),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.figures.heads import bonds_chart, cache_chart, likeness_chart
 from longattn_core.studies.heads.sharing import SCHEMES, Sharing, bonds, growth, likeness
 from longattn_core.studies.heads.survey import all_heads
@@ -91,15 +91,9 @@ def theory(page: Page) -> None:
         chart = curves_chart(
             table,
             page.theme,
-            x="n",
-            y="bytes",
-            series="scheme",
-            x_title=_("tokens of the text (logarithmic)"),
-            y_title=_("bytes in all (logarithmic)"),
-            log_x=True,
-            log_y=True,
-            y_format="~s",
-            points=False,
+            x=CurveAxis(column="n", title=_("tokens of the text (logarithmic)"), log=True),
+            y=CurveAxis(column="bytes", title=_("bytes in all (logarithmic)"), log=True, format="~s"),
+            series=CurveSeries(column="scheme", points=False),
             height=230,
         )
         figure(

@@ -14,10 +14,10 @@ from longattn_core.charts.maps import visible
 from longattn_core.charts.style.altair import specification
 from longattn_core.mechanisms.hierarchical import Hierarchical
 from longattn_core.studies.base.study import Result
-from longattn_core.studies.hierarchical import Finding
+from longattn_core.studies.hierarchical import DescentFinding
 from longattn_core.studies.hierarchical.tree import speller
 from pages.kit import state
-from pages.kit.components.token_text import token_text
+from pages.kit.components.token_text import TextPicture, token_text
 from pages.kit.context import Page
 from pages.kit.figure import exported, legend
 from pages.kit.figure_menu import figure_menu
@@ -46,7 +46,7 @@ def _place(text: str) -> int:
     return place
 
 
-def answers(descent: Result, found: Finding) -> dict[str, Any]:
+def answers(descent: Result, found: DescentFinding) -> dict[str, Any]:
     """The numbers and names that the page's sentences may hold, safe to stand in Markdown."""
     query, spell = int(descent.arrays["query"]), speller(descent.study.source)
     names, plurals = descent.words["names"].split("\n"), descent.words["plurals"].split("\n")
@@ -73,7 +73,7 @@ def answers(descent: Result, found: Finding) -> dict[str, Any]:
     }
 
 
-def descent_picture(page: Page, mechanism: Hierarchical, descent: Result, found: Finding | None) -> None:
+def descent_picture(page: Page, mechanism: Hierarchical, descent: Result, found: DescentFinding | None) -> None:
     """The icicles, the way back up, the text; a click goes into a box or chooses a query."""
     tokens, query = [str(token) for token in descent.arrays["tokens"]], int(descent.arrays["query"])
     weights = descent.arrays["mechanism" if found is not None else "exact"]
@@ -84,20 +84,17 @@ def descent_picture(page: Page, mechanism: Hierarchical, descent: Result, found:
         explain_pair(page, mechanism, query, key, tokens)
     title = mechanism.label if found is not None else _("Exact attention")
     token_text(
-        tokens,
+        TextPicture(tokens=tokens, weights=weights, selected=query, causal_from=query if page.causal else None),
         key="hierarchical text",
         theme=page.theme,
-        weights=weights,
-        selected=query,
-        causal_from=query if page.causal else None,
         height=168,
-        on_token=_look_back,
         caption=_("{title}: what the framed word gives each token. Click a word to let it look back.").format(title=title),
         alt=_("The text, tinted by the weights of token {query}.").format(query=query),
+        on_token=_look_back,
     )
 
 
-def guess(page: Page, descent: Result, found: Finding) -> None:
+def guess(page: Page, descent: Result, found: DescentFinding) -> None:
     """A question before its answer: how many descents arrive; where no word has a target, how much one query reads."""
     numbers = answers(descent, found)
     if found.targets:
@@ -130,7 +127,7 @@ def _look_back(token: int) -> None:
     state.forget(_FOCUS)
 
 
-def _icicles(page: Page, mechanism: Hierarchical, descent: Result, found: Finding) -> None:
+def _icicles(page: Page, mechanism: Hierarchical, descent: Result, found: DescentFinding) -> None:
     nodes = descent.tables["nodes"]
     focus = _focus(nodes)
     _crumbs(nodes, focus)
@@ -197,14 +194,18 @@ def _crumbs(nodes: pd.DataFrame, focus: int) -> None:
     while (parent := int(nodes["parent"].iloc[path[-1]])) >= 0:
         path.append(parent)
     with st.container(horizontal=True, key="hierarchical-crumbs"):
-        st.button(_("The whole text"), key="crumb top", type="tertiary", on_click=state.forget, args=(_FOCUS,))
+        st.button(_("The whole text"), key="crumb top", type="tertiary", on_click=_leave)
         for row in reversed(path[1:]):
             label = f"› {escaped(visible(str(nodes['label'].iloc[row]), 24))}"
             st.button(label, key=f"crumb {row}", type="tertiary", on_click=_enter, args=(nodes, row))
 
 
 def _enter(nodes: pd.DataFrame, row: int) -> None:
-    state.put({_FOCUS: f"{int(nodes['depth'].iloc[row])}.{int(nodes['group'].iloc[row])}"})
+    state.remember(_FOCUS, f"{int(nodes['depth'].iloc[row])}.{int(nodes['group'].iloc[row])}", view=True)
+
+
+def _leave() -> None:
+    state.remember(_FOCUS, None, view=True)
 
 
 def _go(sent: Any, nodes: pd.DataFrame, focus: int) -> None:
@@ -213,13 +214,13 @@ def _go(sent: Any, nodes: pd.DataFrame, focus: int) -> None:
     if row is None:
         return
     if int(nodes["depth"].iloc[row]) == int(nodes["depth"].max()):
-        state.put({"hierarchical.key": str(int(nodes["first"].iloc[row]))})
+        state.remember("hierarchical.key", int(nodes["first"].iloc[row]), view=True)
     elif row != focus:
         _enter(nodes, row)
     elif (parent := int(nodes["parent"].iloc[row])) >= 0:
         _enter(nodes, parent)
     else:
-        state.forget(_FOCUS)
+        _leave()
 
 
 def clicked_node(sent: Any, count: int) -> int | None:
@@ -233,7 +234,7 @@ def clicked_node(sent: Any, count: int) -> int | None:
     return row if known else None
 
 
-def _key(page: Page, descent: Result, found: Finding) -> None:
+def _key(page: Page, descent: Result, found: DescentFinding) -> None:
     """What the colours of the boxes mean, in words beside a patch of each."""
     colours = role_colours(page.theme)
     query, spell = int(descent.arrays["query"]), speller(descent.study.source)

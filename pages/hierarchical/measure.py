@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.figures.hierarchical import blocks_chart, outcomes_chart, variants_chart
+from longattn_core.charts.pictures import MapPicture
 from longattn_core.mechanisms.hierarchical import Hierarchical
 from longattn_core.mechanisms.hierarchical.mechanism import NESTED
 from longattn_core.studies.base.study import Result, Setting
-from longattn_core.studies.hierarchical import Descent, Finding, Gates, GroupError, LevelMaps, Variants
+from longattn_core.studies.hierarchical import Descent, DescentFinding, Gates, GroupError, LevelMaps, Variants
 from longattn_core.studies.hierarchical.error import OWN
 from longattn_core.studies.hierarchical.tree import tree_of
 from longattn_core.studies.hierarchical.wrong_turns import ARRIVES
@@ -28,7 +29,7 @@ from pages.kit.sweep_card import sweep_card
 from pages.kit.text import _, prose, quoted
 
 
-def measure_view(page: Page, mechanism: Hierarchical, descent: Result, wrong: Result, found: Finding) -> None:
+def measure_view(page: Page, mechanism: Hierarchical, descent: Result, wrong: Result, found: DescentFinding) -> None:
     """One measurement at a time, so that nothing is computed that is not looked at."""
     views: dict[str, tuple[str, Callable[[], None]]] = {
         "maps": (_("Maps by level"), lambda: _maps(page, mechanism)),
@@ -39,7 +40,13 @@ def measure_view(page: Page, mechanism: Hierarchical, descent: Result, wrong: Re
         "error": (_("Error and group size"), lambda: _error(page, mechanism)),
     }
     chosen = state.choose(
-        "hierarchical.measure", _("Measured"), list(views), default="maps", labels=lambda name: views[name][0], style="segments"
+        "hierarchical.measure",
+        _("Measured"),
+        list(views),
+        default="maps",
+        labels=lambda name: views[name][0],
+        style="segments",
+        view=True,
     )
     views[chosen][1]()
 
@@ -47,7 +54,9 @@ def measure_view(page: Page, mechanism: Hierarchical, descent: Result, wrong: Re
 def _maps(page: Page, mechanism: Hierarchical) -> None:
     tree = tree_of(page.source, mechanism)
     names = {"outer": tree[0].plural, "inner": tree[1].plural, "joined": _("tokens (joined)")}
-    level = state.choose("hierarchical.map", _("Level"), list(names), default="outer", labels=names.__getitem__, style="segments")
+    level = state.choose(
+        "hierarchical.map", _("Level"), list(names), default="outer", labels=names.__getitem__, style="segments", view=True
+    )
     if level == "joined":
         st.caption(prose(page.name, "maps_joined"))
         maps_card(page, mechanism)
@@ -64,18 +73,20 @@ def _maps(page: Page, mechanism: Hierarchical) -> None:
     for place, (array, title) in zip(st.columns(3, gap="medium"), titles.items(), strict=True):
         with place:
             attention_map(
-                result.arrays[array],
+                MapPicture(
+                    values=result.arrays[array],
+                    title=title,
+                    subtitle=_("{count} × {count} {names}").format(count=len(labels), names=result.words["plural"]),
+                    scale="difference" if array == "difference" else "log",
+                    causal=page.causal,
+                    tokens_rows=labels,
+                ),
                 key=f"hierarchical {level} {array}",
-                title=title,
                 theme=page.theme,
-                subtitle=_("{count} × {count} {names}").format(count=len(labels), names=result.words["plural"]),
-                scale="difference" if array == "difference" else "log",
-                causal=page.causal,
-                tokens_rows=labels,
-                axes=(_("query's {name}").format(name=name), _("key's {name}").format(name=name)),
                 link=f"hierarchical {level}",
                 content=f"{result.study!r} {array}",
                 strips=False,
+                axes=(_("query's {name}").format(name=name), _("key's {name}").format(name=name)),
             )
 
 
@@ -100,16 +111,9 @@ def _gates(page: Page, mechanism: Hierarchical) -> None:
         curves_chart(
             long,
             page.theme,
-            x="position",
-            y="share",
-            series="curve",
-            dashed="dash",
-            points=False,
-            colours=colours,
-            x_title=_("query (token position)"),
-            y_title=_("share of the query's attention"),
-            y_format=".0%",
-            y_domain=(0, 1),
+            x=CurveAxis(column="position", title=_("query (token position)")),
+            y=CurveAxis(column="share", title=_("share of the query's attention"), domain=(0, 1), format=".0%"),
+            series=CurveSeries(column="curve", dashed="dash", colours=colours, points=False),
         ),
         table=table,
         shown=type(mechanism),
@@ -120,7 +124,7 @@ def _gates(page: Page, mechanism: Hierarchical) -> None:
     st.caption(prose(page.name, "gates") if known else result.words["sample"])
 
 
-def _wrong(page: Page, mechanism: Hierarchical, wrong: Result, descent: Result, found: Finding) -> None:
+def _wrong(page: Page, mechanism: Hierarchical, wrong: Result, descent: Result, found: DescentFinding) -> None:
     counts = {name: int(wrong.arrays[name]) for name in ("sinks_only", "spread", "lone")}
     numbers = answers(descent, found) | counts | {"sample": wrong.words["sample"].capitalize()}
     if not found.targets:
@@ -229,6 +233,7 @@ def _sinks_switch() -> bool:
         _("Leave the sinks out"),
         default=False,
         help=_("The error of what the other keys add: a sink takes much weight and adds next to nothing."),
+        view=True,
     )
 
 
@@ -259,13 +264,10 @@ def _error(page: Page, mechanism: Hierarchical) -> None:
             curves_chart(
                 swept,
                 page.theme,
-                x="size",
-                y=y,
-                series="label",
-                log_x=True,
+                x=CurveAxis(column="size", title=_("tokens in a group, or in the near block (logarithmic)"), log=True),
+                y=CurveAxis(column=y, title=_("relative error of the output")),
+                series=CurveSeries(column="label"),
                 rules=rules,
-                x_title=_("tokens in a group, or in the near block (logarithmic)"),
-                y_title=_("relative error of the output"),
             ),
             table=table,
             caption="Error against the size of the groups, with the control.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from longattn_core.mechanisms.hierarchical import Hierarchical
 from longattn_core.studies.base.study import Result, Setting
-from longattn_core.studies.hierarchical import Descent, Finding, WrongTurns, finding
+from longattn_core.studies.hierarchical import Descent, DescentFinding, WrongTurns, descent_finding
 from pages.hierarchical.hero import answers, chosen_query, descent_picture, guess
 from pages.hierarchical.measure import measure_view
 from pages.hierarchical.step import step_view
@@ -17,7 +17,7 @@ from pages.kit.page import show_page
 from pages.kit.sections import answer, question, said, try_this, views
 
 
-def closer(page: Page, mechanism: Hierarchical, descent: Result, wrong: Result, found: Finding) -> None:
+def closer(page: Page, mechanism: Hierarchical, descent: Result, wrong: Result, found: DescentFinding) -> None:
     """The three views, where there is a descent to look at."""
     views(
         page,
@@ -38,7 +38,7 @@ def body(page: Page) -> None:
         found, wrong, kind = None, None, "refused"
     else:
         wrong = run(WrongTurns(source=page.source, setting=setting))
-        found = finding(descent, wrong)
+        found = descent_finding(descent, wrong)
         kind = found.kind
         answer(page, kind, **answers(descent, found))
     descent_picture(page, mechanism, descent, found)

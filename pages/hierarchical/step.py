@@ -11,7 +11,7 @@ from longattn_core.studies.base.study import Result
 from longattn_core.studies.hierarchical.tree import tree_of
 from pages.hierarchical.measure import _blocks
 from pages.kit.components.stepper import stepper
-from pages.kit.components.token_text import token_text
+from pages.kit.components.token_text import TextPicture, token_text
 from pages.kit.context import Page
 from pages.kit.figure import figure
 from pages.kit.text import _, prose
@@ -35,12 +35,9 @@ def step_view(page: Page, mechanism: Hierarchical, descent: Result) -> None:
     if at == len(stops) - 1:
         st.markdown(prose(page.name, "step_join"))
         token_text(
-            tokens,
+            TextPicture(tokens=tokens, weights=descent.arrays["mechanism"], selected=query, causal_from=causal_from),
             key="hierarchical joined",
             theme=page.theme,
-            weights=descent.arrays["mechanism"],
-            selected=query,
-            causal_from=causal_from,
             caption=_("The weights of the framed word after all levels are joined."),
         )
         return
@@ -84,12 +81,14 @@ def _cut(page: Page, mechanism: Hierarchical, descent: Result, nested: bool) -> 
         int(first): (0.12, f"{inner.name} {number}") for number, first in enumerate(inner.first.tolist(), start=1) if first > 0
     }
     token_text(
-        tokens,
+        TextPicture(
+            tokens=tokens,
+            groups=outer.of.numpy(),
+            group_names=dict(enumerate(outer.labels)) if outer.count <= 12 else {},
+            cuts=cuts,
+            selected=query,
+        ),
         key="hierarchical cut",
         theme=page.theme,
-        groups=outer.of.numpy(),
-        group_names=dict(enumerate(outer.labels)) if outer.count <= 12 else None,
-        cuts=cuts,
-        selected=query,
         caption=_("{outers} in colours, a bar before each {inner}.").format(outers=outer.plural.capitalize(), inner=inner.name),
     )

@@ -7,7 +7,7 @@ import math
 import pandas as pd
 import streamlit as st
 
-from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.mechanisms.hierarchical import Hierarchical
 from longattn_core.studies.base.study import Result
 from longattn_core.studies.hierarchical import Counts
@@ -52,17 +52,11 @@ def theory_view(page: Page, mechanism: Hierarchical, descent: Result) -> None:
         curves_chart(
             long,
             page.theme,
-            x="size",
-            y="value",
-            series="label",
-            dashed="dash",
-            log_x=True,
-            log_y=True,
-            colours=colours,
+            x=CurveAxis(column="size", title=_("tokens in a group, or in the near block (logarithmic)"), log=True),
+            y=CurveAxis(column="value", title=_("keys and groups read by a query (logarithmic)"), log=True),
+            series=CurveSeries(column="label", dashed="dash", colours=colours),
             rules=[(float(result.arrays["exact"]), _("exact attention"))],
             marked=[(best_group(n), "√n")],
-            x_title=_("tokens in a group, or in the near block (logarithmic)"),
-            y_title=_("keys and groups read by a query (logarithmic)"),
         ),
         table=table,
         caption="Keys and groups read by a query against the group size: counted, and by formula.",

@@ -6,10 +6,10 @@ import streamlit as st
 
 from longattn_core.charts.style.theme import Theme
 from longattn_core.registry import mechanisms
+from longattn_core.sequences.sources import Source
 from longattn_core.studies.base.study import sequence_of
 from pages.kit import state
 from pages.kit.fragments import inside
-from pages.kit.input_bar import Source
 
 _BEATING = "_beating"
 """In the session: the views in which a sweep was met that ran."""

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from streamlit.delta_generator import DeltaGenerator
 
 from longattn_core.contracts.mechanism import Mechanism
+from longattn_core.validation import bounds
 from pages.kit import state
 from pages.kit.text import _
 
@@ -123,14 +124,15 @@ def _widget(name: str, field: FieldInfo, default: Any, *, drawn: bool = True) ->
         return state.choose_many(
             name, label, choices, default=default, labels=lambda value: _(names.get(value, value)), help=hint, drawn=drawn
         )
-    low, high = _bounds(field)
+    low, high = bounds(field, least=0, most=2**31 - 1)
     if annotation is int and extra.get("scale", "linear") == "linear" and high - low > 200:
         return state.whole(name, label, least=int(low), most=int(high), default=default, help=hint, drawn=drawn)
     if annotation is int:
         steps = _whole_steps(int(low), int(high), extra)
         return state.slide(name, label, steps, default=default, parse=int, help=hint, drawn=drawn)
     if annotation is float:
-        fine = _steps(low, high, extra)
+        # Bounds may be written as whole numbers: a step has one text, 8.0, whatever the bounds are.
+        fine = _steps(float(low), float(high), extra)
         return state.slide(
             name, label, fine, default=default, parse=_finite, shown=lambda value: f"{value:.3g}", help=hint, drawn=drawn
         )
@@ -141,11 +143,6 @@ def _widget(name: str, field: FieldInfo, default: Any, *, drawn: bool = True) ->
 def _extra(field: FieldInfo) -> dict[str, Any]:
     extra = field.json_schema_extra
     return dict(extra) if isinstance(extra, dict) else {}
-
-
-def _bounds(field: FieldInfo) -> tuple[float, float]:
-    limits = {name: getattr(rule, name) for rule in field.metadata for name in ("ge", "gt", "le", "lt") if hasattr(rule, name)}
-    return limits.get("ge", limits.get("gt", 0)), limits.get("le", limits.get("lt", 2**31 - 1))
 
 
 def _whole_steps(low: int, high: int, extra: dict[str, Any]) -> list[int]:

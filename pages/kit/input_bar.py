@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from longattn_core.sequences import library
-from longattn_core.sequences.sources import SyntheticSource, TextSource, UploadedSource
+from longattn_core.sequences.sources import Source, SyntheticSource, TextSource, UploadedSource
 from longattn_core.sequences.synthetic import KINDS
 from pages.kit import state
 from pages.kit.dials import dials
@@ -36,8 +36,6 @@ class Inputs:
     kind: str = "needle"
     dials: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-
-Source = TextSource | SyntheticSource | UploadedSource
 
 OWN = "own"
 _OF_THE_BAR = re.compile(r"source|sample|text|textid|n|head|mask|rotary|beta|kind|file|filename|uploadhead|syn\..*")

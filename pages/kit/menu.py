@@ -44,11 +44,7 @@ def script(name: str) -> Path:
 
 
 def navigation() -> Page:
-    """Register every page and give the one that was asked for.
-
-    `pages/` holds no scripts of its own, only folders: Streamlit would take `pages/*.py` for pages and run one that is
-    asked for on a cold server without `app.py`.
-    """
+    """Register every page and give the one that was asked for."""
     home = next(iter(entries()))
     grouped: dict[str, list[Page]] = {}
     for name, entry in entries().items():

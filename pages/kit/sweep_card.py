@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import streamlit as st
 
@@ -17,7 +18,7 @@ BEAT = 0.8
 """Seconds between two looks at a job that runs."""
 
 
-def sweep_card(page: Page, study: Sweep, draw: Callable[[Result], None], *, later: bool = False) -> None:
+def sweep_card(page: Page, study: Sweep[Any], draw: Callable[[Result], None], *, later: bool = False) -> None:
     """Run a sweep in the background and draw what is measured already; the page is free meanwhile.
 
     `draw` gets a result with the points so far, and again when there are more. What was measured for another setting of a

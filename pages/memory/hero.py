@@ -11,7 +11,7 @@ import streamlit as st
 from longattn_core.charts.figures.memory import STATUSES, status_colours, status_names, timeline_chart
 from longattn_core.mechanisms.memory import Memory
 from longattn_core.studies.base.study import Result
-from longattn_core.studies.memory import Comparison, MemoryComparison, MemoryFinding, comparison
+from longattn_core.studies.memory import ComparisonFinding, MemoryComparison, MemoryFinding, comparison_finding
 from pages.kit import state
 from pages.kit.components.stepper import stepper
 from pages.kit.compute import run
@@ -120,7 +120,7 @@ def guess(page: Page) -> None:
         predict(page, "standing", options, 0)
         return
     with st.spinner(_("Seven memories read the text …")):
-        found = comparison(run(MemoryComparison(source=page.source)).tables["points"])
+        found = comparison_finding(run(MemoryComparison(source=page.source)).tables["points"])
     right = {"none": 0, "some": 1, "all": 2, "unknown": 0}[found.kind]
     predict(
         page,
@@ -134,7 +134,7 @@ def guess(page: Page) -> None:
     )
 
 
-def standing_said(found: Comparison) -> str:
+def standing_said(found: ComparisonFinding) -> str:
     """How many beat the mean, in words that the numbers choose."""
     count = len(found.better) + len(found.others)
     said = prose(NAME, f"standing_{found.kind}", count=count, better=len(found.better), names=", ".join(found.better))

@@ -9,7 +9,7 @@ from longattn_core.charts.figures.memory import lags_chart, norms_chart, recall_
 from longattn_core.mechanisms.memory import Memory
 from longattn_core.mechanisms.memory.mechanism import NAMES
 from longattn_core.studies.base.study import Result, Setting
-from longattn_core.studies.memory import MemoryComparison, MemoryLags, MemorySizes, StateLife, comparison
+from longattn_core.studies.memory import MemoryComparison, MemoryLags, MemorySizes, StateLife, comparison_finding
 from pages.kit import state
 from pages.kit.compute import run
 from pages.kit.context import Page
@@ -36,7 +36,7 @@ def measure(page: Page, mechanism: Memory) -> None:
 def _lags(page: Page, mechanism: Memory) -> None:
     with st.spinner(_("Counting by distance …")):
         result = run(MemoryLags(source=page.source, setting=Setting.of(mechanism)))
-    bare = state.switch(f"{NAME}.bare", _("Leave out the sinks"), default=True)
+    bare = state.switch(f"{NAME}.bare", _("Leave out the sinks"), default=True, view=True)
     said = prose(NAME, "lags", bare=prose(NAME, "bare" if bare else "with_sinks"))
     table = result.tables["lags"]
     chart = lags_chart(table, page.theme, bare=bare, label=NAMES[mechanism.variant])
@@ -46,7 +46,7 @@ def _lags(page: Page, mechanism: Memory) -> None:
 
 def _standing(page: Page, result: Result) -> None:
     rows = result.tables["points"]
-    found = comparison(rows)
+    found = comparison_finding(rows)
     st.markdown(standing_said(found))
     if found.kind == "unknown":
         return

@@ -9,7 +9,7 @@ from longattn_core.charts.figures.memory import rewriting_chart, slots_chart, sp
 from longattn_core.mechanisms.memory import Memory
 from longattn_core.studies.base.study import Result, Setting
 from longattn_core.studies.memory import STATUSES, Rewriting, SlotsHeld
-from pages.kit.components.token_text import token_text
+from pages.kit.components.token_text import TextPicture, token_text
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import figure
@@ -47,13 +47,15 @@ def step(page: Page, result: Result, mechanism: Memory, at: int) -> None:
     space = "" if result.study.source.kind == "text" else " "
     mass = arrays["mass"][at]
     token_text(
-        [f"{space}{token}" for token in arrays["tokens"]],
+        TextPicture(
+            tokens=[f"{space}{token}" for token in arrays["tokens"]],
+            groups=held,
+            group_names={i: names[status] for i, status in enumerate(STATUSES)},
+            group_colours={i: inks[status] for i, status in enumerate(STATUSES)},
+            notes=[_("exact attention from this segment: {share:.2%}").format(share=share) for share in mass],
+        ),
         key="memory text",
         theme=page.theme,
-        groups=held,
-        group_names={i: names[status] for i, status in enumerate(STATUSES)},
-        group_colours={i: inks[status] for i, status in enumerate(STATUSES)},
-        notes=[_("exact attention from this segment: {share:.2%}").format(share=share) for share in mass],
         height=420,
         alt=", ".join(f"{names[status]}: {sizes[status]} tokens" for status in STATUSES if sizes[status]),
     )

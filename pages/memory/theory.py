@@ -44,7 +44,7 @@ def theory(page: Page, result: Result, mechanism: Memory) -> None:
 
 
 def _reach(page: Page, mechanism: Memory) -> None:
-    layers = state.slide(f"{NAME}.layers", _("Layers"), list(range(1, 31)), default=8, parse=int)
+    layers = state.slide(f"{NAME}.layers", _("Layers"), list(range(1, 31)), default=8, parse=int, view=True)
     result = run(MemoryReach(source=page.source, setting=Setting.of(mechanism), layers=layers))
     table, arrays = result.tables["reach"], result.arrays
     last = table[table["layer"] == layers].set_index("kind")["back"]

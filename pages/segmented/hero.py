@@ -16,7 +16,7 @@ from longattn_core.mechanisms.segmented import Segmented
 from longattn_core.studies.base.study import Result
 from longattn_core.studies.segmented import CutFinding, SentenceCuts, place_finding
 from pages.kit import state
-from pages.kit.components.token_text import token_text
+from pages.kit.components.token_text import TextPicture, token_text
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import exported
@@ -65,16 +65,18 @@ def hero(page: Page, result: Result, mechanism: Segmented, numbers: dict[str, An
     strip = cuts_strip(cuts, page.theme, n=len(segment), counted=counted, boundaries=edges)
     vega(specification(strip, page.theme), key="cuts strip", words=_alt(result, counted))
     token_text(
-        _spaced(result),
+        TextPicture(
+            tokens=_spaced(result),
+            groups=segment,
+            group_colours=_tints(page.theme, len(edges) - 1),
+            cuts=bars,
+            notes=_notes(result),
+        ),
         key="segmented text",
         theme=page.theme,
-        groups=segment,
-        group_colours=_tints(page.theme, len(edges) - 1),
-        cuts=bars,
-        notes=_notes(result),
         height=250,
-        on_token=_follow,
         alt=_alt(result, counted),
+        on_token=_follow,
     )
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(prose(NAME, "hero", **numbers), width="stretch")
@@ -149,7 +151,7 @@ def _tints(theme: Theme, count: int) -> dict[int, str]:
 
 
 def _follow(token: int) -> None:
-    state.remember(f"{NAME}.query", token)
+    state.remember(f"{NAME}.query", token, view=True)
     st.session_state.pop(f"in:{NAME}.query", None)
 
 

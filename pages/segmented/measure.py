@@ -123,7 +123,13 @@ def _places(page: Page, mechanism: Segmented) -> None:
 
 def _widths(page: Page, mechanism: Segmented) -> None:
     value = state.choose(
-        f"{NAME}.measure", _("Against the width"), list(MEASURES), default="error", labels=MEASURES.__getitem__, style="segments"
+        f"{NAME}.measure",
+        _("Against the width"),
+        list(MEASURES),
+        default="error",
+        labels=MEASURES.__getitem__,
+        style="segments",
+        view=True,
     )
     study = SegmentWidths(source=page.source, boundaries=mechanism.boundaries, overlap=mechanism.overlap, counts=mechanism.counts)
 

@@ -30,7 +30,7 @@ def step(page: Page, mechanism: Segmented) -> None:
     """One query's row: exact, cut, summarised, joined."""
     n = page.tokens
     default = n - 1
-    asked = state.whole(f"{NAME}.query", _("The word that asks (token)"), least=0, most=n - 1, default=default)
+    asked = state.whole(f"{NAME}.query", _("The word that asks (token)"), least=0, most=n - 1, default=default, view=True)
     result = run(SegmentSteps(source=page.source, setting=Setting.of(mechanism), query=asked))
     frames, tokens = result.tables["frames"], result.arrays["tokens"]
     query, boundaries = int(result.arrays["query"]), result.arrays["boundaries"]

@@ -9,7 +9,7 @@ from longattn_core.mechanisms.segmented import Segmented
 from longattn_core.studies.base.study import Result, Setting
 from longattn_core.studies.segmented import INTEGRATIONS, SegmentReach
 from pages.kit import state
-from pages.kit.components.token_text import token_text
+from pages.kit.components.token_text import TextPicture, token_text
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import figure
@@ -37,7 +37,7 @@ def theory(page: Page, result: Result, mechanism: Segmented) -> None:
     )
     st.caption(prose(NAME, "cost"))
     st.subheader(_("How far back after several layers?"), anchor=False)
-    layers = state.slide(f"{NAME}.layers", _("Layers"), list(range(1, 31)), default=8, parse=int)
+    layers = state.slide(f"{NAME}.layers", _("Layers"), list(range(1, 31)), default=8, parse=int, view=True)
     with st.spinner(_("Following every pair …")):
         reach = run(SegmentReach(source=page.source, setting=Setting.of(mechanism), layers=layers))
     if "reach" not in reach.tables:
@@ -65,12 +65,14 @@ def theory(page: Page, result: Result, mechanism: Segmented) -> None:
     names = {0: _("the word itself"), 1: _("after 1 layer")}
     names |= {layer: _("after {layer} layers").format(layer=layer) for layer in range(2, layers + 1)}
     token_text(
-        [f"{space}{token}" for token in reach.arrays["tokens"]],
+        TextPicture(
+            tokens=[f"{space}{token}" for token in reach.arrays["tokens"]],
+            groups=first,
+            group_names=names,
+            selected=int(reach.arrays["last"]),
+        ),
         key="segmented arrival",
         theme=page.theme,
-        groups=first,
-        group_names=names,
-        selected=int(reach.arrays["last"]),
         height=420,
         alt=said,
     )

@@ -8,6 +8,7 @@ import streamlit as st
 
 from longattn_core.charts.cells import RibbonRow, pool_cells
 from longattn_core.charts.figures.ribbons import ribbons_chart
+from longattn_core.charts.pictures import RibbonsPicture
 from longattn_core.contracts.mechanism import Mechanism
 from longattn_core.studies.base.study import Result, Setting
 from longattn_core.studies.side_by_side.compare import Compare
@@ -54,25 +55,17 @@ def hero(page: Page) -> Result | None:
     figure_menu(
         "ribbons",
         result,
-        chart=lambda: _exported(page, result, _caption(result, found)),
+        chart=lambda: ribbons_chart(_picture(page, result, True), page.theme, caption=_caption(result, found)),
         table=lambda: weights_table(result),
         caption=_caption(result, found),
     )
     return result
 
 
-def _exported(page: Page, result: Result, caption: str) -> object:
+def _picture(page: Page, result: Result, revealed: bool) -> RibbonsPicture:
     tokens = _tokens(result)
     query, marked = _drawn_places(result, len(tokens))
-    return ribbons_chart(
-        _rows(result, page, True),
-        tokens=tokens,
-        query=query,
-        marked=marked,
-        theme=page.theme,
-        causal=page.causal,
-        caption=caption,
-    )
+    return RibbonsPicture(rows=_rows(result, page, revealed), tokens=tokens, query=query, marked=marked, causal=page.causal)
 
 
 def _drawn_places(result: Result, drawn: int) -> tuple[int, int]:
@@ -135,30 +128,25 @@ def _tokens_count(count: int) -> str:
 
 def _reveal(revealed: bool, result: Result, found: Finding) -> None:
     if revealed:
-        st.button(_("Hide and guess again"), on_click=lambda: state.remember("revealed", None), key="hide")
+        st.button(_("Hide and guess again"), on_click=lambda: state.remember("revealed", None, view=True), key="hide")
     else:
-        st.button(_("Reveal"), type="primary", on_click=lambda: state.remember("revealed", "1"), key="reveal")
+        st.button(_("Reveal"), type="primary", on_click=lambda: state.remember("revealed", "1", view=True), key="reveal")
 
 
 def _draw(page: Page, result: Result, revealed: bool) -> None:
-    tokens = _tokens(result)
-    scale = len(result.arrays["tokens"]) / len(tokens)
-    query, marked = _drawn_places(result, len(tokens))
+    picture = _picture(page, result, revealed)
+    scale = len(result.arrays["tokens"]) / len(picture.tokens)
     drawn = ribbons(
-        _rows(result, page, revealed),
-        tokens=tokens,
-        query=query,
-        marked=marked,
-        causal=page.causal,
+        picture,
         key="ribbons",
         theme=page.theme,
-        predict=None if revealed else (_("finds it"), _("loses it")),
         text="none" if page.presenting else "under",
+        predict=None if revealed else (_("finds it"), _("loses it")),
         on_query=lambda token: _look_back_from(int(token * scale)),
         on_clicked=lambda cell: _ask(cell, scale),
     )
     if not revealed:
-        state.remember("guess", "~".join(f"{key}={int(guess)}" for key, guess in drawn.guesses.items()) or None)
+        state.remember("guess", "~".join(f"{key}={int(guess)}" for key, guess in drawn.guesses.items()) or None, view=True)
 
 
 def _look_back_from(token: int) -> None:

@@ -17,7 +17,7 @@ def maps_panel(page: Page, default: str = "lsh") -> None:
     """Choose a mechanism and its dials; draw the maps; answer the click."""
     kinds = mechanisms()
     names = [key for key in kinds if key != "exact"]
-    key = state.choose("map", _("Mechanism"), names, default=default, labels=lambda name: _(kinds[name].title))
+    key = state.choose("map", _("Mechanism"), names, default=default, labels=lambda name: _(kinds[name].title), view=True)
     with st.expander(_("Dials of this mechanism"), expanded=state.recall("dials", False, lambda text: text == "1")):
         st.caption(_(kinds[key].idea))
         mechanism = dials(kinds[key], f"m.{key}", columns=3)

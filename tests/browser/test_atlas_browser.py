@@ -10,7 +10,7 @@ from tests.browser.conftest import ROOT, at_rest
 from tests.pages.test_every_page import PAGES
 
 pytestmark = [pytest.mark.browser, pytest.mark.model]
-APP, SERVE = ROOT / "app.py", ROOT / "serve.py"
+APP = ROOT / "app.py"
 ARTEFACTS = ROOT / "tests" / "artefacts"
 OVERFLOW = "(() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollWidth - m.clientWidth; })()"
 HELD_LINE = """
@@ -42,7 +42,7 @@ window.line = (() => {
 @pytest.fixture
 def room(serve, open_page):
     def opened(name, query="", **options):
-        page = open_page(f"{serve(SERVE)}/{name}{query}", **options)
+        page = open_page(f"{serve(APP)}/{name}{query}", **options)
         expect(page.locator("h1")).to_be_visible()
         at_rest(page)
         return page

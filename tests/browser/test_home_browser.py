@@ -10,14 +10,14 @@ from playwright.sync_api import expect
 from tests.browser.conftest import ROOT, at_rest, chromium_path
 
 pytestmark = [pytest.mark.browser, pytest.mark.model]
-APP, SERVE = ROOT / "app.py", ROOT / "serve.py"
+APP = ROOT / "app.py"
 ARTEFACTS = ROOT / "tests" / "artefacts"
 
 
 @pytest.fixture
 def home(serve, open_page):
     def opened(query="", **options):
-        page = open_page(f"{serve(SERVE)}/{query}", **options)
+        page = open_page(f"{serve(APP)}/{query}", **options)
         expect(page.locator(".rb-grid")).to_be_visible()
         at_rest(page)
         return page

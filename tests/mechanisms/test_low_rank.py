@@ -11,7 +11,7 @@ from longattn_core.mechanisms.low_rank.linformer import LinformerTrace
 from longattn_core.mechanisms.low_rank.map import LowRankReason
 from longattn_core.mechanisms.low_rank.nystrom import NystromTrace
 from longattn_core.mechanisms.low_rank.truncated import SvdTrace
-from longattn_core.studies.base.run import read
+from longattn_core.studies.base.run import run_mechanism
 from tests.support.sequences import gaussian
 
 PROJECTIONS = ("mean", "gaussian", "fitted")
@@ -344,8 +344,8 @@ def test_the_decomposition_is_kept_for_the_next_rank_of_the_same_sequence(monkey
 
 
 def test_a_map_is_decomposed_up_to_a_thousand_tokens_only():
-    short, long = (read(mechanism("low_rank"), gaussian(n, heads=1, dtype=torch.float32)) for n in (40, 1025))
+    short, long = (run_mechanism(mechanism("low_rank"), gaussian(n, heads=1, dtype=torch.float32)) for n in (40, 1025))
     assert short.refusal is None
     assert long.attended is None
     assert "1,024 tokens" in long.refusal
-    assert read(mechanism("low_rank", variant="nystrom"), gaussian(1025, heads=1, causal=False)).refusal is None
+    assert run_mechanism(mechanism("low_rank", variant="nystrom"), gaussian(1025, heads=1, causal=False)).refusal is None

@@ -9,8 +9,7 @@ from torch.testing import assert_close
 
 from longattn_core import Sequence
 from longattn_core.mechanisms.window import Window, blockwise
-from longattn_core.numerics import band_attention
-from longattn_core.numerics import huge_pages as large_pages
+from longattn_core.numerics import band_attention, huge_pages
 from longattn_core.numerics.band_attention import SIZE, attend_band, products_allowed
 from tests.oracles.window import oracle
 from tests.support.sequences import gaussian
@@ -105,18 +104,18 @@ def test_large_results_are_laid_out_as_any_other(without, monkeypatch):
 
         monkeypatch.setattr(mmap, "mmap", Refusing)
     for x in (torch.zeros(3, 4), torch.zeros(1100, 2000).mT, torch.zeros(2, 1100, 1000, dtype=torch.float64)[:1]):
-        empty = large_pages.empty_like(x)
+        empty = huge_pages.empty_like(x)
         assert (empty.shape, empty.dtype, empty.device) == (x.shape, x.dtype, x.device)
         assert empty.is_contiguous()
         empty.fill_(3.0)
         assert float(empty.sum()) == 3 * x.numel()
-        nothing = large_pages.zeros(x, *x.shape[1:], 3)
+        nothing = huge_pages.zeros(x, *x.shape[1:], 3)
         assert (nothing.shape, nothing.dtype, nothing.device) == ((*x.shape[1:], 3), x.dtype, x.device)
         assert nothing.is_contiguous() and not nothing.any()
-    assert not large_pages.zeros(torch.ones(1), 1100, 2000).any()
+    assert not huge_pages.zeros(torch.ones(1), 1100, 2000).any()
 
 
 def test_large_results_live_as_long_as_their_views():
-    assert torch.zeros(1100, 2000).nbytes >= large_pages.LEAST
-    view = large_pages.empty_like(torch.zeros(1100, 2000)).fill_(2.0)[1000:]
+    assert torch.zeros(1100, 2000).nbytes >= huge_pages.LEAST
+    view = huge_pages.empty_like(torch.zeros(1100, 2000)).fill_(2.0)[1000:]
     assert float(view.sum()) == 2 * view.numel()

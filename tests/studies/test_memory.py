@@ -25,10 +25,10 @@ from longattn_core.studies.memory import (
     Rewriting,
     SlotsHeld,
     StateLife,
-    comparison,
+    comparison_finding,
     memory_finding,
 )
-from longattn_core.studies.memory.timeline import life_of
+from longattn_core.studies.memory.held import life_of
 
 EXACT = 1e-9
 """Both sides are float64 sums of some thousand terms."""
@@ -325,14 +325,14 @@ def rows(errors):
 
 
 def test_the_rule_about_all_memories():
-    none = comparison(rows([("a", 1.2, "worse"), ("b", 1.0, "even")]))
+    none = comparison_finding(rows([("a", 1.2, "worse"), ("b", 1.0, "even")]))
     assert (none.kind, none.nearest, none.error, none.others) == ("none", "b", 1.0, ("a", "b"))
-    some = comparison(rows([("a", 1.2, "worse"), ("b", 0.5, "better")]))
+    some = comparison_finding(rows([("a", 1.2, "worse"), ("b", 0.5, "better")]))
     assert (some.kind, some.better) == ("some", ("b",))
-    assert comparison(rows([("a", 0.2, "better")])).kind == "all"
-    refused = comparison(rows([("a", float("nan"), ""), ("b", 0.5, "better")]))
+    assert comparison_finding(rows([("a", 0.2, "better")])).kind == "all"
+    refused = comparison_finding(rows([("a", float("nan"), ""), ("b", 0.5, "better")]))
     assert (refused.kind, refused.refused) == ("all", ("a",))
-    assert comparison(rows([("a", float("nan"), "")])).kind == "unknown"
+    assert comparison_finding(rows([("a", float("nan"), "")])).kind == "unknown"
 
 
 def test_every_memory_stands_at_the_budget_or_says_why_not():
@@ -423,7 +423,7 @@ def real(layer=17, head=3):
 @pytest.mark.model
 @pytest.mark.skipif(not weights_available(), reason="the language model is not installed")
 def test_no_memory_at_64_keys_beats_the_mean_on_the_long_range_head():
-    found = comparison(MemoryComparison(source=real()).run().tables["points"])
+    found = comparison_finding(MemoryComparison(source=real()).run().tables["points"])
     assert (found.kind, found.nearest, len(found.others)) == ("none", "running state", 7)
     # Measured 1.482 and 1.465; another processor's float32 moves the third digit at most.
     assert (found.error, found.control) == (pytest.approx(1.482, abs=0.02), pytest.approx(1.465, abs=0.02))

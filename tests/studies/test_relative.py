@@ -17,18 +17,11 @@ from longattn_core.mechanisms.relative import Relative
 from longattn_core.numerics.rotary import rotate
 from longattn_core.sequences.sources import SyntheticSource, TextSource
 from longattn_core.studies.base.study import Result, Setting, sequence_of
-from longattn_core.studies.relative.curves import (
-    Added,
-    Curves,
-    Distances,
-    Shifts,
-    changed_by_shift,
-    curve_finding,
-    schemes,
-    unturned,
-    usual_base,
-)
+from longattn_core.studies.relative.added import Added, Distances
+from longattn_core.studies.relative.curves import Curves, curve_finding
 from longattn_core.studies.relative.rotary import SCALINGS, Beyond, Clocks, unseen_angles
+from longattn_core.studies.relative.schemes import schemes, unturned, usual_base
+from longattn_core.studies.relative.shifts import Shifts, changed_by_shift
 from longattn_core.studies.relative.theory import NONE, STAGES, Skew, Tables
 
 

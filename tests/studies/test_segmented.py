@@ -12,6 +12,7 @@ from longattn_core.language_model.weights import weights_available
 from longattn_core.measures.reach import frontier
 from longattn_core.mechanisms.segmented import Segmented
 from longattn_core.sequences.sources import SyntheticSource, TextSource
+from longattn_core.studies.base.agreement import verdict
 from longattn_core.studies.base.study import Result, Setting, sequence_of
 from longattn_core.studies.segmented import (
     INTEGRATIONS,
@@ -25,7 +26,6 @@ from longattn_core.studies.segmented import (
     place_finding,
     width_finding,
 )
-from longattn_core.studies.segmented.cuts import verdict
 
 EXACT = 1e-9
 """Both sides are float64 sums of some thousand terms."""

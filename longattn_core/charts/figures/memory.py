@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from longattn_core.charts.cells import encode, pool_cells
-from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.pixels import data_uri, paint
 from longattn_core.charts.style.altair import fixed, layered
 from longattn_core.charts.style.colour import blend, hexadecimal
@@ -243,15 +243,9 @@ def lags_chart(lags: pd.DataFrame, theme: Theme, *, bare: bool, label: str) -> C
     return curves_chart(
         rows,
         theme,
-        x="middle",
-        y="mass",
-        series="curve",
-        x_title="tokens back (logarithmic, bins that double)",
-        y_title="share of a query's attention",
-        log_x=True,
-        x_ticks=ticks or None,
-        y_format=".0%",
-        keys={"exact attention": "exact", label: "memory"},
+        x=CurveAxis(column="middle", title="tokens back (logarithmic, bins that double)", log=True, ticks=ticks or None),
+        y=CurveAxis(column="mass", title="share of a query's attention", format=".0%"),
+        series=CurveSeries(column="curve", keys={"exact attention": "exact", label: "memory"}),
         rules=[(0.0, "")] if float(rows["mass"].min()) < 0 else (),
     )
 
@@ -263,13 +257,9 @@ def reach_chart(reach: pd.DataFrame, theme: Theme, *, n: int, names: dict[str, s
     return curves_chart(
         shown,
         theme,
-        x="layer",
-        y="back",
-        series="label",
-        x_title="layers",
-        y_title="reaches so many tokens back",
-        dashed="dashed",
-        y_domain=(0, 1.08 * max(1, n - 1)),
+        x=CurveAxis(column="layer", title="layers"),
+        y=CurveAxis(column="back", title="reaches so many tokens back", domain=(0, 1.08 * max(1, n - 1))),
+        series=CurveSeries(column="label", dashed="dashed"),
         rules=[(n - 1, "the first token")],
     )
 
@@ -284,15 +274,11 @@ def sizes_chart(rows: pd.DataFrame, theme: Theme, *, control: float | None, size
     return curves_chart(
         ordered,
         theme,
-        x="held",
-        y="error",
-        series="label",
-        x_title="remembered, in tokens of keys and values (logarithmic)",
-        y_title="relative error of the output",
-        log_x=True,
+        x=CurveAxis(column="held", title="remembered, in tokens of keys and values (logarithmic)", log=True),
+        y=CurveAxis(column="error", title="relative error of the output"),
+        series=CurveSeries(column="label", dashed="one_size"),
         rules=rules,
         marked=[(size, "here")],
-        dashed="one_size",
     )
 
 
@@ -339,17 +325,9 @@ def survival_chart(survival: pd.DataFrame, theme: Theme) -> Chart:
     return curves_chart(
         rows,
         theme,
-        x="lag",
-        y="share",
-        series="curve",
-        x_title="tokens since it was written (logarithmic)",
-        y_title="left of what was written",
-        log_x=True,
-        y_domain=(0, 1.05),
-        y_format=".0%",
-        dashed="closed",
-        colours=colours,
-        points=False,
+        x=CurveAxis(column="lag", title="tokens since it was written (logarithmic)", log=True),
+        y=CurveAxis(column="share", title="left of what was written", domain=(0, 1.05), format=".0%"),
+        series=CurveSeries(column="curve", dashed="closed", colours=colours, points=False),
     )
 
 
@@ -371,14 +349,9 @@ def recall_chart(recall: pd.DataFrame, theme: Theme) -> Chart:
     return curves_chart(
         rows,
         theme,
-        x="age",
-        y="cosine",
-        series="label",
-        x_title="tokens since the word was read",
-        y_title="cosine with the word's own value",
-        dashed="dashed",
-        colours=colours,
-        points=False,
+        x=CurveAxis(column="age", title="tokens since the word was read"),
+        y=CurveAxis(column="cosine", title="cosine with the word's own value"),
+        series=CurveSeries(column="label", dashed="dashed", colours=colours, points=False),
     )
 
 
@@ -388,13 +361,9 @@ def norms_chart(norms: pd.DataFrame, theme: Theme) -> Chart:
     return curves_chart(
         norms,
         theme,
-        x="token",
-        y="norm",
-        series="label",
-        x_title="tokens read",
-        y_title="size of the state (norm, share of its last)",
-        colours=colours,
-        points=False,
+        x=CurveAxis(column="token", title="tokens read"),
+        y=CurveAxis(column="norm", title="size of the state (norm, share of its last)"),
+        series=CurveSeries(column="label", colours=colours, points=False),
     )
 
 
@@ -405,15 +374,9 @@ def rewriting_chart(writes: pd.DataFrame, theme: Theme) -> Chart:
     return curves_chart(
         rows,
         theme,
-        x="writes",
-        y="share",
-        series="curve",
-        x_title="times the same key has been written",
-        y_title="share of the first value in what is read",
-        dashed="closed",
-        colours=colours,
-        y_domain=(0, 1.05),
-        y_format=".0%",
+        x=CurveAxis(column="writes", title="times the same key has been written"),
+        y=CurveAxis(column="share", title="share of the first value in what is read", domain=(0, 1.05), format=".0%"),
+        series=CurveSeries(column="curve", dashed="closed", colours=colours),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from longattn_core.charts.cells import Window, encode, future_cells
-from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.pixels import data_uri, paint
 from longattn_core.charts.style.altair import layered
 from longattn_core.charts.style.colour import blend, hexadecimal
@@ -200,13 +200,9 @@ def reach_chart(reach: pd.DataFrame, theme: Theme, *, n: int) -> Chart:
     return curves_chart(
         shown,
         theme,
-        x="layer",
-        y="back",
-        series="label",
-        x_title="layers",
-        y_title="reaches so many tokens back",
-        dashed="blurred",
-        y_domain=(0, 1.08 * max(1, n - 1)),
+        x=CurveAxis(column="layer", title="layers"),
+        y=CurveAxis(column="back", title="reaches so many tokens back", domain=(0, 1.08 * max(1, n - 1))),
+        series=CurveSeries(column="label", dashed="blurred"),
         rules=[(n - 1, "the first token")],
     )
 
@@ -218,12 +214,9 @@ def widths_chart(rows: pd.DataFrame, theme: Theme, *, value: str, title: str, co
     return curves_chart(
         ordered,
         theme,
-        x="width",
-        y=value,
-        series="label",
-        x_title="segment width s (tokens, logarithmic)",
-        y_title=title,
-        log_x=True,
+        x=CurveAxis(column="width", title="segment width s (tokens, logarithmic)", log=True),
+        y=CurveAxis(column=value, title=title),
+        series=CurveSeries(column="label"),
         rules=rules,
         marked=[(width, f"s = {width:,}")],
     )

@@ -31,8 +31,9 @@ from torch import Tensor
 from longattn_core.contracts.indexing import STREAM_CELLS
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.numerics.softmax import masked_softmax, softmax_and_lse
+from longattn_core.numerics.tiles.cutting import cut_tiles, laid_out, spans
 from longattn_core.numerics.tiles.groups import Groups, mean_groups
-from longattn_core.numerics.tiles.reading import Read, TiledReader, cut_tiles, laid_out, spans
+from longattn_core.numerics.tiles.reading import Read, TiledReader
 
 FAR = ((-2, 2, 3), (-3, -2, 2))
 """The blocks that the level below left to an even and to an odd block: its parent's neighbours' children, but for its own."""

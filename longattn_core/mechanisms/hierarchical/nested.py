@@ -34,8 +34,9 @@ from torch import Tensor
 
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.numerics.softmax import any_of, masked_softmax
+from longattn_core.numerics.tiles.cutting import cut_tiles, spans
 from longattn_core.numerics.tiles.groups import Groups, numbered, pooled_groups
-from longattn_core.numerics.tiles.reading import TiledReader, cut_tiles, spans
+from longattn_core.numerics.tiles.reading import TiledReader
 
 
 def fanned(n: int, fanout: int, levels: int, device: torch.device) -> list[Int[Tensor, "n"]]:

@@ -10,8 +10,8 @@ from enum import StrEnum
 from jaxtyping import Float
 from torch import Tensor
 
-from longattn_core.contracts.indexing import Index
 from longattn_core.contracts.mechanism import Explanation, ReadCount
+from longattn_core.contracts.selection import Index
 from longattn_core.numerics.maps.factored import FactoredMap
 
 CLOSE = 0.1

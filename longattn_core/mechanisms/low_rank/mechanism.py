@@ -169,6 +169,11 @@ class LowRank(Mechanism):
             return "A Gaussian mix of n keys into n is not the keys themselves: the error at rank n is still above 1."
         return None
 
+    @property
+    def exact_tolerance(self) -> float:
+        """Nyström's pseudo-inverse amplifies rounding."""
+        return 1e-8 if self.variant == "nystrom" else 1e-10
+
     def ladder(self, n: int) -> tuple[Self, ...]:
         """A sixteenth of the largest rank up to the whole.
 

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts.indexing import Index, resolve
 from longattn_core.contracts.mechanism import Explanation
+from longattn_core.contracts.selection import Index, resolve
 from longattn_core.mechanisms.relative.encoding import Encoding
 from longattn_core.numerics.maps.listed import ScoredMap
 from longattn_core.numerics.softmax import masked_softmax

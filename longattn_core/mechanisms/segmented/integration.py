@@ -30,7 +30,8 @@ from longattn_core.contracts.indexing import row_chunks
 from longattn_core.contracts.mechanism import Cost
 from longattn_core.numerics.maps.listed import Entries
 from longattn_core.numerics.softmax import masked_softmax
-from longattn_core.numerics.tiles.reading import TiledReader, TileWeights, cut_tiles, laid_out, spans
+from longattn_core.numerics.tiles.cutting import cut_tiles, laid_out, spans
+from longattn_core.numerics.tiles.reading import TiledReader, TileWeights
 
 
 def fixed_starts(n: int, width: int, first: int) -> list[int]:
@@ -184,11 +185,6 @@ class IntegratedReading(SegmentReading):
     def widest(self) -> int:
         """The longest segment and the integrated summary."""
         return super().widest + 1
-
-    @property
-    def row_items(self) -> int:
-        """A row's entries name each summary."""
-        return self.widest + self.groups[0].count
 
     def listed(self, first: Int[Tensor, "b"], stop: Int[Tensor, "b"]) -> Int[Tensor, "b C"]:
         """The integrated summary of the own segment, then the segment's tokens."""

@@ -69,7 +69,7 @@ class CostCurves(Study):
     sequence, which is among the lengths; `d` and `e` its widths.
     """
 
-    key: ClassVar[str] = "cost"
+    key: ClassVar[str] = "cost.curves"
     keys: int = Field(64, ge=1, le=65536)
 
     def _run(self, progress: Progress) -> Result:

@@ -10,29 +10,28 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
 
 from longattn_core.contracts.indexing import row_chunks
 from longattn_core.contracts.sequence import exact_rows
 from longattn_core.measures.sampling import sample_queries
-from longattn_core.studies.base.study import Progress, Result, Study
+from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.study import Progress, Result
 
 QUERIES = 256
 
 
-class SparseLimits(Study):
+class SparseLimits(HeadStudy):
     """The share of exact attention that k keys a query can hold, for k = 1, 2, 4 … n.
 
     Table `limits`: `keys`, `best` (the k largest weights), `window` (the k nearest keys up to the query, or around it), `blind`
     (a choice that looks at nothing: the share of keys itself), means over at most 256 queries. `words["sample"]` names them.
     """
 
-    key: ClassVar[str] = "sparse_limits"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "cost.limits"
 
     def _run(self, progress: Progress) -> Result:
         sequence = self.sequence()
-        head = min(self.head, sequence.h - 1)
+        head = self.head_in(sequence)
         sample = sample_queries(sequence, QUERIES)
         n = sequence.n
         counts = sorted({*(1 << power for power in range(n.bit_length())), n})

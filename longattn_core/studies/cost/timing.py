@@ -54,7 +54,7 @@ def gaussian(causal: bool = True) -> SyntheticSource:
     return SyntheticSource(settings=synthetic("gaussian", n=LENGTHS[0], d=WIDTH, causal=causal))
 
 
-class CostTimes(Sweep):
+class CostTimes(Sweep[TimePoint]):
     """Seconds of every showcased mechanism at one budget: one head of width 64, unit Gaussian queries, keys and values.
 
     Processor time where the process has one thread, as the server has, else time on the wall. Table `times`: `seconds` (NaN
@@ -63,7 +63,7 @@ class CostTimes(Sweep):
     `CostCurves`; `machine` holds the rates. The shortest lengths come first.
     """
 
-    key: ClassVar[str] = "cost_times"
+    key: ClassVar[str] = "cost.times"
     source: SyntheticSource = Field(default_factory=gaussian)
     keys: int = Field(64, ge=1, le=65536)
     causal: bool = True
@@ -80,7 +80,7 @@ class CostTimes(Sweep):
         lengths = [n for n in LENGTHS if n <= self.longest]
         return (self._point("", 0), *(self._point(label, n) for n in lengths for label in readable))
 
-    def measure(self, point: TimePoint) -> Row:  # type: ignore[override]
+    def measure(self, point: TimePoint) -> Row:
         """The median of a few runs; where they would take too long, an estimate from the rate measured before."""
         if not point.label:
             return _machine()
@@ -117,7 +117,7 @@ class CostTimes(Sweep):
             "spent": perf_counter() - begun,
         }
 
-    def name_of(self, point: TimePoint) -> str:  # type: ignore[override]
+    def name_of(self, point: TimePoint) -> str:
         """What is being measured."""
         return f"{point.label}, {point.n:,} tokens" if point.label else "this machine's own rates"
 

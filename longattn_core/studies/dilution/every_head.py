@@ -34,7 +34,7 @@ class HeadsPoint(Point):
     sharpness: float
 
 
-class EveryHead(Sweep):
+class EveryHead(Sweep[HeadsPoint]):
     """All heads on the first 64, 128 … `longest` tokens of the source's text, under the causal mask, a pass each.
 
     Table `heads`: a row a head and length: means over the prefix's last `queries` tokens of `entropy` (nats), `effective`
@@ -42,7 +42,7 @@ class EveryHead(Sweep):
     multiplies the scores that are measured, not those inside the model. Cost: passes of the model, which streams its layers.
     """
 
-    key: ClassVar[str] = "dilution-every-head"
+    key: ClassVar[str] = "dilution.every_head"
     longest: int = Field(1024, ge=1, le=2048)
     queries: int = Field(16, ge=1, le=64)
 
@@ -55,9 +55,8 @@ class EveryHead(Sweep):
         name = hashlib.sha256(source.content().encode("utf-8", "replace")).hexdigest()
         return tuple(HeadsPoint(text=name, n=n, queries=self.queries, sharpness=source.sharpness) for n in lengths)
 
-    def measure(self, point: Point) -> Row:
+    def measure(self, point: HeadsPoint) -> Row:
         """One pass of the model over a prefix; each number is a list with an entry a head."""
-        assert isinstance(point, HeadsPoint)
         model = load_language_model()
         ids = load_tokenizer().encode(self._text().content()).ids[: point.n]
         found: dict[str, list[Any]] = {
@@ -75,9 +74,8 @@ class EveryHead(Sweep):
         model.hidden(ids, attention=recorder)
         return {"n": point.n, **found}
 
-    def name_of(self, point: Point) -> str:
+    def name_of(self, point: HeadsPoint) -> str:
         """What is being read."""
-        assert isinstance(point, HeadsPoint)
         return f"{point.n:,} tokens"
 
     def _tables(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:

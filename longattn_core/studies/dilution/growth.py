@@ -17,7 +17,8 @@ from longattn_core.contracts.sequence import Sequence
 from longattn_core.measures.cost import doublings
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.measures.spread import find_sinks
-from longattn_core.studies.base.study import Progress, Result, Study
+from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.study import Progress, Result
 from longattn_core.studies.dilution.weight_shares import UNITS, Look, row_of
 
 __all__ = ["Growth", "last_look"]
@@ -26,22 +27,21 @@ SHORTEST = 16
 SINK_QUERIES = 256
 
 
-class Growth(Study):
+class Growth(HeadStudy):
     """The last `queries` real tokens of each prefix look back over it; lengths double from 16 to the whole.
 
     Table `points`: a row a length with the columns of `row_of`; the needle is each query's strongest key that is no sink.
     Sinks are those of the whole sequence. Without a mask a prefix sees itself, and nothing beyond its end.
     """
 
-    key: ClassVar[str] = "dilution-growth"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "dilution.growth"
     queries: int = Field(32, ge=1, le=256)
     reference: int = Field(SHORTEST, ge=2, le=8192)
     temperature: float = Field(0.67, gt=0.05, le=10)
 
     def _run(self, progress: Progress) -> Result:
         sequence = self.sequence()
-        alone = sequence.select_heads(min(self.head, sequence.h - 1))
+        alone = sequence.select_heads(self.head_in(sequence))
         sinks = find_sinks(alone, sample_queries(alone, min(SINK_QUERIES, int(alone.real.sum()))))[0]
         lengths = doublings(alone.n, start=SHORTEST)
         rows = []

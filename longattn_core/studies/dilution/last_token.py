@@ -10,25 +10,25 @@ from pydantic import Field
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.measures.spread import find_sinks
 from longattn_core.sequences.sources import TextSource
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.study import Progress, Result, Study
+from longattn_core.studies.base.study import Progress, Result
 from longattn_core.studies.dilution.growth import SINK_QUERIES, last_look
 from longattn_core.studies.dilution.planted import FactName, Filler, PlantedText, planted_look
 
 __all__ = ["LastToken"]
 
 
-class LastToken(Study):
+class LastToken(HeadStudy):
     """The weights `[n]` of the last token of a planted text of n tokens, or, without a fact, of the source's first n.
 
     Arrays: `weights`, `tokens`, `sinks` (places), `needle` (the place, or −1), `n`.
     """
 
-    key: ClassVar[str] = "dilution-look"
+    key: ClassVar[str] = "dilution.last_token"
     n: int = Field(512, ge=1, le=65536)
     fact: FactName | None = None
     filler: Filler = "own"
-    head: int = Field(0, ge=0, le=63)
 
     def _run(self, progress: Progress) -> Result:
         if self.fact is not None:
@@ -40,7 +40,7 @@ class LastToken(Study):
             tokens, needle = list(text.build().tokens), look.needle
         else:
             sequence = self.sequence()
-            alone = sequence.select_heads(min(self.head, sequence.h - 1))
+            alone = sequence.select_heads(self.head_in(sequence))
             n = min(self.n, alone.n)
             sinks = find_sinks(alone, sample_queries(alone, min(SINK_QUERIES, int(alone.real.sum()))))[0]
             if not bool(alone.real[:n].any()):

@@ -70,7 +70,7 @@ class NeedleGrowth(Study):
     The lead and the noise are the source's times its sharpness; its own length and position change nothing here.
     """
 
-    key: ClassVar[str] = "dilution-needle"
+    key: ClassVar[str] = "dilution.needle"
     seeds: int = Field(16, ge=2, le=64)
     reference: int = Field(LENGTHS[0], ge=2, le=8192)
     temperature: float = Field(0.67, gt=0.05, le=10)
@@ -110,7 +110,7 @@ class NeedleTheory(Study):
     distinct Gaussian ones), `spread` (entropy of noise alone against its bound ln n).
     """
 
-    key: ClassVar[str] = "dilution-theory"
+    key: ClassVar[str] = "dilution.needle_theory"
     seeds: int = Field(32, ge=2, le=64)
 
     def _run(self, progress: Progress) -> Result:

@@ -157,7 +157,7 @@ class PlantedPoint(Point):
     temperature: float
 
 
-class PlantedGrowth(Sweep):
+class PlantedGrowth(Sweep[PlantedPoint]):
     """The shares of needle, sinks and rest in the last query's look, as the filler grows to `longest` tokens.
 
     Table `points`: a row a length and head; the columns of `row_of`, `head` ("L17 H3"), the sinks' number
@@ -165,7 +165,7 @@ class PlantedGrowth(Sweep):
     read. A mask changes nothing here: the last token sees everything under either.
     """
 
-    key: ClassVar[str] = "dilution-planted"
+    key: ClassVar[str] = "dilution.planted"
     fact: FactName = "clock"
     filler: Filler = "own"
     longest: int = Field(4096, ge=256, le=8192)
@@ -195,9 +195,8 @@ class PlantedGrowth(Sweep):
             for layer, head in heads
         )
 
-    def measure(self, point: Point) -> Row:
+    def measure(self, point: PlantedPoint) -> Row:
         """One length, one head."""
-        assert isinstance(point, PlantedPoint)
         assert isinstance(self.source, TextSource)
         # One reading of the text holds the chosen head and the contrasts.
         look = planted_look(
@@ -216,9 +215,8 @@ class PlantedGrowth(Sweep):
             "weight of it": float(weights[heaviest]),
         }
 
-    def name_of(self, point: Point) -> str:
+    def name_of(self, point: PlantedPoint) -> str:
         """What is being read."""
-        assert isinstance(point, PlantedPoint)
         return f"{point.text.n:,} tokens"
 
     @property

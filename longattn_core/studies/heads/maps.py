@@ -25,7 +25,7 @@ class HeadMap(MaskSetting):
     place among the source's heads. Cost: the window's rows, streamed.
     """
 
-    key: ClassVar[str] = "heads-map"
+    key: ClassVar[str] = "heads.map"
     head: int = Field(0, ge=0, le=63)
     queries: tuple[int, int] | None = None
     keys: tuple[int, int] | None = None

@@ -68,7 +68,7 @@ class Masked(MaskSetting):
     A mask that pads treats a share of the text's own tokens as padding. Cost: 4 rows a cell and head.
     """
 
-    key: ClassVar[str] = "heads-masked"
+    key: ClassVar[str] = "heads.masked"
     cells: int = Field(96, ge=8, le=256)
 
     def _run(self, progress: Progress) -> Result:
@@ -216,8 +216,7 @@ MOST, PART = 0.5, 0.1
 
 def mask_finding(result: Result) -> MaskFinding:
     """Read a `Masked` result."""
-    table, study = result.tables["heads"], result.study
-    assert isinstance(study, Masked)
+    table = result.tables["heads"]
     hidden = float(table["hidden"].mean())
     top = table.sort_values("hidden").iloc[-1]
     kind: Literal["open", "alone", "most", "part", "little"] = "little"

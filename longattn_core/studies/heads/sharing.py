@@ -44,7 +44,7 @@ class Sharing(Study):
     Σ min of their rows and the same without both heads' sinks. `model` names the scheme that the source has.
     """
 
-    key: ClassVar[str] = "heads-sharing"
+    key: ClassVar[str] = "heads.sharing"
     queries: int = Field(96, ge=1, le=512)
 
     def _run(self, progress: Progress) -> Result:

@@ -47,14 +47,14 @@ class HeadPoint(Point):
     n: int
 
 
-class HeadSurvey(Sweep):
+class HeadSurvey(Sweep[HeadPoint]):
     """Every head of the language model on the first `longest` tokens of a text; of another source, all its heads.
 
     Table `points`: a row a head with the columns of `measured_head`; table `heads` names each (see `roles`). Same-word and
     induction masses are NaN where the sequence has no words that return. Cost: one pass of the model, then n³ a head.
     """
 
-    key: ClassVar[str] = "heads-survey"
+    key: ClassVar[str] = "heads.survey"
     longest: int = Field(LONGEST, ge=1, le=1024)
 
     def points(self) -> tuple[HeadPoint, ...]:
@@ -72,18 +72,16 @@ class HeadSurvey(Sweep):
         n = min(sequence.n, self.longest)
         return tuple(HeadPoint(content=name, layer=0, head=head, n=n) for head in range(sequence.h))
 
-    def measure(self, point: Point) -> Row:
+    def measure(self, point: HeadPoint) -> Row:
         """One head."""
-        assert isinstance(point, HeadPoint)
         if isinstance(self.source, TextSource):
             layer = _layers(self.source, point.content, self.longest)[point.layer]
         else:
             layer = sequence_of(all_heads(self.source)).prefix(point.n)
         return {"layer": point.layer, **measured_head(layer.select_heads(point.head))}
 
-    def name_of(self, point: Point) -> str:
+    def name_of(self, point: HeadPoint) -> str:
         """Which layer is measured."""
-        assert isinstance(point, HeadPoint)
         return f"layer {point.layer}, {point.n:,} tokens"
 
     @property

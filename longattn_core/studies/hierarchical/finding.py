@@ -1,7 +1,4 @@
-"""What a descent says in words: the numbers, and which sentence they allow, by rules that are tested.
-
-Source: ours.
-"""
+"""What a descent says, in words: the numbers, and which sentence they allow, by rules that are tested. Source: ours."""
 
 from __future__ import annotations
 
@@ -16,13 +13,12 @@ from longattn_core.studies.hierarchical.wrong_turns import ARRIVES, CLEAR, LEFT
 
 KEPT = 0.5
 """The best token is found if it gets at least this share of its exact weight."""
-OFTEN = 0.5
 
 Kind = Literal["alone", "sinks", "spread", "lost", "blurred", "found"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class DescentFinding:
     """One descent, and how it went for the others.
 
     `kind`: the query sees one outermost group only (alone); leaves nothing outside the sinks (sinks); has no group with half
@@ -51,7 +47,7 @@ class Finding:
     arrive_share: float
 
 
-def finding(descent: Result, wrong: Result) -> Finding:
+def descent_finding(descent: Result, wrong: Result) -> DescentFinding:
     """Read a `Descent` and a `WrongTurns` of the same source and setting; neither was refused."""
     nodes = descent.tables["nodes"]
     outer = nodes[nodes["depth"] == 0].reset_index(drop=True)
@@ -63,7 +59,7 @@ def finding(descent: Result, wrong: Result) -> Finding:
     best = int(row.argmax())
     weight = float(np.nan_to_num(descent.arrays["mechanism"])[best])
     queries = wrong.tables["queries"]
-    return Finding(
+    return DescentFinding(
         kind=kind_of(
             groups=len(outer),
             left=total,
@@ -90,7 +86,7 @@ def finding(descent: Result, wrong: Result) -> Finding:
 
 
 def kind_of(*, groups: int, left: float, share: float, same: bool, kept: float) -> Kind:
-    """The sentence that the numbers allow: the first rule that holds, in the order of `Finding.kind`."""
+    """The sentence that the numbers allow: the first rule that holds, in the order of `DescentFinding.kind`."""
     if groups < 2:
         return "alone"
     if left < LEFT:

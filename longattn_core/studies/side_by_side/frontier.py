@@ -7,15 +7,15 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
 from longattn_core.contracts.mechanism import Mechanism
 from longattn_core.registry import mechanisms
-from longattn_core.studies.base.agreement import AGREEMENT_UNITS, agreement_columns, agreement_record
+from longattn_core.studies.base.agreement import ALL_AGREEMENT_UNITS, agreement_columns, agreement_record
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.recall_point import SettingPoint, head_of
-from longattn_core.studies.base.run import read
+from longattn_core.studies.base.run import run_mechanism
 from longattn_core.studies.base.study import Setting
-from longattn_core.studies.base.sweep import Point, Row, Sweep
+from longattn_core.studies.base.sweep import Row, Sweep
 
 LONGEST = 1024
 """Tokens of the sequence that are measured: every ladder climbs to exact attention, and there are some sixty rungs."""
@@ -28,7 +28,7 @@ class Rung(SettingPoint):
     place: int
 
 
-class Frontier(Sweep):
+class Frontier(HeadStudy, Sweep[Rung]):
     """Overlap and output error against counted operations, for every ladder of every showcased mechanism.
 
     Table `rungs`: one row a setting that read the sequence, ladder by ladder; `cost` is its share of exact attention's
@@ -37,21 +37,19 @@ class Frontier(Sweep):
     says how many were measured.
     """
 
-    key: ClassVar[str] = "frontier"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "side_by_side.frontier"
 
-    def points(self) -> tuple[Point, ...]:
+    def points(self) -> tuple[Rung, ...]:
         """Exact attention first, which all costs are shares of; then every ladder's first rung, its second, and so on."""
         return tuple(
             Rung(source=self.source, head=self.head, setting=setting, rung=rung, place=place)
             for rung, place, setting in _rungs(head_of(self.source, self.head, LONGEST).n)
         )
 
-    def measure(self, point: Point) -> Row:
+    def measure(self, point: Rung) -> Row:
         """One run against exact attention; a refusal in place of the measures."""
-        assert isinstance(point, Rung)
         mechanism = point.setting.build()
-        one = read(mechanism, head_of(point.source, point.head, LONGEST))
+        one = run_mechanism(mechanism, head_of(point.source, point.head, LONGEST))
         row: Row = {
             "key": mechanism.key,
             "label": mechanism.label,
@@ -69,18 +67,10 @@ class Frontier(Sweep):
     @property
     def units(self) -> dict[str, str]:
         """The unit of each column that has one."""
-        return {
-            "multiply_adds": "operations",
-            "bytes_peak": "bytes",
-            "cost": "of exact",
-            "n": "tokens",
-            **AGREEMENT_UNITS,
-            **{f"{name} without sinks": unit for name, unit in AGREEMENT_UNITS.items()},
-        }
+        return {"multiply_adds": "operations", "bytes_peak": "bytes", "cost": "of exact", "n": "tokens", **ALL_AGREEMENT_UNITS}
 
-    def name_of(self, point: Point) -> str:
+    def name_of(self, point: Rung) -> str:
         """The mechanism's name."""
-        assert isinstance(point, Rung)
         return point.setting.build().label
 
     def _tables(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -30,7 +30,7 @@ def start_up(home: str) -> None:
     `home` is the package of the page that opens first, `pages.side_by_side`: it has a text and studies in `first_studies.py`.
 
     The order of the imports matters: importing plotly before numpy from several sessions at once has failed, so no
-    session begins before they are done (`serve.py` sees to that). The model reads the first text meanwhile, because its
+    session begins before they are done (`app.py` sees to that). The model reads the first text meanwhile, because its
     products need no interpreter. The collector rests meanwhile: what is imported stays, and looking through it again
     and again takes a tenth of the time. Freezing moves it out of the collector's sight, which Streamlit calls after
     every run. Without the weights the synthetic sequences still work, so their absence is no error here.
