@@ -1,4 +1,4 @@
-"""One run of a page that follows a query through a mechanism: the setting, what it gave, and how a sentence names it."""
+"""One run of a page: the setting, what its study gave, and how a sentence names a token of it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pages.kit.text import _, quoted
 
 
 @dataclass(frozen=True, kw_only=True)
-class QueryRun:
-    """A mechanism and the result of its study, whose arrays hold `query` and `tokens`, or whose words the refusal."""
+class StudyRun:
+    """A mechanism and the result of its study, whose arrays hold `tokens`, and whose words the refusal where there is one."""
 
     mechanism: Mechanism
     result: Result
@@ -27,13 +27,24 @@ class QueryRun:
         return "refusal" in self.result.words
 
     @property
-    def query(self) -> int:
-        """The token that looks back."""
-        return int(self.result.arrays["query"])
+    def spaced(self) -> list[str]:
+        """The tokens as they are joined to a text: only a text's tokens bring their own spaces."""
+        space = "" if self.result.study.source.kind == "text" else " "
+        return [f"{space}{token}" for token in self.result.arrays["tokens"]]
 
     def name(self, token: int) -> str:
         """A token as it stands in a sentence."""
         return quoted(str(self.result.arrays["tokens"][token]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryRun(StudyRun):
+    """A run of a page that follows a query through a mechanism: the arrays hold `query` too."""
+
+    @property
+    def query(self) -> int:
+        """The token that looks back."""
+        return int(self.result.arrays["query"])
 
 
 def outside(sinks: int) -> str:
