@@ -25,4 +25,4 @@ def body(page: Page) -> None:
         st.caption(prose("side_by_side", "said"))
 
 
-show_page("side_by_side", body, beats=True)
+show_page("side_by_side", body, polling=True)

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-import benchmarks.__main__ as benchmark
+import benchmarks.run as benchmark
 from benchmarks import gates, timing
 from benchmarks.cells import Cell, prepared
 from benchmarks.gates import Verdict, at_length, gate_ours, gate_peer
@@ -106,7 +106,7 @@ def test_every_round_runs_every_cell_once_and_the_warm_up_is_looked_at():
         return lambda: lambda: order.append(name)
 
     times = interleaved(
-        {"a": cell("a"), "b": cell("b")}, rounds=2, over=lambda: False, look=lambda name, result: looked.append(name)
+        {"a": cell("a"), "b": cell("b")}, rounds=2, over=lambda: False, check=lambda name, result: looked.append(name)
     )
     assert order == ["a", "b"] * 3 and looked == ["a", "b"]
     assert all(time.reason is None and time.seconds >= 0 for time in times.values())

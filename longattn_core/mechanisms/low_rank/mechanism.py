@@ -222,7 +222,7 @@ class LowRank(Mechanism):
         return self.variant != "svd"
 
     @property
-    def leaks(self) -> str | None:
+    def depends_on_future(self) -> str | None:
         """The SVD reads the whole map, later rows included."""
         if self.variant == "svd":
             return (

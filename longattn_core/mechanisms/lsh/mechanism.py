@@ -288,7 +288,7 @@ class LSH(Mechanism):
         return self.sharing == "separate"
 
     @property
-    def leaks(self) -> str | None:
+    def depends_on_future(self) -> str | None:
         """Chunks are cut from an order that later tokens take part in."""
         if self.order_by == "chunks" and self.buckets > 1:
             return (

@@ -186,11 +186,6 @@ class IntegratedReading(SegmentReading):
         """The longest segment and the integrated summary."""
         return super().widest + 1
 
-    @property
-    def row_items(self) -> int:
-        """A row's entries name each summary."""
-        return self.widest + self.groups[0].count
-
     def listed(self, first: Int[Tensor, "b"], stop: Int[Tensor, "b"]) -> Int[Tensor, "b C"]:
         """The integrated summary of the own segment, then the segment's tokens."""
         return torch.cat([self.sequence.n + self.segment[first][:, None], super().listed(first, stop)], dim=1)

@@ -167,7 +167,7 @@ class Segmented(Mechanism):
         return (cls(), cls(variant="summaries"))
 
     @property
-    def leaks(self) -> str | None:
+    def depends_on_future(self) -> str | None:
         """Packing whole sentences looks ahead to the end of the next one."""
         if self.boundaries == "sentences":
             return "Whether a sentence still fits into a segment depends on its whole length, so a cut knows of later tokens."

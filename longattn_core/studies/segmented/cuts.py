@@ -49,7 +49,7 @@ class Cuts(MechanismStudy[Segmented]):
 
     def _context(self, run: MechanismRun) -> Parts:
         context = super()._context(run)
-        return replace(context, words={**context.words, "leaks": run.mechanism.leaks or ""})
+        return replace(context, words={**context.words, "leaks": run.mechanism.depends_on_future or ""})
 
     def _measure(self, run: MechanismRun, progress: Progress) -> Parts:
         sequence, attended, head = run.sequence, run.attended_as(SegmentedMap), self.head_in(run.sequence)

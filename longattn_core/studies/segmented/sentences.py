@@ -92,7 +92,7 @@ class SentenceCuts(HeadStudy):
         )
         places.attrs["units"] = {"token": "token", "severed": "share"}
         tables = {"kinds": table, "places": places}
-        return Parts(arrays={"starts": starts}, tables=tables, words={"leaks": mechanism.leaks or ""})
+        return Parts(arrays={"starts": starts}, tables=tables, words={"leaks": mechanism.depends_on_future or ""})
 
 
 def _lost(rows: CumulatedRows, starts: np.ndarray) -> tuple[float, float]:
