@@ -107,20 +107,18 @@ class Hierarchical(Mechanism):
 
     def _attend(self, sequence: Sequence) -> Attended:
         """Cost per head: n·(s + n/s)·(d + e) in groups of s; near_far n·w·log2(n/w)·(d + e); h1d n·w·(d + e)."""
-        reading, names = self._reading(sequence)
-        read = reading.read(split=self.variant in NESTED)
-        trace = HierarchicalTrace(names=names, levels=reading.groups, gates=read.mass, contributions=read.parts)
-        return HierarchicalMap(
-            mechanism=self, sequence=sequence, output=read.output, trace=trace, cost=read.cost, reading=reading
-        )
+        reader, names = self._reader(sequence)
+        read = reader.read(split=self.variant in NESTED)
+        trace = HierarchicalTrace(names=names, levels=reader.groups, gates=read.mass, contributions=read.parts)
+        return HierarchicalMap(mechanism=self, sequence=sequence, output=read.output, trace=trace, cost=read.cost, reading=reader)
 
     def estimated_cost(self, sequence: Sequence) -> Cost:
         """The tokens and groups on the tiles' lists; h1d has other tiles at each level and must attend."""
         if self.variant == "h1d":
             return super().estimated_cost(sequence)
-        return self._reading(sequence)[0].estimated_cost(split=self.variant in NESTED)
+        return self._reader(sequence)[0].estimated_cost(split=self.variant in NESTED)
 
-    def _reading(self, sequence: Sequence) -> tuple[TiledReader, tuple[str, ...]]:
+    def _reader(self, sequence: Sequence) -> tuple[TiledReader, tuple[str, ...]]:
         """The reader of this variant, and the names of its levels."""
         if self.variant in {"near_far", "h1d"}:
             block = self.block + self.block % 2
