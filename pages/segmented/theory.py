@@ -14,7 +14,7 @@ from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import figure
 from pages.kit.sections import formula
-from pages.kit.text import _, latex_count, latex_percent, prose
+from pages.kit.text import _, latex_count, latex_percent, ngettext, prose
 from pages.segmented.hero import SegmentedRun
 
 
@@ -69,8 +69,9 @@ def _reach(page: Page, segmented: SegmentedRun, reach: Result, layers: int) -> N
     st.caption(words)
     first = reach.arrays["layer_of"][list(INTEGRATIONS).index(mechanism.variant)]
     st.markdown(prose(page.name, f"arrival_{'one' if first.max() < 2 else 'many'}", crossing=INTEGRATIONS[mechanism.variant]))
-    names = {0: _("the word itself"), 1: _("after 1 layer")}
-    names |= {layer: _("after {layer} layers").format(layer=layer) for layer in range(2, layers + 1)}
+    names = {0: _("the word itself")}
+    for layer in range(1, layers + 1):
+        names[layer] = ngettext("after {layer} layer", "after {layer} layers", layer).format(layer=layer)
     token_text(
         TextPicture(tokens=segmented.spaced, groups=first, group_names=names, selected=origin),
         key="segmented arrival",
