@@ -7,7 +7,7 @@ from typing import Any, cast
 import streamlit as st
 
 from longattn_core.charts.figures.heads import map_pixels
-from longattn_core.charts.pixels import data_uri
+from longattn_core.charts.style.png import data_uri
 from longattn_core.sequences.sources import TextSource, UploadedSource
 from longattn_core.studies.base.study import Result
 from longattn_core.studies.heads.masks import Masked, MaskFinding, MaskName, Side, mask_finding, source_mask

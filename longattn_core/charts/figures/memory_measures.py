@@ -9,9 +9,10 @@ import pandas as pd
 from longattn_core.charts.cells import encode, pool_cells
 from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.figures.memory_states import STATE_HUES
-from longattn_core.charts.pixels import data_uri, paint
+from longattn_core.charts.pixels import paint
 from longattn_core.charts.style.altair import fixed, layered
 from longattn_core.charts.style.axes import token_axis
+from longattn_core.charts.style.png import data_uri
 from longattn_core.charts.style.scales import Scale
 from longattn_core.charts.style.theme import CURVE_HEIGHT, Theme
 
