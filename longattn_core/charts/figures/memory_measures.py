@@ -17,9 +17,9 @@ from longattn_core.charts.style.scales import Scale
 from longattn_core.charts.style.theme import CURVE_HEIGHT, Theme
 
 
-def lags_chart(lags: pd.DataFrame, theme: Theme, *, bare: bool, label: str) -> alt.LayerChart | alt.FacetChart:
+def lags_chart(lags: pd.DataFrame, theme: Theme, *, without_sinks: bool, label: str) -> alt.LayerChart | alt.FacetChart:
     """Mass by lag in bins that double: exact attention, what of it the memory can still look at, and the memory's own."""
-    end = " without sinks" if bare else ""
+    end = " without sinks" if without_sinks else ""
     parts = {
         "exact attention": lags[f"exact{end}"],
         "of it, still in reach": lags[f"exact{end}"] * lags["reached"].fillna(0.0),
