@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 M = TypeVar("M", bound=Mechanism)
+B = TypeVar("B", bound=BaseModel)
 
 
 class Unseen:
@@ -30,9 +31,7 @@ class Unseen:
 UNSEEN = Unseen()
 
 
-def dials(
-    kind: type[BaseModel], prefix: str, *, skip: frozenset[str] = frozenset(), columns: int = 1, start: BaseModel | None = None
-) -> BaseModel:
+def dials(kind: type[B], prefix: str, *, skip: frozenset[str] = frozenset(), columns: int = 1, start: B | None = None) -> B:
     """Draw a widget for every field that matters at the present choices, and give the validated model.
 
     `start` holds the values of a visitor who has chosen nothing; without it the model's own defaults stand. A value
@@ -62,14 +61,10 @@ def mechanism_dials(page: Page, kind: type[M], *, row: Sequence[str] = (), defau
             more = st.popover(_("More dials"), width="stretch", key=f"more of {key}", on_change="rerun")
         places = {name: line.container() for name in row}
         rest = more if more.open else UNSEEN
-        built = _drawn(kind, f"m.{key}", default, lambda name, _drawn: places.get(name, rest))
-    assert isinstance(built, kind)
-    return built
+        return _drawn(kind, f"m.{key}", default, lambda name, _drawn: places.get(name, rest))
 
 
-def _drawn(
-    kind: type[BaseModel], prefix: str, start: BaseModel | None, place_of: Callable[[str, int], DeltaGenerator | Unseen | None]
-) -> BaseModel:
+def _drawn(kind: type[B], prefix: str, start: B | None, place_of: Callable[[str, int], DeltaGenerator | Unseen | None]) -> B:
     begin = kind() if start is None else start
     values: dict[str, Any] = {}
     drawn = 0
