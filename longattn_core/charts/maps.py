@@ -10,9 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from longattn_core.charts.cells import Floats, Reduce, Window, check_tokens, encode, future_cells
-from longattn_core.charts.figures.low_rank import _thinned, _whole_axis, picture
 from longattn_core.charts.pictures import MapPicture
-from longattn_core.charts.pixels import data_uri, paint
+from longattn_core.charts.pixels import data_uri, matrix_uri, paint
 from longattn_core.charts.style.altair import fixed, themed
 from longattn_core.charts.style.legend import caption_lines, colour_bar
 from longattn_core.charts.style.scales import Kind
@@ -20,6 +19,8 @@ from longattn_core.charts.style.theme import Theme
 
 NAMED_TOKENS = 40
 """Up to this many positions an axis names its tokens; beyond it, it counts them."""
+MOST_CELLS = 512
+"""Cells of a matrix's side: more than the screen has dots for it."""
 _SHARPNESS = 960
 
 
@@ -151,12 +152,12 @@ def matrix_chart(
             "x2": [columns],
             "y": [0],
             "y2": [rows],
-            "url": [picture(_thinned(values), theme, kind=kind, top=top)],
+            "url": [matrix_uri(thinned(values), theme, kind=kind, top=top)],
             "what": [f"{rows} × {columns} numbers, from {float(values.min()):.3g} to {float(values.max()):.3g}"],
         }
     )
-    across = alt.X("x:Q", scale=alt.Scale(domain=[0, columns], nice=False), axis=_whole_axis(x_title, columns))
-    down = alt.Y("y:Q", scale=alt.Scale(domain=[0, rows], nice=False, reverse=True), axis=_whole_axis(y_title, rows))
+    across = alt.X("x:Q", scale=alt.Scale(domain=[0, columns], nice=False), axis=_position_axis(x_title, columns))
+    down = alt.Y("y:Q", scale=alt.Scale(domain=[0, rows], nice=False, reverse=True), axis=_position_axis(y_title, rows))
     drawn: alt.Chart = (
         alt.Chart(frame)
         .mark_image(aspect=False, smooth=False)
@@ -170,6 +171,23 @@ def matrix_chart(
         )
     )
     return drawn.properties(height=height, width="container", view=alt.ViewBackground(stroke=theme.border))
+
+
+def thinned(x: npt.NDArray[np.floating], most: int = MOST_CELLS) -> npt.NDArray[np.floating]:
+    """At most `most` rows and columns of a matrix, evenly spaced: of a longer side a sample is shown."""
+    for axis in (0, 1):
+        if x.shape[axis] > most:
+            x = np.take(x, np.arange(most) * x.shape[axis] // most, axis=axis)
+    return x
+
+
+def position_ticks(n: int) -> list[int]:
+    """About four evenly spaced positions of an axis of n, the first among them."""
+    return [*range(0, n, max(1, n // 4))]
+
+
+def _position_axis(title: str, size: int) -> alt.Axis:
+    return alt.Axis(title=title, grid=False, tickCount=4, tickMinStep=1, format="d", values=position_ticks(size))
 
 
 def signed_top(x: npt.NDArray[np.floating]) -> float:

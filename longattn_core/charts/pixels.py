@@ -3,14 +3,15 @@
 import base64
 import struct
 import zlib
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from longattn_core.charts.cells import Encoded
+from longattn_core.charts.cells import Encoded, encode
 from longattn_core.charts.style.colour import rgb
-from longattn_core.charts.style.scales import Kind
+from longattn_core.charts.style.scales import Kind, Scale
 from longattn_core.charts.style.theme import BELOW, FUTURE, Theme
 
 Pixels = npt.NDArray[np.uint8]
@@ -53,3 +54,18 @@ def paint(cells: Encoded, *, theme: Theme, kind: Kind, factor: tuple[int, int] =
 
 def _enlarged(x: npt.NDArray[Any], factor: tuple[int, int]) -> npt.NDArray[Any]:
     return x if factor == (1, 1) else x.repeat(factor[0], axis=0).repeat(factor[1], axis=1)
+
+
+MOST_PAINTED = 48
+_painted: dict[tuple[object, ...], str] = {}
+
+
+def matrix_uri(values: npt.NDArray[np.floating], theme: Theme, *, kind: Kind, top: float) -> str:
+    """A matrix as a PNG inside a URI, a pixel a number; painted once and kept, because every dial draws the page again."""
+    x = np.ascontiguousarray(values, dtype=np.float32)
+    name = (blake2b(x.tobytes(), digest_size=16).hexdigest(), x.shape, theme.mode, kind, top)
+    if name not in _painted:
+        while len(_painted) >= MOST_PAINTED:
+            _painted.pop(next(iter(_painted)), None)
+        _painted[name] = data_uri(paint(encode(x, Scale(kind=kind, top=top)), theme=theme, kind=kind))
+    return _painted[name]

@@ -165,7 +165,7 @@ class Mechanism(BaseModel, ABC):
         return True
 
     @property
-    def leaks(self) -> str | None:
+    def depends_on_future(self) -> str | None:
         """None when no causal output depends on a later token; else the sentence that says how this setting leaks."""
         return None
 

@@ -19,8 +19,8 @@ SURPRISE = 3.0
 
 @of_sequences(*(Given(n=130, causal=True, seed=seed) for seed in range(3)), Given(n=90, causal=True, calibrated=False))
 def the_past_does_not_depend_on_the_future(setting: Mechanism, sequence: Sequence) -> None:
-    """Other tokens after a cut change no output and no row before it, unless `leaks` says how the setting leaks."""
-    if setting.leaks is not None or not sequence.causal:
+    """Other tokens after a cut change no output and no row before it, unless `depends_on_future` says how the setting leaks."""
+    if setting.depends_on_future is not None or not sequence.causal:
         return
     before = reading(setting, sequence)
     for share in CUTS:

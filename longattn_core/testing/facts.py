@@ -117,8 +117,8 @@ def a_causal_or_an_unmasked_sequence_is_read(setting: Mechanism) -> None:
 
 @of_setting
 def deviations_are_declared_in_sentences(setting: Mechanism) -> None:
-    """`leaks`, `not_stochastic` and `no_exact_setting` are None or full sentences."""
-    for name in ("leaks", "not_stochastic", "no_exact_setting"):
+    """`depends_on_future`, `not_stochastic` and `no_exact_setting` are None or full sentences."""
+    for name in ("depends_on_future", "not_stochastic", "no_exact_setting"):
         if (sentence := getattr(setting, name)) is not None:
             expect_sentence(sentence, name)
 

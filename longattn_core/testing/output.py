@@ -39,7 +39,7 @@ def hidden_pairs_are_not_kept(setting: Mechanism, sequence: Sequence) -> None:
     """No pair that the mask hides is kept, nor has weight unless the setting declares that it leaks."""
     found, hidden = reading(setting, sequence), ~sequence.allowed() & _real_pairs(sequence)
     expect(not bool(found.kept[:, hidden].any()), "no pair to be kept that the mask hides")
-    if setting.leaks is None or not sequence.causal:
+    if setting.depends_on_future is None or not sequence.causal:
         expect(not bool((found.rows[:, hidden] != 0).any()), "no pair to have weight that the mask hides")
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import streamlit as st
 
 from longattn_core.charts.figures.cost import cost_chart
-from longattn_core.jobs import step_back
+from longattn_core.jobs import lower_priority
 from longattn_core.studies.base.study import Result
 from longattn_core.studies.cost import BreakEven, CostCurves, CostTimes, break_even
 from longattn_core.studies.cost.curves import BUDGETS, LENGTHS, Quantity
@@ -177,7 +177,7 @@ def _preload_counts(causal: bool) -> None:
     """
 
     def count() -> None:
-        step_back()
+        lower_priority()
         for keys in BUDGETS:
             # At exit Python waits for this thread; torch must not run any more by then.
             if threading.main_thread().is_alive():

@@ -14,8 +14,9 @@ from longattn_core.charts.figures.favor_theory import measured_curves, ratio_sur
 from longattn_core.measures.theory import features as law
 from longattn_core.mechanisms.favor import Favor
 from longattn_core.studies.base.study import Result
-from longattn_core.studies.favor.theory import Orthogonality, RatioSurface, SphereKernel, Symmetry, count_inside
-from pages.favor.hero import plain
+from longattn_core.studies.favor.theory import Orthogonality, RatioSurface, SphereKernel, Symmetry, count_inside, orthogonal_ratio
+from pages.favor.hero import Estimated
+from pages.favor.numbers import plain
 from pages.kit import state
 from pages.kit.compute import run
 from pages.kit.context import Page
@@ -24,13 +25,13 @@ from pages.kit.sections import formula
 from pages.kit.text import _, prose
 
 
-def favor_theory(page: Page, pairs: Result) -> None:
+def theory(page: Page, estimated: Estimated) -> None:
     """One law at a time; each is computed once for all visitors, because none reads a sequence."""
-    parts: dict[str, tuple[str, Callable[[], None]]] = {
+    parts: dict[str, tuple[str, Callable[[], object]]] = {
         "ratio": (_("Which features fail where"), lambda: _ratio(page)),
-        "sphere": (_("Directions of one length"), lambda: _sphere(page, pairs)),
+        "sphere": (_("Directions of one length"), lambda: _sphere(page, estimated.pairs)),
         "orthogonal": (_("Orthogonal directions"), lambda: _orthogonal(page)),
-        "claims": (_("What the paper reports"), _claims),
+        "claims": (_("What the paper reports"), lambda: st.markdown(prose("favor", "claims"))),
     }
     chosen = state.choose(
         "favor.step.law", _("Law"), list(parts), default="ratio", labels=lambda name: parts[name][0], style="segments", view=True
@@ -116,18 +117,18 @@ def _sphere(page: Page, pairs: Result) -> None:
         caption="SMREG over SM against the norm, for several widths, exact and Monte Carlo.",
         alt=_("The ratio falls from 1 as the norm grows, later for wider heads."),
     )
-    said = prose("favor", "theory_smreg", draws=study.draws, inside=count_inside(measured, np.array(exact)), count=len(measured))
+    words = prose("favor", "theory_smreg", draws=study.draws, inside=count_inside(measured, np.array(exact)), count=len(measured))
     norm, d = float(np.median(pairs.arrays["sum_norm"])), 64
     bound, holds = (float(bounds[bounds["d"] == d][name].iloc[0]) for name in ("bound", "holds_to"))
     section = "theory_bound" if np.isfinite(holds) else "theory_bound_holds"
     ratio = plain(float(law.smreg_ratio(np.sqrt(norm), d)))
-    st.caption(f"{said} {prose('favor', section, d=d, bound=bound, holds=holds, norm=norm, ratio=ratio)}")
+    st.caption(f"{words} {prose('favor', section, d=d, bound=bound, holds=holds, norm=norm, ratio=ratio)}")
 
 
 def _orthogonal(page: Page) -> None:
     result = run(Orthogonality())
     measured, curves = result.tables["measured"], result.tables["curves"]
-    exact = [_gain(square, int(d[4:])) for square, d in zip(measured["sum_norm"], measured["d"])]
+    exact = [float(orthogonal_ratio(square, int(d[4:]))) for square, d in zip(measured["sum_norm"], measured["d"])]
     formula(page, "orthogonal")
     figure(
         page,
@@ -149,14 +150,3 @@ def _orthogonal(page: Page) -> None:
         alt=_("The ratio lies below 1 everywhere, lower for wider heads."),
     )
     st.caption(prose("favor", "theory_orthogonal", inside=count_inside(measured, np.array(exact)), count=len(measured)))
-
-
-def _claims() -> None:
-    st.markdown(prose("favor", "claims"))
-
-
-def _gain(square: float, d: int) -> float:
-    x = np.zeros(d)
-    x[0] = np.sqrt(square) / 2
-    plain_error = float(law.mse_positive(x, x, d))
-    return (plain_error - float(law.orthogonal_gain(x, x, d))) / plain_error

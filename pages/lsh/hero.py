@@ -25,7 +25,7 @@ from pages.kit.context import Page
 from pages.kit.figure_menu import figure_menu
 from pages.kit.query_run import QueryRun, outside
 from pages.kit.sections import answer, predict
-from pages.kit.text import _, escaped, prose
+from pages.kit.text import _, escaped, ngettext, prose, token_count
 
 SAME = 0.05
 """Weight found within this of each other is called about the same."""
@@ -71,12 +71,12 @@ class HashingRun(QueryRun):
 
 def rounds_words(count: int) -> str:
     """A count of rounds in words."""
-    return _("one round") if count == 1 else _("{count} rounds").format(count=count)
+    return ngettext("one round", "{count} rounds", count).format(count=count)
 
 
 def bucket_words(count: int) -> str:
     """A count of buckets in words."""
-    return _("one bucket") if count == 1 else _("{count} buckets").format(count=count)
+    return ngettext("one bucket", "{count} buckets", count).format(count=count)
 
 
 def hashing_run(page: Page, mechanism: LSH) -> HashingRun:
@@ -113,7 +113,7 @@ def hero(page: Page, hashed: HashingRun) -> None:
         query=hashed.name(hashed.query),
         key=hashed.name(hashed.marked),
         weight=finding.weight,
-        distance=_tokens(finding.distance),
+        distance=token_count(finding.distance),
         found=finding.found,
     )
     answer(page, finding.kind, pair=pair, **hashed.numbers)
@@ -314,7 +314,3 @@ def why_centring(finding: Directions) -> str:
         weighted_angle=finding.weighted_angle,
         centred_weighted_angle=finding.centred_weighted_angle,
     )
-
-
-def _tokens(count: int) -> str:
-    return _("one token") if count == 1 else _("{count:,} tokens").format(count=count)

@@ -123,7 +123,12 @@ def _strips(page: Page, hashed: HashingRun, at: int) -> None:
         st.markdown(prose("lsh", "step_sort"))
     elif at == 4 and chunks:
         st.markdown(
-            prose("lsh", "step_chunks_chunks", chunk=mechanism.chunk, leak=(mechanism.leaks or "") if page.causal else "")
+            prose(
+                "lsh",
+                "step_chunks_chunks",
+                chunk=mechanism.chunk,
+                leak=(mechanism.depends_on_future or "") if page.causal else "",
+            )
         )
     elif at == 4:
         st.markdown(prose("lsh", "step_chunks_recent"))

@@ -17,7 +17,7 @@ from pages.kit.context import Page
 from pages.kit.figure import figure
 from pages.kit.sections import formula
 from pages.kit.text import _, prose
-from pages.lsh.hero import HashingRun, directions
+from pages.lsh.hero import HashingRun, directions, rounds_words
 
 
 def theory(page: Page, hashed: HashingRun) -> None:
@@ -25,7 +25,7 @@ def theory(page: Page, hashed: HashingRun) -> None:
     mechanism = hashed.mechanism
     hyperplane = mechanism.hashing == "hyperplane"
     columns = max(1, (mechanism.buckets - 1).bit_length()) if hyperplane else max(1, mechanism.buckets // 2)
-    d = key_width(hashed)
+    d = hashed.result.study.sequence().d
     formula(page, "hash_hyperplane" if hyperplane else "hash", d=d, columns=columns)
     plane = run(
         LshPlane(source=page.source, setting=hashed.setting, round=hashed.round, query=hashed.query, marked=hashed.marked)
@@ -39,7 +39,7 @@ def theory(page: Page, hashed: HashingRun) -> None:
         )
         p = float(chance)
         rounds = float(found_at_least_once(p, mechanism.rounds))
-        formula(page, "rounds", rounds=_rounds(mechanism.rounds), r=mechanism.rounds, p=p, found=rounds, angle=angle)
+        formula(page, "rounds", rounds=rounds_words(mechanism.rounds), r=mechanism.rounds, p=p, found=rounds, angle=angle)
     finding = directions(page)
     marked = [
         (value, label)
@@ -63,12 +63,3 @@ def theory(page: Page, hashed: HashingRun) -> None:
     )
     st.caption(prose("lsh", "collision", **hashed.numbers))
     st.markdown(prose("lsh", "theory"))
-
-
-def key_width(hashed: HashingRun) -> int:
-    """The width of a query."""
-    return hashed.result.study.sequence().d
-
-
-def _rounds(count: int) -> str:
-    return _("one round") if count == 1 else _("{count} rounds").format(count=count)

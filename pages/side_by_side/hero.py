@@ -16,7 +16,7 @@ from pages.kit.context import Page
 from pages.kit.figure_menu import figure_menu
 from pages.kit.map_card import explain_pair
 from pages.kit.page import compare_unmasked
-from pages.kit.text import _, prose, quoted
+from pages.kit.text import _, prose, quoted, token_count
 from pages.side_by_side.first_studies import DEFAULT_KEYS
 from pages.side_by_side.reveal import is_revealed, outcome, remember_guesses, reveal_button
 from pages.side_by_side.ribbons import ribbons_caption, ribbons_picture, row_key, weights_table
@@ -93,7 +93,7 @@ def _answer(page: Page, result: Result, finding: ComparisonFinding, keys: int) -
             query=_place(str(tokens[query]), query == len(tokens) - 1),
             marked=quoted(str(tokens[marked])),
             share=finding.share,
-            distance=_tokens_count(finding.distance),
+            distance=token_count(finding.distance),
             keys=keys,
         )
     )
@@ -103,10 +103,6 @@ def _answer(page: Page, result: Result, finding: ComparisonFinding, keys: int) -
 
 def _place(token: str, last: bool) -> str:
     return _("The last token, {word},").format(word=quoted(token)) if last else _("The token {word}").format(word=quoted(token))
-
-
-def _tokens_count(count: int) -> str:
-    return _("one token") if count == 1 else _("{count:,} tokens").format(count=count)
 
 
 def _draw(page: Page, result: Result, revealed: bool) -> None:

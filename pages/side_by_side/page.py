@@ -15,4 +15,4 @@ def body(page: Page) -> None:
         measure(page, comparison)
 
 
-show_page("side_by_side", body, beats=True)
+show_page("side_by_side", body, polling=True)

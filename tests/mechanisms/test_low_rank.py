@@ -75,12 +75,12 @@ def test_the_leak_that_the_svd_names_is_there():
     k = sequence.k.clone()
     k[:, 50:] *= 4
     setting = mechanism("low_rank", rank=8)
-    assert "later token" in setting.leaks
+    assert "later token" in setting.depends_on_future
     other = Sequence(q=sequence.q, k=k, v=sequence.v, causal=True)
     moved = setting.attend(sequence).output[:, :50] - setting.attend(other).output[:, :50]
     assert float(moved.abs().max()) > 1e-4
     for variant, projection in UNMASKED:
-        assert mechanism("low_rank", variant=variant, projection=projection).leaks is None
+        assert mechanism("low_rank", variant=variant, projection=projection).depends_on_future is None
 
 
 # ----------------------------------------------------------------------------------------------------- refusals

@@ -326,7 +326,7 @@ def test_a_forged_link_falls_back(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_lessons_are_whole(page):
+def test_the_examples_are_whole(page):
     entries = json.loads((ROOT / "assets" / "examples" / f"{page}.json").read_text(encoding="utf-8"))
     for entry in entries:
         assert set(entry) == {"name", "label", "sets", "expects"}

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-import benchmarks.__main__ as benchmark
+import benchmarks.run as benchmark
 from benchmarks import gates, timing
 from benchmarks.cells import Cell, prepared
 from benchmarks.gates import Verdict, at_length, gate_ours, gate_peer
@@ -99,14 +99,14 @@ def test_what_is_expected_to_take_too_long_is_not_run():
     assert too_long({16384: 3.0}, 65536, 10.0) and not too_long({16384: 2.0}, 65536, 10.0)
 
 
-def test_every_round_runs_every_cell_once_and_the_warm_up_is_looked_at():
+def test_every_round_runs_every_cell_once_and_the_warm_up_is_checked():
     order, looked = [], []
 
     def cell(name):
         return lambda: lambda: order.append(name)
 
     times = interleaved(
-        {"a": cell("a"), "b": cell("b")}, rounds=2, over=lambda: False, look=lambda name, result: looked.append(name)
+        {"a": cell("a"), "b": cell("b")}, rounds=2, over=lambda: False, check=lambda name, result: looked.append(name)
     )
     assert order == ["a", "b"] * 3 and looked == ["a", "b"]
     assert all(time.reason is None and time.seconds >= 0 for time in times.values())

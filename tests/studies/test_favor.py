@@ -10,7 +10,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from longattn_core.charts.figures.favor import cloud, pairs_chart
+from longattn_core.charts.figures.favor import pairs_chart
+from longattn_core.charts.figures.favor_cloud import cloud
 from longattn_core.charts.figures.favor_heads import denominators_chart, heads_chart
 from longattn_core.charts.figures.favor_state import reads_chart, state_chart
 from longattn_core.charts.figures.favor_theory import FLOOR, ratio_surface, slice_chart
@@ -206,7 +207,7 @@ def test_an_estimate_is_called_by_how_far_it_is_expected_to_stray(expected, kind
     curves = {"expected": expected, "measured": 1.0, "half of the pairs stray less": 0.4}
     rows = [{"norm": norm, "deviation": value, "curve": curve} for norm in (1.0, 2.0, 3.0) for curve, value in curves.items()]
     found = deviation_finding(pd.DataFrame(rows), 64)
-    assert (found.kind, found.norm, found.found) == (kind, 2.0, 0.4)
+    assert (found.kind, found.norm, found.median) == (kind, 2.0, 0.4)
     # Its variance falls as 1/m: half of the value needs m·(expected/½)².
     assert found.needed == pytest.approx(64 * (expected / 0.5) ** 2)
 

@@ -97,7 +97,12 @@ def ratio_surface(result: Result, theme: Theme, *, height: int = 460) -> go.Figu
 
 
 def _power(mark: int) -> str:
-    return {0: "1", 2: "100"}.get(mark, "10" + str(mark).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")))
+    return {0: "1", 2: "100"}.get(mark, f"10{superscript(mark)}")
+
+
+def superscript(number: int) -> str:
+    """A whole number as an exponent in running text."""
+    return str(number).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def slice_chart(result: Result, theme: Theme) -> Any:
@@ -144,6 +149,6 @@ def _with_dots(chart: Any, measured: pd.DataFrame, theme: Theme, *, x: str, y: s
     ]
     bars = base.mark_rule(color=theme.mark, strokeWidth=2).encode(x=across, y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))
     dots = base.mark_point(color=theme.mark, filled=True, size=40, opacity=1).encode(x=across, y=down, tooltip=tooltip)
-    # Into the chart's own layers: a layer of layers would lose the paddings and the clamped scale.
+    # Added to the chart's own layers, because a layer of layers would lose the paddings and the clamped scale.
     chart.layer = [*chart.layer, bars, dots]
     return chart

@@ -55,6 +55,10 @@ class StateMap(Attended):
     ) -> tuple[Float[Tensor, "g r b"], Float[Tensor, "g r d"]]:
         """Weights of readings that come from behind the block on all its tokens, and the readings that leave it."""
 
+    @abstractmethod
+    def survival(self, lags: Int[Tensor, "k"], samples: int = 128) -> Float[Tensor, "h k"]:
+        """The share of a write that is left after each lag, NaN where no token has so many tokens behind it."""
+
     def _read_count(self, head: int, query: int) -> ReadCount:
         return ReadCount(count=self.sequence.d if bool(self.sequence.real[query]) else 0, unit="features")
 

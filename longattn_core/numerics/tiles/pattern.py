@@ -80,11 +80,6 @@ class TilePattern(ABC):
         return None
 
     @property
-    def row_items(self) -> int:
-        """The largest number of entries in a row of `TiledReader.entries`."""
-        return self.widest + len(self.shared(self.sequence.n - 1))
-
-    @property
     def disjoint(self) -> bool:
         """Whether no query reads a key at two levels."""
         return True

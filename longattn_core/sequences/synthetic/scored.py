@@ -24,6 +24,14 @@ def _directions(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     return functional.normalize(x, dim=-1)
 
 
+def _noisy(draws: Draws, head: int, n: int, d: int, noise: float) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+    """Queries and keys whose scores are independent N(0, noise²) along each row; their last channel is 0."""
+    q, k = torch.zeros(n, d, dtype=torch.float64), torch.zeros(n, d, dtype=torch.float64)
+    q[:, :-1] = noise * math.sqrt(d) * _directions(draws.tokens("q", head, n, d - 1))
+    k[:, :-1] = draws.tokens("k", head, n, d - 1)
+    return q, k
+
+
 class Identical(Synthetic):
     """Every row of q and k is one row of ±1: all scores are equal, so every weight is 1/n, or 1/(i + 1) when causal.
 
@@ -87,13 +95,10 @@ class Needle(Synthetic):
     )
 
     def _head(self, draws: Draws, head: int, n: int) -> Head:
-        root = math.sqrt(self.d)
-        channel = math.sqrt(self.lead * root)
+        channel = math.sqrt(self.lead * math.sqrt(self.d))
         at = self._at(n)
-        q, k = torch.zeros(n, self.d, dtype=torch.float64), torch.zeros(n, self.d, dtype=torch.float64)
-        q[:, :-1] = self.noise * root * _directions(draws.tokens("q", head, n, self.d - 1))
+        q, k = _noisy(draws, head, n, self.d, self.noise)
         q[0 if self.asks == "all" else n - 1 :, -1] = channel
-        k[:, :-1] = draws.tokens("k", head, n, self.d - 1)
         k[at] = 0.0
         k[at, -1] = channel
         return q, k, draws.tokens("v", head, n, self.e)
@@ -128,16 +133,13 @@ class Sink(Synthetic):
     )
 
     def _head(self, draws: Draws, head: int, n: int) -> Head:
-        root = math.sqrt(self.d)
         others = torch.arange(n, dtype=torch.float64) if self.causal else torch.full((n,), n - 1.0, dtype=torch.float64)
         # The first query under a causal mask sees only the sink: any finite score gives it all the weight.
         score = math.log(self.share / (1 - self.share)) + others.clamp_min(1).log() + self.noise**2 / 2
-        q, k = torch.zeros(n, self.d, dtype=torch.float64), torch.zeros(n, self.d, dtype=torch.float64)
-        q[:, :-1] = self.noise * root * _directions(draws.tokens("q", head, n, self.d - 1))
+        q, k = _noisy(draws, head, n, self.d, self.noise)
         q[:, -1] = score
-        k[:, :-1] = draws.tokens("k", head, n, self.d - 1)
         k[0] = 0.0
-        k[0, -1] = root
+        k[0, -1] = math.sqrt(self.d)
         v = draws.tokens("v", head, n, self.e).clone()
         v[0] = self.value * math.sqrt(self.e) * _directions(v[:1])
         return q, k, v

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Literal
 from weakref import WeakKeyDictionary
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pandas as pd
 from longattn_core.contracts.mechanism import Attended
 from longattn_core.measures.fidelity import Agreement, Fidelity, fidelity
 from longattn_core.measures.sampling import Unavailable
+from longattn_core.numerics.softmax import exact_cost
 from longattn_core.studies.base.run import SAMPLE
 
 MEASURES = tuple(item.name for item in fields(Agreement))
@@ -26,6 +28,11 @@ AGREEMENT_UNITS = {
 }
 ALL_AGREEMENT_UNITS = AGREEMENT_UNITS | {name + WITHOUT_SINKS: unit for name, unit in AGREEMENT_UNITS.items()}
 """The unit of each column that `agreement_record` fills."""
+
+CLOSE = 0.02
+"""Errors that differ by less than this part of the control are called even."""
+
+Verdict = Literal["better", "worse", "even"]
 
 _measured: WeakKeyDictionary[Attended, Fidelity] = WeakKeyDictionary()
 
@@ -79,3 +86,17 @@ def agreement_table(attended: Attended, head: int) -> pd.DataFrame:
         "sinks": "keys",
     }
     return table
+
+
+def cost_columns(attended: Attended) -> dict[str, int]:
+    """`cost` of a run and `exact cost` of exact attention on the same heads, in multiply-adds."""
+    sequence = attended.sequence
+    exact = exact_cost(heads=sequence.h, n=sequence.n, d=sequence.d, e=sequence.e, causal=sequence.causal)
+    return {"cost": attended.cost.multiply_adds, "exact cost": exact.multiply_adds}
+
+
+def verdict(error: float, control: float) -> Verdict:
+    """An output's error compared with that of the mean of the visible values: only a "better" one carries information."""
+    if abs(error - control) < CLOSE * control:
+        return "even"
+    return "better" if error < control else "worse"

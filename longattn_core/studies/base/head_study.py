@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -28,6 +28,19 @@ class HeadStudy(Study):
     def head_in(self, sequence: Sequence) -> int:
         """The head's number within a sequence: the last one where the sequence has fewer."""
         return min(self.head, sequence.h - 1)
+
+    def _result_of(self, context: Parts, measure: Callable[[], Parts]) -> Result:
+        """The context and what `measure` computes; where that raises `Refused`, the context and `words["refusal"]`."""
+        try:
+            parts = measure()
+        except Refused as refused:
+            parts = Parts(words={"refusal": str(refused)})
+        return Result(
+            study=self,
+            arrays={**context.arrays, **parts.arrays},
+            tables={**context.tables, **parts.tables},
+            words={**context.words, **parts.words},
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,16 +84,9 @@ class MechanismStudy(HeadStudy, Generic[M]):
 
     def _run(self, progress: Progress) -> Result:
         run = self._runs()
-        context = self._context(run)
-        try:
-            if run.attended is None:
-                raise Refused(run.refusal)
-            parts = self._measure(run, progress)
-        except Refused as refused:
-            parts = Parts(words={"refusal": str(refused)})
-        return Result(
-            study=self,
-            arrays={**context.arrays, **parts.arrays},
-            tables={**context.tables, **parts.tables},
-            words={**context.words, **parts.words},
-        )
+
+        def measure() -> Parts:
+            run.attended_or_raise()
+            return self._measure(run, progress)
+
+        return self._result_of(self._context(run), measure)

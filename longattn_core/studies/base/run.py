@@ -36,16 +36,21 @@ class MechanismRun:
     attended: Attended | None
     refusal: str | None
 
+    def attended_or_raise(self) -> Attended:
+        """What the mechanism gave back. Raises: Refused, with the sentence, where it cannot read the sequence."""
+        if self.attended is None:
+            raise Refused(self.refusal or "This mechanism cannot read this sequence.")
+        return self.attended
+
     def attended_as(self, kind: type[A]) -> A:
         """What the mechanism gave back, of the kind that it must be of.
 
         Raises: Refused, with the sentence, where the mechanism cannot read the sequence; TypeError for another kind.
         """
-        if self.attended is None:
-            raise Refused(self.refusal or "This mechanism cannot read this sequence.")
-        if not isinstance(self.attended, kind):
-            raise TypeError(f"{self.mechanism.label} gives a {type(self.attended).__name__}, not a {kind.__name__}")
-        return self.attended
+        attended = self.attended_or_raise()
+        if not isinstance(attended, kind):
+            raise TypeError(f"{self.mechanism.label} gives a {type(attended).__name__}, not a {kind.__name__}")
+        return attended
 
 
 _runs: SingleFlightCache[MechanismRun] = SingleFlightCache(size=48)

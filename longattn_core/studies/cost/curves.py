@@ -192,7 +192,7 @@ def _summary(shown: Mechanism, label: str, points: list[CostPoint], pays: float,
         "memory ends": _ends(held),
         "pays from": pays,
         "refusal": "" if isinstance(now.cost, Cost) else now.cost.reason,
-        "leaks": shown.leaks or "",
+        "leaks": shown.depends_on_future or "",
     }
 
 

@@ -65,7 +65,7 @@ def deviations(result: Result) -> pd.DataFrame:
 class DeviationFinding:
     """How far a single estimate is expected to deviate at the median norm, and how many features half of its value takes.
 
-    `found` is the median deviation that was measured there, `needed` the number of directions that bring the expected one to
+    `median` is the median deviation that was measured there, `needed` the number of directions that bring the expected one to
     half of the kernel's value. `kind`: "gentle": at most half of its value; "noisy": at most ten times; "hopeless": more;
     "other": another kernel is estimated.
     """
@@ -73,14 +73,14 @@ class DeviationFinding:
     kind: Literal["gentle", "noisy", "hopeless", "other"]
     norm: float
     expected: float
-    found: float
+    median: float
     needed: float
 
 
 def deviation_finding(table: pd.DataFrame, m: int) -> DeviationFinding:
     """Read the table of `deviations`; `m` is the number of directions that it was measured with."""
     if table.empty:
-        return DeviationFinding(kind="other", norm=math.nan, expected=math.nan, found=math.nan, needed=math.nan)
+        return DeviationFinding(kind="other", norm=math.nan, expected=math.nan, median=math.nan, needed=math.nan)
     wide = table.pivot_table(index="norm", columns="curve", values="deviation", dropna=False)
     middle = wide.iloc[len(wide) // 2]
     expected = float(middle["expected"])
@@ -89,6 +89,6 @@ def deviation_finding(table: pd.DataFrame, m: int) -> DeviationFinding:
         kind="hopeless" if expected > 10 else kind,
         norm=float(wide.index[len(wide) // 2]),
         expected=expected,
-        found=float(middle["half of the pairs stray less"]),
+        median=float(middle["half of the pairs stray less"]),
         needed=m * (expected / 0.5) ** 2,
     )

@@ -23,7 +23,7 @@ Kind = Literal["close", "better", "sinks", "alike", "fails", "breaks", "equal", 
 
 @dataclass(frozen=True, kw_only=True)
 class PairsFinding:
-    """The output's error beside its control, with and without sinks, and the counted cost over exact attention's.
+    """The output's error and its control, the error without the sinks, and the counted cost over exact attention's.
 
     - `alone`: one token; `equal`: exact attention is the plain mean; `breaks`: sums of estimated weights below 0, and no
       better than the control; `sinks`: better than the control only by the sinks; `close`, `better`, `alike`, `fails`: the
@@ -34,7 +34,6 @@ class PairsFinding:
     error: float
     control: float
     error_without_sinks: float
-    control_without_sinks: float
     sinks: int
     negative: float
     cost: float
@@ -55,7 +54,6 @@ def pairs_finding(result: Result) -> PairsFinding:
         error=numbers["error"],
         control=numbers["control"],
         error_without_sinks=numbers["error without sinks"],
-        control_without_sinks=numbers["control without sinks"],
         sinks=sinks,
         negative=negative,
         cost=float(row["multiply_adds"]) / float(row["exact_multiply_adds"]),

@@ -26,11 +26,13 @@ from longattn_core.studies.base.run import MechanismRun
 from longattn_core.studies.base.study import Progress, Setting
 from longattn_core.studies.favor.sampled import log_rows
 
+Pace = Literal["token", "chunk"]
+
 FRAMES = 16
 SHOWN_FEATURES, SHOWN_CHANNELS = 32, 32
 
 
-def stops_of(n: int, pace: Literal["token", "chunk"]) -> tuple[int, ...]:
+def stops_of(n: int, pace: Pace) -> tuple[int, ...]:
     """After how many tokens the state is shown: each of the first 16, or the ends of 16 equal chunks."""
     if pace == "token":
         return tuple(range(1, min(n, FRAMES) + 1))
@@ -51,7 +53,7 @@ class RunningState(MechanismStudy[Favor]):
     key: ClassVar[str] = "favor.running_state"
     reads: ClassVar[type[Favor]] = Favor
     setting: Setting = Setting(key="favor")
-    pace: Literal["token", "chunk"] = "chunk"
+    pace: Pace = "chunk"
     frame: int = Field(0, ge=0, le=FRAMES - 1)
 
     def _measure(self, run: MechanismRun, progress: Progress) -> Parts:

@@ -12,6 +12,7 @@ import math
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
@@ -172,11 +173,7 @@ class Orthogonality(_Theory):
         curves, measured = [], []
         for index, d in enumerate(self.widths):
             progress(index / len(self.widths), f"d = {d}")
-            x = np.zeros((len(squares), d))
-            x[:, 0] = np.sqrt(squares) / 2
-            plain = law.mse_positive(x, x, d)
-            ratio = (plain - law.orthogonal_gain(x, x, d)) / plain
-            curves.append(pd.DataFrame({"sum_norm": squares, "d": f"d = {d}", "ratio": ratio}))
+            curves.append(pd.DataFrame({"sum_norm": squares, "d": f"d = {d}", "ratio": orthogonal_ratio(squares, d)}))
             for square in (0.5, 1.0, 2.0):
                 mean, low, high = self._drawn(d, square)
                 measured.append({"sum_norm": square, "d": f"d = {d}", "ratio": mean, "low": low, "high": high})
@@ -201,6 +198,15 @@ class Orthogonality(_Theory):
             estimate = np.exp(math.sqrt(square) * lengths * u - square / 2).mean(1) * exact
             errors.append(((estimate - exact) ** 2).mean() / plain)
         return mean_and_interval(np.array(errors))
+
+
+def orthogonal_ratio(sum_norm: npt.ArrayLike, d: int) -> np.ndarray:
+    """The closed form of `Orthogonality`'s ratio at each ‖x + y‖², for x = y."""
+    square = np.asarray(sum_norm, dtype=np.float64)
+    x = np.zeros((*square.shape, d))
+    x[..., 0] = np.sqrt(square) / 2
+    independent = law.mse_positive(x, x, d)
+    return np.asarray((independent - law.orthogonal_gain(x, x, d)) / independent)
 
 
 def count_inside(measured: pd.DataFrame, exact: np.ndarray) -> int:

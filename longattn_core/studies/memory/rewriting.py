@@ -18,7 +18,7 @@ from pydantic import Field
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.memory import Memory
 from longattn_core.studies.base.head_study import HeadStudy
-from longattn_core.studies.base.query import tokens_of
+from longattn_core.studies.base.query import token_array
 from longattn_core.studies.base.study import Progress, Result
 from longattn_core.studies.memory.states import RUNNING, Running
 
@@ -63,7 +63,7 @@ class Rewriting(HeadStudy):
             ]
         table = pd.DataFrame.from_records(records)
         table.attrs["units"] = {"writes": "writes", "first": "share", "newest": "share", "formula": "share"}
-        arrays = {"tokens": np.array(tokens_of(rewritten), dtype=np.str_), "gap": np.array(gap)}
+        arrays = {"tokens": token_array(rewritten), "gap": np.array(gap)}
         return Result(study=self, arrays=arrays, tables={"writes": table})
 
     def rewritten(self, sequence: Sequence, head: int, gap: int) -> Sequence:

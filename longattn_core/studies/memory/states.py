@@ -17,12 +17,14 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
+from longattn_core.contracts.mechanism import Refused
 from longattn_core.contracts.sequence import Sequence, exact_rows
 from longattn_core.mechanisms.memory import Memory
 from longattn_core.mechanisms.memory.delta import DeltaMap
-from longattn_core.mechanisms.memory.fading import FadingMap, feature
-from longattn_core.studies.base.head_study import HeadStudy
-from longattn_core.studies.base.query import query_place, tokens_of, watched_key
+from longattn_core.mechanisms.memory.fading import feature
+from longattn_core.mechanisms.memory.states import StateMap
+from longattn_core.studies.base.head_study import HeadStudy, Parts
+from longattn_core.studies.base.query import query_place, token_array, watched_key
 from longattn_core.studies.base.run import kept_run
 from longattn_core.studies.base.study import Progress, Result
 
@@ -50,34 +52,33 @@ class StateLife(HeadStudy):
 
     def _run(self, progress: Progress) -> Result:
         sequence = self.sequence()
-        arrays = {"tokens": np.array(tokens_of(sequence), dtype=np.str_)}
+        context = Parts(arrays={"tokens": token_array(sequence)})
+        return self._result_of(context, lambda: self._measure(sequence, progress))
+
+    def _measure(self, sequence: Sequence, progress: Progress) -> Parts:
         if not sequence.causal:
-            refusal = "Without a mask a state has no before and after: it holds every token alike."
-            return Result(study=self, arrays=arrays, words={"refusal": refusal})
+            raise Refused("Without a mask a state has no before and after: it holds every token alike.")
         head = self.head_in(sequence)
         planted = self.place(sequence, head)
         lags = torch.tensor([0, *(1 << power for power in range((sequence.n - 1).bit_length()))])
         survival, norms, recall = [], [], []
         for place, (variant, label) in enumerate(RUNNING.items()):
             progress(place / len(RUNNING), label)
-            one = kept_run(self.source, self.setting(variant))
-            if one.attended is None:
-                return Result(study=self, arrays=arrays, words={"refusal": one.refusal or ""})
-            assert isinstance(one.attended, (FadingMap, DeltaMap))
+            attended = kept_run(self.source, self.memory(variant)).attended_as(StateMap)  # type: ignore[type-abstract]
             names = {"variant": variant, "label": label}
-            left = one.attended.survival(lags)[head].double().tolist()
+            left = attended.survival(lags)[head].double().tolist()
             survival += [
                 {**names, "lag": lag, "left": share, "formula": self.formula(variant, lag, sequence, head)}
                 for lag, share in zip(lags.tolist(), left, strict=True)
             ]
-            states = one.attended.trace.states[head].double()
-            ends = one.attended.trace.ends
+            states = attended.trace.states[head].double()
+            ends = attended.trace.ends
             sizes = states.flatten(1).norm(dim=-1)
             norms += [
                 {**names, "token": end + 1, "norm": size}
                 for end, size in zip(ends.tolist(), (sizes / sizes[-1].clamp_min(1e-12)).tolist(), strict=True)
             ]
-            recall += [{**names, **row} for row in _recalled(one.attended, sequence, head, planted)]
+            recall += [{**names, **row} for row in _recalled(attended, sequence, head, planted)]
         tables = {
             "survival": pd.DataFrame.from_records(survival),
             "norms": pd.DataFrame.from_records(norms),
@@ -86,10 +87,9 @@ class StateLife(HeadStudy):
         tables["survival"].attrs["units"] = {"lag": "tokens", "left": "share", "formula": "share"}
         tables["norms"].attrs["units"] = {"token": "tokens", "norm": "share of the last"}
         tables["recall"].attrs["units"] = {"age": "tokens", "cosine": "cosine", "control": "cosine"}
-        arrays["planted"] = np.array(planted)
-        return Result(study=self, arrays=arrays, tables=tables)
+        return Parts(arrays={"planted": np.array(planted)}, tables=tables)
 
-    def setting(self, variant: Running) -> Memory:
+    def memory(self, variant: Running) -> Memory:
         """One of the four, with the dials of this study that it has."""
         return Memory(variant=variant, half_life=self.half_life, beta=self.beta, decays=self.decays, seed=self.seed)
 
@@ -111,7 +111,7 @@ class StateLife(HeadStudy):
         return float(2.0 ** (-lag / self.half_life))
 
 
-def _recalled(attended: FadingMap | DeltaMap, sequence: Sequence, head: int, planted: int) -> list[dict[str, float]]:
+def _recalled(attended: StateMap, sequence: Sequence, head: int, planted: int) -> list[dict[str, float]]:
     """What the planted key reads from each snapshot after it, by direction, beside the mean of all values so far."""
     ends = attended.trace.ends
     after = (ends >= planted).nonzero().squeeze(-1)

@@ -77,7 +77,7 @@ def _record(run: MechanismRun, head: int, pair: WatchedPair) -> dict[str, str | 
         "parameters": mechanism.parameters,
         "approximates": mechanism.approximates,
         "refusal": run.refusal or "",
-        "leaks": mechanism.leaks or "",
+        "leaks": mechanism.depends_on_future or "",
         **dict.fromkeys(("looked", "unit", "weight", "multiply_adds", *agreement_columns())),
     }
     if attended is None:
