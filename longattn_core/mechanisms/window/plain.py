@@ -18,10 +18,10 @@ from longattn_core.numerics.block_attention import attend_blocks
 
 
 def window_plainly(sequence: Sequence, pattern: Pattern) -> Part:
-    """The output and logsumexp of the window. Cost: h·n·(x + back + ahead)·(d + e) in blocks of x queries, and copies of k and v.
+    """The output and logsumexp of the window. Cost: h·n·(x + back + ahead)·(d + e) in blocks of x queries, and copies k, v.
 
-    Blocks of 32 to 256 queries are compared with the one stretch of keys that all their windows span. With a dilation, the tokens of
-    each residue modulo the dilation are put side by side, so that their windows have no gaps.
+    Blocks of 32 to 256 queries are compared with the one stretch of keys that all their windows span. With a dilation, the
+    tokens of each residue modulo the dilation are put side by side, so that their windows have no gaps.
     """
     stride = min(pattern.dilation, sequence.n)
     q, k, v = (_by_residue(x, stride) for x in (sequence.q, sequence.k, sequence.v))
