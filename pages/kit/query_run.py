@@ -28,9 +28,8 @@ class StudyRun:
 
     @property
     def spaced(self) -> list[str]:
-        """The tokens as they are joined to a text: only a text's tokens bring their own spaces."""
-        space = "" if self.result.study.source.kind == "text" else " "
-        return [f"{space}{token}" for token in self.result.arrays["tokens"]]
+        """The tokens as they are joined to a text."""
+        return spaced_tokens(self.result)
 
     def name(self, token: int) -> str:
         """The token at a position, as it is written in a sentence."""
@@ -45,6 +44,12 @@ class QueryRun(StudyRun):
     def query(self) -> int:
         """The position of the query."""
         return int(self.result.arrays["query"])
+
+
+def spaced_tokens(result: Result) -> list[str]:
+    """A result's tokens as they are joined to a text: only a text's tokens bring their own spaces."""
+    space = "" if result.study.source.kind == "text" else " "
+    return [f"{space}{token}" for token in result.arrays["tokens"]]
 
 
 def outside(sinks: int) -> str:

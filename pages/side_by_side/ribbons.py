@@ -13,6 +13,7 @@ from longattn_core.studies.side_by_side.finding import ComparisonFinding
 from pages.kit.components.ribbons import MOST_TOKENS
 from pages.kit.context import Page
 from pages.kit.page import decimal
+from pages.kit.query_run import spaced_tokens
 from pages.kit.text import _
 
 UNMASKED = "unmasked reading: the model never saw this"
@@ -34,9 +35,7 @@ def _drawn_places(result: Result, drawn: int) -> tuple[int, int]:
 
 def _tokens(result: Result) -> list[str]:
     """The tokens as they are joined to a text, at most `MOST_TOKENS` of them, evenly spaced."""
-    # Only a text's tokens bring their own spaces.
-    space = "" if result.study.source.kind == "text" else " "
-    tokens = [f"{space}{token}" for token in result.arrays["tokens"]]
+    tokens = spaced_tokens(result)
     if len(tokens) <= MOST_TOKENS:
         return tokens
     places = np.arange(MOST_TOKENS) * len(tokens) // MOST_TOKENS

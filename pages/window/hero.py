@@ -149,10 +149,9 @@ def _text(page: Page, ledger: LedgerRun, present: list[str]) -> None:
     exact = arrays["exact"]
     notes = ["" if np.isnan(weight) else _("exact weight {weight:.3g}").format(weight=float(weight)) for weight in exact]
     notes = [f"{_('not seen')} · {note}" if part == lost else note for part, note in zip(seen, notes, strict=True)]
-    space = "" if page.source.kind == "text" else " "
     token_text(
         TextPicture(
-            tokens=[f"{space}{token}" for token in arrays["tokens"]],
+            tokens=ledger.spaced,
             groups=np.where(seen == lost, -1, seen),
             group_names=names,
             group_colours={index: inks[name] for index, name in enumerate(PARTS[:3])},
