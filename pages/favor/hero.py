@@ -23,7 +23,7 @@ from pages.kit.context import Page
 from pages.kit.figure import figure
 from pages.kit.input_bar import Inputs
 from pages.kit.sections import answer, predict
-from pages.kit.text import _, prose
+from pages.kit.text import _, ngettext, prose
 
 FACES: dict[str, str] = {"weights": _("weights"), "kernel": _("kernel values, before the division")}
 
@@ -73,7 +73,7 @@ class Estimated:
             "error_bare": finding.error_without_sinks,
             "negative": finding.negative,
             "cost": finding.cost,
-            "sinks": _("the one sink") if finding.sinks == 1 else _("the {count} sinks").format(count=finding.sinks),
+            "sinks": ngettext("the one sink", "the {count} sinks", finding.sinks).format(count=finding.sinks),
         }
 
 

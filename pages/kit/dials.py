@@ -19,11 +19,10 @@ from pages.kit.context import Page
 from pages.kit.text import _
 
 M = TypeVar("M", bound=Mechanism)
+B = TypeVar("B", bound=BaseModel)
 
 
-def dials(
-    kind: type[BaseModel], prefix: str, *, skip: frozenset[str] = frozenset(), columns: int = 1, start: BaseModel | None = None
-) -> BaseModel:
+def dials(kind: type[B], prefix: str, *, skip: frozenset[str] = frozenset(), columns: int = 1, start: B | None = None) -> B:
     """Draw a widget for every field that has a meaning with the values chosen so far, and return the validated model.
 
     `start` holds the values for a visitor who has chosen nothing; without it these are the model's defaults. The model checks the
@@ -52,19 +51,17 @@ def mechanism_dials(page: Page, kind: type[M], *, row: Sequence[str] = (), defau
             more = st.popover(_("More dials"), width="stretch", key=f"more of {key}", on_change="rerun")
         places = {name: line.container() for name in row}
         rest = more if more.open else None
-        built = _draw_fields(kind, f"m.{key}", default, lambda name, _drawn: places.get(name, rest))
-    assert isinstance(built, kind)
-    return built
+        return _draw_fields(kind, f"m.{key}", default, lambda name, _drawn: places.get(name, rest))
 
 
 def _draw_fields(
-    kind: type[BaseModel],
+    kind: type[B],
     prefix: str,
-    start: BaseModel | None,
+    start: B | None,
     place_of: Callable[[str, int], DeltaGenerator | None],
     *,
     skip: frozenset[str] = frozenset(),
-) -> BaseModel:
+) -> B:
     """The model of the dials' values. `place_of(name, drawn)` says where a field is drawn, after `drawn` others.
 
     A field without a place is not drawn and keeps its value; one that is skipped has no value here.

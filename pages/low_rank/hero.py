@@ -32,7 +32,7 @@ from pages.kit.figure import exported, figure
 from pages.kit.figure_menu import figure_menu
 from pages.kit.map_card import explain_pair
 from pages.kit.sections import answer, predict
-from pages.kit.text import _, prose
+from pages.kit.text import _, ngettext, prose
 
 FACES = ("factors", "difference", "exact")
 
@@ -64,8 +64,8 @@ class Ranked:
             "rest": rest,
             "numbers": finding.numbers,
             "held": finding.held,
-            "sinks": _("one sink") if finding.sinks == 1 else _("{count} sinks").format(count=finding.sinks),
-            "them": _("it") if finding.sinks == 1 else _("them"),
+            "sinks": ngettext("one sink", "{count} sinks", finding.sinks).format(count=finding.sinks),
+            "them": ngettext("it", "them", finding.sinks),
         }
 
 

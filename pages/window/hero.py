@@ -21,7 +21,7 @@ from pages.kit.context import Page
 from pages.kit.figure import figure, legend
 from pages.kit.query_run import QueryRun, outside
 from pages.kit.sections import answer, predict
-from pages.kit.text import _, prose, token_count
+from pages.kit.text import _, ngettext, prose, token_count
 
 NEAR = 0.1
 """An error within this share of the control's is called about the same."""
@@ -100,10 +100,8 @@ def hero(page: Page, ledger: LedgerRun) -> None:
         "" if n <= MOST else _("{count} queries of the text, {sample}.").format(count=MOST, sample=ledger.result.words["sample"])
     )
     together = queries_a_bar(table["query"].nunique())
-    bar = (
-        _("One bar a query")
-        if together <= 1
-        else _("Each bar is the mean of {count} neighbouring queries").format(count=together)
+    bar = ngettext("One bar a query", "Each bar is the mean of {count} neighbouring queries", max(1, together)).format(
+        count=together
     )
     worse = "error_better" if finding.error < finding.control else "error_worse"
     st.caption(f"{prose('window', 'ledger', bar=bar, sample=sampled)} {prose('window', worse, **ledger.numbers)}")

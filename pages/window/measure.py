@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import numpy as np
 import streamlit as st
@@ -225,7 +224,7 @@ def _pictures(page: Page, result: Result) -> None:
 def _active(page: Page, ledger: LedgerRun) -> None:
     st.markdown(prose("window", "active"))
     with st.expander(_("Dials of ProbSparse")):
-        mechanism = cast("ProbSparse", dials(ProbSparse, "m.probsparse", columns=3, skip=frozenset({"measure"})))
+        mechanism = dials(ProbSparse, "m.probsparse", columns=3, skip=frozenset({"measure"}))
     with st.spinner(_("Measuring every query …")):
         result = run(ActiveQueries(source=page.source, setting=Setting.of(mechanism)))
     if refusal := result.words.get("refusal"):

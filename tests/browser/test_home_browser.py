@@ -126,4 +126,4 @@ def test_the_figure_menu_gives_every_format(home, tmp_path):
         saved = tmp_path / label
         download.value.save_as(saved)
         assert Path(saved).read_bytes().lstrip().startswith(begins), label
-    expect(page.get_by_text("result = study.run()").first).to_be_visible()
+    expect(page.get_by_text("result = side_by_side_compare.run()").first).to_be_visible()

@@ -14,7 +14,8 @@ from pages.kit import dials as controls
 from pages.kit import state
 from pages.kit.menu import entries
 from pages.kit.text import escaped, prose, sections
-from pages.side_by_side.hero import judge, row_key
+from pages.side_by_side.reveal import judge
+from pages.side_by_side.ribbons import row_key
 
 pytestmark = pytest.mark.usefixtures("_components_sought_once", "_shapes_unchecked")
 ROOT = Path(__file__).parents[2]

@@ -27,7 +27,8 @@ from longattn_core.contracts.mechanism import Cost
 from longattn_core.mechanisms.favor import fast
 from longattn_core.mechanisms.favor import mechanism as favor
 from longattn_core.mechanisms.routed import Routed
-from longattn_core.mechanisms.window import Window, blockwise
+from longattn_core.mechanisms.window import Window
+from longattn_core.mechanisms.window import fast as window_fast
 from longattn_core.numerics.band_attention import attend_band
 from longattn_core.numerics.block_attention import flash_blocks
 
@@ -99,7 +100,7 @@ def test_what_is_expected_to_take_too_long_is_not_run():
     assert too_long({16384: 3.0}, 65536, 10.0) and not too_long({16384: 2.0}, 65536, 10.0)
 
 
-def test_every_round_runs_every_cell_once_and_the_warm_up_is_looked_at():
+def test_every_round_runs_every_cell_once_and_the_warm_up_is_checked():
     order, looked = [], []
 
     def cell(name):
@@ -342,8 +343,8 @@ def test_a_fault_in_the_windows_kernel_is_seen(name, monkeypatch):
 
     with torch.inference_mode():
         assert gate_ours(FULL, row).fault is None
-        monkeypatch.setattr(blockwise, "flash_blocks", wrong)
-        monkeypatch.setattr(blockwise, "attend_band", wrong_band)
+        monkeypatch.setattr(window_fast, "flash_blocks", wrong)
+        monkeypatch.setattr(window_fast, "attend_band", wrong_band)
         fault = gate_ours(FULL, row).fault
     assert max(read) > 1 and fault is not None and fault.startswith("red")
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from longattn_core.charts.figures import heads as charts
+from longattn_core.charts.figures import heads_sharing, heads_survey
 from longattn_core.charts.style.theme import Theme
 from longattn_core.contracts.sequence import Sequence, exact_rows
 from longattn_core.language_model.weights import weights_available
@@ -144,10 +145,10 @@ def test_traits_say_what_else_is_true() -> None:
 
 
 def test_every_name_has_a_rule_a_colour_and_all_but_the_rest_a_letter() -> None:
-    inks = charts.role_colours(Theme())
+    inks = heads_survey.role_colours(Theme())
     assert set(RULES) == set(inks)
-    assert set(charts.LETTERS) == set(RULES) - {"mixed"}
-    assert len(set(charts.LETTERS.values())) == len(charts.LETTERS)
+    assert set(heads_survey.LETTERS) == set(RULES) - {"mixed"}
+    assert len(set(heads_survey.LETTERS.values())) == len(heads_survey.LETTERS)
 
 
 # ------------------------------------------------------------------------------------------------ masks
@@ -309,12 +310,12 @@ def test_charts_are_drawn_in_both_themes() -> None:
     result, sharing = Masked(source=source, mask="both").run(), Sharing(source=source).run()
     for theme in (Theme(), Theme(mode="dark", presenting=True)):
         for value in ("role", "near", "rank without sinks"):
-            chart = charts.survey_chart(heads, theme, chosen="L0 H1", value=value, layers=30).to_dict()
+            chart = heads_survey.survey_chart(heads, theme, chosen="L0 H1", value=value, layers=30).to_dict()
             assert [param["name"] for param in chart["params"]] == ["head"]
         assert charts.mask_chart(small_mask("both", 0.25, "end", 4), theme, tokens=("a", "b", "c", "d")).to_dict()["layer"]
-        assert charts.bonds_chart({"multi-head": bonds(3, 3)}, theme, model="multi-head", chosen=1).to_dict()["layer"]
-        assert charts.cache_chart(sharing.tables["cache"], theme, model="multi-head").to_dict()["layer"]
-        assert charts.likeness_chart(sharing.tables["pairs"], theme, heads=(0, 1, 2)).to_dict()["layer"]
+        assert heads_sharing.bonds_chart({"multi-head": bonds(3, 3)}, theme, model="multi-head", chosen=1).to_dict()["layer"]
+        assert heads_sharing.cache_chart(sharing.tables["cache"], theme, model="multi-head").to_dict()["layer"]
+        assert heads_sharing.likeness_chart(sharing.tables["pairs"], theme, heads=(0, 1, 2)).to_dict()["layer"]
         assert charts.maps_chart(result.arrays["maps"], result.arrays["hidden"], theme, heads=("H0", "H1", "H2")).to_dict()
 
 
