@@ -8,7 +8,7 @@ from typing import Any, cast
 import streamlit as st
 
 from longattn_core.charts.figures.heads import map_pixels, maps_chart
-from longattn_core.charts.pixels import data_uri
+from longattn_core.charts.style.png import data_uri
 from longattn_core.sequences.sources import TextSource
 from longattn_core.studies.base.study import Result
 from longattn_core.studies.heads.finding import MaskFinding, likeness_finding, mask_finding

@@ -95,7 +95,7 @@ def _leave() -> None:
 
 
 def _go(sent: Any, nodes: pd.DataFrame, focus: int) -> None:
-    """Follow a click: into a box, out of the top one, or, on a token, to the reason of its weight."""
+    """Follow a click: into a box, out of the top one, or, on a token, to the explanation of its weight."""
     row = clicked_node(sent, len(nodes))
     if row is None:
         return

@@ -21,7 +21,7 @@ from pages.kit.text import _, prose
 
 
 def theory(page: Page, descent: DescentRun) -> None:
-    """s + n/s and n log n with today's numbers, beside the counts of real runs."""
+    """s + n/s and n log n with the numbers of this run, beside the counts of real runs."""
     n, mechanism = page.tokens, descent.mechanism
     st.markdown(prose(page.name, "theory"))
     groups = tree_of(page.source, mechanism)

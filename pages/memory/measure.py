@@ -39,10 +39,10 @@ def measure(page: Page, memory: MemoryRun) -> None:
 def _lags(page: Page, mechanism: Memory) -> None:
     with st.spinner(_("Counting by distance …")):
         result = run(MemoryLags(source=page.source, setting=Setting.of(mechanism)))
-    bare = state.switch("memory.bare", _("Leave out the sinks"), default=True, view=True)
-    words = prose(page.name, "lags", bare=prose(page.name, "bare" if bare else "with_sinks"))
+    without_sinks = state.switch("memory.bare", _("Leave out the sinks"), default=True, view=True)
+    words = prose(page.name, "lags", bare=prose(page.name, "bare" if without_sinks else "with_sinks"))
     table = result.tables["lags"]
-    chart = lags_chart(table, page.theme, bare=bare, label=NAMES[mechanism.variant])
+    chart = lags_chart(table, page.theme, without_sinks=without_sinks, label=NAMES[mechanism.variant])
     figure(page, "by-lag", result, chart, table=table, caption=words, alt=words, shown=Memory)
     st.caption(f"{words} {result.words['sample'].capitalize()}.")
 

@@ -21,7 +21,7 @@ REACHES = {"none": _("segments alone"), "cache": _("cache"), "rule": _("rule: la
 
 
 def theory(page: Page, memory: MemoryRun) -> None:
-    """Reach through layers, cost, and how fast states forget, with today's numbers."""
+    """Reach through layers, cost, and how fast states forget, with the numbers of this run."""
     st.subheader(_("How far back after several layers?"), anchor=False)
     _reach(page, memory)
     st.subheader(_("What it costs"), anchor=False)

@@ -19,7 +19,7 @@ from pages.segmented.hero import SegmentedRun
 
 
 def theory(page: Page, segmented: SegmentedRun) -> None:
-    """Cost n·s, and how far layers reach, with today's numbers."""
+    """Cost n·s, and how far layers reach, with the numbers of this run."""
     _cost(page, segmented)
     st.subheader(_("How far back after several layers?"), anchor=False)
     layers = state.slide("segmented.layers", _("Layers"), list(range(1, 31)), default=8, parse=int, view=True)

@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from longattn_core import Sequence
-from longattn_core.mechanisms.window import Window, blockwise
+from longattn_core.mechanisms.window import Window, fast
 from longattn_core.numerics import band_attention, huge_pages
 from longattn_core.numerics.band_attention import SIZE, attend_band, products_allowed
 from tests.oracles.window import oracle
@@ -68,7 +68,7 @@ def test_a_window_is_the_definitions_however_loud_its_scores(variant, sharpness,
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     used = []
-    monkeypatch.setattr(blockwise, "attend_band", lambda *x, **y: used.append(1) or attend_band(*x, **y))
+    monkeypatch.setattr(fast, "attend_band", lambda *x, **y: used.append(1) or attend_band(*x, **y))
     base = gaussian(300, heads=2, d=16, e=16, causal=False, dtype=torch.float32)
     longest = base.q.norm(dim=-1).amax(-1) * base.k.norm(dim=-1).amax(-1)
     root = math.sqrt(sharpness / (float(longest.max()) / 4 / math.log(2)))
@@ -85,7 +85,7 @@ def test_under_a_causal_mask_no_token_decides_how_others_are_computed(monkeypatc
     def never(*_):
         raise AssertionError("every token was asked")
 
-    monkeypatch.setattr(blockwise, "products_allowed", never)
+    monkeypatch.setattr(fast, "products_allowed", never)
     sequence = gaussian(300, d=8, e=8, causal=True, dtype=torch.float32)
     assert Window(variant="sliding", width=20).attend(sequence).output.isfinite().all()
     with pytest.raises(AssertionError, match="every token"):

@@ -27,7 +27,8 @@ from longattn_core.contracts.mechanism import Cost
 from longattn_core.mechanisms.favor import fast
 from longattn_core.mechanisms.favor import mechanism as favor
 from longattn_core.mechanisms.routed import Routed
-from longattn_core.mechanisms.window import Window, blockwise
+from longattn_core.mechanisms.window import Window
+from longattn_core.mechanisms.window import fast as window_fast
 from longattn_core.numerics.band_attention import attend_band
 from longattn_core.numerics.block_attention import flash_blocks
 
@@ -342,8 +343,8 @@ def test_a_fault_in_the_windows_kernel_is_seen(name, monkeypatch):
 
     with torch.inference_mode():
         assert gate_ours(FULL, row).fault is None
-        monkeypatch.setattr(blockwise, "flash_blocks", wrong)
-        monkeypatch.setattr(blockwise, "attend_band", wrong_band)
+        monkeypatch.setattr(window_fast, "flash_blocks", wrong)
+        monkeypatch.setattr(window_fast, "attend_band", wrong_band)
         fault = gate_ours(FULL, row).fault
     assert max(read) > 1 and fault is not None and fault.startswith("red")
 

@@ -392,7 +392,7 @@ def test_the_other_pictures_are_drawn():
     theme, given = Theme(mode="dark"), small()
     lags = MemoryLags(source=given, setting=keeping("delta")).run().tables["lags"]
     for bare in (True, False):
-        measures.lags_chart(lags, theme, bare=bare, label="delta rule").to_dict()
+        measures.lags_chart(lags, theme, without_sinks=bare, label="delta rule").to_dict()
     reach = MemoryReach(source=given, setting=keeping()).run().tables["reach"]
     measures.reach_chart(reach, theme, n=45, names={"cache": "cache", "rule": "rule"}).to_dict()
     life = StateLife(source=given).run()

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from longattn_core.charts.cells import Encoded, encode
-from longattn_core.charts.pixels import Pixels, data_uri, paint
+from longattn_core.charts.pixels import paint
 from longattn_core.charts.style.altair import layered
+from longattn_core.charts.style.png import Pixels, data_uri
 from longattn_core.charts.style.scales import Scale
 from longattn_core.charts.style.theme import FUTURE, NEVER, SIZES, Theme
 

@@ -193,10 +193,10 @@ def variants_chart(variants: pd.DataFrame, theme: Theme, *, error: str, control:
     )
     line = alt.Chart(pd.DataFrame({"at": [float(shown[control].iloc[0])], "text": ["mean of the visible values"]}))
     rule = line.mark_rule(strokeDash=[6, 4], color=theme.muted).encode(y=alt.Y("at:Q"))
-    said = line.mark_text(align="right", dx=-4, dy=-7, color=theme.muted, fontSize=size).encode(
+    words = line.mark_text(align="right", dx=-4, dy=-7, color=theme.muted, fontSize=size).encode(
         x=fixed(alt.XValue, "width"), y=alt.Y("at:Q"), text=alt.Text("text:N")
     )
-    return layered(rule, said, points, labels, height=CURVE_HEIGHT, width="container")
+    return layered(rule, words, points, labels, height=CURVE_HEIGHT, width="container")
 
 
 def _apart(values: list[float], gap: float) -> list[float]:

@@ -9,16 +9,17 @@ import pandas as pd
 from longattn_core.charts.cells import encode, pool_cells
 from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.figures.memory_states import STATE_HUES
-from longattn_core.charts.pixels import data_uri, paint
+from longattn_core.charts.pixels import paint
 from longattn_core.charts.style.altair import fixed, layered
 from longattn_core.charts.style.axes import token_axis
+from longattn_core.charts.style.png import data_uri
 from longattn_core.charts.style.scales import Scale
 from longattn_core.charts.style.theme import CURVE_HEIGHT, Theme
 
 
-def lags_chart(lags: pd.DataFrame, theme: Theme, *, bare: bool, label: str) -> alt.LayerChart | alt.FacetChart:
+def lags_chart(lags: pd.DataFrame, theme: Theme, *, without_sinks: bool, label: str) -> alt.LayerChart | alt.FacetChart:
     """Mass by lag in bins that double: exact attention, what of it the memory can still look at, and the memory's own."""
-    end = " without sinks" if bare else ""
+    end = " without sinks" if without_sinks else ""
     parts = {
         "exact attention": lags[f"exact{end}"],
         "of it, still in reach": lags[f"exact{end}"] * lags["reached"].fillna(0.0),

@@ -11,10 +11,11 @@ import pandas as pd
 
 from longattn_core.charts.cells import Window, encode, future_cells
 from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
-from longattn_core.charts.pixels import data_uri, paint
+from longattn_core.charts.pixels import paint
 from longattn_core.charts.style.altair import layered
 from longattn_core.charts.style.axes import token_axis
 from longattn_core.charts.style.colour import blend, hexadecimal
+from longattn_core.charts.style.png import data_uri
 from longattn_core.charts.style.scales import WEIGHT_FLOOR, Scale
 from longattn_core.charts.style.theme import CURVE_HEIGHT, Theme
 

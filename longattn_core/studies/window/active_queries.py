@@ -13,7 +13,8 @@ import torch
 
 from longattn_core.measures.fidelity import fidelity
 from longattn_core.measures.sampling import Unavailable
-from longattn_core.mechanisms.probsparse.mechanism import ProbSparse, ProbSparseMap
+from longattn_core.mechanisms.probsparse import ProbSparse
+from longattn_core.mechanisms.probsparse.map import ProbSparseMap
 from longattn_core.studies.base.head_study import MechanismStudy, Parts
 from longattn_core.studies.base.query import token_array
 from longattn_core.studies.base.run import MechanismRun, kept_run

@@ -17,7 +17,8 @@ from torch import Tensor
 from longattn_core.contracts.indexing import row_chunks
 from longattn_core.contracts.mechanism import Attended, Cost, Explanation, Family, Mechanism, dial
 from longattn_core.contracts.sequence import Sequence
-from longattn_core.numerics.maps.listed import Entries, SparseMap, entries_of_scores, inverse_root
+from longattn_core.numerics.entries import Entries
+from longattn_core.numerics.maps.listed import SparseMap, entries_of_scores, inverse_root
 
 LARGEST_STRIDE = 65536
 
