@@ -23,7 +23,7 @@ from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure_menu import figure_menu
 from pages.kit.sections import answer, predict
-from pages.kit.text import _, prose
+from pages.kit.text import _, ngettext, prose
 
 MASKS = {"none": _("none"), "padding": _("padding"), "look_ahead": _("look-ahead (causal)"), "both": _("both")}
 SMALL = 96
@@ -67,7 +67,7 @@ def numbers_of(masked: MaskRun) -> dict[str, Any]:
         "sinks": finding.sinks,
         "sinks_unmasked": finding.sinks_unmasked,
         "n": masked.n,
-        "heads": (f"{count} heads" if count > 1 else "one head") + layer,
+        "heads": ngettext("one head", "{count} heads", count).format(count=count) + layer,
     }
 
 

@@ -22,7 +22,9 @@ Align = Literal["left", "right", "center"]
 Weight = Literal["normal", "bold"]
 
 _DOTS = 2
+"""Dots of the image for each pixel of the chart's width."""
 _LABELS, _COLUMN = 230, 84
+"""Pixels of the labels on the left, and of a column of numbers on the right."""
 
 
 def ribbons_chart(
