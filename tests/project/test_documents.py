@@ -1,16 +1,14 @@
 """What the documents show is run: the README's lines of Python and the mechanism of CONTRIBUTING.md."""
 
 import re
-from pathlib import Path
 
 import pytest
 from torch.testing import assert_close
 
 from longattn_core import MECHANISMS
 from longattn_core.contracts.sequence import exact_rows
+from tests.support.paths import ROOT
 from tests.support.sequences import gaussian
-
-ROOT = Path(__file__).parents[2]
 
 
 def blocks(name):
