@@ -1,4 +1,4 @@
-"""A server of its own and a headless Chromium, for what is timed in a browser."""
+"""A server and a headless Chromium, for what is timed in a browser."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-
 CHROMIUM = os.environ.get("LONGATTN_CHROMIUM", "/usr/bin/chromium")
 
 AHEAD_MS = 6000.0
+"""How long a server computes in advance after its first answer (`pages/kit/server/startup.py`)."""
 
 TIMED = """
 () => new Promise(done => {
@@ -47,7 +48,7 @@ TIMED = """
 
 
 def served(script: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """A server of its own on 127.0.0.1, which answers before it is warm (`warmed`)."""
+    """Start a server for a script on 127.0.0.1. It answers before it is warm (see `warmed`)."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -75,13 +76,13 @@ def served(script: Path) -> tuple[subprocess.Popen[bytes], str]:
 
 
 def warmed(view: Page) -> None:
-    """Wait until the server has computed what it computes ahead of its visitors."""
+    """Wait until the server has computed what it prepares for its visitors."""
     settled(view)
     view.wait_for_timeout(AHEAD_MS)
 
 
 def settled(view: Page) -> None:
-    """Wait until the script has run, and for the second behind it in which a page may go on by itself."""
+    """Wait until the script has run, and one more second, in which a page may run again by itself."""
     view.wait_for_selector("[data-testid=stMain] h1")
     view.wait_for_selector("[data-test-script-state=notRunning]", state="attached")
     view.wait_for_timeout(1000)
@@ -89,6 +90,6 @@ def settled(view: Page) -> None:
 
 
 def machine() -> str:
-    """What it was measured on."""
+    """The machine of this measurement, in words."""
     cores = os.cpu_count()
     return f"{platform.system()} {platform.machine()}, {cores} cores, Python {platform.python_version()}"

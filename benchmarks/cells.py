@@ -1,4 +1,4 @@
-"""One cell of the table is one call: torch's exact attention, one of our mechanisms, or one peer, on n tokens."""
+"""One cell of the table stands for one call on n tokens: torch's exact attention, one of our mechanisms, or one peer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Kind = Literal["exact", "ours", "peer"]
 
 @dataclass(frozen=True)
 class Cell:
-    """What is run: `row` is None for torch's exact attention, `peer` None for ours."""
+    """What is run. `row` is None for torch's exact attention; `peer` is None for ours."""
 
     causal: bool
     row: Row | None = None
@@ -25,7 +25,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """The same for the same work, so that it is measured once."""
+        """The same name for the same work, so that it is measured once."""
         mask = "causal" if self.causal else "unmasked"
         if self.row is None:
             return f"torch's exact attention, {mask}"
@@ -35,7 +35,7 @@ class Cell:
 
 
 def prepared(plan: Plan, cell: Cell, n: int) -> Callable[[], object]:
-    """The call to be timed, with its inputs made. Raises: whatever a peer raises."""
+    """The call to be timed, with its inputs already made. Raises: whatever a peer raises."""
     sequence = plan.sequence(n, causal=cell.causal)
     if cell.row is None:
         q, k, v = (x[None] for x in (sequence.q, sequence.k, sequence.v))

@@ -1,4 +1,4 @@
-"""Before anything is timed: ours against its oracle, a peer against its own. What fails has a sentence in place of a speed."""
+"""The checks before any timing: ours is compared with its oracle, a peer with its own. What fails gets a sentence, no speed."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ HEADS = 1
 PEER_LENGTH, PEER_HEADS = 512, 2
 
 TOLERANCE = 1e-5
-"""Of the row that is furthest off, as a share of its length. A score is a sum of 64 products; in float32 it is rounded by
-some 1e-6, and the weight made of it by the same share: sound cells are within 2e-6, and what is left out shows above 1e-4.
+"""The largest error of a row, as a share of its length. A score is a sum of 64 products; in float32 its rounding error is about
+1e-6, and so is the relative error of its weight. Correct cells are within 2e-6; anything left out shows above 1e-4.
 """
 
 FEATURES = 3e-5
-"""For features, whose exponents go up to about 30, so that each is rounded by 2e-6 of itself: sound cells are within 5e-6."""
+"""The same for features: their exponents reach about 30, with rounding errors of 2e-6. Correct cells are within 5e-6."""
 
 TIES = frozenset({"lsh", "routed", "probsparse"})
-"""Mechanisms that take the largest of many: a rounding may send a token into another bucket, and the rows near it."""
+"""Mechanisms that take a maximum: rounding may put a token into another bucket, which changes the rows around it."""
 
 DRAWS = 3
-"""Inputs of which one must agree where there are ties: a fault is in all of them, a tie that fell the other way is not."""
+"""Inputs for these mechanisms, of which one must agree: an error shows in all of them, a tie only in some."""
 
 SAMPLED = 32
 AT_LENGTH = 1e-3
-"""Of the sampled outputs where a cell is timed; the map that they are held against is in float32 too."""
+"""The largest error of sampled outputs at the timed length; the map with which they are compared is in float32 too."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """`fault` is None when the gate is open. `distance` is how far the furthest row lies from the oracle's, as a share of its
-    length, `bug_moves` what the peer's bug moves an output at most (None: it has none).
+    """`fault` is None when the cell passes. `distance` is the largest error of a row, as a share of its length; `bug_moves` is
+    the largest change of an output by the peer's named bug (None: it has none).
     """
 
     fault: str | None
@@ -48,7 +48,7 @@ class Verdict:
 
 
 def gate_ours(plan: Plan, row: Row) -> Verdict:
-    """Our call as it is timed, in float32 and with the threads that are set, against the oracle of tests/oracles in float64."""
+    """Compare our call as it is timed (float32, the number of threads that is set) with its oracle in tests/oracles (float64)."""
     n = row.gate_length or plan.gate_length
     setting = row.ours(n)
     oracle = importlib.import_module(f"tests.oracles.{setting.key}").oracle
@@ -67,7 +67,7 @@ def gate_ours(plan: Plan, row: Row) -> Verdict:
 
 
 def gate_peer(plan: Plan, row: Row, peer: PeerSetting) -> Verdict:
-    """The peer's output in float32, in which it is timed, against its definition with its named bug in float64."""
+    """Compare the peer's output in float32, as it is timed, with its definition including its named bug in float64."""
     if peer.compiled and plan.minutes is not None:
         return Verdict(fault="compiling takes longer than the quick run")
     oracle, arguments = ORACLES[peer.name], peer.at(PEER_LENGTH)
@@ -81,7 +81,7 @@ def gate_peer(plan: Plan, row: Row, peer: PeerSetting) -> Verdict:
                 output = built.output(built.attend())
         except ImportError as error:
             return Verdict(fault=f"not installed: {error}")
-        except Exception as error:  # a peer may fail in any way: its cell says so, and the others are measured
+        except Exception as error:  # a peer may fail in any way: its cell reports it, and the others are measured
             return Verdict(fault=f"does not run: {type(error).__name__}: {str(error).splitlines()[0][:120]}")
         fine, drawn = sequence.to(dtype=torch.float64), built.draw()
         verdict = _compared(output, oracle.compute(fine, drawn, arguments, True), oracle.tolerance)
@@ -94,8 +94,8 @@ def gate_peer(plan: Plan, row: Row, peer: PeerSetting) -> Verdict:
 
 
 def at_length(attended: Attended) -> str | None:
-    """None when, at the length that is timed, rows of implied weights times the values give the output: of some queries
-    from the first to the last, in the first and the last head.
+    """Whether the output at the timed length is rows @ v, for some queries from the first to the last, in the first and the last
+    head: None if it is, else the fault.
     """
     n = attended.sequence.n
     chosen = torch.linspace(0, n - 1, min(n, SAMPLED)).long()
@@ -110,7 +110,7 @@ def at_length(attended: Attended) -> str | None:
 def _compared(output: Tensor, expected: Tensor, tolerance: float) -> Verdict:
     apart = (output.double() - expected).norm(dim=-1) / expected.norm(dim=-1).clamp_min(1e-3)
     distance = float(apart.max())
-    # A comparison with a NaN is false: only what is small passes.
+    # A comparison with NaN is false, so NaN does not pass.
     if distance <= tolerance:
         return Verdict(fault=None, distance=distance)
     return Verdict(fault=f"red: a row differs from the oracle's by {distance:.1g} of its length", distance=distance)

@@ -1,12 +1,13 @@
-"""How fast a page answers a dial: `python -m benchmarks.interaction`, in headless Chromium against a server of its own.
+"""How fast a page reacts to a dial: `python -m benchmarks.interaction`, in headless Chromium on a server of its own.
 
-For every page and length the page's first dial is moved with the keyboard, and the time from the key to the end of the
-script with its last picture drawn is measured in the browser. Only values that nobody asked for before are counted, and
-none of the very first move, in which the browser translates what it runs; seven moves each way, where the dial has so
-many, because what is run often is translated better. The median and the worst are printed as a
-Markdown table; background sweeps are not waited for. Each page has a server of its own: a sweep that another page left
-behind would be measured with it. The first row is a page of one slider and nothing else, for how fast the machine is
-just then: on a shared one the same page may take twice as long a minute later.
+For every page and length the page's first dial is moved with the keyboard. The browser measures the time from the key to the end
+of the script, with the last picture drawn; background sweeps are not waited for. The table has the median and the worst.
+
+- Only values that were not computed before count. The first move does not, because the browser still compiles the scripts.
+- The dial makes seven moves each way, where it has so many values, because the browser optimises what runs often.
+- Each page has a server of its own: a sweep that another page has started would be measured too.
+- The first row is a page with one slider and nothing else. It shows how fast the machine is at that moment: on a shared machine
+  the same page may take twice as long a minute later.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from playwright.sync_api import Page, sync_playwright
 from benchmarks.browser import CHROMIUM, FLAGS, ROOT, TIMED, machine, served, settled, warmed
 
 BUDGET = {512: 300.0, 4096: 1500.0}
-"""Milliseconds that a move of one page may take at the median."""
+"""Milliseconds that the median move of one page may take, by the length."""
 AIM = {512: 200.0, 4096: 600.0}
-"""Milliseconds for the median over all pages."""
+"""Milliseconds for the median over all pages, by the length."""
 
 FLOOR = "one slider alone"
 SETTINGS = {"heads": "&heads.mask=padding", "hierarchical": "&m.hierarchical.levels=1"}
-"""Where a page shows no dial to begin with, or shows it at its end."""
+"""Settings for pages that show no dial at first, or that begin at the end of their dial."""
 
 SLIDERS = "[data-testid=stMain] [data-testid=stSlider]"
 
@@ -36,9 +37,7 @@ SLIDERS = "[data-testid=stMain] [data-testid=stSlider]"
 def main() -> None:
     """Measure, print the table, write it as JSON when asked."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--pages", nargs="*", default=None, help="file names of pages without their ending; all of them by default"
-    )
+    parser.add_argument("--pages", nargs="*", default=None, help="names of the pages' folders; all of them by default")
     parser.add_argument("--lengths", nargs="*", type=int, default=[512, 4096])
     parser.add_argument("--moves", type=int, default=7)
     parser.add_argument("--json", type=Path, default=None, help="also write the measurements here")
@@ -54,7 +53,7 @@ def main() -> None:
 def measured(page: str, n: int, moves: int, chromium: str) -> dict[str, object]:
     """One row of the table: median and worst time of a page's moves, in milliseconds."""
     sys.stderr.write(f"{page} at {n}\n")
-    process, address = served(ROOT / "benchmarks" / "floor.py" if page == FLOOR else ROOT / "serve.py")
+    process, address = served(ROOT / "benchmarks" / "floor.py" if page == FLOOR else ROOT / "app.py")
     sample = "story.txt" if n <= 512 else "long_story.txt"
     query = f"?source=text&sample={sample}&n={n}&revealed=1{SETTINGS.get(page, '')}"
     try:
@@ -82,7 +81,7 @@ def measured(page: str, n: int, moves: int, chromium: str) -> dict[str, object]:
 
 
 def moved(view: Page, moves: int) -> list[float]:
-    """Milliseconds of each move to a value that was not asked for before: to the right, then back beyond the beginning."""
+    """Milliseconds of each move to a new value: first to the right, then to the left beyond the first value."""
     dial = view.locator(SLIDERS).first.locator("input[type=range]")
     times, seen = [], {dial.input_value()}
     for key in ["ArrowRight"] * (moves + 1) + ["ArrowLeft"] * (2 * moves + 1):
@@ -98,7 +97,7 @@ def moved(view: Page, moves: int) -> list[float]:
 
 
 def first_dial(view: Page) -> str:
-    """The label of the first slider of the page's own, or nothing."""
+    """The label of the first slider in the page's body; empty if there is none."""
     sliders = view.locator(SLIDERS)
     return sliders.first.inner_text().splitlines()[0] if sliders.count() else ""
 

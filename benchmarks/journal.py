@@ -1,6 +1,6 @@
-"""What a run has found so far, a line of JSON for each call as it ends, so that a run that was stopped goes on where it was.
+"""The journal of a run: one line of JSON for each finished call, from which a run that was stopped continues.
 
-The first line says of what: the same machine, packages, settings and code, or all is measured anew.
+The first line is a fingerprint of machine, packages, settings and code. If one of them has changed, everything is measured again.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 READ = ("longattn_core/**/*.py", "tests/oracles/*.py", "benchmarks/*.py", "benchmarks/settings.toml")
-"""The files that say what is measured and against what it is held."""
+"""The files that determine what is measured, and with what it is compared."""
 
 
 def fingerprint(*facts: object, root: Path = ROOT) -> str:
-    """Of the code that is measured and of whatever else must be the same: another one for any difference."""
-    found = hashlib.sha256(repr(facts).encode())
+    """A hash of the code that is measured and of all other `facts` that must be the same."""
+    digest = hashlib.sha256(repr(facts).encode())
     for path in sorted({path for pattern in READ for path in root.glob(pattern)}):
-        found.update(f"\0{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
-    return found.hexdigest()
+        digest.update(f"\0{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 class Journal:
-    """Findings of a kind at a place (a cell's name, a length, threads), in the order in which they were noted."""
+    """Findings by their kind and place (a cell's name, a length, a number of threads), in the order in which they were noted."""
 
     def __init__(self, path: Path, of: str):
-        """Read what the file holds, if it is `of` the same; otherwise the file begins anew at the first note."""
+        """Read the file if its fingerprint is `of`; otherwise the first note replaces the file."""
         self.path = path
         self._found: dict[tuple[Hashable, ...], list[Any]] = {}
         first, *rest = _lines(path) or [None]
@@ -40,11 +40,11 @@ class Journal:
 
     @property
     def goes_on(self) -> bool:
-        """Whether an earlier run's findings were taken over."""
+        """Whether it continues an earlier run."""
         return bool(self._found)
 
     def note(self, kind: str, at: Iterable[Hashable], finding: Any) -> None:
-        """Keep a finding, which is on the disk when this returns."""
+        """Add a finding; it is on disk when this returns."""
         place = tuple(at)
         with self.path.open("a" if self._begun else "w", encoding="utf-8") as file:
             if not self._begun:
@@ -54,16 +54,16 @@ class Journal:
         self._found.setdefault((kind, *place), []).append(finding)
 
     def found(self, kind: str, at: Iterable[Hashable]) -> list[Any]:
-        """All findings of that kind there."""
+        """All findings of this kind at this place."""
         return self._found.get((kind, *at), [])
 
     def close(self) -> None:
-        """The run is whole: the next one begins anew."""
+        """Delete the journal of a complete run: the next run measures everything again."""
         self.path.unlink(missing_ok=True)
 
 
 def _lines(path: Path) -> list[Any]:
-    """The lines up to the first that was cut off when the run was stopped, which is taken out of the file."""
+    """All whole lines. A last line that was cut off when the run was stopped is removed from the file."""
     if not path.exists():
         return []
     whole = []

@@ -1,6 +1,6 @@
-"""How fast this machine multiplies matrices and moves memory: the limits that a mechanism is held against.
+"""How fast this machine multiplies matrices and copies memory: the limits with which a mechanism is compared.
 
-Both are timed as two more cells of the same rounds, so that what slows the machine slows them alike.
+Both are timed as two more cells in the same rounds, so that whatever slows the machine slows them too.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ CELLS = 1 << 25
 """Numbers that are copied: 128 MB, more than any cache holds."""
 
 REPEATS = 4
-"""Products and copies of one call."""
+"""Products or copies in one call."""
 
 PRODUCT, COPY = "matrix multiply", "copy"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """`multiply_adds` a second of a float32 matrix product, and `bytes` a second read and written by a copy."""
+    """`multiply_adds` per second of a float32 matrix product; `bytes` per second that a copy reads and writes."""
 
     multiply_adds: float
     bytes: float
 
     @classmethod
     def of(cls, seconds: Mapping[str, float]) -> Machine:
-        """From the seconds of the two calls."""
+        """The rates from the seconds of the two calls."""
         return cls(multiply_adds=REPEATS * SIZE**3 / seconds[PRODUCT], bytes=REPEATS * 2 * 4 * CELLS / seconds[COPY])
 
     def seconds(self, cost: Cost) -> float:
-        """The least time in which the counted multiply-adds can be done and the counted bytes be moved."""
+        """The shortest time for the counted multiply-adds and the counted bytes at these rates."""
         return max(cost.multiply_adds / self.multiply_adds, cost.bytes_moved / self.bytes)
 
 
 def calls() -> dict[str, Callable[[], Callable[[], object]]]:
-    """What is timed, prepared as the cells are."""
+    """The two calls, to be prepared in the same way as the cells."""
     return {PRODUCT: _product, COPY: _copy}
 
 
@@ -57,7 +57,7 @@ def _product() -> Callable[[], object]:
 
 
 def _copy() -> Callable[[], object]:
-    # Both are written once, so that no page is handed out by the system while the copy is timed.
+    # Both are written once before, so that the system has no pages to provide while the copy is timed.
     source, target = torch.ones(CELLS), torch.zeros(CELLS)
 
     def call() -> None:

@@ -1,8 +1,11 @@
-"""Time and memory of every mechanism's pooled maps at length, as one Markdown table.
+"""Time and memory of every mechanism's pooled maps on long sequences, as one Markdown table: `python -m benchmarks.maps`.
 
-One head, d = 64, float32. Mean: the whole map in 512 × 512 cells at 65,536 tokens; window: 512 × 512 single tokens, once on
-the diagonal in the middle, once the last queries on keys in the middle; largest: the whole map at 8,192. Each is the least
-of some rounds, in a process of its own, whose peak memory above the attended sequence is the last column.
+One head, d = 64, float32.
+- mean: the whole map in 512 × 512 cells at 65,536 tokens;
+- window: 512 × 512 single tokens, once on the diagonal in the middle, once the last queries with keys in the middle;
+- largest: the whole map at 8,192 tokens.
+
+Each time is the shortest of some rounds, in a process of its own. The last column is the peak memory above that of attending.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from longattn_core.registry import mechanism, mechanisms
 
 LONG, SHORT, CELLS = 65_536, 8_192, 512
 SLOW = 5.0
-"""Seconds beyond which one round is enough."""
+"""After a round of more than this many seconds no further round is made."""
 
 
 def head(n: int, causal: bool) -> Sequence:
@@ -34,13 +37,13 @@ def head(n: int, causal: bool) -> Sequence:
 
 
 def settings() -> list[Mechanism]:
-    """Every variant that promises less than n² and less than n³."""
-    found = [setting for kind in mechanisms().values() if not kind.quadratic for setting in kind.variants()]
-    return [setting for setting in found if not setting.cubic]
+    """Every variant that costs less than n²."""
+    variants = [setting for kind in mechanisms().values() if not kind.quadratic for setting in kind.variants()]
+    return [setting for setting in variants if not setting.cubic]
 
 
 def least_seconds(run: Callable[[], object], rounds: int, clock: Callable[[], float]) -> float:
-    """The shortest of some rounds; one round where it takes long."""
+    """The shortest of some rounds; a single round where one takes long."""
     best = float("inf")
     for _ in range(rounds):
         begun = clock()
@@ -60,15 +63,15 @@ def _measure(argument: str) -> None:
         attended: Attended = setting.attend(head(LONG, given["causal"]))
         before = peak_megabytes()
         middle = (LONG // 2 - CELLS // 2, LONG // 2 + CELLS // 2)
-        found = [
+        seconds = [
             least_seconds(attended.pooled, rounds, clock),
             least_seconds(lambda: attended.pooled(middle, middle), rounds, clock),
             least_seconds(lambda: attended.pooled((LONG - CELLS, LONG), middle), rounds, clock),
         ]
         peak = peak_megabytes()
         short = setting.attend(head(SHORT, given["causal"]))
-        found.append(least_seconds(lambda: short.pooled(reduce="max"), rounds, clock))
-    print(json.dumps([*found, peak, peak - before]))
+        seconds.append(least_seconds(lambda: short.pooled(reduce="max"), rounds, clock))
+    print(json.dumps([*seconds, peak, peak - before]))
 
 
 def main() -> None:

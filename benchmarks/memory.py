@@ -1,4 +1,4 @@
-"""The most memory that a process has held, and that of one call in a process of its own."""
+"""The peak memory of this process, and that of a single call in a process of its own."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from pathlib import Path
 import torch
 
 BEFORE = 512
-"""Tokens of the call that goes before, so that what a first call loads and keeps is not counted."""
+"""Tokens of the call before the measured one, so that what the first call loads and keeps is not counted."""
 
 
 def peak_megabytes() -> float:
     """Peak resident megabytes of this process alone.
 
-    `ru_maxrss` begins, after fork and exec, at what the parent held: where the kernel tells the program's own peak, that is read.
+    After fork and exec `ru_maxrss` begins with the memory of the parent, so the program's own peak is read where the kernel
+    reports it.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -32,22 +33,22 @@ def peak_megabytes() -> float:
 def peak_of_a_call(
     prepared: Callable[..., Callable[[], object]], arguments: tuple[object, ...], n: int, seconds: float
 ) -> float | str:
-    """Megabytes that `prepared(*arguments, n)()` held at most above what its process held with the inputs made.
+    """The peak megabytes of `prepared(*arguments, n)()` above what its process holds once the inputs are made.
 
-    `prepared` must be a function of a module. A sentence when the process failed or took more than `seconds`.
+    `prepared` must be a function of a module. Returns a sentence when the process fails or takes more than `seconds`.
     """
     context = multiprocessing.get_context("forkserver")
-    # A fork of a process that has loaded everything and run nothing: quick to begin, and nothing is left in it.
+    # Forked from a process that has loaded everything and run nothing: it starts quickly, and holds nothing from earlier calls.
     context.set_forkserver_preload(["benchmarks.cells"])
-    here, there = context.Pipe(duplex=False)
-    child = context.Process(target=_measured, args=(there, prepared, arguments, n))
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_measured, args=(sender, prepared, arguments, n))
     child.start()
-    there.close()
+    sender.close()
     try:
-        answer: float | str = here.recv() if here.poll(seconds) else f"more than {seconds:.0f} s"
+        answer: float | str = receiver.recv() if receiver.poll(seconds) else f"more than {seconds:.0f} s"
     except EOFError:
         child.join()
-        # Nobody else sends this signal: the system does, to the largest process, when there is no memory left.
+        # Only the system sends this signal: to the largest process, when no memory is left.
         killed = child.exitcode == -signal.SIGKILL
         answer = "out of memory: the system ended the process" if killed else "the process ended before its time"
     child.kill()
@@ -56,7 +57,7 @@ def peak_of_a_call(
 
 
 def _forget_peak() -> None:
-    """Begin the peak anew at what is held now, where the kernel can: what made the inputs may have held more."""
+    """Reset the peak to the memory held now, where the kernel can: making the inputs may have needed more."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 

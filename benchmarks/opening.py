@@ -1,9 +1,9 @@
-"""How fast the app opens and turns its pages: `python -m benchmarks.opening`, in headless Chromium on a server of its own.
+"""How fast the app opens and changes its pages: `python -m benchmarks.opening`, in headless Chromium on a server of its own.
 
-First picture: from the start of the server's process, as `make app` starts it, to the first ribbon drawn in a browser that
-is already open; everything installed. Page change: from the click in the menu to the end of the page's script with its
-last picture drawn. The first round meets pages that this server has computed nothing for; the later rounds meet them again,
-as every visitor but the first does. Printed as Markdown, with medians and the worst.
+First picture: from the start of the server's process, as `make app` starts it, to the first ribbon drawn, in a browser that is
+already open and with everything installed. Page change: from the click in the menu to the end of the page's script, with the
+last picture drawn. In the first round the server has not computed anything for a page; in later rounds it has, as for every
+visitor except the first. The table has medians and the worst times.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from benchmarks.browser import CHROMIUM, FLAGS, ROOT, TIMED, machine, served, se
 
 FIRST_PICTURE_S = 6.0
 PAGE_CHANGE_MS = 400.0
-"""What the first picture and the median page change may take."""
+"""The longest times for the first picture and for the median page change."""
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def first_picture(browser: Browser) -> tuple[float, float]:
     view = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
     view.set_default_timeout(60_000)
     began = time.perf_counter()
-    process, address = served(ROOT / "serve.py")
+    process, address = served(ROOT / "app.py")
     try:
         ready = time.perf_counter() - began
         view.goto(address)
@@ -62,8 +62,8 @@ def first_picture(browser: Browser) -> tuple[float, float]:
 
 
 def page_changes(browser: Browser, rounds: int) -> list[dict[str, float]]:
-    """Milliseconds of each page's change, a dictionary a round, by the name that stands in the menu."""
-    process, address = served(ROOT / "serve.py")
+    """Milliseconds of the change to each page, one dictionary per round, by the name in the menu."""
+    process, address = served(ROOT / "app.py")
     try:
         view = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
         view.set_default_timeout(120_000)
@@ -71,7 +71,7 @@ def page_changes(browser: Browser, rounds: int) -> list[dict[str, float]]:
         warmed(view)
         links = view.locator(".st-key-menu [data-testid=stPageLink] a")
         names = [name.strip() for name in links.all_inner_texts()]
-        # The page at hand comes last: a link to it would be no change.
+        # The page that is open comes last, because a link to it would change nothing.
         order = [*range(1, len(names)), 0]
         found: list[dict[str, float]] = []
         for _round in range(rounds):

@@ -1,8 +1,8 @@
-"""What each peer computes, from the plain definition in float64 plus exactly its own bug.
+"""What each peer computes: its definition in float64, including its own named bug.
 
-A peer is gated against this before it is timed: so the table compares two programs that do what is said of them. `bug`
-switches the named bug off: then this is the definition without it, and the difference is what the bug moves. What a
-peer has drawn or fitted (`drawn`) is an input. All functions take and give [h n d] in float64.
+A peer must agree with this before it is timed, so that the table compares programs that do what the table says. With `bug` false
+a function computes the definition without the bug; the difference is what the bug changes. What a peer has drawn or fitted
+(`drawn`) is an input. All functions take and return [h n d] in float64.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from longattn_core import Sequence
 
 @dataclass(frozen=True, kw_only=True)
 class PeerOracle:
-    """`compute(sequence, drawn, arguments, bug)`; `bug` in words (None: it has none here); `tolerance` of the row that is
-    furthest off, as a share of its length; `ties`: whether it takes the largest of many, which rounding may turn.
+    """`compute(sequence, drawn, arguments, bug)`, and what a comparison needs.
+
+    `bug` is the bug in words (None: it has none here), `tolerance` the largest error of a row as a share of its length, and
+    `ties` says whether it takes a maximum, which rounding may change.
     """
 
     compute: Callable[[Sequence, Mapping[str, Any], Mapping[str, Any], bool], Tensor]
@@ -46,7 +48,7 @@ def softmax_of(sequence: Sequence, allowed: Tensor) -> Tensor:
 
 
 def performer(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, Any], bug: bool) -> Tensor:
-    """Positive features; its bug: 1e-4 on every feature, after a maximum that ignores |x|²/2 has been taken off."""
+    """Positive features. Its bug: it adds 1e-4 to every feature, after subtracting a maximum that ignores |x|²/2."""
     omega = drawn["projection"].double()
     root = sequence.d**-0.25
     features = []
@@ -65,7 +67,7 @@ def performer(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[s
 
 
 def _hashed(x: Tensor, rotations: Tensor, bucket: int) -> Tensor:
-    """Tokens `[chunks bucket]` of one head in the order of (bucket, position), round after round."""
+    """The tokens `[chunks bucket]` of one head in the order of (bucket, position), round after round."""
     orders = []
     for number in range(rotations.shape[1]):
         along = x @ rotations[:, number]
@@ -77,8 +79,9 @@ def _hashed(x: Tensor, rotations: Tensor, bucket: int) -> Tensor:
 def _in_chunks(
     sequence: Sequence, keys: Tensor, rotations: Tensor, bucket: int, scale: float, itself: float, wraps: bool
 ) -> Tensor:
-    """Own chunk and the one before, rounds joined by their sums of exponentials; `wraps` lets the first chunk of a round
-    look back into the round before it.
+    """Attention to the own chunk and the one before; rounds are merged by their sums of exponentials.
+
+    With `wraps` the first chunk of a round looks back into the round before it.
     """
     h, n, _ = sequence.q.shape
     output = torch.empty_like(sequence.v)
@@ -101,21 +104,21 @@ def _in_chunks(
 
 
 def reformer(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, Any], bug: bool) -> Tensor:
-    """Shared queries and keys of length 1; its bug: a look-back that wraps across rounds."""
+    """Shared queries and keys of length 1. Its bug: the look-back wraps across rounds."""
     keys = sequence.q / sequence.q.norm(dim=-1, keepdim=True)
     scale = 1 / math.sqrt(sequence.d)
     return _in_chunks(sequence, keys, drawn["rotations"].double(), arguments["bucket"], scale, -5e4, bug)
 
 
 def hf_reformer(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, Any], bug: bool) -> Tensor:
-    """As above; its bugs: scores without the factor 1/√d, and the look-back that wraps across rounds."""
+    """As above. Its bugs: scores without the factor 1/√d, and the look-back that wraps across rounds."""
     keys = sequence.q / (sequence.q.square().mean(-1, keepdim=True) + 1e-6).sqrt() / math.sqrt(sequence.d)
     scale = 1.0 if bug else 1 / math.sqrt(sequence.d)
     return _in_chunks(sequence, keys, drawn["rotations"].double(), arguments["bucket"], scale, -1e5, bug)
 
 
 def linformer(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, Any], bug: bool) -> Tensor:
-    """Keys and values mixed by E and F; how they are drawn (norms shrink to a third) is an input."""
+    """Keys and values projected by E and F, which are an input (it draws them so that norms shrink to a third)."""
     e, f = drawn["e"].double(), drawn["f"].double()
     return scores_of(sequence.q, e.mT @ sequence.k).softmax(-1) @ (f.mT @ sequence.v)
 
@@ -134,17 +137,17 @@ def _nystrom(sequence: Sequence, landmarks: int, start: Callable[[Tensor], Tenso
 
 
 def nystrom(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, Any], bug: bool) -> Tensor:
-    """Means as landmarks; its bug: six steps towards the pseudo-inverse, begun at the largest sums of the whole batch."""
+    """Means as landmarks. Its bug: only six steps towards the pseudo-inverse, from the largest sums of the whole batch."""
     return _nystrom(sequence, arguments["landmarks"], lambda a: a.mT / (a.sum(-1).max() * a.sum(-2).max()), bug)
 
 
 def hf_nystrom(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, Any], bug: bool) -> Tensor:
-    """The same six steps, begun at the largest column sum of the whole batch."""
+    """The same six steps, from the largest column sum of the whole batch."""
     return _nystrom(sequence, arguments["landmarks"], lambda a: a.mT / a.sum(-2).max(), bug)
 
 
 def local(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, Any], bug: bool) -> Tensor:
-    """`window` tokens to each side (back only, when causal) beside the query's own."""
+    """The query's own token and `window` tokens on each side; under a causal mask only those before it."""
     query, key = places(sequence.n)
     lag = query - key
     return softmax_of(sequence, (lag <= arguments["window"]) & (lag >= (0 if sequence.causal else -arguments["window"])))
@@ -157,9 +160,10 @@ def flex(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, A
 
 
 def routing(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, Any], bug: bool) -> Tensor:
-    """Attention inside clusters; its bug: a cluster takes the `window` tokens nearest to it, so that a token may be in none.
+    """Attention inside clusters. Its bug: a cluster takes the `window` tokens nearest to it, so that a token may be in none.
 
-    A token in several gets their mean, over their count + 1e-5; a causal cluster also holds a key of its own.
+    A token in several clusters gets the mean of their results (divided by their number + 1e-5). Under a causal mask a cluster
+    also holds a key of its own.
     """
     h, n, _ = sequence.q.shape
     means, size = drawn["means"].double(), min(arguments["window"], n)
@@ -185,14 +189,14 @@ def routing(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str
 
 
 def longformer(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, Any], bug: bool) -> Tensor:
-    """A window half on each side, and the first tokens, which see and are seen by all."""
+    """A window, half on each side, and the first tokens, which attend to all and to which all attend."""
     query, key = places(sequence.n)
     first = arguments["global_tokens"]
     return softmax_of(sequence, ((query - key).abs() <= arguments["window"] // 2) | (query < first) | (key < first))
 
 
 def bigbird(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str, Any], bug: bool) -> Tensor:
-    """Three blocks, the first and the last; its bug: outside of training every random block is the first one, once more."""
+    """Three blocks, the first and the last. Its bug: in evaluation mode every random block is the first block again."""
     query, key = (x // arguments["block"] for x in places(sequence.n))
     last = sequence.n // arguments["block"] - 1
     edge = (query == 0) | (query == last)
@@ -205,7 +209,7 @@ def bigbird(sequence: Sequence, drawn: Mapping[str, Any], arguments: Mapping[str
 STEPS = "six steps towards the pseudo-inverse do not reach it"
 ORACLES: Mapping[str, PeerOracle] = {
     "performer_pytorch": PeerOracle(compute=performer, bug="ε = 1e-4 on every feature, after a maximum that ignores |x|²/2"),
-    # A token that sees only itself has a score of −50,000 in every round, whose last place is worth 0.004.
+    # A token that sees only itself has a score of −50,000 in every round; float32 resolves this to 0.004.
     "reformer_pytorch": PeerOracle(compute=reformer, bug="the look-back wraps across rounds", tolerance=4e-3, ties=True),
     "linformer": PeerOracle(compute=linformer, bug=None),
     "nystrom_attention": PeerOracle(compute=nystrom, bug=STEPS),

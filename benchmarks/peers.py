@@ -1,7 +1,7 @@
-"""The libraries that ours is timed beside: each given our q, k, v, so that only its attention is timed.
+"""The libraries beside which ours is timed. Each gets our q, k and v, so that only its attention is timed.
 
-Where a peer projects its input, the projections are replaced by the stored tensors. Everything that ours has no part in
-(position embeddings, convolutions beside the attention, dropout) is off. What a peer draws is given to its oracle.
+Where a peer projects its input, the projections are replaced by the stored tensors. Everything that ours does not have
+(position embeddings, convolutions beside the attention, dropout) is off. What a peer draws is passed to its oracle.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Draw = Callable[[], Mapping[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """A peer that has been given a sequence: `attend` is what is timed, `output` lays its result out as [h n e].
+    """A peer with its sequence: `attend` is the timed call, `output` turns its result into [h n e].
 
-    `draw` tells, after `attend`, what was drawn or fitted: its oracle takes it as an input.
+    After `attend`, `draw` returns what was drawn or fitted, which is an input of the peer's oracle.
     """
 
     attend: Attend
@@ -35,7 +35,7 @@ class Peer:
 
 
 class Stored(nn.Module):
-    """Stands where a projection stood, and hands out the first rows of the tensor that it holds."""
+    """Replaces a projection: returns the first rows of the tensor that it holds."""
 
     def __init__(self, held: Tensor, *, copied: bool = False, axis: int = 0):
         super().__init__()
@@ -58,7 +58,7 @@ def split(h: int) -> Callable[[Tensor], Tensor]:
 
 
 def performer_pytorch(sequence: Sequence, *, features: int) -> Peer:
-    """`FastAttention`; under a causal mask its path in pure torch, the one that is there without a CUDA extension."""
+    """`FastAttention`; under a causal mask its path in pure torch, the only one without a CUDA extension."""
     from performer_pytorch.performer_pytorch import FastAttention
 
     with contextlib.redirect_stdout(io.StringIO()):
@@ -89,7 +89,7 @@ def reformer_pytorch(sequence: Sequence, *, bucket: int, rounds: int) -> Peer:
 
 
 def linformer(sequence: Sequence, *, rank: int) -> Peer:
-    """`LinformerSelfAttention` with its dense E and F, which it holds and ours draws anew."""
+    """`LinformerSelfAttention` with its dense E and F: it holds them, ours draws them in every call."""
     from linformer.linformer import LinformerSelfAttention
 
     layer = LinformerSelfAttention(sequence.h * sequence.d, sequence.n, k=rank, heads=sequence.h).to(sequence.q.dtype)
@@ -124,7 +124,7 @@ def local_attention(sequence: Sequence, *, window: int) -> Peer:
 
 
 def flex_attention(sequence: Sequence, *, window: int) -> Peer:
-    """torch's `flex_attention`, compiled; the mask's blocks are found before anything is timed."""
+    """torch's `flex_attention`, compiled; the blocks of its mask are computed before the timing."""
     if not sequence.causal:
         raise ValueError("flex_attention is given a causal window; set causal = true")
     q, k, v = (x[None] for x in (sequence.q, sequence.k, sequence.v))
@@ -134,9 +134,9 @@ def flex_attention(sequence: Sequence, *, window: int) -> Peer:
 
 @cache
 def _compiled_window(n: int, window: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Kept, because another mask, though it be equal, is compiled anew. Memory n × n while the mask's blocks are found.
+    """Cached, because torch compiles again for every new mask object. Memory n × n while the blocks of the mask are computed.
 
-    Raises: FailOnRecompileLimitHit, where torch would go on uncompiled, a hundred times as slow.
+    Raises: FailOnRecompileLimitHit, where torch would continue without compiling, a hundred times as slow.
     """
     from torch._dynamo import config
     from torch.nn.attention import flex_attention as flex
@@ -152,7 +152,7 @@ def _compiled_window(n: int, window: int) -> Callable[[Tensor, Tensor, Tensor], 
 
 
 def routing_transformer(sequence: Sequence, *, clusters: int, window: int, fitted: bool = True) -> Peer:
-    """`KmeansAttention`; with `fitted` its ten passes of k-means are part of every call, as they are of ours."""
+    """`KmeansAttention`; with `fitted` its ten passes of k-means are part of every call, as they are in ours."""
     from routing_transformer.routing_transformer import KmeansAttention
 
     torch.manual_seed(0)
@@ -213,7 +213,7 @@ def hf_nystromformer(sequence: Sequence, *, landmarks: int) -> Peer:
         num_landmarks=landmarks,
         segment_means_seq_len=sequence.n,
     )
-    object.__setattr__(config, "conv_kernel_size", None)  # its check of types wants a number; its code knows None
+    object.__setattr__(config, "conv_kernel_size", None)  # its validation requires a number, but its code handles None
     layer = NystromformerSelfAttention(config).to(sequence.q.dtype).eval()
     layer.query, layer.key, layer.value = (Stored(merged(x), axis=1) for x in (sequence.q, sequence.k, sequence.v))
     x = merged(sequence.q)
@@ -221,14 +221,14 @@ def hf_nystromformer(sequence: Sequence, *, landmarks: int) -> Peer:
 
 
 def hf_longformer(sequence: Sequence, *, window: int, global_tokens: int) -> Peer:
-    """transformers' `LongformerSelfAttention`, its second projections for global tokens the same as the first."""
+    """transformers' `LongformerSelfAttention`; its projections for global tokens are the same as those for the others."""
     from transformers import LongformerConfig
     from transformers.models.longformer.modeling_longformer import LongformerSelfAttention
 
     config = LongformerConfig(attention_window=[window], hidden_size=sequence.h * sequence.d, num_attention_heads=sequence.h)
     layer = LongformerSelfAttention(config, layer_id=0).to(sequence.q.dtype).eval()
     q, k, v = (merged(x).transpose(0, 1).contiguous() for x in (sequence.q, sequence.k, sequence.v))
-    # It divides the projected queries by √d in place.
+    # The queries are copied, because it divides them by √d in place.
     layer.query, layer.query_global = Stored(q, copied=True), Stored(q, copied=True)
     layer.key, layer.key_global, layer.value, layer.value_global = Stored(k), Stored(k), Stored(v), Stored(v)
     first = torch.arange(sequence.n)[None] < global_tokens
@@ -243,7 +243,7 @@ def hf_longformer(sequence: Sequence, *, window: int, global_tokens: int) -> Pee
 
 
 def hf_bigbird(sequence: Sequence, *, block: int, random_blocks: int) -> Peer:
-    """transformers' `BigBirdBlockSparseAttention` as it answers, not as it trains."""
+    """transformers' `BigBirdBlockSparseAttention` in evaluation mode."""
     from transformers import BigBirdConfig
     from transformers.models.big_bird.modeling_big_bird import BigBirdBlockSparseAttention, BigBirdModel
 

@@ -1,4 +1,4 @@
-"""The rows of the table, read from settings.toml: what of ours is measured, beside which peer, and with which arguments."""
+"""The rows of the table, read from settings.toml: which of our settings is measured, beside which peer, with which arguments."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ FILE = Path(__file__).with_name("settings.toml")
 
 @dataclass(frozen=True, kw_only=True)
 class PeerSetting:
-    """One peer of a row: its key in `peers.PEERS`, its arguments, the longest n it is asked for, and the ratio to reach.
+    """One peer of a row: its key in `peers.PEERS`, its arguments, the longest n for which it is run, and the ratio to reach.
 
-    `compiled` marks one that takes longer to build than to time: it is left out of the quick run, and its memory, in which
-    the compiler's could not be told from its own, is not measured.
+    `compiled` marks a peer that takes longer to compile than to time. The quick run leaves it out. Its memory is not measured,
+    because it cannot be separated from the compiler's.
     """
 
     name: str
@@ -40,7 +40,7 @@ class PeerSetting:
 class Row:
     """One setting of ours and its peers. `least` holds what must be reached: `exact`, `multiply_rate`.
 
-    `gate_length` is set where what is timed begins only at more tokens than the plan's.
+    `gate_length` is set where the code that is timed is used only for more tokens than the plan's gate has.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What one run measures. `minutes` is when no new cell is begun any more (None: never)."""
+    """What one run measures. After `minutes` no new cell is started (None: no limit)."""
 
     heads: int
     width: int
@@ -71,7 +71,7 @@ class Plan:
     rows: tuple[Row, ...]
 
     def sequence(self, n: int, *, causal: bool, heads: int = 0, draw: int = 0) -> Sequence:
-        """Unit Gaussian heads in float32, the same for everyone who asks for n tokens of the same draw."""
+        """Unit Gaussian heads in float32, the same for every call with the same n and the same draw."""
         source = torch.Generator().manual_seed(n + (draw << 20))
         shape = (heads or self.heads, n, self.width)
         q, k, v = (torch.randn(shape, generator=source) for _ in range(3))
@@ -79,7 +79,7 @@ class Plan:
 
 
 def filled(values: Mapping[str, Any], n: int) -> dict[str, Any]:
-    """The values with every "n/64" worked out, at least 1."""
+    """The values, with every text such as "n/64" replaced by its number, at least 1."""
     out = {}
     for name, value in values.items():
         share = re.fullmatch(r"n/(\d+)", value) if isinstance(value, str) else None
@@ -88,7 +88,7 @@ def filled(values: Mapping[str, Any], n: int) -> dict[str, Any]:
 
 
 def plan(*, quick: bool, only: str | None = None) -> Plan:
-    """The plan of settings.toml. `only` keeps the rows whose name holds it. Raises: ValueError when none does."""
+    """The plan in settings.toml. `only` keeps the rows whose name contains it. Raises: ValueError when none does."""
     content = tomllib.loads(FILE.read_text(encoding="utf-8"))
     rows = tuple(_row(entry) for entry in content["row"])
     some = content["quick"].pop("rows")

@@ -31,9 +31,9 @@ COLUMNS = (
 class Line:
     """One setting of ours beside one peer (or none) at one length.
 
-    `exact` is torch's own attention. `limit` is the share of the machine's limit that ours reached, `multiply_rate` the
-    share of the matrix-multiply rate. Megabytes are above inputs and output, or the sentence why there are none. `least`
-    holds what must be reached here: `exact`, `multiply_rate`, `peer`, `memory`. `fault`, `peer_fault` are those of the gates.
+    `exact` is torch's exact attention. `limit` is the share of the machine's limit that ours reaches, `multiply_rate` the share
+    of the matrix-multiply rate. Megabytes are those above inputs and output, or the sentence why there are none. `least` holds
+    what must be reached: `exact`, `multiply_rate`, `peer`, `memory`. `fault` and `peer_fault` come from the gates.
     """
 
     n: int
@@ -52,7 +52,7 @@ class Line:
     peer_fault: str | None = None
 
     def __post_init__(self) -> None:
-        # What the gates have not let through has no speed, whatever was timed.
+        # What failed its gate gets no speed, even if it was timed.
         if self.fault is not None:
             object.__setattr__(self, "ours", Time(reason=self.fault))
             for name in ("limit", "multiply_rate", "megabytes"):
@@ -78,35 +78,36 @@ class Line:
         return mine / its if isinstance(mine, float) and isinstance(its, float) and its > 0 else None
 
     def reached(self) -> dict[str, tuple[float | None, float, bool]]:
-        """For each thing to reach: what was found, what is asked, and whether it is there. Memory is to be at most so much."""
-        found = {
+        """For each requirement: the measured value, the required one, and whether it is reached (memory: at most that)."""
+        measured = {
             "exact": self.over_exact,
             "peer": self.over_peer,
             "memory": self.memory_share,
             "multiply_rate": self.multiply_rate,
         }
         out = {}
-        for name, asked in self.least.items():
-            value = found[name]
-            there = value is not None and (value <= asked if name == "memory" else value >= asked)
-            out[name] = (value, asked, there)
+        for name, required in self.least.items():
+            value = measured[name]
+            is_reached = value is not None and (value <= required if name == "memory" else value >= required)
+            out[name] = (value, required, is_reached)
         return out
 
 
 def markdown(lines: Collection[Line], heading: str, notes: Collection[str]) -> str:
-    """One table, with `~` before what was extrapolated and a sentence where there is no number."""
+    """One table; `~` marks extrapolated numbers, and a sentence stands where there is no number."""
     out = [heading, "", f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
     out += [f"| {' | '.join(_cells(line))} |" for line in lines]
     return "\n".join([*out, "", *(f"- {note}" for note in notes), ""])
 
 
 def as_json(lines: Collection[Line], facts: Mapping[str, Any]) -> str:
-    """The same lines, with the ratios worked out; a number that is not there is null."""
+    """The same lines with their ratios; a missing number is null."""
     content = []
     for line in lines:
         ratios = {"exact_over_ours": line.over_exact, "peer_over_ours": line.over_peer}
         reached = {
-            name: {"found": value, "asked": asked, "reached": there} for name, (value, asked, there) in line.reached().items()
+            name: {"found": value, "asked": required, "reached": is_reached}
+            for name, (value, required, is_reached) in line.reached().items()
         }
         content.append({**asdict(line), **ratios, "memory_over_peer": line.memory_share, "reached": reached})
     return json.dumps(_plain({**facts, "lines": content}), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -134,16 +135,16 @@ def _cells(line: Line) -> tuple[str, ...]:
 def _reached(line: Line) -> str:
     words = {"exact": "exact/ours", "peer": "peer/ours", "memory": "MB/peer's", "multiply_rate": "of the multiply rate"}
     parts = []
-    for name, (value, asked, there) in line.reached().items():
+    for name, (value, required, is_reached) in line.reached().items():
         sign = "≤" if name == "memory" else "≥"
-        said = f"{words[name]} {sign} {asked:.2g}"
-        parts.append(f"{said} ✓" if there else f"**{said}: {'–' if value is None else f'{value:.2g}'}**")
+        requirement = f"{words[name]} {sign} {required:.2g}"
+        parts.append(f"{requirement} ✓" if is_reached else f"**{requirement}: {'–' if value is None else f'{value:.2g}'}**")
     return "; ".join(parts) or "–"
 
 
 def _ratio(above: Time, below: Time) -> float | None:
-    found = above.seconds / below.seconds
-    return found if math.isfinite(found) else None
+    ratio = above.seconds / below.seconds
+    return ratio if math.isfinite(ratio) else None
 
 
 def _milliseconds(time: Time) -> str:
@@ -163,7 +164,7 @@ def _megabytes(held: float | str | None) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """JSON knows no number that is not finite."""
+    """The value without infinities and NaN, which JSON does not have: they become null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Times by interleaved rounds: in every round each cell runs once, so that a slow moment of the machine hits all alike."""
+"""Times in interleaved rounds: in every round each cell runs once, so that a slow moment of the machine affects all alike."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from time import perf_counter
 import torch
 
 SLOW = 3.0
-"""Seconds of a call that is not only a warm-up but counts, and is repeated once at most."""
+"""A first call of more than this many seconds counts, instead of being only the warm-up; it is repeated once at most."""
 
 COMPILING = 3.0
-"""A first call that takes so many times as long as the second did something else besides."""
+"""A first call that takes this many times as long as the second has compiled something, so it does not count."""
 
 STEEPEST = 2.0
-"""The highest power of n that is carried on: nothing that is timed here grows faster."""
+"""The highest power of n for extrapolation: nothing that is timed here grows faster."""
 
 Note = Callable[[str, str, float | str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Time:
-    """Seconds of one call; `extrapolated` from shorter lengths; or the sentence why there is none."""
+    """Seconds of one call, measured or `extrapolated` from shorter lengths; or the `reason` why there is no time."""
 
     seconds: float = math.nan
     extrapolated: bool = False
@@ -33,7 +33,7 @@ class Time:
 
 @dataclass(kw_only=True)
 class Spent:
-    """Seconds of a cell's `first` call and of those `after` it, or why it has `failed`."""
+    """Seconds of a cell's `first` call and of the calls `after` it, or why it has `failed`."""
 
     first: float | None = None
     after: list[float] = field(default_factory=list)
@@ -41,18 +41,18 @@ class Spent:
 
     @property
     def slow(self) -> bool:
-        """Whether one call takes so long that the first counts; not if the second shows that the first was compiling."""
+        """Whether the first call counts: it takes long, and the second does not show that it was compiling."""
         if self.first is None or self.first <= SLOW:
             return False
         return not self.after or self.after[0] > self.first / COMPILING
 
     def whole(self, rounds: int) -> bool:
-        """Whether nothing is left to be run."""
+        """Whether all calls have been made."""
         return self.failed is not None or len(self.after) >= (min(rounds, 1) if self.slow else rounds)
 
     @property
     def time(self) -> Time:
-        """The median of what counts."""
+        """The median of the calls that count."""
         if self.failed is not None:
             return Time(reason=self.failed)
         if self.first is None:
@@ -62,9 +62,7 @@ class Spent:
 
 
 def extrapolated(known: Mapping[int, float], n: int) -> float | None:
-    """Seconds at n by the power of n through the two longest measured lengths, at most its square; None when fewer than
-    two are known.
-    """
+    """Seconds at n by the power of n through the two longest measured lengths (at most n²); None with fewer than two."""
     if len(known) < 2:
         return None
     (short, little), (long, much) = sorted(known.items())[-2:]
@@ -73,7 +71,7 @@ def extrapolated(known: Mapping[int, float], n: int) -> float | None:
 
 
 def too_long(known: Mapping[int, float], n: int, limit: float) -> bool:
-    """Whether a call at n is expected to take more than `limit` seconds; with one known length, as if it grew with n."""
+    """Whether a call at n is expected to take more than `limit` seconds; from a single length, by linear growth."""
     if not known:
         return False
     expected = extrapolated(known, n)
@@ -88,19 +86,20 @@ def interleaved(
     *,
     rounds: int,
     over: Callable[[], bool],
-    look: Callable[[str, object], None] = lambda name, result: None,
+    check: Callable[[str, object], None] = lambda name, result: None,
     earlier: Mapping[str, Spent] | None = None,
-    note: Note = lambda name, kind, found: None,
+    note: Note = lambda name, kind, finding: None,
 ) -> dict[str, Time]:
-    """The median of each call's rounds, after one that warms up and whose result is given to `look`, untimed.
+    """The median time of each call over some rounds, after a warm-up whose result goes to `check`, untimed.
 
-    A call is prepared anew before each of its runs, untimed, so that only one holds its inputs at a time. One that
-    raises is not run again. When `over()` is true nothing is begun any more: a call without a time says so. What a run
-    that was stopped has spent comes as `earlier`: it is warmed up again, and only what is missing is timed. Whatever ends
-    is told to `note`, as the name of the cell, `first`, `after` or `failed`, and what was found.
+    - A call is prepared again before each of its runs, untimed, so that only one call holds its inputs at a time.
+    - A call that raises is not run again.
+    - When `over()` is true no further call is made; a call without a time has this as its reason.
+    - `earlier` holds the times of a run that was stopped: such calls are warmed up again, and only missing rounds are timed.
+    - Each finished call is reported to `note`: the name of the cell, `first`, `after` or `failed`, and the seconds or reason.
     """
     spent = {name: (earlier or {}).get(name) or Spent() for name in calls}
-    # The first call of a slow one has counted: it needs no other to warm up.
+    # The first call of a slow cell has counted, so no warm-up is needed.
     warm = {name for name, so_far in spent.items() if so_far.slow}
     with torch.inference_mode():
         for _ in range(rounds + 1):
@@ -114,9 +113,9 @@ def interleaved(
                     result = call()
                     seconds = perf_counter() - begun
                     if so_far.first is None:
-                        look(name, result)
+                        check(name, result)
                     del call, result
-                except Exception as error:  # a peer may fail in any way: its cell says so
+                except Exception as error:  # a peer may fail in any way, which its cell reports
                     so_far.failed = f"does not run: {type(error).__name__}: {str(error).splitlines()[0][:120]}"
                     note(name, "failed", so_far.failed)
                     continue

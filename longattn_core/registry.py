@@ -1,4 +1,4 @@
-"""Every mechanism by its key, found by walking `longattn_core.mechanisms`: there is no list to keep."""
+"""Every mechanism by its key. They are found by walking `longattn_core.mechanisms`, so no list has to be kept."""
 
 import importlib
 import inspect
@@ -10,24 +10,25 @@ from typing import Any
 from pydantic import ValidationError
 
 from longattn_core.contracts.mechanism import Mechanism
+from longattn_core.validation import sentence
 
 
 @cache
 def mechanisms() -> MappingProxyType[str, type[Mechanism]]:
-    """Key → class, in the order in which mechanisms are listed side by side.
+    """Key → class, in the order in which mechanisms are listed.
 
-    Raises: RuntimeError when two classes claim one key.
+    Raises: RuntimeError when two classes claim the same key.
     """
-    # By name and not by import: mechanisms stand above the registry.
+    # By name and not by an import statement: the registry is in a lower layer than the mechanisms.
     package = importlib.import_module("longattn_core.mechanisms")
-    found: dict[str, type[Mechanism]] = {}
+    by_key: dict[str, type[Mechanism]] = {}
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         for _, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             if issubclass(kind, Mechanism) and not inspect.isabstract(kind) and kind.__module__ == module.name:
-                if kind.key in found:
-                    raise RuntimeError(f"{found[kind.key].__name__} and {kind.__name__} both claim the key {kind.key!r}")
-                found[kind.key] = kind
-    return MappingProxyType(dict(sorted(found.items(), key=lambda item: (item[1].order, item[0]))))
+                if kind.key in by_key:
+                    raise RuntimeError(f"{by_key[kind.key].__name__} and {kind.__name__} both claim the key {kind.key!r}")
+                by_key[kind.key] = kind
+    return MappingProxyType(dict(sorted(by_key.items(), key=lambda item: (item[1].order, item[0]))))
 
 
 def mechanism(key: str, /, **dials: Any) -> Mechanism:
@@ -41,26 +42,4 @@ def mechanism(key: str, /, **dials: Any) -> Mechanism:
     try:
         return known[key].model_validate(dials)
     except ValidationError as error:
-        raise ValueError(_sentence(known[key], error)) from None
-
-
-def _sentence(kind: type[Mechanism], error: ValidationError) -> str:
-    """Say which dial was wrong, what it was set to and what it allows."""
-    parts = []
-    for problem in error.errors():
-        name = ".".join(map(str, problem["loc"])) or "these dials together"
-        if problem["type"] == "extra_forbidden":
-            parts.append(f"has no dial {name!r}; its dials are {', '.join(kind.model_fields)}")
-            continue
-        parts.append(f"dial {name!r} cannot be {problem['input']!r}: {problem['msg']}{_bounds(kind, name)}")
-    return f"Mechanism {kind.key!r}: {'; '.join(parts)}."
-
-
-def _bounds(kind: type[Mechanism], name: str) -> str:
-    field = kind.model_fields.get(name)
-    if field is None:
-        return ""
-    limits = {a: getattr(m, a) for m in field.metadata for a in ("ge", "gt", "le", "lt") if hasattr(m, a)}
-    if "ge" in limits and "le" in limits:
-        return f" (allowed: {limits['ge']} … {limits['le']})"
-    return ""
+        raise ValueError(sentence(f"Mechanism {key!r}", error, known[key], noun="dial")) from None

@@ -1,6 +1,6 @@
 """Cells: weights turned into what is drawn, one byte a cell, with "never looked at" and "the future" told apart.
 
-Source: our own choice; the edges of cells are those of `contracts.edges`, written again because charts load no torch.
+Source: our own choice; the edges of cells are those of `contracts.indexing.edges`.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from longattn_core.charts.style.scales import Numbers, Scale
 from longattn_core.charts.style.theme import BELOW, FUTURE, LEVELS, NEVER
+from longattn_core.contracts.indexing import edges
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint8]
@@ -89,9 +90,8 @@ class RibbonRow:
 
 
 def cell_edges(start: int, stop: int, cells: int) -> npt.NDArray[np.int64]:
-    """Edges `[count + 1]` of at most `cells` cells, as equal as whole tokens allow, that cover [start, stop)."""
-    count = min(cells, stop - start)
-    return start + (stop - start) * np.arange(count + 1, dtype=np.int64) // count
+    """`contracts.indexing.edges` as an array `[count + 1]`, to compute with."""
+    return np.array(edges(start, stop, cells), dtype=np.int64)
 
 
 def pool_cells(values: Numbers, shape: tuple[int, int], reduce: Reduce = "max") -> Floats:

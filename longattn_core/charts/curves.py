@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import altair as alt
@@ -25,96 +26,115 @@ SPARE_HUES = ("window", "favor", "lsh", "memory", "low_rank", "probsparse", "seg
 """Whose colours the curves take that stand for no mechanism, in this order: neighbours are far apart."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class CurveAxis:
+    """One axis of the curves: the column of the table that it shows, the title, and the scale.
+
+    `ticks`, `domain` and `format` (a d3 number format) are chosen from the values where they are None.
+    """
+
+    column: str
+    title: str
+    log: bool = False
+    ticks: Sequence[float] | None = None
+    domain: tuple[float, float] | None = None
+    format: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveSeries:
+    """Which column tells the curves apart, and how each curve is drawn.
+
+    `band` names the two columns of an interval around a curve. `dashed` names a boolean column: where it is true the line is
+    dashed (a formula outside of its range, a recorded value). `keys` gives a series a mechanism's colour and symbol; `colours`
+    a colour of its own; others take spare hues. `labels` writes a series' name at its right end. Where names would cover too
+    many curves on a phone (`crowded`), a touch names them there.
+    """
+
+    column: str
+    band: tuple[str, str] | None = None
+    dashed: str | None = None
+    colours: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
+    points: bool = True
+    labels: bool = True
+    crowded: bool = False
+
+
 def curves_chart(
     table: pd.DataFrame,
     theme: Theme,
     *,
-    x: str,
-    y: str,
-    series: str,
-    x_title: str,
-    y_title: str,
-    log_x: bool = False,
-    log_y: bool = False,
-    x_ticks: Sequence[float] | None = None,
-    y_domain: tuple[float, float] | None = None,
-    y_format: str = ".6~g",
-    band: tuple[str, str] | None = None,
-    dashed: str | None = None,
-    colours: Mapping[str, str] | None = None,
-    keys: Mapping[str, str] | None = None,
+    x: CurveAxis,
+    y: CurveAxis,
+    series: CurveSeries,
     rules: Sequence[tuple[float, str]] = (),
-    points: bool = True,
-    labels: bool = True,
-    height: int | None = None,
     marked: Sequence[tuple[float, str]] = (),
-    crowded: bool = False,
+    height: int = CURVE_HEIGHT,
 ) -> alt.LayerChart:
-    """A line a series over `x`, with the interval `band` around it and its name at its right end.
+    """One line a series of `y` over `x`.
 
-    `keys` gives a series a mechanism's colour and symbol; `colours` a colour of its own; others take spare hues.
-    `dashed` names a boolean column: where it is true the line is dashed (a formula outside of its range, a
-    recorded value). `rules` are horizontal dashed lines with labels, the controls. `marked` are vertical ones, the
-    setting at hand. Where names would cover so many curves on a phone (`crowded`), a touch names them there. Rows
-    whose `y` is no number are left out; on a logarithmic axis those that are not positive too.
+    `rules` are horizontal dashed lines with labels, the controls. `marked` are vertical ones, the setting at hand. Rows whose
+    `y` is no number are left out; on a logarithmic axis those that are not positive too.
     """
-    shown = _drawable(table, x, y, log_x=log_x, log_y=log_y)
-    names = list(dict.fromkeys(shown[series].astype(str)))
-    shown = shown.assign(**{series: shown[series].astype(str)})
-    inks = _inks(names, theme, colours or {}, keys or {})
-    size, tall = SIZES["tick"] * theme.zoom, height or CURVE_HEIGHT
-    low_high = _domain(shown, y, band, rules, log_y) if y_domain is None else y_domain
-    measured = sorted(set(shown[x].astype(float)))
-    if x_ticks is None and log_x and len(measured) <= MOST_TICKS:
-        x_ticks = measured
-    across_scale = alt.Scale(type="log", nice=False, padding=8) if log_x else alt.Scale(nice=False, zero=False, padding=8)
-    across = alt.X(
-        field=x,
-        type="quantitative",
-        title=x_title,
-        scale=across_scale,
-        axis=alt.Axis(
-            format=_numbers(shown[x]) if log_x else ".6~g", values=x_ticks or alt.Undefined, tickCount=7, labelOverlap=True
-        ),
-    )
-    scale_y = alt.Scale(type="log" if log_y else "linear", domain=list(low_high), nice=False, clamp=True)
+    shown = _drawable(table, x, y)
+    shown = shown.assign(**{series.column: shown[series.column].astype(str)})
+    inks = _inks(list(dict.fromkeys(shown[series.column])), series, theme)
+    names, size = list(inks), SIZES["tick"] * theme.zoom
+    domain = y.domain or _domain(shown, y, series.band, rules)
+    across = _across(shown, x)
+    scale_y = alt.Scale(type="log" if y.log else "linear", domain=list(domain), nice=False, clamp=True)
     down = alt.Y(
-        field=y, type="quantitative", title=y_title, scale=scale_y, axis=alt.Axis(format=y_format, tickCount=6, labelOverlap=True)
+        field=y.column,
+        type="quantitative",
+        title=y.title,
+        scale=scale_y,
+        axis=alt.Axis(format=y.format or ".6~g", values=y.ticks or alt.Undefined, tickCount=6, labelOverlap=True),
     )
-    colour = alt.Color(field=series, type="nominal", scale=alt.Scale(domain=names, range=[inks[name][0] for name in names]))
+    colour = alt.Color(
+        field=series.column, type="nominal", scale=alt.Scale(domain=names, range=[inks[name][0] for name in names])
+    )
     base = alt.Chart(shown)
-    tooltip = _tooltip(shown, x, y, series, band, x_title, y_title)
+    tooltip = _tooltip(shown, x, y, series)
     layers: list[Any] = [*_rules(rules, theme, scale_y, size), *_marked(marked, theme, size)]
-    if band is not None:
+    if series.band is not None:
+        low, high = series.band
         layers.append(
             base.mark_area(opacity=0.18).encode(
-                x=across, y=alt.Y(field=band[0], type="quantitative", scale=scale_y), y2=alt.Y2(field=band[1]), color=colour
+                x=across, y=alt.Y(field=low, type="quantitative", scale=scale_y), y2=alt.Y2(field=high), color=colour
             )
         )
     line = base.mark_line(strokeWidth=2).encode(
-        x=across, y=down, color=colour, detail=alt.Detail(field=series, type="nominal"), tooltip=tooltip
+        x=across, y=down, color=colour, detail=alt.Detail(field=series.column, type="nominal"), tooltip=tooltip
     )
-    if dashed is not None:
+    if series.dashed is not None:
         line = base.mark_line(strokeWidth=2).encode(
             x=across,
             y=down,
             color=colour,
             tooltip=tooltip,
             strokeDash=alt.StrokeDash(
-                field=dashed, type="nominal", scale=alt.Scale(domain=[False, True], range=[[1, 0], [5, 4]])
+                field=series.dashed, type="nominal", scale=alt.Scale(domain=[False, True], range=[[1, 0], [5, 4]])
             ),
         )
     layers.append(line)
-    if points and len(shown):
-        layers.append(_points(base, across, down, colour, series, names, inks, tooltip))
+    if series.points and len(shown):
+        symbols = alt.Scale(domain=names, range=[inks[name][1] for name in names])
+        shape = alt.Shape(series.column, type="nominal", scale=symbols)
+        mark = base.mark_point(size=46, filled=True)
+        layers.append(mark.encode(x=across, y=down, color=colour, shape=shape, tooltip=tooltip))
     else:
         # A point that nobody sees makes the line easy to hit with a finger.
         layers.append(base.mark_point(size=160, opacity=0.001).encode(x=across, y=down, color=colour, tooltip=tooltip))
-    if labels:
-        layers.append(_end_labels(shown, x, y, series, names, colour, low_high, tall, log_y, theme, scale_y, crowded))
-    # Said at once: resolve_scale and properties each copy the whole chart.
+    if series.labels:
+        places = _label_places(_ends(shown, x, y, series), domain, log=y.log, height=height, gap=LINE_GAP * theme.zoom)
+        layers.append(_end_labels(places, series, y=scale_y, colour=colour, size=size))
+    # Given at once: `resolve_scale` and `properties` would each copy the whole chart.
     chart = layered(
-        *layers, resolve={"scale": {"shape": "independent"}}, height=tall, padding={"left": 4, "top": 8, "bottom": 4, "right": 8}
+        *layers,
+        resolve={"scale": {"shape": "independent"}},
+        height=height,
+        padding={"left": 4, "top": 8, "bottom": 4, "right": 8},
     )
     assert isinstance(chart, alt.LayerChart)
     return chart
@@ -125,31 +145,49 @@ def _numbers(values: pd.Series) -> str:
     return ".4~s" if len(values) and float(values.astype(float).max()) >= 1e6 else ",.6~g"
 
 
-def _drawable(table: pd.DataFrame, x: str, y: str, *, log_x: bool, log_y: bool) -> pd.DataFrame:
+def _drawable(table: pd.DataFrame, *axes: CurveAxis) -> pd.DataFrame:
+    """The rows whose numbers have a place on both axes."""
     table = without_units(table)
-    keep = np.isfinite(table[x].astype(float)) & np.isfinite(table[y].astype(float))
-    if log_x:
-        keep &= table[x].astype(float) > 0
-    if log_y:
-        keep &= table[y].astype(float) > 0
+    keep = pd.Series(True, index=table.index)
+    for axis in axes:
+        values = table[axis.column].astype(float)
+        keep &= np.isfinite(values) & (values > 0 if axis.log else True)
     return table[keep].reset_index(drop=True)
 
 
-def _inks(names: Sequence[str], theme: Theme, colours: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+def _across(shown: pd.DataFrame, x: CurveAxis) -> alt.X:
+    values = shown[x.column].astype(float)
+    measured = sorted(set(values))
+    ticks = measured if x.ticks is None and x.log and len(measured) <= MOST_TICKS else x.ticks
+    domain = alt.Undefined if x.domain is None else list(x.domain)
+    log = alt.Scale(type="log", domain=domain, nice=False, padding=8)
+    linear = alt.Scale(domain=domain, nice=False, zero=False, padding=8)
+    form = x.format or (_numbers(values) if x.log else ".6~g")
+    return alt.X(
+        field=x.column,
+        type="quantitative",
+        title=x.title,
+        scale=log if x.log else linear,
+        axis=alt.Axis(format=form, values=ticks or alt.Undefined, tickCount=7, labelOverlap=True),
+    )
+
+
+def _inks(names: Sequence[str], series: CurveSeries, theme: Theme) -> dict[str, tuple[str, str]]:
     """The colour and the symbol of each series."""
+    keys = series.keys
     used = {keys[name] for name in names if name in keys}
     spare = [key for key in SPARE_HUES if key not in used] or list(SPARE_HUES)
     inks = {}
     for index, name in enumerate(names):
         style = theme.style(keys.get(name, spare[index % len(spare)]))
-        inks[name] = (colours.get(name, style.colour), style.symbol.vega)
+        inks[name] = (series.colours.get(name, style.colour), style.symbol.vega)
     return inks
 
 
 def _domain(
-    shown: pd.DataFrame, y: str, band: tuple[str, str] | None, rules: Sequence[tuple[float, str]], log: bool
+    shown: pd.DataFrame, y: CurveAxis, band: tuple[str, str] | None, rules: Sequence[tuple[float, str]]
 ) -> tuple[float, float]:
-    columns = [y, *(band or ())]
+    columns, log = [y.column, *(band or ())], y.log
     values = np.concatenate([*(shown[name].to_numpy(dtype=float) for name in columns), [value for value, _ in rules]])
     values = values[np.isfinite(values) & ((values > 0) | (not log))]
     if len(values) == 0:
@@ -162,37 +200,17 @@ def _domain(
     return (0.0 if 0 <= low < 0.4 * high else low - margin), high + margin
 
 
-def _points(
-    base: alt.Chart,
-    across: alt.X,
-    down: alt.Y,
-    colour: alt.Color,
-    series: str,
-    names: Sequence[str],
-    inks: Mapping[str, tuple[str, str]],
-    tooltip: list[alt.Tooltip],
-) -> alt.Chart:
-    shape = alt.Shape(series, type="nominal", scale=alt.Scale(domain=list(names), range=[inks[name][1] for name in names]))
-    drawn: alt.Chart = base.mark_point(size=46, filled=True).encode(x=across, y=down, color=colour, shape=shape, tooltip=tooltip)
-    return drawn
-
-
-def _tooltip(
-    shown: pd.DataFrame, x: str, y: str, series: str, band: tuple[str, str] | None, x_title: str, y_title: str
-) -> list[alt.Tooltip]:
-    found = [
-        alt.Tooltip(field=series, type="nominal", title="curve"),
-        alt.Tooltip(field=x, type="quantitative", title=x_title, format=".4~g"),
-        alt.Tooltip(field=y, type="quantitative", title=y_title, format=".3~g"),
+def _tooltip(shown: pd.DataFrame, x: CurveAxis, y: CurveAxis, series: CurveSeries) -> list[alt.Tooltip]:
+    fields = [
+        alt.Tooltip(field=series.column, type="nominal", title="curve"),
+        alt.Tooltip(field=x.column, type="quantitative", title=x.title, format=".4~g"),
+        alt.Tooltip(field=y.column, type="quantitative", title=y.title, format=".3~g"),
     ]
-    if band is not None:
-        found += [
-            alt.Tooltip(field=band[0], type="quantitative", title="95 % from", format=".3~g"),
-            alt.Tooltip(field=band[1], type="quantitative", title="95 % to", format=".3~g"),
-        ]
+    for column, title in zip(series.band or (), ("95 % from", "95 % to"), strict=False):
+        fields.append(alt.Tooltip(field=column, type="quantitative", title=title, format=".3~g"))
     if "count" in shown.columns:
-        found.append(alt.Tooltip("count:Q", title="seeds"))
-    return found
+        fields.append(alt.Tooltip("count:Q", title="seeds"))
+    return fields
 
 
 def _rules(rules: Sequence[tuple[float, str]], theme: Theme, scale: alt.Scale, size: float) -> list[alt.Chart]:
@@ -218,49 +236,47 @@ def _marked(marked: Sequence[tuple[float, str]], theme: Theme, size: float) -> l
     ]
 
 
-def _end_labels(
-    shown: pd.DataFrame,
-    x: str,
-    y: str,
-    series: str,
-    names: Sequence[str],
-    colour: alt.Color,
-    domain: tuple[float, float],
-    height: int,
-    log: bool,
-    theme: Theme,
-    scale: alt.Scale,
-    crowded: bool,
-) -> alt.Chart:
-    """Each series' name at the height of its last point, pushed apart where two would cover one another."""
-    label, at, value = shown[series].to_numpy(), shown[x].to_numpy(dtype=float), shown[y].to_numpy(dtype=float)
-    ends = [float(value[label == name][at[label == name].argmax()]) for name in names]
+def _ends(shown: pd.DataFrame, x: CurveAxis, y: CurveAxis, series: CurveSeries) -> dict[str, float]:
+    """The last `y` of each series."""
+    label, at, value = shown[series.column].to_numpy(), shown[x.column].to_numpy(float), shown[y.column].to_numpy(float)
+    return {name: float(value[label == name][at[label == name].argmax()]) for name in dict.fromkeys(label)}
+
+
+def _label_places(
+    ends: Mapping[str, float], domain: tuple[float, float], *, log: bool, height: int, gap: float
+) -> dict[str, float]:
+    """Where each series' name stands on the `y` scale: at its end, pushed apart where two would cover one another."""
     low, high = (math.log(end) if log else end for end in domain)
     span = (high - low) or 1.0
-    shares = [((math.log(max(end, domain[0])) if log else end) - low) / span for end in ends]
+    shares = [((math.log(max(end, domain[0])) if log else end) - low) / span for end in ends.values()]
     # The axis and its title take a part of the height; the places go back onto the scale, which fits whatever is left.
     room = 0.85 * height
-    places = spread([room * (1 - min(max(share, 0.0), 1.0)) for share in shares], LINE_GAP * theme.zoom, room)
+    places = spread([room * (1 - min(max(share, 0.0), 1.0)) for share in shares], gap, room)
     values = [low + span * (1 - place / room) for place in places]
-    size = SIZES["tick"] * theme.zoom
-    heights = [math.exp(value) if log else value for value in values]
+    return dict(zip(ends, [math.exp(value) if log else value for value in values], strict=True))
+
+
+def _end_labels(places: Mapping[str, float], series: CurveSeries, *, y: alt.Scale, colour: alt.Color, size: float) -> alt.Chart:
     # One layer for all names: each would cost as much as a curve.
+    frame = pd.DataFrame(
+        {"its end": list(places.values()), "its label": [_cut(name) for name in places], series.column: list(places)}
+    )
     drawn: alt.Chart = (
-        alt.Chart(pd.DataFrame({"its end": heights, "its label": [_cut(name) for name in names], series: list(names)}))
+        alt.Chart(frame)
         .mark_text(
             align=alt.ExprRef(f"{NARROW} ? 'right' : 'left'"),
             baseline="middle",
             fontSize=size,
             dx=alt.ExprRef(f"{NARROW} ? -6 : 8"),
             dy=alt.ExprRef(f"{NARROW} ? -9 : 0"),
-            opacity=alt.ExprRef(f"{NARROW} ? 0 : 1") if crowded else alt.Undefined,
+            opacity=alt.ExprRef(f"{NARROW} ? 0 : 1") if series.crowded else alt.Undefined,
         )
         .encode(
             x=fixed(alt.XValue, "width"),
-            y=alt.Y("its end:Q", scale=scale),
+            y=alt.Y("its end:Q", scale=y),
             text=alt.Text("its label:N"),
             color=colour,
-            tooltip=alt.Tooltip(field=series, type="nominal", title="curve"),
+            tooltip=alt.Tooltip(field=series.column, type="nominal", title="curve"),
         )
     )
     return drawn

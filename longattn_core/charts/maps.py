@@ -10,52 +10,37 @@ import numpy.typing as npt
 import pandas as pd
 
 from longattn_core.charts.cells import Floats, Reduce, Window, check_tokens, encode, future_cells
-from longattn_core.charts.figures.low_rank import _thinned, _whole_axis, picture
-from longattn_core.charts.pixels import data_uri, paint
+from longattn_core.charts.pictures import MapPicture
+from longattn_core.charts.pixels import matrix_uri, paint
 from longattn_core.charts.style.altair import fixed, themed
 from longattn_core.charts.style.legend import caption_lines, colour_bar
-from longattn_core.charts.style.scales import Kind, Numbers, Scale
+from longattn_core.charts.style.png import data_uri
+from longattn_core.charts.style.scales import Kind
 from longattn_core.charts.style.theme import Theme
 
 NAMED_TOKENS = 40
 """Up to this many positions an axis names its tokens; beyond it, it counts them."""
+MOST_CELLS = 512
+"""Cells of a matrix's side: more than the screen has dots for it."""
 _SHARPNESS = 960
 
 
-def attention_map_chart(
-    values: Numbers,
-    *,
-    theme: Theme,
-    title: str = "",
-    subtitle: str = "",
-    caption: str = "",
-    scale: Kind = "log",
-    top: float = 1.0,
-    window: Window | None = None,
-    reduce: Reduce = "max",
-    causal: bool = False,
-    tokens_rows: Sequence[str] | None = None,
-    tokens_cols: Sequence[str] | None = None,
-    size: int = 480,
-) -> alt.VConcatChart:
-    """A map `[cells, cells]` of weights or signed differences as an Altair chart.
+def attention_map_chart(shown: MapPicture, theme: Theme, *, caption: str = "", size: int = 480) -> alt.VConcatChart:
+    """An attention map as an Altair chart; without a window, each cell is one pair.
 
-    `window` says which queries and keys the cells cover (all of them, one a cell, if None); tokens name every position
-    of the full map. The picture is one image mark, so a large map costs no more to draw than a small one.
+    The cells are one image mark, so a large map costs no more to draw than a small one.
 
     Raises:
-        ValueError: the map has no cell, or the tokens do not reach to the end of the window.
+        ValueError: the tokens do not reach to the end of the window.
     """
-    x = np.asarray(values, dtype=np.float64)
-    if x.ndim != 2 or 0 in x.shape:
-        raise ValueError(f"a map needs two axes and at least one cell, found shape {list(x.shape)}")
-    window = window or Window(r0=0, r1=x.shape[0], c0=0, c1=x.shape[1])
+    x = np.asarray(shown.values, dtype=np.float64)
+    window = shown.window or Window(r0=0, r1=x.shape[0], c0=0, c1=x.shape[1])
+    tokens_rows, tokens_cols = shown.tokens_rows, shown.tokens_cols
     for name, tokens, stop in (("tokens_rows", tokens_rows, window.r1), ("tokens_cols", tokens_cols, window.c1)):
         if tokens is not None and len(tokens) < stop:
             check_tokens(tokens, stop, name)
-    measure = Scale(kind=scale, top=top)
     shape = (x.shape[0], x.shape[1])
-    cells = encode(x, measure, future=future_cells(window, shape) if causal else None)
+    cells = encode(x, shown.measure, future=future_cells(window, shape) if shown.causal else None)
     factor = (max(1, -(-_SHARPNESS // shape[0])), max(1, -(-_SHARPNESS // shape[1])))
     height = size if window.rows == window.cols else max(96, min(size, size * window.rows // window.cols))
     named = (tokens_rows is not None and window.rows <= NAMED_TOKENS, tokens_cols is not None and window.cols <= NAMED_TOKENS)
@@ -69,7 +54,7 @@ def attention_map_chart(
             "x2": [window.c1],
             "y": [window.r0],
             "y2": [window.r1],
-            "url": [data_uri(paint(cells, theme=theme, kind=scale, factor=factor))],
+            "url": [data_uri(paint(cells, theme=theme, kind=shown.scale, factor=factor))],
         }
     )
     picture = (
@@ -102,14 +87,15 @@ def attention_map_chart(
         .mark_rect(filled=False, stroke=theme.border)
         .encode(x=alt.X("x:Q"), x2=alt.X2("x2:Q"), y=alt.Y("y:Q"), y2=alt.Y2("y2:Q"))
     )
-    notes = [text for text in (caption, pooling_note(window, shape, reduce)) if text]
-    shown = set(np.unique(cells.codes).tolist())
-    parts: list[Any] = [alt.layer(*layers, edge), colour_bar(theme, measure, shown, width=size)]
+    notes = [text for text in (caption, pooling_note(window, shape, shown.reduce)) if text]
+    codes = set(np.unique(cells.codes).tolist())
+    parts: list[Any] = [alt.layer(*layers, edge), colour_bar(theme, shown.measure, codes, width=size)]
     if notes:
         parts.append(caption_lines(notes, theme=theme, width=size))
     chart: alt.VConcatChart = alt.vconcat(*parts, spacing=12).resolve_scale(x="independent", y="independent")
-    if title:
-        chart = chart.properties(title=alt.TitleParams(text=title, subtitle=[subtitle] if subtitle else []))
+    if shown.title:
+        title = alt.TitleParams(text=shown.title, subtitle=[shown.subtitle] if shown.subtitle else [])
+        chart = chart.properties(title=title)
     drawn: alt.VConcatChart = themed(chart, theme)
     return drawn
 
@@ -167,12 +153,12 @@ def matrix_chart(
             "x2": [columns],
             "y": [0],
             "y2": [rows],
-            "url": [picture(_thinned(values), theme, kind=kind, top=top)],
+            "url": [matrix_uri(thinned(values), theme, kind=kind, top=top)],
             "what": [f"{rows} × {columns} numbers, from {float(values.min()):.3g} to {float(values.max()):.3g}"],
         }
     )
-    across = alt.X("x:Q", scale=alt.Scale(domain=[0, columns], nice=False), axis=_whole_axis(x_title, columns))
-    down = alt.Y("y:Q", scale=alt.Scale(domain=[0, rows], nice=False, reverse=True), axis=_whole_axis(y_title, rows))
+    across = alt.X("x:Q", scale=alt.Scale(domain=[0, columns], nice=False), axis=_position_axis(x_title, columns))
+    down = alt.Y("y:Q", scale=alt.Scale(domain=[0, rows], nice=False, reverse=True), axis=_position_axis(y_title, rows))
     drawn: alt.Chart = (
         alt.Chart(frame)
         .mark_image(aspect=False, smooth=False)
@@ -186,6 +172,23 @@ def matrix_chart(
         )
     )
     return drawn.properties(height=height, width="container", view=alt.ViewBackground(stroke=theme.border))
+
+
+def thinned(x: npt.NDArray[np.floating], most: int = MOST_CELLS) -> npt.NDArray[np.floating]:
+    """At most `most` rows and columns of a matrix, evenly spaced: of a longer side a sample is shown."""
+    for axis in (0, 1):
+        if x.shape[axis] > most:
+            x = np.take(x, np.arange(most) * x.shape[axis] // most, axis=axis)
+    return x
+
+
+def position_ticks(n: int) -> list[int]:
+    """About four evenly spaced positions of an axis of n, the first among them."""
+    return [*range(0, n, max(1, n // 4))]
+
+
+def _position_axis(title: str, size: int) -> alt.Axis:
+    return alt.Axis(title=title, grid=False, tickCount=4, tickMinStep=1, format="d", values=position_ticks(size))
 
 
 def signed_top(x: npt.NDArray[np.floating]) -> float:

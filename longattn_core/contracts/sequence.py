@@ -1,4 +1,4 @@
-"""What every mechanism reads: queries, keys and values of some heads, and exact attention's rows of them."""
+"""What every mechanism reads: the queries, keys and values of some heads; and the rows of exact attention on them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from longattn_core.contracts.indexing import Index, _shape, resolve
+from longattn_core.contracts.selection import Index, resolve
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Levels:
-    """Which sentence and which paragraph each token stands in, counted from 0.
+    """The sentence and the paragraph of each token, counted from 0.
 
-    `sentence` and `paragraph` are non-decreasing `[n]` integers, and a sentence lies in one paragraph.
+    `sentence` and `paragraph` are non-decreasing integers `[n]`; each sentence lies in one paragraph.
     """
 
     sentence: Int[Tensor, "n"]
@@ -42,16 +42,18 @@ class Levels:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sequence:
-    """Queries, keys and values of some heads, with everything that a mechanism may want to know of them.
+    """Queries, keys and values of some heads, with all that a mechanism may need to know about them.
 
-    Shapes: `q, k [h n d]`, `v [h n e]` (grouped keys and values already repeated; `key_value_groups` query heads
-    share one), `padding [n]` is True for a real token, `positions [n]`, `rotary [d/2]` holds the frequencies
-    that q and k have been rotated by (None: not rotated). `heads` are the heads' numbers among `total_heads`.
-    `sharpness` is the factor that the scores have been multiplied by. `calibration` is another sequence of the
-    same heads, for whatever must be fitted or centred without a look at this one's future. `origin` says in words
-    where it came from.
+    - `q, k [h n d]`, `v [h n e]`: grouped keys and values come repeated; `key_value_groups` query heads share one of them.
+    - `padding [n]`: True for a real token; None: all are real. `positions [n]`: the position of each token.
+    - `rotary [d/2]`: the frequencies by which q and k have been rotated; None: not rotated.
+    - `heads`: the heads' numbers among the `total_heads` of their layer.
+    - `tokens`, `offsets`, `levels`: each token's text, its characters (start, end), its sentence and its paragraph.
+    - `sharpness`: the factor by which the scores have been multiplied.
+    - `calibration`: another sequence of the same heads. What is fitted or centred on it knows nothing of this one's future.
+    - `origin`: where the sequence comes from, in words.
 
-    Raises: ValueError, one sentence, for a wrong shape, dtype, device, or a value that is not finite.
+    Raises: ValueError, one sentence, for a wrong shape, dtype or device, or for a value that is not finite.
     """
 
     q: Float[Tensor, "h n d"]
@@ -178,7 +180,7 @@ class Sequence:
         return self.padding
 
     def allowed(self, queries: Index = None) -> Bool[Tensor, "r n"]:
-        """Which keys the mask lets each chosen query look at; a padded query may look at none. Cost r·n."""
+        """The keys that the mask allows each chosen query to attend to; none for a padded query. Cost r·n."""
         rows = resolve(queries, self.n, "queries", self.q.device)
         mask = self.real[rows, None] & self.real[None, :]
         if self.causal:
@@ -253,6 +255,10 @@ def exact_rows(sequence: Sequence, queries: Index = None, heads: Index = None) -
 
 
 def _finite(x: Tensor) -> bool:
-    """Whether all values are finite; along an axis that repeats one place, that place says it."""
-    once = tuple(slice(1) if step == 0 else slice(None) for step in x.stride())
-    return bool(torch.isfinite(x[once]).all())
+    """Whether all values are finite. Along an expanded axis (stride 0) one place is checked for all."""
+    distinct = tuple(slice(1) if step == 0 else slice(None) for step in x.stride())
+    return bool(torch.isfinite(x[distinct]).all())
+
+
+def _shape(x: Tensor) -> list[int]:
+    return list(x.shape)

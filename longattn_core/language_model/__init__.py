@@ -1,1 +1,1 @@
-"""The real language model: its weights, its tokenizer, and a readable forward pass with attention swapped in."""
+"""The language model: its weights, its tokenizer, and a readable forward pass in which attention can be replaced."""

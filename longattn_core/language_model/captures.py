@@ -1,7 +1,7 @@
-"""What the model's heads made of a text that comes with the laboratory, kept beside the weights for the next start.
+"""Captured queries, keys and values of the sample texts, stored on disk beside the weights for the next start.
 
-A server that starts would read the same samples again before its first picture. Only they are kept: what a visitor types or
-uploads is never written to a disk.
+Without them a server would run the model on the same samples before its first picture. Only sample texts are stored: what a
+visitor types or uploads is never written to disk.
 """
 
 import os
@@ -27,15 +27,15 @@ from longattn_core.numerics import rotary as rotary_positions
 __all__ = ["captured"]
 
 MOST_BYTES = 512 << 20
-"""What the folder may hold: some two hundred captures of 512 tokens; the oldest go first."""
+"""The largest size of the folder: some two hundred captures of 512 tokens. The oldest are deleted first."""
 NAMES = ("q", "k", "v")
 
 
 def captured(ids: Many[int], layer: int, *, rotary: bool = True, keep: bool = False) -> Captured:
-    """Queries, keys and values of one layer, as `LanguageModel.capture`; with `keep` from the disk where they are there.
+    """Queries, keys and values of one layer, as by `LanguageModel.capture`; with `keep` they are stored on disk and reused.
 
-    A kept capture is the very numbers that this model computed, by these weights, this code, this release of torch and
-    these instructions of the processor; if one of them changed, or the file is damaged, the model reads again.
+    A stored capture is reused only for the same weights, code, release of torch and processor instructions, so that it holds
+    exactly the numbers that the model would compute. If one of these has changed, or the file is damaged, the model runs again.
 
     Raises: as `LanguageModel.capture` and `load_language_model`.
     """
@@ -46,7 +46,7 @@ def captured(ids: Many[int], layer: int, *, rotary: bool = True, keep: bool = Fa
     if (found := _read(path)) is not None:
         return found
     made = model.capture(ids, layer, rotary=rotary)[layer]
-    # Without a folder that can be written the laboratory works as well, only not as soon.
+    # Without a writable folder everything works too, only the next start is slower.
     with suppress(OSError, SafetensorError):
         _write(path, made)
     return made
@@ -61,13 +61,13 @@ def _name(ids: Many[int], layer: int, rotary: bool) -> str:
 
 @cache
 def _maker() -> str:
-    """What computes: the code, torch, and what the processor can."""
+    """What determines the numbers: the code, the release of torch, and the processor's instructions."""
     code = "".join(getsource(module) for module in (sys.modules[Captured.__module__], rotary_positions))
     return f"{code} {torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _read(path: Path) -> Captured | None:
-    """A kept capture, or None where there is none that is whole."""
+    """A stored capture; None if there is none, or if it is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in NAMES}
@@ -93,7 +93,7 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _make_room(folder: Path) -> None:
-    """Forget the captures that were made first, until the folder holds no more than it may."""
+    """Delete the oldest captures until the folder holds at most `MOST_BYTES`."""
     files = sorted(
         ((entry.stat().st_mtime, entry.stat().st_size, entry.path) for entry in os.scandir(folder) if entry.is_file()),
         reverse=True,

@@ -1,4 +1,4 @@
-"""The sizes of a Llama-shaped language model, and the tensors that such a model is made of.
+"""The sizes of a Llama-shaped language model, and the names and shapes of its tensors.
 
 Source: Touvron et al. 2023, arXiv:2302.13971, section 2.2, with grouped queries (Ainslie et al. 2023, arXiv:2305.13245)
 and the output matrix tied to the embedding. Tensor names are ours.
@@ -11,10 +11,10 @@ __all__ = ["ModelConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Every number that shapes the forward pass; two models with equal configs differ only in their weights.
+    """All sizes of the forward pass: two models with equal configs differ only in their weights.
 
-    Raises `ValueError` when heads do not divide the width, key/value heads do not divide the heads, or the head
-    width is odd (rotary positions turn pairs of channels).
+    Raises: ValueError when the heads do not divide the width, the key/value heads do not divide the heads, or the head width is
+    odd (rotary positions rotate pairs of channels).
     """
 
     vocabulary: int

@@ -1,7 +1,7 @@
 """Text to the language model's tokens and back, with the characters that each token stands for.
 
 Source: byte-level byte-pair encoding, Radford et al. 2019 (GPT-2), section 2.2, with each digit a token of its own.
-Deviation: special tokens are never recognised in a text; who types `<|im_start|>` gets the plain characters.
+Deviation: special tokens are never recognised in a text; a typed `<|im_start|>` is read as plain characters.
 """
 
 from collections.abc import Iterable
@@ -19,10 +19,10 @@ __all__ = ["Encoded", "TextTokenizer", "load_tokenizer"]
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """A text's tokens: ids, display strings, and the `(start, end)` characters that each one stands for.
+    """The tokens of a text: ids, display strings, and the `(start, end)` characters of each token.
 
-    A character outside the vocabulary is spelt in bytes: then several tokens have the same offsets, and each shows
-    its bytes (`\\xe4\\xbd`) because none of them is a character alone.
+    A character outside the vocabulary is written as several tokens of bytes. These have the same offsets, and each displays its
+    bytes (`\\xe4\\xbd`), because none of them is a whole character.
     """
 
     ids: tuple[int, ...]
@@ -31,10 +31,10 @@ class Encoded:
 
 
 class TextTokenizer:
-    """The model's tokenizer; it holds no state that a call changes, so threads may share it."""
+    """The model's tokenizer. No call changes its state, so threads may share it."""
 
     def __init__(self, file: Path) -> None:
-        """Read a `tokenizer.json` whose model is byte-level."""
+        """Read a `tokenizer.json` with a byte-level model."""
         self._tokenizer = Tokenizer.from_file(str(file))
         characters = _byte_characters()
         self._size = self._tokenizer.get_vocab_size()
@@ -44,7 +44,7 @@ class TextTokenizer:
         )
 
     def encode(self, text: str) -> Encoded:
-        """Tokens of `text`, whose bytes joined are exactly the text's bytes.
+        """The tokens of `text`; their bytes, joined, are exactly the bytes of the text.
 
         Raises:
             ValueError: a character that this vocabulary cannot write (a lone surrogate, six rare control characters,
@@ -56,7 +56,7 @@ class TextTokenizer:
         return Encoded(ids=tuple(encoding.ids), tokens=tokens, offsets=tuple(encoding.offsets))
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of the tokens; bytes that make no character, as a cut inside one leaves, become U+FFFD.
+        """The text of the tokens. Bytes that form no character (a cut inside one leaves such bytes) become U+FFFD.
 
         Raises:
             ValueError: an id that is not in the vocabulary.
@@ -69,7 +69,7 @@ class TextTokenizer:
         return joined.decode("utf-8", "replace")
 
     def _bytes(self, index: int) -> bytes:
-        """What a token stands for. One by one: all 49,152 of them would take a fifth of a second at each start."""
+        """The bytes of a token, computed on demand: for all 49,152 tokens they would take a fifth of a second at each start."""
         piece = self._tokenizer.id_to_token(index)
         assert piece is not None
         return piece.translate(self._to_bytes).encode("latin-1")
@@ -79,7 +79,7 @@ class TextTokenizer:
             if self._unwritable.isdisjoint(text.encode()):
                 return
         except UnicodeEncodeError:
-            pass  # a lone surrogate, which the loop below finds and names
+            pass  # a lone surrogate: the loop below finds and names it
         for place, character in enumerate(text, start=1):
             if "\ud800" <= character <= "\udfff" or not self._unwritable.isdisjoint(character.encode()):
                 raise ValueError(
@@ -89,7 +89,7 @@ class TextTokenizer:
 
 
 def _byte_characters() -> dict[int, str]:
-    """GPT-2's printable stand-in for every byte: itself where it is printable, else the next letter from U+0100."""
+    """GPT-2's printable character for every byte: the byte itself where it is printable, else the next letter from U+0100."""
     printable = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
     others = (byte for byte in range(256) if byte not in printable)
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}

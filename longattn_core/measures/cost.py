@@ -1,7 +1,7 @@
-"""What a mechanism costs as the sequence grows: counted on real prefixes, or by its own formula at lengths that nobody read.
+"""What a mechanism costs as the sequence grows: counted on prefixes of a sequence, or by formula at any length.
 
-Source: ours. A mechanism counts its own cost for the input that it reads (`Attended.cost`) and knows it by formula for any
-shape (`Mechanism.estimated_cost`); nothing is extrapolated.
+Source: ours. A mechanism counts its cost for the sequence that it reads (`Attended.cost`), and has a formula for any shape
+(`Mechanism.estimated_cost`); nothing is extrapolated.
 """
 
 from __future__ import annotations
@@ -17,19 +17,29 @@ from longattn_core.contracts.sequence import Sequence
 from longattn_core.measures.sampling import Unavailable
 from longattn_core.numerics.softmax import exact_cost
 
-__all__ = ["CostPoint", "cost_curve", "counted_at", "doublings", "exact_cost", "growth", "hollow", "key_value_bytes", "pays_from"]
+__all__ = [
+    "CostPoint",
+    "break_even",
+    "cost_curve",
+    "counted_at",
+    "doublings",
+    "exact_cost",
+    "growth",
+    "hollow",
+    "key_value_bytes",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CostPoint:
-    """What a mechanism cost on the first n tokens, or the sentence why it cannot read them."""
+    """What a mechanism costs on the first n tokens, or the sentence why it cannot read them."""
 
     n: int
     cost: Cost | Unavailable
 
 
 def cost_curve(mechanism: Mechanism, sequence: Sequence, lengths: Collection[int]) -> tuple[CostPoint, ...]:
-    """Attend to the first n tokens for each n, and keep what was counted. Cost: that of attending at each length.
+    """The counted cost of attending to the first n tokens, for each n. Cost: that of attending at each length.
 
     Raises: ValueError when a length lies outside the sequence.
     """
@@ -43,14 +53,14 @@ def cost_curve(mechanism: Mechanism, sequence: Sequence, lengths: Collection[int
 
 
 def hollow(n: int, *, d: int, e: int, causal: bool) -> Sequence:
-    """A sequence of one head that has a shape and no content, for `Mechanism.estimated_cost`. Memory n positions."""
+    """A sequence of one head with a shape but no content, for `Mechanism.estimated_cost`. Memory: n positions."""
     zero = torch.zeros(1, 1, 1)
     q, v = (zero.expand(1, n, width) for width in (d, e))
     return Sequence(q=q, k=q, v=v, causal=causal, origin="a shape without content")
 
 
 def counted_at(mechanism: Mechanism, shape: Sequence) -> CostPoint:
-    """The cost of a sequence of this shape by the mechanism's own formula, or why it cannot read one."""
+    """The cost of a sequence of this shape by the mechanism's formula, or the sentence why it cannot read one."""
     refusal = mechanism.refuses(shape)
     return CostPoint(n=shape.n, cost=mechanism.estimated_cost(shape) if refusal is None else Unavailable(reason=refusal))
 
@@ -64,7 +74,7 @@ def doublings(longest: int, *, start: int = 64) -> tuple[int, ...]:
 
 
 def growth(points: Collection[CostPoint]) -> float | Unavailable:
-    """The power of n by which the operations grow between the two longest lengths: 2 for n², 1 for n·w."""
+    """The power of n with which the multiply-adds grow between the two longest lengths: 2 for n², 1 for n·w."""
     counted = [(point.n, point.cost.multiply_adds) for point in points if isinstance(point.cost, Cost)]
     if len(counted) < 2:
         return Unavailable(reason="A rate of growth needs two lengths that the mechanism can read.")
@@ -72,8 +82,8 @@ def growth(points: Collection[CostPoint]) -> float | Unavailable:
     return math.log(many / few) / math.log(long / short)
 
 
-def pays_from(points: Collection[CostPoint], *, heads: int, d: int, e: int, causal: bool) -> int | None:
-    """The least of the lengths from which on the mechanism needs fewer operations than exact attention; None if none."""
+def break_even(points: Collection[CostPoint], *, heads: int, d: int, e: int, causal: bool) -> int | None:
+    """The shortest of the lengths from which on the mechanism needs fewer multiply-adds than exact attention, or None."""
     least = None
     for point in sorted(points, key=lambda point: -point.n):
         exact = exact_cost(heads=heads, n=point.n, d=d, e=e, causal=causal)
@@ -84,5 +94,5 @@ def pays_from(points: Collection[CostPoint], *, heads: int, d: int, e: int, caus
 
 
 def key_value_bytes(*, layers: int, key_value_heads: int, d: int, e: int, number_bytes: int = 2) -> int:
-    """What a model keeps of one token for those to come: a key and a value in each layer and key/value head."""
+    """The size of one token in a model's KV cache: a key and a value in each layer and key/value head."""
     return layers * key_value_heads * (d + e) * number_bytes

@@ -1,8 +1,8 @@
-"""How far back a token can learn of others after several layers, for each pattern of attention.
+"""How many tokens back information can travel through several layers, for each pattern of attention: the receptive field.
 
-Source: Dai et al. 2019, arXiv:1901.02860, section 3.2, for memory, exact when segments do not divide it; the rest is ours.
-A pattern here is causal and lets token t see all of [earliest(t), t] in one layer; after L layers a token reaches
-what L steps of `earliest` lead to, because `earliest` never falls when t grows.
+Source: Dai et al. 2019, arXiv:1901.02860, section 3.2, for a memory; here also exact where the segment does not divide the
+memory. The rest is ours. A pattern is causal: in one layer token t sees all of [earliest(t), t]. After L layers it reaches the
+token that L steps of `earliest` lead to, because `earliest` never decreases with t.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from longattn_core.contracts.mechanism import Attended
 __all__ = ["Frontier", "Integration", "frontier", "memory_reach", "memory_reach_closed", "segment_reach", "window_reach"]
 
 Integration = Literal["none", "summaries", "second", "overlap", "shifted"]
-"""What crosses the cuts: nothing, a summary of every other segment, one integrated summary, an overlap, shifted cuts."""
+"""What crosses segment boundaries: nothing, a summary of each other segment, one integrated summary, an overlap, shifted cuts."""
 
 
 def window_reach(position: int, width: int, layers: int, *, dilation: int = 1) -> int:
@@ -40,7 +40,7 @@ def memory_reach(position: int, segment: int, memory: int, layers: int) -> int:
 def memory_reach_closed(position: int, segment: int, memory: int, layers: int) -> int:
     """(p mod L) + layers·M, or to the start: the closed form of `memory_reach`.
 
-    Raises: ValueError when the segment does not divide the memory; the form is wrong there.
+    Raises: ValueError when the segment does not divide the memory, where the form does not hold.
     """
     _positive({"segment": segment})
     if memory % segment:
@@ -51,9 +51,10 @@ def memory_reach_closed(position: int, segment: int, memory: int, layers: int) -
 def segment_reach(position: int, width: int, layers: int, integration: Integration = "none", *, overlap: int = 0) -> int:
     """How many tokens back segments of `width` reach under each integration.
 
-    None: to the segment's start, however many layers. Summaries and an integrated summary: to the first token at once,
-    though blurred. An overlap of o: to o tokens before the segment in each layer. Shifted: in every other layer, the
-    topmost not among them, the first segment holds half a width, so that cuts stand in the middle of the others'.
+    - none: to the start of the segment, for any number of layers;
+    - summaries, second: to the first token in one layer, as a mean over tokens;
+    - overlap: to `overlap` tokens before the segment, in each layer;
+    - shifted: in every second layer below the topmost, all boundaries are shifted by half a width.
     """
     _positive({"width": width})
     half = max(1, width // 2)
@@ -68,7 +69,7 @@ def segment_reach(position: int, width: int, layers: int, integration: Integrati
 
 
 def _back(position: int, layers: int, earliest: Callable[[int, int], int]) -> int:
-    """Iterate from the topmost layer, number 0, downwards."""
+    """Apply `earliest` once for each layer, from the topmost (number 0) downwards."""
     if position < 0 or layers < 0:
         raise ValueError(f"a position and a number of layers must not be negative, found {position} and {layers}")
     at = position
@@ -79,29 +80,29 @@ def _back(position: int, layers: int, earliest: Callable[[int, int], int]) -> in
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Frontier:
-    """What one query can have learnt of: `reached [layers, n]` after 1, 2, … layers."""
+    """The tokens whose information can reach one query: `reached [layers, n]` after 1, 2, … layers."""
 
     query: int
     reached: Bool[Tensor, "layers n"]
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """How many tokens, after each layer."""
+        """How many tokens are reached after each layer."""
         return tuple(self.reached.sum(-1).tolist())
 
     @property
     def furthest(self) -> tuple[int, ...]:
-        """The distance to the furthest token reached, after each layer."""
+        """The distance to the furthest token that is reached after each layer."""
         places = torch.arange(self.reached.shape[1], device=self.reached.device)
         return tuple(int((places[row] - self.query).abs().max()) if bool(row.any()) else 0 for row in self.reached)
 
 
 def frontier(attended: Attended | Collection[Attended], query: int, layers: int, *, head: int = 0) -> Frontier:
-    """Iterate what a mechanism looked at: a token is reached if it was looked at by one that is reached.
+    """Follow the pairs that a mechanism keeps: a token is reached if a reached token attends to it.
 
-    Several settings stand for layers that differ, from the topmost down, in turn. Works for any pattern, also one that
-    depends on content; the same pairs are taken for every layer, which a real model's layers would not do.
-    Cost: layers·n rows of `kept` at most. Raises: ValueError when nothing is given, or the query lies outside.
+    Several maps are used for the layers in turn, from the topmost down. This works for any pattern, also one that depends on
+    content; but a map's pairs are then the same in each of its layers, which they would not be in a real model.
+    Cost: at most layers·n rows of `kept`. Raises: ValueError without a map or a layer, or for a query outside the sequence.
     """
     maps = [attended] if isinstance(attended, Attended) else list(attended)
     if not maps or layers < 1:
@@ -120,7 +121,7 @@ def frontier(attended: Attended | Collection[Attended], query: int, layers: int,
 
 def _step(attended: Attended, now: Bool[Tensor, "n"], head: int) -> Bool[Tensor, "n"]:
     queries = now.nonzero().squeeze(-1)
-    # What a token knows it keeps: the residual stream carries it past a layer that does not look at it.
+    # A token keeps what it knows: the residual stream carries it past a layer that does not attend to it.
     reached = now.clone()
     for rows in row_chunks(len(queries), len(now)):
         reached |= attended.kept(queries[rows], None, head)[0].any(0)

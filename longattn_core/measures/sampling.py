@@ -1,6 +1,6 @@
-"""Which queries a measure looks at, and their rows, a block at a time so that n × n is never held.
+"""Which queries a measure reads, and their rows: block by block, so that n × n weights are never held.
 
-Source: ours. Beyond a few thousand tokens a measure of n² pairs is taken on some of the queries; which ones is said.
+Source: ours. Beyond a few thousand tokens a measure of n² pairs is taken on a sample of the queries, and its text says so.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from longattn_core.numerics.draws import generator
 __all__ = ["QuerySample", "Unavailable", "blocks", "map_rows", "sample_queries", "spread_draw"]
 
 CELLS = 1 << 20
-"""Weights of one map held at once: 8 MB in float64, and a measure holds about ten such blocks."""
+"""Weights of one map that are held at once: 8 MB in float64; a measure holds about ten such blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unavailable:
-    """What stands in the place of a number that would mean nothing: the reason, one sentence."""
+    """Takes the place of a number that would have no meaning; `reason` says why, in one sentence."""
 
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuerySample:
-    """The queries that a measure looked at, `real` the number there were to choose from, and how they were chosen."""
+    """The queries that a measure reads, chosen with `seed` from the `real` queries of the sequence."""
 
     queries: tuple[int, ...]
     real: int
@@ -40,12 +40,12 @@ class QuerySample:
 
     @property
     def whole(self) -> bool:
-        """Whether every query was looked at."""
+        """Whether every query is read."""
         return len(self.queries) == self.real
 
     @property
     def text(self) -> str:
-        """How it was measured, in words."""
+        """How the queries were chosen, in words."""
         if self.whole:
             return f"measured on all {self.real:,} queries"
         return (
@@ -55,9 +55,9 @@ class QuerySample:
 
 
 def sample_queries(sequence: Sequence, count: int | None = None, seed: int = 0) -> QuerySample:
-    """All real queries, or `count` of them: one drawn from each of as many equal spans, the last always among them.
+    """All real queries, or `count` of them: one drawn from each of `count` equal spans, always with the last query.
 
-    Drawn and not evenly spaced, because a mechanism that works in blocks would be seen at one place of its block only.
+    Drawn and not evenly spaced, because evenly spaced queries could all have the same place in a mechanism's blocks.
     Raises: ValueError for a count below 1.
     """
     if count is not None and count < 1:
@@ -70,7 +70,7 @@ def sample_queries(sequence: Sequence, count: int | None = None, seed: int = 0) 
 
 
 def spread_draw(total: int, count: int, draws: torch.Generator) -> list[int]:
-    """`count` of 0 … total − 1 in order: one drawn from each of as many equal spans, the last always among them."""
+    """`count` of the numbers 0 … total − 1 in order: one drawn from each of `count` equal spans, always with the last number."""
     spans = edges(0, total, count)
     places = torch.rand(count, generator=draws, dtype=torch.float64).tolist()
     chosen = [start + int(u * (stop - start)) for start, stop, u in zip(spans[:-1], spans[1:], places, strict=True)]
@@ -79,13 +79,13 @@ def spread_draw(total: int, count: int, draws: torch.Generator) -> list[int]:
 
 
 def blocks(sequence: Sequence, sample: QuerySample) -> Iterator[Int[Tensor, "r"]]:
-    """The sampled queries, so many at a time that their rows over all keys and heads fit the memory of a view."""
+    """The sampled queries in blocks, whose rows over all keys and heads have at most `CELLS` weights."""
     queries = torch.tensor(sample.queries, device=sequence.q.device)
     for rows in row_chunks(len(queries), sequence.h * sequence.n, CELLS):
         yield queries[rows]
 
 
 def map_rows(of: Sequence | Attended, queries: Int[Tensor, "r"]) -> Float[Tensor, "h r n"]:
-    """Rows in float64: of exact attention for a sequence, of the mechanism for what it gave back."""
+    """Rows in float64: those of exact attention for a sequence, those of the mechanism for what it gave back."""
     rows = exact_rows(of, queries) if isinstance(of, Sequence) else of.rows(queries)
     return rows.double()

@@ -1,7 +1,7 @@
-"""How widely a map spreads its weight: entropy, effective tokens, sinks, effective rank, mass by distance.
+"""How widely a map spreads its weight: entropy, effective tokens, sinks, effective rank, weight by distance.
 
-Source: effective rank after Roy and Vetterli 2007 (EUSIPCO); sinks after Xiao et al. 2023, arXiv:2309.17453, with a
-rule of ours that asks for a short value and not for the first position. Entropies are in nats.
+Source: effective rank after Roy and Vetterli 2007 (EUSIPCO); sinks after Xiao et al. 2023, arXiv:2309.17453, by a rule of ours
+that requires a short value vector instead of the first position. Entropies are in nats.
 """
 
 from __future__ import annotations
@@ -39,37 +39,37 @@ SINK_DISTANCE = 32
 SINK_WEIGHT = 0.02
 SINK_VALUE = 0.5
 LARGEST_RANKED = 4096
-"""Singular values cost n³."""
+"""The most tokens for which singular values are computed: they cost n³."""
 NEGATIVE = -1e-6
-"""Below this a weight is negative, and not rounded."""
+"""A weight below this is negative; one above it may be rounding."""
 
 Sinks = tuple[tuple[int, ...], ...]
 """The sinks of each head, by their place in the sequence."""
 
 
 def entropy(rows: Float[Tensor, "*b n"]) -> Float[Tensor, "*b"]:
-    """H = −Σ w ln w of each row, in nats; at most ln n. Rows must be shares; 0·ln 0 is 0."""
+    """H = −Σ w ln w of each row, in nats; at most ln n. Each row must be non-negative and sum to 1; 0·ln 0 is 0."""
     negative: Float[Tensor, "*b"] = torch.special.xlogy(rows, rows).sum(-1)
     return -negative
 
 
 def effective_tokens(rows: Float[Tensor, "*b n"]) -> Float[Tensor, "*b"]:
-    """e^H: how many equally weighted tokens have this entropy, 1 … n."""
+    """e^H, 1 … n: how many equally weighted tokens would have this entropy."""
     return entropy(rows).exp()
 
 
 def keys_for_mass(rows: Float[Tensor, "*b n"], share: float = 0.9) -> Int[Tensor, "*b"]:
-    """How few keys hold at least `share` of each row's mass, the heaviest first. A row of zeros needs none."""
-    falling = rows.sort(dim=-1, descending=True).values.cumsum(-1)
-    # Relative to the row's own sum, and with room for its rounding: a lone key with all the mass must suffice.
-    return ((falling < (share - 1e-9) * falling[..., -1:]).sum(-1) + (falling[..., -1] > 0)).to(torch.int64)
+    """The smallest number of keys that hold at least `share` of each row's weight; 0 for a row of zeros."""
+    sums = rows.sort(dim=-1, descending=True).values.cumsum(-1)
+    # Relative to the row's sum, with room for rounding: a single key with all the weight must suffice.
+    return ((sums < (share - 1e-9) * sums[..., -1:]).sum(-1) + (sums[..., -1] > 0)).to(torch.int64)
 
 
 def find_sinks(sequence: Sequence, sample: QuerySample | None = None) -> Sinks:
-    """The keys that (sampled) queries at least 32 tokens later give ≥ 2 % on average, though their value is short.
+    """The keys with a short value to which the (sampled) queries at least 32 tokens later give ≥ 2% of their weight on average.
 
-    Short is a norm of at most half the median over the head's real values. The position is not used. A sequence of
-    fewer than 33 tokens has none, and below about 100 the rule is blunt: an even share is near 2 % there.
+    A value is short if its norm is at most half the median over the head's real values. The position is not used. A sequence of
+    fewer than 33 tokens has no sinks. Below about 100 tokens the rule is unreliable: uniform attention gives nearly 2% there.
     Cost: exact rows of the sampled queries.
     """
     sample = sample or sample_queries(sequence)
@@ -96,10 +96,9 @@ def sink_mask(sinks: Sinks, n: int) -> Bool[Tensor, "h n"]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Spread:
-    """How widely each sampled row spreads, `[h r]`; `bound [r]` is ln of the keys that it may see.
+    """How widely each sampled row spreads, `[h r]`; `bound [r]` is ln of the number of visible keys.
 
-    With sinks given, of what is left of the row without them, made shares again (a row with nothing left spreads over
-    none: entropy 0, no keys).
+    Where sinks are left out, the rest of the row is divided by its sum first. A row without a rest has entropy 0 and no keys.
     """
 
     sample: QuerySample
@@ -112,9 +111,10 @@ class Spread:
 def spread(
     of: Sequence | Attended, sample: QuerySample | None = None, *, sinks: Sinks | None = None, share: float = 0.9
 ) -> Spread | Unavailable:
-    """Entropy, effective tokens and keys for `share` of the mass, of exact attention or of a mechanism's map.
+    """Entropy, effective tokens and keys for `share` of the weight, of exact attention or of a mechanism's map.
 
-    Cost: rows of the sampled queries, each sorted. Unavailable, with the reason, where weights are no shares.
+    `sinks` are left out of the rows. Cost: the rows of the sampled queries, each sorted. Unavailable, with the reason, where the
+    rows of the mechanism are not shares.
     """
     sequence, reason = _sequence(of)
     if reason is not None:
@@ -131,15 +131,15 @@ def spread(
             rows = rows.masked_fill(hidden, 0.0)
         total = rows.sum(-1, keepdim=True)
         rows = torch.where(total > 0, rows / total, torch.zeros_like(rows))
-        seen = sequence.allowed(queries).sum(-1)
-        parts.append((entropy(rows), keys_for_mass(rows, share), seen.double().log()))
+        visible = sequence.allowed(queries).sum(-1)
+        parts.append((entropy(rows), keys_for_mass(rows, share), visible.double().log()))
     entropies, keys = torch.cat([part[0] for part in parts], 1), torch.cat([part[1] for part in parts], 1)
     bound = torch.cat([part[2] for part in parts])
     return Spread(sample=sample, entropy=entropies, effective=entropies.exp(), keys=keys, bound=bound)
 
 
 def mass_by_distance(of: Sequence | Attended, sample: QuerySample | None = None) -> Float[Tensor, "h n"]:
-    """The mean over (sampled) rows of the weight at each distance |i − j|, 0 … n − 1: sums to 1 where rows are shares."""
+    """The mean over the (sampled) rows of the weight at each distance |i − j|, 0 … n − 1. It sums to 1 where rows do."""
     sequence = _sequence(of)[0]
     sample = sample or sample_queries(sequence)
     mass = torch.zeros(sequence.h, sequence.n, dtype=torch.float64, device=sequence.q.device)
@@ -152,26 +152,26 @@ def mass_by_distance(of: Sequence | Attended, sample: QuerySample | None = None)
 
 
 def mass_within(mass: Float[Tensor, "h n"], distance: int) -> Float[Tensor, "h"]:
-    """The part of `mass_by_distance` at distances below `distance`: the query itself and the tokens next to it."""
+    """The sum of `mass_by_distance` over distances below `distance`, which includes the query's own token."""
     within: Float[Tensor, "h"] = mass[:, :distance].sum(-1)
     return within
 
 
 def effective_rank(singular_values: Float[Tensor, "*b n"]) -> Float[Tensor, "*b"]:
-    """e^H of the singular values as shares of their sum: 1 for a rank-one map, n for the identity, 0 for zeros."""
+    """e^H of the singular values divided by their sum: 1 for a map of rank one, n for the identity, 0 for zeros."""
     total = singular_values.sum(-1, keepdim=True)
     shares = torch.where(total > 0, singular_values / total, torch.zeros_like(singular_values))
     return torch.where(total.squeeze(-1) > 0, effective_tokens(shares), torch.zeros_like(total.squeeze(-1)))
 
 
 def energy_rank(singular_values: Float[Tensor, "*b n"], share: float = 0.99) -> Int[Tensor, "*b"]:
-    """The least k whose largest k singular values hold `share` of Σ σ²; 0 for zeros."""
+    """The smallest k such that the largest k singular values hold `share` of Σ σ²; 0 for zeros."""
     return keys_for_mass(singular_values**2, share)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ranks:
-    """Singular values of each head's map, `[h n]` falling, of the whole map and with its sinks' columns set to 0."""
+    """Singular values of each head's map in descending order, `[h n]`: of the whole map, and with its sinks' columns set to 0."""
 
     sinks: Sinks
     values: Float[Tensor, "h n"]
@@ -179,21 +179,21 @@ class Ranks:
 
 
 def ranks(of: Sequence | Attended, sinks: Sinks | None = None) -> Ranks | Unavailable:
-    """Singular values with and without the sinks (by the rule of `find_sinks` if none are given). Cost: h·n³ twice.
+    """Singular values with and without the sinks (by the rule of `find_sinks` unless given). Cost: at most 2·h·n³.
 
-    Unavailable beyond 4,096 tokens. Rows and columns of padding are zeros and add nothing.
+    Unavailable beyond `LARGEST_RANKED` tokens. Rows and columns of padding are zeros and add nothing.
     """
     sequence = _sequence(of)[0]
     if sequence.n > LARGEST_RANKED:
         return Unavailable(reason=f"Singular values cost n³: they are computed up to {LARGEST_RANKED:,} tokens.")
     sinks = find_sinks(sequence) if sinks is None else sinks
     mask = sink_mask(sinks, sequence.n).to(sequence.q.device)
-    everything = torch.arange(sequence.n, device=sequence.q.device)
+    queries = torch.arange(sequence.n, device=sequence.q.device)
     whole, without = [], []
     for head in range(sequence.h):
-        weights = _one_head(of, head, everything)
+        weights = _one_head(of, head, queries)
         whole.append(torch.linalg.svdvals(weights))
-        # A head without sinks has the same values twice: no need to pay for them again.
+        # A head without sinks has the same values twice: they are computed once.
         rest = whole[-1] if not sinks[head] else torch.linalg.svdvals(weights.masked_fill(mask[head], 0.0))
         without.append(rest)
     return Ranks(sinks=sinks, values=torch.stack(whole), without_sinks=torch.stack(without))
@@ -206,5 +206,5 @@ def _one_head(of: Sequence | Attended, head: int, queries: Collection[int] | Ten
 
 
 def _sequence(of: Sequence | Attended) -> tuple[Sequence, str | None]:
-    """The sequence behind a map, and why its rows are no shares, if they are not."""
+    """The sequence of a map, and the reason why its rows are not shares (None: they are)."""
     return (of, None) if isinstance(of, Sequence) else (of.sequence, of.mechanism.not_stochastic)

@@ -1,7 +1,7 @@
-"""Attention inside many small blocks at once, with each row's logsumexp so that results over disjoint keys can be merged.
+"""Attention inside many small blocks at once. Each row's logsumexp comes too, so that results over disjoint keys can be merged.
 
 Source: Dao et al. 2022, arXiv:2205.14135, section 3.1 (the logsumexp merge). On a CPU, in float32 and without gradients,
-torch's own flash kernel does the same sums without holding the scores; the plain form is the reference for it.
+torch's flash kernel computes the same without holding the scores. The plain form is its reference, and serves elsewhere.
 """
 
 import math
@@ -20,26 +20,26 @@ def attend_blocks(
 ) -> tuple[Float[Tensor, "h b x e"], Float[Tensor, "h b x"]]:
     """Softmax attention of x queries over y keys in each of b blocks, where `mask` is True (p is 1 or h).
 
-    Returns the output (zero where a query has no key) and the logsumexp of its scores (−inf there). Keys and values may
-    be overlapping views. Cost: h·b·x·y·(d + e); the plain form holds h·b·x·y scores, the kernel only the mask.
+    Returns the output (zero for a query without a key) and the logsumexp of its scores (−inf there). Keys and values may be
+    overlapping views. Cost: h·b·x·y·(d + e); the plain form holds h·b·x·y scores, the kernel only the mask.
     """
     return kernel_blocks(q, k, v, mask) if kernel_allowed(q, k, v) else plain_blocks(q, k, v, mask)
 
 
 def attend_whole(sequence: Sequence) -> Float[Tensor, "h n e"]:
-    """Exact attention of a whole sequence: torch's own where it may be used, else streamed (`streaming_attention`).
+    """Exact attention of a whole sequence: by torch's kernel where it may be used, else streamed (`streaming_attention`).
 
     Cost: h·n²·(d + e) multiply-adds, half of them under a causal mask. Torch's kernel holds no scores.
     """
     q, k, v = sequence.q, sequence.k, sequence.v
     if sequence.padding is None and kernel_allowed(q, k, v):
-        # A batch axis of one: without it the CPU takes the path that holds n × n.
+        # A batch axis of one: without it torch takes a path on the CPU that holds n × n scores.
         return functional.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=sequence.causal)[0]
     return streaming_attention(sequence)
 
 
 def kernel_allowed(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    """Whether torch's CPU kernel may be used: float32 on the CPU, no gradient asked for, values as wide as keys."""
+    """Whether torch's CPU kernel may be used: float32 on the CPU, no gradient, values as wide as keys."""
     gradients = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
     return q.device.type == "cpu" and q.dtype == torch.float32 and q.shape[-1] == v.shape[-1] and not gradients
 
@@ -59,7 +59,7 @@ def kernel_blocks(
     """`attend_blocks` by torch's CPU flash kernel; only where `kernel_allowed`."""
     bias = torch.zeros(mask.shape, dtype=q.dtype).masked_fill_(~mask, -math.inf).expand(q.shape[0], -1, -1, -1)
     output, lse = flash_blocks(q, k, v, bias)
-    # The kernel reports a logsumexp of 0 for a row with nothing to see, which a merge would take for a key of score 0.
+    # The kernel reports a logsumexp of 0 for a row without keys; a merge would take this for a key of score 0.
     return output, lse.masked_fill(~mask.any(-1), -math.inf)
 
 
@@ -71,9 +71,9 @@ def flash_blocks(
     *,
     scale: float | None = None,
 ) -> tuple[Float[Tensor, "h b x e"], Float[Tensor, "h b x"]]:
-    """The kernel itself, where `kernel_allowed` and every query has a key; `bias` may be an expanded view. Output and lse.
+    """Output and logsumexps by the kernel itself, only where `kernel_allowed`; `bias` may be an expanded view.
 
-    `scale` is 1/√d unless it is given. Of a query whose bias is −∞ everywhere the output is 0 and the lse means nothing.
+    `scale` is 1/√d unless given. Where the bias of a query is −∞ for all keys, its output is 0 and its logsumexp undefined.
     """
     output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         q, k, v, 0.0, False, attn_mask=bias, scale=1 / math.sqrt(q.shape[-1]) if scale is None else scale

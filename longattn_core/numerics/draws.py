@@ -1,7 +1,7 @@
-"""Random draws that repeat: made on the CPU in float64 from a seed and a name, then cast.
+"""Reproducible random draws: made on the CPU in float64 from a seed and a name, then cast.
 
-A name keeps two draws of one mechanism independent, and keeps each the same when another draw is added. The last few
-small ones are kept: a moved dial asks again for the same numbers.
+The name makes the draws of one mechanism independent of each other, and of draws that are added later. The last small draws
+are cached, because a moved dial mostly asks for the same numbers again.
 """
 
 import hashlib
@@ -14,19 +14,19 @@ from torch import Tensor
 
 
 def generator(seed: int, name: str) -> torch.Generator:
-    """A CPU generator of its own for this seed and name; the global one is not touched."""
+    """A CPU generator for this seed and name; torch's global generator is not touched."""
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 KEPT = 300_000
-"""Numbers of the largest draw that is kept: 2.4 MB, and 32 of them."""
+"""Numbers of the largest draw that is cached: 2.4 MB; 32 draws are."""
 
 
 def normal(seed: int, name: str, *shape: int, like: Tensor) -> Float[Tensor, "..."]:
     """Independent N(0, 1) numbers in the dtype and on the device of `like`."""
     draw = (_normal if math.prod(shape) <= KEPT else _normal.__wrapped__)(seed, name, shape)
-    # A copy always: what is kept must not be written into, nor carry its inference mode out of it.
+    # Always a copy: nobody may write into a cached draw, and it must not carry inference mode to the caller.
     return draw.to(dtype=like.dtype, device=like.device, copy=True)
 
 
@@ -36,9 +36,9 @@ def _normal(seed: int, name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def haar_blocks(seed: int, name: str, m: int, d: int) -> Float[Tensor, "m d"]:
-    """m rows of length 1 in blocks of d orthogonal ones, each block a Haar rotation, in float64. Cost m·d².
+    """m rows of length 1, in blocks of d orthogonal rows; each block is a Haar-distributed rotation, in float64. Cost m·d².
 
-    Source: Mezzadri 2007, arXiv:math-ph/0609050: QR is Haar only once the signs of R's diagonal are moved into Q.
+    Source: Mezzadri 2007, arXiv:math-ph/0609050: Q of a QR is Haar-distributed only with the signs of R's diagonal moved into it.
     """
     return (_haar_blocks if m * d <= KEPT else _haar_blocks.__wrapped__)(seed, name, m, d).clone()
 

@@ -1,7 +1,7 @@
 """Products of queries with a few keys each, without copying the keys.
 
-On a CPU and without gradients, torch's sampled product of a sparse pattern reads each key where it stands; the plain form,
-which gathers the keys first, is the reference for it and serves everywhere else.
+On a CPU and without gradients, torch's sampled product of a sparse pattern reads each key in place. The plain form gathers
+the keys first; it is the reference, and serves everywhere else.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from torch import Tensor
 from longattn_core.contracts.indexing import row_chunks
 
 GATHERED = 1 << 20
-"""How many numbers of gathered keys the plain form holds at once: a buffer that stays near the processor."""
+"""How many numbers of gathered keys the plain form holds at once: a buffer that stays in the cache."""
 
 with warnings.catch_warnings():
-    # torch says once a process that its sparse rows are young; said here, it does not fall into a visitor's log.
+    # Torch warns once in each process that sparse CSR is in beta. Provoked here, the warning stays out of a visitor's log.
     warnings.simplefilter("ignore")
     torch.sparse_csr_tensor(torch.tensor([0, 0]), torch.zeros(0, dtype=torch.int64), torch.zeros(0), size=(1, 1))
 
@@ -42,14 +42,14 @@ def plain_scores(q: Float[Tensor, "g r d"], k: Float[Tensor, "g n d"], keys: Int
 
 
 def sampled_scores(q: Float[Tensor, "g r d"], k: Float[Tensor, "g n d"], keys: Int[Tensor, "g r c"]) -> Float[Tensor, "g r c"]:
-    """`pair_scores` on the CPU, a head at a time; fastest where neighbouring queries list neighbouring keys."""
+    """`pair_scores` on the CPU, one head at a time; fastest where neighbouring queries list neighbouring keys."""
     heads, rows, width = keys.shape
     if not keys.numel():
         return q.new_zeros(keys.shape)
     ends = torch.arange(0, rows * width + 1, width)
-    nothing = q.new_zeros(rows * width)
-    found = []
+    zeros = q.new_zeros(rows * width)
+    scores = []
     for head in range(heads):
-        pattern = torch.sparse_csr_tensor(ends, keys[head].reshape(-1), nothing, size=(rows, k.shape[1]), check_invariants=False)
-        found.append(torch.sparse.sampled_addmm(pattern, q[head], k[head].mT, beta=0.0).values().view(rows, width))
-    return torch.stack(found)
+        pattern = torch.sparse_csr_tensor(ends, keys[head].reshape(-1), zeros, size=(rows, k.shape[1]), check_invariants=False)
+        scores.append(torch.sparse.sampled_addmm(pattern, q[head], k[head].mT, beta=0.0).values().view(rows, width))
+    return torch.stack(scores)

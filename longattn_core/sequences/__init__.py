@@ -1,1 +1,4 @@
-"""The three ways to get a sequence: a real text, a synthetic one that isolates a property, an uploaded file."""
+"""The three kinds of sequence: a text, a synthetic sequence that isolates one property, an uploaded file.
+
+`sources.py` describes each as a frozen model; `text.py`, `synthetic/` and `uploaded.py` make the sequences.
+"""

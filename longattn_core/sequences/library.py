@@ -1,6 +1,6 @@
-"""Long texts and uploads by the hash of their content: what a link names instead of carrying it.
+"""Long texts and uploads, stored by the hash of their content: a link names the hash instead of carrying the content.
 
-Source: ours. Held in memory only; what has not been asked for longest goes first when there is no room.
+Source: ours. Contents are held in memory only; where there is no room, the least recently used ones are dropped first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CAPACITY_BYTES = 600_000_000
 
 
 class UnknownContentError(ValueError):
-    """Nothing is held under this hash; the message is the sentence that a person reads."""
+    """No content is held under this hash; the message is the sentence that a person reads."""
 
 
 class Library:
@@ -32,7 +32,7 @@ class Library:
         self._lock = Lock()
 
     def put(self, data: bytes) -> str:
-        """Keep a content and say its hash, 64 hexadecimal digits.
+        """Store a content and return its hash, 64 hexadecimal digits.
 
         Raises: ValueError when the content alone is larger than the library.
         """
@@ -50,7 +50,7 @@ class Library:
         return sha
 
     def get(self, sha: str) -> bytes:
-        """The content of this hash. Raises: UnknownContentError, one sentence, when it is not held, or no longer."""
+        """The content with this hash. Raises: UnknownContentError, one sentence, when it is not held, or no longer."""
         if not re.fullmatch(r"[0-9a-f]{64}", sha):
             raise UnknownContentError(f"A content is named by 64 hexadecimal digits, found {sha[:80]!r}.")
         with self._lock:
@@ -78,10 +78,10 @@ _library = Library()
 
 
 def put(data: bytes) -> str:
-    """Keep a content in this process's library and say its hash; see `Library.put`."""
+    """Store a content in this process's library and return its hash; see `Library.put`."""
     return _library.put(data)
 
 
 def get(sha: str) -> bytes:
-    """The content of this hash from this process's library; see `Library.get`."""
+    """The content with this hash from this process's library; see `Library.get`."""
     return _library.get(sha)

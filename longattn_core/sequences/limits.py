@@ -1,4 +1,4 @@
-"""How large a sequence may be, whichever way it comes: what a laptop can hold beside a mechanism's own memory."""
+"""The largest sequences of every kind: what a laptop can hold besides the memory of a mechanism."""
 
 __all__ = ["MAX_NUMBERS", "MAX_TOKENS", "check_size"]
 

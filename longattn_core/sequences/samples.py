@@ -18,7 +18,7 @@ _FOLDER = Path(__file__).resolve().parents[2] / "assets" / "texts"
 
 
 class Sample(BaseModel):
-    """One sample text: its file, how it is called, what it is, and how many of the model's tokens it has."""
+    """One sample text: its file, its title, what it is, and its number of tokens for the language model."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -39,8 +39,8 @@ def samples() -> tuple[Sample, ...]:
 
 def sample_text(file: str) -> str:
     """The text of one sample. Raises: ValueError naming the samples there are."""
-    # Only a listed name reaches the disk. The line end that closes a text file is no token of the text: the story's
-    # last word has to be the last token.
+    # Only listed names are opened. The line end at the end of the file is removed, so that the story's last word is the last
+    # token.
     return (_FOLDER / _sample(file).file).read_text(encoding="utf-8").removesuffix("\n")
 
 

@@ -1,7 +1,7 @@
-"""Where a sequence comes from, as a frozen model that a study can hold: a text, a synthetic sequence, an upload.
+"""Where a sequence comes from, as a frozen model that a study can hold: a text, a synthetic sequence, or an upload.
 
-Source: ours. A source goes out in two forms: `linked`, short, with long contents named by their hash; and
-`embedded`, with everything inside, for another process.
+Source: ours. A source leaves the process in one of two forms: `linked`, which is short and names long contents by their hash,
+or `embedded`, which holds all contents.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from longattn_core.sequences.limits import MAX_TOKENS
 from longattn_core.sequences.samples import DEFAULT_SAMPLE, sample_language, sample_text
 from longattn_core.sequences.synthetic import CALIBRATION_TOKENS, AnySynthetic
 from longattn_core.sequences.uploaded import MAX_HEADS, uploaded_sequence
-from longattn_core.sequences.wording import sentence
+from longattn_core.validation import sentence
 
 __all__ = ["LINK_CHARACTERS", "Source", "SyntheticSource", "TextSource", "UploadedSource", "read_source"]
 
 LINK_CHARACTERS = 600
-"""A text of at most this many characters travels inside a link; a longer one by its hash."""
+"""A text of at most this many characters is part of a link; a longer one is named by its hash."""
 
 LAYERS, HEADS, LONGEST_TEXT = 30, 9, 8192
-"""Of the language model, for the bounds of the dials; the model itself is not loaded to check them."""
+"""Sizes of the language model, for the bounds of the dials: the model is not loaded to check them."""
 
 Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Source(BaseModel, ABC):
-    """What all sources share: a sequence, a mask, and the two forms in which they travel."""
+    """What all sources have: a sequence, a mask, and the two forms in which they leave the process."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -45,18 +45,18 @@ class _Source(BaseModel, ABC):
 
     @abstractmethod
     def sequence(self) -> Sequence:
-        """Get the sequence. Raises: ValueError, one sentence, when it cannot be had."""
+        """Make the sequence. Raises: ValueError, one sentence, when this is not possible."""
 
     @abstractmethod
     def masked(self, causal: bool) -> Self:
         """The same source under a causal mask, or under none."""
 
     def linked(self) -> Self:
-        """The short form; what is long is kept in this process's library under its hash."""
+        """The short form; a long content is stored in this process's library and named by its hash."""
         return self
 
     def embedded(self) -> Self:
-        """The form that holds everything. Raises: ValueError when a content is no longer held here."""
+        """The form that holds all contents. Raises: ValueError when a content is no longer in the library."""
         return self
 
     def _changed(self, **fields: Any) -> Self:
@@ -68,11 +68,11 @@ def _sharpness() -> Any:
 
 
 class TextSource(_Source):
-    """Heads of the language model on a text: a sample's file name, the text itself, or a long text's hash.
+    """Heads of the language model on a text: `sample` (a file name), `text`, or `sha256` (the hash of a long text).
 
-    At most one of the three is given; none is the default sample. `length` keeps the first tokens. `calibration` is the
-    sample on whose first 512 tokens a mechanism fits what must not look ahead in this one. `language` (such as "zh")
-    helps to find sentences; None takes the sample's own, or English.
+    At most one of the three is given; without any it is the default sample. `length` keeps the first tokens. `calibration` is
+    the sample on whose first 512 tokens mechanisms fit what must not depend on this text's future. `language` (such as "zh")
+    is for the splitter of sentences; None stands for the sample's language, or English.
     """
 
     kind: Literal["text"] = "text"
@@ -111,8 +111,8 @@ class TextSource(_Source):
         return sample_text(self.sample or DEFAULT_SAMPLE)
 
     def sequence(self) -> Sequence:
-        """Run the language model on the text, and on the calibration's, and capture the heads."""
-        # Here and not above: the other sources must work where the model's packages do not.
+        """Run the language model on the text and on the calibration text, and capture the heads."""
+        # Imported here, because the other sources must work where the model's packages are not installed.
         from longattn_core.sequences.text import text_sequence
 
         sequence = text_sequence(
@@ -133,7 +133,7 @@ class TextSource(_Source):
         return "en" if typed else sample_language(self.sample or DEFAULT_SAMPLE)
 
     def _calibrated_on(self) -> str:
-        """The calibration's sample; when it is the very text that is read, another one."""
+        """The sample for the calibration; another one if it is the text that is read."""
         read = None if self.text is not None or self.sha256 is not None else self.sample or DEFAULT_SAMPLE
         return self.calibration if read != self.calibration else DEFAULT_SAMPLE
 
@@ -142,20 +142,20 @@ class TextSource(_Source):
         return self._changed(causal=causal)
 
     def linked(self) -> Self:
-        """A long text goes by its hash."""
+        """A long text is replaced by its hash."""
         if self.text is None or len(self.text) <= LINK_CHARACTERS:
             return self
-        # Half a character, which a text box can hold, has no bytes of its own.
+        # A text box can hold half a character (a lone surrogate), which has no encoding.
         return self._changed(text=None, sha256=library.put(self.text.encode("utf-8", "replace")))
 
     def embedded(self) -> Self:
-        """A long text is written out; a sample comes with the laboratory and stays a name."""
+        """A hash is replaced by its text; a sample stays a name, because every laboratory has it."""
         return self if self.sha256 is None else self._changed(text=self.content(), sha256=None)
 
 
 @lru_cache(maxsize=8)
 def _calibration(sample: str, layer: int, heads: tuple[int, ...], rotary: bool) -> Sequence:
-    """The same heads on the beginning of another text: kept, because it does not change with the text or its length."""
+    """The same heads on the beginning of a sample; cached, because it does not depend on the text that is read."""
     from longattn_core.sequences.text import text_sequence
 
     return text_sequence(
@@ -185,9 +185,9 @@ class SyntheticSource(_Source):
 
 
 class UploadedSource(_Source):
-    """A person's own q, k and v: the file by its hash, or, when embedded, its bytes in base64.
+    """Uploaded q, k and v: `sha256` is the hash of the file, `data` (when embedded) are its bytes in base64.
 
-    `head` keeps one head of the file; None keeps all. `length` keeps the first tokens.
+    `head` keeps one head of the file, None keeps all. `length` keeps the first tokens.
     """
 
     kind: Literal["uploaded"] = "uploaded"
@@ -200,7 +200,7 @@ class UploadedSource(_Source):
     causal: bool = dial(True, title="Causal mask", help="A query looks at itself and at what came before it.")
 
     def content(self) -> bytes:
-        """The file's bytes. Raises: ValueError when there is no file, it is not held here, or its base64 is damaged."""
+        """The file's bytes. Raises: ValueError when there is no file, the library does not hold it, or the base64 is damaged."""
         if self.data is not None:
             try:
                 return base64.b64decode(self.data, validate=True)
@@ -226,11 +226,11 @@ class UploadedSource(_Source):
         return self._changed(causal=causal)
 
     def linked(self) -> Self:
-        """The bytes stay in the library, the hash goes."""
+        """The bytes are replaced by their hash, and stay in the library."""
         return self if self.data is None else self._changed(data=None, sha256=library.put(self.content()))
 
     def embedded(self) -> Self:
-        """The bytes go along, in base64."""
+        """The hash is replaced by the bytes, in base64."""
         if self.data is not None or not self.sha256:
             return self
         return self._changed(data=base64.b64encode(self.content()).decode(), sha256="")
@@ -238,10 +238,10 @@ class UploadedSource(_Source):
 
 Source: TypeAlias = Annotated[TextSource | SyntheticSource | UploadedSource, Field(discriminator="kind")]
 
-_reader: TypeAdapter[TextSource | SyntheticSource | UploadedSource] = TypeAdapter(Source)
+_reader: TypeAdapter[Source] = TypeAdapter(Source)
 
 
-def read_source(content: Mapping[str, Any] | str) -> TextSource | SyntheticSource | UploadedSource:
+def read_source(content: Mapping[str, Any] | str) -> Source:
     """Read a source from a mapping or from JSON. Raises: ValueError, one sentence, naming the field that is wrong."""
     try:
         return _reader.validate_json(content) if isinstance(content, str) else _reader.validate_python(content)

@@ -1,4 +1,4 @@
-"""A real text as a sequence: the queries, keys and values that the language model's own heads compute on it.
+"""A text as a sequence: the queries, keys and values that heads of the language model compute on it.
 
 Source: the heads of SmolLM2-135M (see `language_model.weights`). Nothing is trained or fitted here.
 """
@@ -11,6 +11,7 @@ from longattn_core.language_model.model import load_language_model, repeat_group
 from longattn_core.language_model.tokenizer import Encoded, load_tokenizer
 from longattn_core.language_model.weights import converted_weights
 from longattn_core.sequences.levels import text_levels
+from longattn_core.wording import noun_for
 
 __all__ = ["text_sequence"]
 
@@ -28,22 +29,23 @@ def text_sequence(
     language: str = "en",
     keep: bool = False,
 ) -> Sequence:
-    """Read a text with the language model up to `layer`, and take that layer's heads out: float32, `q, k, v [h n 64]`.
+    """Run the language model on a text up to `layer`, and return heads of that layer: float32, `q, k, v [h n 64]`.
 
-    `heads` are numbers in the layer, None for all nine; three neighbours share keys and values, which come repeated.
-    `length` keeps the first so many tokens of a longer text. `rotary=False` leaves the positions off the captured
-    queries and keys (the layers below read them all the same). `causal=False` takes the mask off the sequence, not out
-    of the model, which always reads from left to right. `sharpness` multiplies the scores. `calibration` is another
-    text, read the same way, for mechanisms that must fit something without a look ahead. `language` is a code such as
-    "zh", for the splitter of sentences. `keep` is for texts that come with the laboratory: what the heads made of them
-    stays on the disk.
+    - `heads`: numbers in the layer, None for all nine. Three neighbours share keys and values, which come repeated.
+    - `length`: keeps so many tokens from the beginning of a longer text.
+    - `rotary=False`: leaves the positions out of the captured queries and keys; the layers below use them all the same.
+    - `causal=False`: the sequence has no mask. The model itself always reads from left to right.
+    - `sharpness`: multiplies the scores.
+    - `calibration`: another text, read in the same way, for mechanisms that must fit something without seeing the future.
+    - `language`: a code such as "zh", for the splitter of sentences.
+    - `keep`: for texts that come with the laboratory: the captured heads are stored on disk.
 
     Cost: the blocks below the layer; about 1 s for layer 17 at 512 tokens on one core, 40 s at 8,192.
 
     Raises:
-        ValueError: a text that is blank, that has more tokens than the model reads, or that holds a character which
-            the vocabulary lacks; a layer, head or length that does not exist. One sentence.
-        WeightsMissing: the language model is not installed; the sentence says how to get it.
+        ValueError, one sentence: the text is blank, has more tokens than the model reads, or holds a character that is not in
+            the vocabulary; or the layer, a head or the length does not exist.
+        WeightsMissing: the language model is not installed; the sentence says how to install it.
     """
     if not text.strip():
         found = "blank: it holds only spaces and line ends" if text else "empty"
@@ -85,7 +87,7 @@ def _existing_heads(heads: tuple[int, ...] | None, total: int) -> tuple[int, ...
 
 
 def _cut(encoded: Encoded, length: int | None, most: int) -> tuple[Encoded, int]:
-    """The first `length` tokens, and how many there were."""
+    """The first `length` tokens, and the number of tokens of the whole text."""
     total = len(encoded.ids)
     if length is None:
         if total > most:
@@ -101,8 +103,8 @@ def _cut(encoded: Encoded, length: int | None, most: int) -> tuple[Encoded, int]
 
 
 def _tokens(count: int) -> str:
-    return f"{count:,} token" + ("" if count == 1 else "s")
+    return f"{count:,} {noun_for(count, 'token')}"
 
 
 def _heads(chosen: Many[int]) -> str:
-    return ("head " if len(chosen) == 1 else "heads ") + ", ".join(map(str, chosen))
+    return f"{noun_for(len(chosen), 'head')} " + ", ".join(map(str, chosen))

@@ -7,7 +7,7 @@ import math
 import pandas as pd
 import streamlit as st
 
-from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.studies.base.study import Result
 from longattn_core.studies.cost import SparseLimits
 from pages.cost.hero import Costs, per_token
@@ -76,15 +76,9 @@ def _recall(page: Page, costs: Costs, limits: Result) -> None:
     chart = curves_chart(
         shown,
         page.theme,
-        x="keys",
-        y="share",
-        series="series",
-        x_title=_("keys a query may look at, k (logarithmic)"),
-        y_title=_("share of the weight that they hold"),
-        log_x=True,
-        y_domain=(0.0, 1.0),
-        y_format=".0%",
-        dashed="dashed",
+        x=CurveAxis(column="keys", title=_("keys a query may look at, k (logarithmic)"), log=True),
+        y=CurveAxis(column="share", title=_("share of the weight that they hold"), domain=(0.0, 1.0), format=".0%"),
+        series=CurveSeries(column="series", dashed="dashed"),
         marked=[(float(k), f"k = {k:,}")] if k < costs.n else [],
     )
     figure(

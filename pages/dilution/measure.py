@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.figures.dilution import every_head_chart, rank_table, remedy_table
 from longattn_core.sequences.sources import TextSource
 from longattn_core.studies.base.study import Result
 from longattn_core.studies.dilution.every_head import EveryHead
-from longattn_core.studies.dilution.finding import remedied
+from longattn_core.studies.dilution.finding import remedy_finding
 from pages.dilution.hero import Grown, temperature
 from pages.kit import state
 from pages.kit.context import Page
@@ -33,13 +33,14 @@ REMEDIES = {"none": _("as the model has it"), "temperature": _("temperature"), "
 
 def measure(page: Page, grown: Grown) -> None:
     """One of five pictures of the same run."""
-    choices = list(PICTURES) if isinstance(page.source, TextSource) else [name for name in PICTURES if name != "heads"]
+    text = page.source if isinstance(page.source, TextSource) else None
+    choices = [name for name in PICTURES if name != "heads" or text is not None]
     picture = state.choose(
-        "dilution.picture", _("Picture"), choices, default="scores", labels=PICTURES.__getitem__, style="segments"
+        "dilution.picture", _("Picture"), choices, default="scores", labels=PICTURES.__getitem__, style="segments", view=True
     )
     st.caption(prose("dilution", f"measure_{picture}", ref=grown.reference))
-    if picture == "heads":
-        _every_head(page)
+    if picture == "heads" and text is not None:
+        _every_head(page, text)
     elif picture == "remedies":
         _remedies(page, grown)
     elif picture == "sorted":
@@ -62,14 +63,9 @@ def _curves(
     chart = curves_chart(
         table,
         page.theme,
-        x="n",
-        y="value",
-        series="series",
-        x_title=_("tokens of the text (logarithmic)"),
-        y_title=y_title,
-        log_x=True,
-        log_y=log,
-        dashed="dashed",
+        x=CurveAxis(column="n", title=_("tokens of the text (logarithmic)"), log=True),
+        y=CurveAxis(column="value", title=y_title, log=log),
+        series=CurveSeries(column="series", dashed="dashed"),
     )
     last = grown.points.sort_values("n").iloc[-1]
     alt = _("At {n:,} tokens: ").format(n=int(last["n"])) + "; ".join(
@@ -98,13 +94,9 @@ def _sorted(page: Page, grown: Grown) -> None:
     chart = curves_chart(
         table,
         page.theme,
-        x="rank",
-        y="weight",
-        series="series",
-        x_title=_("place in the falling order (logarithmic)"),
-        y_title=_("weight (logarithmic)"),
-        log_x=True,
-        log_y=True,
+        x=CurveAxis(column="rank", title=_("place in the falling order (logarithmic)"), log=True),
+        y=CurveAxis(column="weight", title=_("weight (logarithmic)"), log=True),
+        series=CurveSeries(column="series"),
         height=360,
     )
     figure(
@@ -132,35 +124,32 @@ def _remedies(page: Page, grown: Grown) -> None:
             shown=lambda value: f"{value:g}",
             help=_("All scores are divided by τ; below 1 the softmax is sharper."),
         )
-    found = remedied(grown.points)
+    finding = remedy_finding(grown.points)
     names = {
         key: label if key != "temperature" else _("temperature {t:g}").format(t=temperature()) for key, label in REMEDIES.items()
     }
     st.markdown(
         prose(
             "dilution",
-            f"remedied_{found.kind}",
+            f"remedied_{finding.kind}",
             what=grown.what,
-            n=found.n,
-            plain=found.plain,
-            best=names[found.best],
-            best_share=found.best_share,
-            worst=names[found.worst],
-            worst_share=found.worst_share,
+            n=finding.n,
+            plain=finding.plain,
+            best=names[finding.best],
+            best_share=finding.best_share,
+            worst=names[finding.worst],
+            worst_share=finding.worst_share,
         )
     )
     table = remedy_table(grown.points, names)
     chart = curves_chart(
         table,
         page.theme,
-        x="n",
-        y="share",
-        series="series",
-        x_title=_("tokens of the text (logarithmic)"),
-        y_title=_("share of {needle}").format(needle=grown.names["needle"]),
-        log_x=True,
-        y_domain=(0.0, 1.0),
-        y_format=".0%",
+        x=CurveAxis(column="n", title=_("tokens of the text (logarithmic)"), log=True),
+        y=CurveAxis(
+            column="share", title=_("share of {needle}").format(needle=grown.names["needle"]), domain=(0.0, 1.0), format=".0%"
+        ),
+        series=CurveSeries(column="series"),
     )
     figure(
         page,
@@ -170,23 +159,24 @@ def _remedies(page: Page, grown: Grown) -> None:
         table=table,
         caption=prose("dilution", "caption_remedies"),
         alt=_("At {n:,} tokens: {plain:.1%} without a remedy, at best {best:.1%}.").format(
-            n=found.n, plain=found.plain, best=max(found.best_share, found.plain)
+            n=finding.n, plain=finding.plain, best=max(finding.best_share, finding.plain)
         ),
     )
     for name in ("temperature", "log_n", "yarn"):
         formula(page, name, t=temperature(), ref=grown.reference)
 
 
-def _every_head(page: Page) -> None:
+def _every_head(page: Page, source: TextSource) -> None:
+    """How widely every head of the model spreads as the text grows, some of them named."""
     columns = {
         "effective": _("effective tokens (logarithmic)"),
         "effective without sinks": _("effective tokens without sinks (logarithmic)"),
         "entropy": _("entropy (nats)"),
         "sinks": _("share of weight on sinks"),
     }
-    column = state.choose("dilution.column", _("Of every head"), list(columns), default="effective", labels=columns.__getitem__)
-    source = page.source
-    assert isinstance(source, TextSource)
+    column = state.choose(
+        "dilution.column", _("Of every head"), list(columns), default="effective", labels=columns.__getitem__, view=True
+    )
     chosen = f"L{source.layer} H{source.heads[0]}"
     known = {f"L{entry['layer']} H{entry['head']}": entry["name"] for entry in data("heads.json")}
     shown = ("L0 H0", "L11 H1", "L18 H8", "L7 H1")

@@ -10,7 +10,7 @@ from longattn_core.sequences.sources import SyntheticSource
 from longattn_core.studies.dilution.last_token import LastToken
 from pages.dilution.hero import Grown
 from pages.kit.components.stepper import stepper
-from pages.kit.components.token_text import token_text
+from pages.kit.components.token_text import TextPicture, token_text
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import figure
@@ -46,20 +46,19 @@ def step(page: Page, grown: Grown) -> None:
 
 
 def _text(page: Page, grown: Grown, n: int) -> None:
+    """The text of n tokens in the colours of its last token's weights."""
     if n > LONGEST_SHOWN:
         st.caption(prose("dilution", "too_long", n=n, most=LONGEST_SHOWN))
         return
     source = page.source
     if grown.mode == "needle" and isinstance(source, SyntheticSource):
         source = source.model_copy(update={"settings": source.settings.with_dials(n=n)})
-    look = run(LastToken(source=source, n=n, fact=grown.fact, filler=grown.filler))
-    count = int(look.arrays["n"])
+    last = run(LastToken(source=source, n=n, fact=grown.fact, filler=grown.filler))
+    count = int(last.arrays["n"])
     token_text(
-        [str(token) for token in look.arrays["tokens"]],
+        TextPicture(tokens=[str(token) for token in last.arrays["tokens"]], weights=last.arrays["weights"], selected=count - 1),
         key=f"look at {grown.mode}",
         theme=page.theme,
-        weights=look.arrays["weights"],
-        selected=count - 1,
         link="dilution",
         height=260,
         caption=_("The last token's weights, {n:,} tokens in all").format(n=count),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.sequences.sources import SyntheticSource
 from longattn_core.sequences.synthetic import Needle
 from longattn_core.studies.base.study import Result
@@ -35,19 +35,15 @@ def theory(page: Page) -> None:
         kind = "few" if chosen["few keys dominate"] else "doubtful"
         st.caption(prose("dilution", f"formula_{kind}", drawn=float(chosen["needle"]), share=share, n=n))
     marked = [(float(n), f"n = {n:,}")]
-    curves = partial(curves_chart, theme=page.theme, x="n", x_title=_("tokens n (logarithmic)"), log_x=True, marked=marked)
+    tokens = CurveAxis(column="n", title=_("tokens n (logarithmic)"), log=True)
+    curves = partial(curves_chart, theme=page.theme, x=tokens, marked=marked)
     places = [*st.columns(2, gap="large"), *st.columns(2, gap="large")]
     with places[0]:
         table = _drawn_and_formula(points)
         chart = curves(
             table,
-            y="share",
-            series="series",
-            y_title=_("the needle's share"),
-            y_domain=(0.0, 1.0),
-            y_format=".0%",
-            band=("low", "high"),
-            dashed="dashed",
+            y=CurveAxis(column="share", title=_("the needle's share"), domain=(0.0, 1.0), format=".0%"),
+            series=CurveSeries(column="series", band=("low", "high"), dashed="dashed"),
         )
         _law(page, grown, "needle", chart, table, _("A needle over 16 draws"), f"{chosen['needle']:.1%}")
     with places[1]:
@@ -56,11 +52,8 @@ def theory(page: Page) -> None:
         )
         chart = curves(
             leads,
-            y="lead",
-            series="series",
-            y_title=_("lead needed g* (nats)"),
-            dashed="dashed",
-            points=False,
+            y=CurveAxis(column="lead", title=_("lead needed g* (nats)")),
+            series=CurveSeries(column="series", dashed="dashed", points=False),
             rules=[(lead, _("the lead now, g = {g:g}").format(g=lead))],
         )
         _law(page, laws, "leads", chart, leads, _("The lead that it needs"), f"{leads['lead'].max():.1f}")
@@ -68,12 +61,8 @@ def theory(page: Page) -> None:
         chances = _chances(laws.tables["chances"])
         chart = curves(
             chances,
-            y="chance",
-            series="series",
-            y_title=_("chance that no noise outranks it"),
-            y_domain=(0.0, 1.0),
-            y_format=".0%",
-            band=("low", "high"),
+            y=CurveAxis(column="chance", title=_("chance that no noise outranks it"), domain=(0.0, 1.0), format=".0%"),
+            series=CurveSeries(column="series", band=("low", "high")),
         )
         _law(page, laws, "chances", chart, chances, _("The chance to be first"), f"{chances['chance'].min():.0%}")
     with places[3]:
@@ -81,7 +70,9 @@ def theory(page: Page) -> None:
         names = {"identical": _("all rows alike: 1/n"), "distinct": _("distinct rows, Gaussian")}
         shown = alike.assign(series=alike["rows"].map(names))
         chart = curves(
-            shown, y="largest", series="series", y_title=_("largest weight (logarithmic)"), log_y=True, band=("low", "high")
+            shown,
+            y=CurveAxis(column="largest", title=_("largest weight (logarithmic)"), log=True),
+            series=CurveSeries(column="series", band=("low", "high")),
         )
         _law(page, laws, "alike", chart, shown, _("Identical rows against distinct ones"), f"{alike['largest'].min():.2g}")
 
@@ -106,11 +97,11 @@ def _needle_source(page: Page) -> tuple[SyntheticSource, int]:
         return page.source, page.source.settings.n
     row = st.columns(3)
     with row[0]:
-        lead = state.slide("dilution.lead", _("Lead g"), tuple(float(g) for g in range(21)), default=8.0, parse=float)
+        lead = state.slide("dilution.lead", _("Lead g"), tuple(float(g) for g in range(21)), default=8.0, parse=float, view=True)
     with row[1]:
-        noise = state.slide("dilution.noise", _("Noise σ"), tuple(s / 4 for s in range(17)), default=1.0, parse=float)
+        noise = state.slide("dilution.noise", _("Noise σ"), tuple(s / 4 for s in range(17)), default=1.0, parse=float, view=True)
     with row[2]:
-        n = state.slide("dilution.n", _("Length n"), LENGTHS, default=LENGTHS[-1], parse=int, shown=lambda n: f"{n:,}")
+        n = state.slide("dilution.n", _("Length n"), LENGTHS, default=LENGTHS[-1], parse=int, shown=lambda n: f"{n:,}", view=True)
     return SyntheticSource(settings=Needle(lead=lead, noise=noise)), n
 
 

@@ -6,17 +6,17 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.figures.favor_state import reads_chart, state_chart
 from longattn_core.mechanisms.favor import Favor
 from longattn_core.mechanisms.favor.features import UNBIASED
-from longattn_core.studies.base.study import Result, Setting
-from longattn_core.studies.favor import RunningState
-from longattn_core.studies.favor.state import stops_of
-from pages.favor.hero import from_log, tex
+from longattn_core.studies.base.study import Result
+from longattn_core.studies.favor.state import Pace, RunningState, stops_of
+from pages.favor.hero import Estimated
+from pages.favor.numbers import from_log, tex
 from pages.kit import state
 from pages.kit.components.stepper import stepper
-from pages.kit.components.token_text import MOST_TOKENS, token_text
+from pages.kit.components.token_text import MOST_TOKENS, TextPicture, token_text
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import figure
@@ -27,16 +27,19 @@ READ = 12
 """Tokens whose weights are drawn as bars."""
 
 
-def favor_step(page: Page, favor: Favor, pairs: Result) -> None:
-    """The formulas with today's numbers, then the state frame by frame."""
-    e = value_width(pairs)
-    columns = int(pairs.tables["output"]["columns"].iloc[0])
-    _formulas(page, favor, pairs, columns, e)
+def step(page: Page, estimated: Estimated) -> None:
+    """The formulas with the numbers of this run, then the state frame by frame."""
+    e = estimated.pairs.study.sequence().e
+    columns = int(estimated.pairs.tables["output"]["columns"].iloc[0])
+    _formulas(page, estimated, columns, e)
     order = "step_causal" if page.causal else "step_none"
     st.markdown(prose("favor", "step", columns=columns, e=e + 1) + " " + prose("favor", order))
     paces = {"chunk": _("chunk by chunk"), "token": _("token by token, the first 16")}
-    pace = state.choose("favor.step.pace", _("Step"), list(paces), default="chunk", labels=paces.__getitem__, style="segments")
-    stops = stops_of(page.tokens, "token" if pace == "token" else "chunk")
+    chosen = state.choose(
+        "favor.step.pace", _("Step"), list(paces), default="chunk", labels=paces.__getitem__, style="segments", view=True
+    )
+    pace: Pace = "token" if chosen == "token" else "chunk"
+    stops = stops_of(page.tokens, pace)
     at = stepper(
         "favor.step",
         [_("after {count:,}").format(count=stop) for stop in stops],
@@ -44,8 +47,7 @@ def favor_step(page: Page, favor: Favor, pairs: Result) -> None:
         start=len(stops) // 2,
         label=_("How many tokens have been written into the state"),
     )
-    study = RunningState(source=page.source, setting=Setting.of(favor), pace="token" if pace == "token" else "chunk", frame=at)
-    result = run(study)
+    result = run(RunningState(source=page.source, setting=estimated.setting, pace=pace, frame=at))
     _now(page, result, columns)
     left, right = st.columns(2, gap="medium")
     with left:
@@ -56,13 +58,8 @@ def favor_step(page: Page, favor: Favor, pairs: Result) -> None:
     _sums(page, result)
 
 
-def value_width(pairs: Result) -> int:
-    """The width of a value."""
-    return pairs.study.sequence().e
-
-
-def _formulas(page: Page, favor: Favor, pairs: Result, columns: int, e: int) -> None:
-    pair = pairs.tables["strongest"].iloc[0]
+def _formulas(page: Page, estimated: Estimated, columns: int, e: int) -> None:
+    favor, pair = estimated.favor, estimated.pairs.tables["strongest"].iloc[0]
     known = favor.variant in UNBIASED and favor.kernel == "softmax"
     estimate = float(pair["kernel_sign"] * np.exp(min(700.0, float(pair["log_estimated_kernel"]))))
     kernel = float(np.exp(min(700.0, float(pair["log_kernel"]))))
@@ -73,7 +70,7 @@ def _formulas(page: Page, favor: Favor, pairs: Result, columns: int, e: int) -> 
 def _now(page: Page, result: Result, columns: int) -> None:
     sums, at, reader = result.tables["sums"], int(result.arrays["at"]), int(result.arrays["reader"])
     row = sums[sums["stop"] == at].iloc[0]
-    said = prose(
+    words = prose(
         "favor",
         "step_now",
         at=at,
@@ -85,7 +82,7 @@ def _now(page: Page, result: Result, columns: int) -> None:
         exact=from_log(float(row["exact"])),
         estimated=("−" if row["negative"] else "") + from_log(float(row["estimated"])),
     )
-    st.markdown(said + (" " + prose("favor", "step_negative") if row["negative"] else ""))
+    st.markdown(words + (" " + prose("favor", "step_negative") if row["negative"] else ""))
 
 
 def _state(page: Page, result: Result) -> None:
@@ -108,7 +105,7 @@ def _state(page: Page, result: Result) -> None:
 
 
 def _reads(page: Page, result: Result) -> None:
-    table = read_tokens(result)
+    table = _read_tokens(result)
     figure(
         page,
         "what-the-query-reads",
@@ -123,7 +120,7 @@ def _reads(page: Page, result: Result) -> None:
     st.caption(prose("favor", "step_reads"))
 
 
-def read_tokens(result: Result) -> pd.DataFrame:
+def _read_tokens(result: Result) -> pd.DataFrame:
     """The tokens with the largest exact or estimated weights, the largest exact first."""
     exact, estimate = result.arrays["exact"], result.arrays["estimate"]
     inside = np.flatnonzero(~np.isnan(exact))
@@ -156,12 +153,9 @@ def _text(page: Page, result: Result) -> None:
         # Names of tokens hold no spaces between words.
         tokens = [f" {token}" for token in tokens]
     token_text(
-        tokens,
+        TextPicture(tokens=tokens, weights=result.arrays["estimate"], selected=reader, causal_from=at - 1),
         key="favor text",
         theme=page.theme,
-        weights=np.where(np.isnan(result.arrays["estimate"]), np.nan, result.arrays["estimate"]),
-        selected=reader,
-        causal_from=at - 1,
         link="maps",
         height=200,
         caption=prose("favor", "step_text"),
@@ -182,13 +176,13 @@ def _sums(page: Page, result: Result) -> None:
     chart = curves_chart(
         table,
         page.theme,
-        x="stop",
-        y="value",
-        series="curve",
-        x_title=_("tokens written (number)"),
-        y_title=_("sum of weights (power of ten)"),
-        keys={_("estimated sum"): "favor"},
-        colours={_("exact sum"): page.theme.style("exact").colour, _("size of the state"): page.theme.muted},
+        x=CurveAxis(column="stop", title=_("tokens written (number)")),
+        y=CurveAxis(column="value", title=_("sum of weights (power of ten)")),
+        series=CurveSeries(
+            column="curve",
+            colours={_("exact sum"): page.theme.style("exact").colour, _("size of the state"): page.theme.muted},
+            keys={_("estimated sum"): "favor"},
+        ),
         marked=((float(at), _("now")),),
     )
     figure(

@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.figures.favor_heads import kind_colours
 from longattn_core.charts.figures.favor_theory import measured_curves, ratio_surface, slice_chart
 from longattn_core.measures.theory import features as law
 from longattn_core.mechanisms.favor import Favor
 from longattn_core.studies.base.study import Result
-from longattn_core.studies.favor import Orthogonality, RatioSurface, SphereKernel, Symmetry
-from longattn_core.studies.favor.theory import inside
-from pages.favor.hero import plain
+from longattn_core.studies.favor.theory import Orthogonality, RatioSurface, SphereKernel, Symmetry, count_inside, orthogonal_ratio
+from pages.favor.hero import Estimated
+from pages.favor.numbers import plain
 from pages.kit import state
 from pages.kit.compute import run
 from pages.kit.context import Page
@@ -25,16 +25,16 @@ from pages.kit.sections import formula
 from pages.kit.text import _, prose
 
 
-def favor_theory(page: Page, pairs: Result) -> None:
+def theory(page: Page, estimated: Estimated) -> None:
     """One law at a time; each is computed once for all visitors, because none reads a sequence."""
-    parts: dict[str, tuple[str, Callable[[], None]]] = {
+    parts: dict[str, tuple[str, Callable[[], object]]] = {
         "ratio": (_("Which features fail where"), lambda: _ratio(page)),
-        "sphere": (_("Directions of one length"), lambda: _sphere(page, pairs)),
+        "sphere": (_("Directions of one length"), lambda: _sphere(page, estimated.pairs)),
         "orthogonal": (_("Orthogonal directions"), lambda: _orthogonal(page)),
-        "claims": (_("What the paper reports"), _claims),
+        "claims": (_("What the paper reports"), lambda: st.markdown(prose("favor", "claims"))),
     }
     chosen = state.choose(
-        "favor.step.law", _("Law"), list(parts), default="ratio", labels=lambda name: parts[name][0], style="segments"
+        "favor.step.law", _("Law"), list(parts), default="ratio", labels=lambda name: parts[name][0], style="segments", view=True
     )
     with st.spinner(_("Drawing a million directions …")):
         parts[chosen][1]()
@@ -58,7 +58,7 @@ def _ratio(page: Page) -> None:
     )
     st.caption(prose("favor", "theory_ratio"))
     measured = result.tables["measured"]
-    held = inside(measured, law.mse_ratio(study.length_of_slice, measured["angle"].to_numpy()))
+    held = count_inside(measured, law.mse_ratio(study.length_of_slice, measured["angle"].to_numpy()))
     figure(
         page,
         "ratio-slice",
@@ -75,14 +75,9 @@ def _ratio(page: Page) -> None:
     chart = curves_chart(
         curves[curves["deviation"] > 1e-3],
         page.theme,
-        x="angle",
-        y="deviation",
-        series="features",
-        log_y=True,
-        x_title=_("angle φ between x and y (radians)"),
-        y_title=_("error over the kernel (logarithmic)"),
-        colours=kind_colours(page.theme),
-        points=False,
+        x=CurveAxis(column="angle", title=_("angle φ between x and y (radians)")),
+        y=CurveAxis(column="deviation", title=_("error over the kernel (logarithmic)"), log=True),
+        series=CurveSeries(column="features", colours=kind_colours(page.theme), points=False),
     )
     figure(
         page,
@@ -112,12 +107,9 @@ def _sphere(page: Page, pairs: Result) -> None:
             result.tables["curves"],
             measured,
             page.theme,
-            x="sum_norm",
-            y="ratio",
+            x=CurveAxis(column="sum_norm", title=_("‖x+y‖² (no unit)")),
+            y=CurveAxis(column="ratio", title=_("SMREG over the softmax kernel (ratio)"), domain=(0.0, 1.05)),
             series="d",
-            x_title=_("‖x+y‖² (no unit)"),
-            y_title=_("SMREG over the softmax kernel (ratio)"),
-            y_domain=(0.0, 1.05),
         ),
         table=result.tables["curves"],
         shown=Favor,
@@ -125,18 +117,18 @@ def _sphere(page: Page, pairs: Result) -> None:
         caption="SMREG over SM against the norm, for several widths, exact and Monte Carlo.",
         alt=_("The ratio falls from 1 as the norm grows, later for wider heads."),
     )
-    said = prose("favor", "theory_smreg", draws=study.draws, inside=inside(measured, np.array(exact)), count=len(measured))
+    words = prose("favor", "theory_smreg", draws=study.draws, inside=count_inside(measured, np.array(exact)), count=len(measured))
     norm, d = float(np.median(pairs.arrays["sum_norm"])), 64
     bound, holds = (float(bounds[bounds["d"] == d][name].iloc[0]) for name in ("bound", "holds_to"))
     section = "theory_bound" if np.isfinite(holds) else "theory_bound_holds"
     ratio = plain(float(law.smreg_ratio(np.sqrt(norm), d)))
-    st.caption(f"{said} {prose('favor', section, d=d, bound=bound, holds=holds, norm=norm, ratio=ratio)}")
+    st.caption(f"{words} {prose('favor', section, d=d, bound=bound, holds=holds, norm=norm, ratio=ratio)}")
 
 
 def _orthogonal(page: Page) -> None:
     result = run(Orthogonality())
     measured, curves = result.tables["measured"], result.tables["curves"]
-    exact = [_gain(square, int(d[4:])) for square, d in zip(measured["sum_norm"], measured["d"])]
+    exact = [float(orthogonal_ratio(square, int(d[4:]))) for square, d in zip(measured["sum_norm"], measured["d"])]
     formula(page, "orthogonal")
     figure(
         page,
@@ -146,12 +138,9 @@ def _orthogonal(page: Page) -> None:
             curves,
             measured,
             page.theme,
-            x="sum_norm",
-            y="ratio",
+            x=CurveAxis(column="sum_norm", title=_("‖x+y‖² (no unit)")),
+            y=CurveAxis(column="ratio", title=_("MSE orthogonal over independent (ratio)"), domain=(0.5, 1.1)),
             series="d",
-            x_title=_("‖x+y‖² (no unit)"),
-            y_title=_("MSE orthogonal over independent (ratio)"),
-            y_domain=(0.5, 1.1),
             rules=((1.0, _("independent directions")),),
         ),
         table=curves,
@@ -160,15 +149,4 @@ def _orthogonal(page: Page) -> None:
         caption="Mean squared error with m = d orthogonal directions over that of independent ones, closed form and Monte Carlo.",
         alt=_("The ratio lies below 1 everywhere, lower for wider heads."),
     )
-    st.caption(prose("favor", "theory_orthogonal", inside=inside(measured, np.array(exact)), count=len(measured)))
-
-
-def _claims() -> None:
-    st.markdown(prose("favor", "claims"))
-
-
-def _gain(square: float, d: int) -> float:
-    x = np.zeros(d)
-    x[0] = np.sqrt(square) / 2
-    plain_error = float(law.mse_positive(x, x, d))
-    return (plain_error - float(law.orthogonal_gain(x, x, d))) / plain_error
+    st.caption(prose("favor", "theory_orthogonal", inside=count_inside(measured, np.array(exact)), count=len(measured)))

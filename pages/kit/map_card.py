@@ -10,6 +10,7 @@ import streamlit as st
 
 from longattn_core.charts.cells import Window
 from longattn_core.charts.maps import attention_map_chart
+from longattn_core.charts.pictures import MapPicture
 from longattn_core.charts.style.scales import Kind
 from longattn_core.contracts.mechanism import Mechanism, Reduce
 from longattn_core.studies.base.maps import Maps
@@ -41,6 +42,7 @@ def maps_card(page: Page, mechanism: Mechanism) -> None:
             default="log",
             style="segments",
             labels={"log": _("logarithmic"), "linear": _("linear")}.__getitem__,
+            view=True,
         )
     with row[1]:
         reduce = state.choose(
@@ -51,6 +53,7 @@ def maps_card(page: Page, mechanism: Mechanism) -> None:
             style="segments",
             labels={"max": _("the largest"), "mean": _("the mean")}.__getitem__,
             help=_("Where one cell of the picture stands for several pairs: their largest weight, or their mean."),
+            view=True,
         )
     n = page.tokens
     view = view_of("map of exact", full=(n, n))
@@ -80,20 +83,26 @@ def _draw(page: Page, result: Result, mechanism: Mechanism, n: int, window: Wind
         if said in result.words:
             st.caption(result.words[said])
     _one_map_on_a_phone(titles)
+    pictures = {
+        name: MapPicture(
+            values=result.arrays[name],
+            title=title,
+            full=(n, n),
+            window=window,
+            reduce=reduce,
+            scale="difference" if name == "difference" else scale,
+            causal=page.causal,
+            tokens_rows=tokens,
+        )
+        for name, title in titles.items()
+    }
     asked = None
     for place, name in zip(st.columns(len(titles), gap="medium"), titles, strict=True):
         with place, st.container(key=f"map-of-{name}"):
             drawn = attention_map(
-                result.arrays[name],
+                pictures[name],
                 key=f"map of {name}",
-                title=titles[name],
                 theme=page.theme,
-                full=(n, n),
-                scale="difference" if name == "difference" else scale,
-                window=window,
-                reduce=reduce,
-                causal=page.causal,
-                tokens_rows=tokens,
                 link="maps",
                 content=f"{page.source.model_dump_json()} {mechanism!r} {name}",
                 strips=False,
@@ -108,16 +117,7 @@ def _draw(page: Page, result: Result, mechanism: Mechanism, n: int, window: Wind
         f"maps-{mechanism.key}",
         result,
         shown=type(mechanism),
-        chart=lambda: attention_map_chart(
-            result.arrays["mechanism"],
-            theme=page.theme,
-            title=mechanism.label,
-            scale=scale,
-            window=window,
-            reduce=reduce,
-            causal=page.causal,
-            tokens_rows=tokens,
-        ),
+        chart=lambda: attention_map_chart(pictures["mechanism"], page.theme),
         table=lambda: cells_table(result),
         caption=f"{mechanism.label} beside exact attention on {result.study.sequence().origin}.",
     )
@@ -126,7 +126,9 @@ def _draw(page: Page, result: Result, mechanism: Mechanism, n: int, window: Wind
 def _one_map_on_a_phone(titles: dict[str, str]) -> None:
     """Where three maps do not fit side by side, show the chosen one: the server does not know the screen, a style sheet does."""
     with st.container(key="phone-only"):
-        face = state.choose("face", _("Map"), list(titles), default="mechanism", labels=titles.__getitem__, style="segments")
+        face = state.choose(
+            "face", _("Map"), list(titles), default="mechanism", labels=titles.__getitem__, style="segments", view=True
+        )
     hidden = ", ".join(f".stColumn:has(.st-key-map-of-{name})" for name in titles if name != face)
     st.html(f"<style>@media (max-width: 640px) {{ {hidden} {{ display: none; }} }}</style>" if hidden else "<style></style>")
 

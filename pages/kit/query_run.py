@@ -1,4 +1,4 @@
-"""One run of a page that follows a query through a mechanism: the setting, what it gave, and how a sentence names it."""
+"""One run of a page: the setting, what its study gave, and the words of a sentence for it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 from longattn_core.contracts.mechanism import Mechanism
 from longattn_core.studies.base.study import Result, Setting
-from pages.kit.text import _, quoted
+from pages.kit.text import ngettext, quoted
 
 
 @dataclass(frozen=True, kw_only=True)
-class QueryRun:
-    """A mechanism and the result of its study, whose arrays hold `query` and `tokens`, or whose words the refusal."""
+class StudyRun:
+    """A mechanism and the result of its study: array `tokens`, or the word `refusal`."""
 
     mechanism: Mechanism
     result: Result
 
     @property
     def setting(self) -> Setting:
-        """The mechanism as a study holds it."""
+        """The mechanism's setting, as a study stores it."""
         return Setting.of(self.mechanism)
 
     @property
@@ -27,17 +27,26 @@ class QueryRun:
         return "refusal" in self.result.words
 
     @property
-    def query(self) -> int:
-        """The token that looks back."""
-        return int(self.result.arrays["query"])
+    def spaced(self) -> list[str]:
+        """The tokens as they are joined to a text: only a text's tokens bring their own spaces."""
+        space = "" if self.result.study.source.kind == "text" else " "
+        return [f"{space}{token}" for token in self.result.arrays["tokens"]]
 
     def name(self, token: int) -> str:
-        """A token as it stands in a sentence."""
+        """The token at a position, as it is written in a sentence."""
         return quoted(str(self.result.arrays["tokens"][token]))
 
 
+@dataclass(frozen=True, kw_only=True)
+class QueryRun(StudyRun):
+    """A run of a page that follows a query through a mechanism: array `query` too."""
+
+    @property
+    def query(self) -> int:
+        """The position of the query."""
+        return int(self.result.arrays["query"])
+
+
 def outside(sinks: int) -> str:
-    """The words that say that sinks are left out, where the head has any."""
-    if sinks == 0:
-        return ""
-    return _(" outside the sink") if sinks == 1 else _(" outside the {count} sinks").format(count=sinks)
+    """The words that say how many sinks are left out; empty where the head has none."""
+    return ngettext(" outside the sink", " outside the {count} sinks", sinks).format(count=sinks) if sinks else ""

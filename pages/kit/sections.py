@@ -1,12 +1,14 @@
-"""The bones of a page: question, answer, a guess, things to try, what the papers say beside what is measured.
+"""The parts that every page has: question, answer, a guess, examples, three views, and what the papers say.
 
-Words stand in `assets/prose/<language>/<page>.md`, buttons in `assets/examples/<page>.json`. A sentence's numbers come
-from the run, and so do its verbs: a section is chosen by a kind that a tested rule of the page's study names.
+The words are sections of `assets/prose/<language>/<page>.md`, the buttons of the examples are in `assets/examples/<page>.json`.
+The numbers in a sentence come from the run, and so does the choice of the sentence: the page's study has a tested rule that
+names a kind, and the kind names the section.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from pages.kit.text import ASSETS, _, data, prose, sections
 
 VIEWS = {"step": _("Step"), "measure": _("Measure"), "theory": _("Theory")}
 _FOUND, _TRIED, _DONE = "_found", "_tried", "_tried_state"
+"""Names in the session: page and kind of the last answer; page and example last pressed; the state that the example made."""
 
 
 def question(page: Page, **numbers: Any) -> None:
@@ -36,7 +39,7 @@ def answer(page: Page, kind: str, **numbers: Any) -> None:
 
 
 def formula(page: Page, name: str, **numbers: Any) -> None:
-    """A formula with today's numbers in it: section `formula_<name>`, in LaTeX. Braces of LaTeX stand doubled there."""
+    """A formula with the numbers of this run: section `formula_<name>`, in LaTeX. LaTeX's own braces are doubled there."""
     st.latex(prose(page.name, f"formula_{name}", **numbers))
 
 
@@ -46,9 +49,9 @@ def said(page: Page, **numbers: Any) -> None:
 
 
 def views(page: Page, *, step: Callable[[], None], measure: Callable[[], None], theory: Callable[[], None]) -> None:
-    """The switch under the picture, and the view that is chosen; nothing of the others is computed. None to begin with."""
+    """The switch under the picture, and the chosen view; nothing of the others is computed. At first no view is chosen."""
     st.divider()
-    chosen = state.choose_or_none(f"{page.name}.view", _("Look closer"), list(VIEWS), labels=VIEWS.__getitem__)
+    chosen = state.choose_or_none(f"{page.name}.view", _("Look closer"), list(VIEWS), labels=VIEWS.__getitem__, view=True)
     if chosen is None:
         st.caption(
             _("*Step*: how it works, frame by frame. *Measure*: maps and curves of this sequence. *Theory*: the formulas.")
@@ -58,34 +61,33 @@ def views(page: Page, *, step: Callable[[], None], measure: Callable[[], None], 
 
 
 def predict(page: Page, name: str, options: Sequence[str], right: int, **numbers: Any) -> bool:
-    """A question before its answer: sections `predict_<name>` and, once guessed, `revealed_<name>`.
+    """A question before its answer: sections `predict_<name>` and, after the guess, `revealed_<name>`.
 
-    `right` is the index of the option that this run makes true. True once the visitor has guessed, or asked to see.
-    Presenting asks nothing, because the room does.
+    `right` is the index of the option that is true in this run. Returns True once the visitor has guessed or asked to see the
+    answer. When presenting nothing is asked: the presenter asks the room.
     """
     if page.presenting:
         return True
-    label = f"{page.name}.guess.{name}"
-    guess = state.recall(label, None, lambda text: int(text) if int(text) <= len(options) else None)
+    key = f"{page.name}.guess.{name}"
+    guess = state.recall(key, None, lambda text: int(text) if int(text) <= len(options) else None)
+    remember = partial(state.remember, key, view=True)
     with st.container(border=True, key=f"predict-{name}"):
         if guess is None:
             st.markdown(f"**{_('Guess first.')}** {prose(page.name, f'predict_{name}', **numbers)}")
             with st.container(horizontal=True):
                 for index, option in enumerate(options):
-                    st.button(option, key=f"guess {name} {index}", on_click=state.remember, args=(label, index))
-                st.button(
-                    _("Just show me"), key=f"show {name}", type="tertiary", on_click=state.remember, args=(label, len(options))
-                )
+                    st.button(option, key=f"guess {name} {index}", on_click=remember, args=(index,))
+                st.button(_("Just show me"), key=f"show {name}", type="tertiary", on_click=remember, args=(len(options),))
             return False
         verdict = "" if guess == len(options) else f"**{_('Right.') if guess == right else _('Not this time.')}** "
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(verdict + prose(page.name, f"revealed_{name}", **numbers))
-            st.button(_("Ask again"), key=f"again {name}", type="tertiary", on_click=state.remember, args=(label, None))
+            st.button(_("Ask again"), key=f"again {name}", type="tertiary", on_click=remember, args=(None,))
     return True
 
 
 def examples(page: str) -> list[dict[str, Any]]:
-    """The things to try on a page: name, label, the state that the button sets, and the kind of answer that it claims."""
+    """The examples of a page: name, label, the state that the button sets, and the kind of answer that is expected."""
     path = Path("examples") / f"{page}.json"
     return list(data(str(path))) if (ASSETS / path).exists() else []
 
@@ -93,7 +95,7 @@ def examples(page: str) -> list[dict[str, Any]]:
 def try_this(page: Page, kind: str, **numbers: Any) -> None:
     """Buttons that set dials, and what to watch: section `watch_<example>_<kind>`, or `watch_<example>`.
 
-    The sentence stands as long as nothing else is changed. Not shown when presenting.
+    The sentence stays until a value changes that is no view. Not shown when presenting.
     """
     if page.presenting:
         return
@@ -103,8 +105,8 @@ def try_this(page: Page, kind: str, **numbers: Any) -> None:
             st.button(_(example["label"]), key=f"try {example['name']}", on_click=_begin, args=(page.name, example["name"]))
     active = _active(page.name)
     if active is not None:
-        found = sections(page.name)
-        section = f"watch_{active}_{kind}" if f"watch_{active}_{kind}" in found else f"watch_{active}"
+        of_kind = f"watch_{active}_{kind}"
+        section = of_kind if of_kind in sections(page.name) else f"watch_{active}"
         st.info(prose(page.name, section, **numbers))
 
 
@@ -116,19 +118,15 @@ def _begin(page: str, name: str) -> None:
 
 
 def _active(page: str) -> str | None:
-    """The example whose button was pressed last, while the state is still what it made of it."""
+    """The example whose button was pressed last, as long as the state is what the example made of it, apart from views."""
     tried = st.session_state.get(_TRIED)
     if tried is None or tried[0] != page:
         return None
-    now = {name: value for name, value in state.snapshot().items() if not _a_view(name, page)}
-    if st.session_state.get(_DONE) is None:
+    now, done = state.snapshot(), st.session_state.get(_DONE)
+    if done is None:
         st.session_state[_DONE] = now
-    if st.session_state[_DONE] != now:
+    # On both sides: a link may have brought a value along that was declared as a view only after the example began.
+    elif state.without_views(done) != state.without_views(now):
         st.session_state[_TRIED] = None
         return None
     return str(tried[1])
-
-
-def _a_view(name: str, page: str) -> bool:
-    """Whether a value only says what is looked at: guesses, the open view and steps leave an example as it is."""
-    return name == f"{page}.view" or name.startswith((f"{page}.guess.", f"{page}.step"))

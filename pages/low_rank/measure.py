@@ -1,4 +1,4 @@
-"""Measure and Theory on the low-rank page: energy, maps, error against rank, rank against length, the Gaussian law."""
+"""Measure on the low-rank page: energy, maps, error against rank, rank against length."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import streamlit as st
 from longattn_core.charts.figures.low_rank import energy_chart, error_chart, length_chart, tail_chart
 from longattn_core.mechanisms.low_rank import LowRank
 from longattn_core.studies.base.study import Result
-from longattn_core.studies.low_rank.spectrum import SHARE, Rebuilt, rank_of
-from longattn_core.studies.low_rank.sweeps import METHODS, ErrorAgainstRank, RankAgainstLength, growth
+from longattn_core.studies.low_rank.decomposition import SHARE
+from longattn_core.studies.low_rank.errors import METHODS, ErrorAgainstRank
+from longattn_core.studies.low_rank.factors import Rebuilt
+from longattn_core.studies.low_rank.finding import growth_finding
+from longattn_core.studies.low_rank.lengths import RankAgainstLength
 from pages.kit import state
 from pages.kit.compute import run
 from pages.kit.context import Page
@@ -19,36 +22,38 @@ from pages.kit.figure import figure
 from pages.kit.map_card import maps_card
 from pages.kit.sweep_card import sweep_card
 from pages.kit.text import _, prose
+from pages.low_rank.hero import Ranked
 
 
-def low_rank_measure(whole: Page, page: Page, mechanism: LowRank, spectrum: Result, k: int) -> None:
-    """`whole` reads all of the text, `page` the tokens that singular values are computed of."""
-    _energy(page, spectrum, k)
+def measure(page: Page, ranks: Ranked, *, whole: Page) -> None:
+    """All measurements below one another. `page` reads the tokens whose map is decomposed, `whole` all of the text."""
+    mechanism = ranks.mechanism
+    _energy(page, ranks)
     st.subheader(_("The map, and the method's"), anchor=False)
     reader = page
     if mechanism.variant != "svd":
         st.caption(prose("low_rank", "reading"))
-        reader = unmasked(page)
+        reader = _unmasked(page)
     else:
         st.caption(_("Linformer and Nyström stand under *More dials*."))
     maps_card(reader, mechanism)
     st.subheader(_("Error against rank"), anchor=False)
-    _error(page, k)
+    _error(page, ranks.k)
     st.subheader(_("Rank against length"), anchor=False)
-    sweep_card(whole, RankAgainstLength(source=whole.source), lambda result: _length(whole, result))
+    sweep_card(whole, RankAgainstLength(source=whole.source), lambda result: _over_length(whole, result))
 
 
-def unmasked(page: Page) -> Page:
-    """The same page reading without a mask."""
-    other = copy.copy(page)
-    other.source = page.source.masked(False)
-    return other
+def _unmasked(page: Page) -> Page:
+    """The same page, whose source is read without a mask."""
+    reader = copy.copy(page)
+    reader.source = page.source.masked(False)
+    return reader
 
 
-def _energy(page: Page, spectrum: Result, k: int) -> None:
+def _energy(page: Page, ranks: Ranked) -> None:
+    spectrum, k = ranks.spectrum, ranks.k
     table = spectrum.tables["spectrum"]
     left, right = st.columns(2, gap="medium")
-    rank = rank_of(spectrum.arrays["values"])
     with left:
         figure(
             page,
@@ -59,7 +64,7 @@ def _energy(page: Page, spectrum: Result, k: int) -> None:
             shown=LowRank,
             title=_("Energy held"),
             caption=f"Share of the energy that k directions hold. {spectrum.words['origin']}",
-            alt=_("{rank} directions hold 99 % of the energy.").format(rank=rank),
+            alt=_("{rank} directions hold 99 % of the energy.").format(rank=ranks.finding.rank),
         )
         st.caption(prose("low_rank", "energy"))
     rebuilt = run(Rebuilt(source=page.source))
@@ -83,13 +88,13 @@ def _energy(page: Page, spectrum: Result, k: int) -> None:
 def _error(page: Page, k: int) -> None:
     kinds = {"error": _("the output"), "map_error": _("the map")}
     value = state.choose(
-        "low_rank.error_of", _("Error of"), list(kinds), default="error", labels=kinds.__getitem__, style="segments"
+        "low_rank.error_of", _("Error of"), list(kinds), default="error", labels=kinds.__getitem__, style="segments", view=True
     )
     study = ErrorAgainstRank(source=page.source)
-    sweep_card(page, study, lambda result: _error_drawn(page, result, value, kinds[value], k))
+    sweep_card(page, study, lambda result: _over_rank(page, result, value, kinds[value], k))
 
 
-def _error_drawn(page: Page, result: Result, value: str, what: str, k: int) -> None:
+def _over_rank(page: Page, result: Result, value: str, what: str, k: int) -> None:
     curves, points = result.tables[value], result.tables["points"]
     control = float(points["control" if value == "error" else "map_control"].mean())
     figure(
@@ -108,11 +113,11 @@ def _error_drawn(page: Page, result: Result, value: str, what: str, k: int) -> N
     last = curves[(curves["method"] == METHODS["gaussian"]) & (curves["rank"] == n)]
     gaussian = prose("low_rank", "error_gaussian", n=n, error=float(last[value].iloc[0])) if len(last) else ""
     reading = prose("low_rank", "reading") + " " if page.causal else ""
-    said = prose("low_rank", "error", reading=reading, gaussian=gaussian)
-    st.caption(f"{said} {prose('low_rank', 'error_output')}" if value == "error" else said)
+    words = prose("low_rank", "error", reading=reading, gaussian=gaussian)
+    st.caption(f"{words} {prose('low_rank', 'error_output')}" if value == "error" else words)
 
 
-def _length(page: Page, result: Result) -> None:
+def _over_length(page: Page, result: Result) -> None:
     curves = result.tables["curves"]
     figure(
         page,
@@ -124,22 +129,18 @@ def _length(page: Page, result: Result) -> None:
         caption=f"Directions for 99 % of the energy against length. {result.study.sequence().origin}",
         alt=_("Rank against length, up to {n:,} tokens.").format(n=int(curves["n"].max())),
     )
-    found = growth(result)
-    said = prose("low_rank", "length")
-    if found is not None:
-        beside = (
-            ""
-            if found.uniform is None
-            else _("; the uniform map's from {low:,.0f} to {high:,.0f}").format(low=found.uniform[0], high=found.uniform[1])
-        )
-        said += " " + prose(
+    finding = growth_finding(result)
+    words = prose("low_rank", "length")
+    if finding is not None:
+        beside = _("; the uniform map's from {low:,.0f} to {high:,.0f}").format(low=finding.uniform[0], high=finding.uniform[1])
+        words += " " + prose(
             "low_rank",
             "length_finding",
-            first=found.first,
-            last=found.last,
-            low=found.low,
-            high=found.high,
-            power=found.power,
+            first=finding.first,
+            last=finding.last,
+            low=finding.low,
+            high=finding.high,
+            power=finding.power,
             beside=beside,
         )
-    st.caption(said)
+    st.caption(words)

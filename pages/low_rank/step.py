@@ -19,6 +19,7 @@ from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import figure
 from pages.kit.text import _, prose
+from pages.low_rank.hero import Ranked
 
 TOKEN, CHANNEL = _("token (position)"), _("channel (number)")
 QUERY, KEY = _("query (token position)"), _("key (token position)")
@@ -34,14 +35,14 @@ class Picture(NamedTuple):
     kind: Kind = "difference"
 
 
-def low_rank_step(page: Page, mechanism: LowRank, n: int) -> None:
-    """Choose a method and walk through it."""
+def step(page: Page, ranks: Ranked) -> None:
+    """Choose a method and go through its steps."""
     methods = {"svd": _("SVD"), "linformer": _("Linformer"), "nystrom": _("Nyström")}
     method = state.choose(
-        "low_rank.step_method", _("Method"), list(methods), default="svd", labels=methods.__getitem__, style="segments"
+        "low_rank.step_method", _("Method"), list(methods), default="svd", labels=methods.__getitem__, style="segments", view=True
     )
     if method == "svd":
-        _directions(page, n)
+        _directions(page, ranks.finding.n)
         return
     rank = state.slide(
         "low_rank.step_rank",
@@ -50,9 +51,10 @@ def low_rank_step(page: Page, mechanism: LowRank, n: int) -> None:
         default=16,
         parse=int,
         help=_("How many keys, or landmarks, the tokens are mixed into."),
+        view=True,
     )
     if method == "linformer":
-        _mixes(page, rank, mechanism.seed)
+        _mixes(page, rank, ranks.mechanism.seed)
     else:
         _landmarks(page, rank)
 
@@ -75,31 +77,36 @@ def _directions(page: Page, n: int) -> None:
 def _mixes(page: Page, rank: int, seed: int) -> None:
     kinds = {"mean": _("means"), "gaussian": _("random Gaussian"), "fitted": _("fitted")}
     projection = state.choose(
-        "low_rank.step_mix", _("Projection E, F"), list(kinds), default="mean", labels=kinds.__getitem__, style="segments"
+        "low_rank.step_mix",
+        _("Projection E, F"),
+        list(kinds),
+        default="mean",
+        labels=kinds.__getitem__,
+        style="segments",
+        view=True,
     )
     result = run(Mixed.model_validate({"source": page.source.model_dump(), "rank": rank, "projection": projection, "seed": seed}))
-    n, k = len(result.arrays["tokens"]), len(result.arrays["mixed keys"])
+    (k, d), (n, e) = result.arrays["mixed keys"].shape, result.arrays["values"].shape
     st.markdown(prose("low_rank", "step_linformer", n=n))
     stops = [_("mix the keys"), _("score the mixes"), _("mix the values"), _("the map it implies")]
     at = stepper("low_rank.step_linformer", stops, theme=page.theme, label="Linformer")
-    mixed, signed = _("mixed key (number)"), result.arrays["lifted"].min() < 0
+    mixed_key, mixed_value = _("mixed key (number)"), _("mixed value (number)")
+    mixed_keys = Picture("mixed keys", f"E·K ({k} × {d})", mixed_key, CHANNEL)
+    implied: Kind = "difference" if result.arrays["lifted"].min() < 0 else "log"
     frames = (
         (
-            Picture("mix of keys", f"E ({k} × {n})", mixed, TOKEN),
-            Picture("keys", f"K ({n} × {result.arrays['keys'].shape[1]})", TOKEN, CHANNEL),
-            Picture("mixed keys", f"E·K ({k} × {result.arrays['keys'].shape[1]})", mixed, CHANNEL),
+            Picture("mix of keys", f"E ({k} × {n})", mixed_key, TOKEN),
+            Picture("keys", f"K ({n} × {d})", TOKEN, CHANNEL),
+            mixed_keys,
+        ),
+        (mixed_keys, Picture("weights", f"softmax(Q·(E·K)ᵀ/√d) ({n} × {k})", QUERY, mixed_key, "log")),
+        (
+            Picture("mix of values", f"F ({k} × {n})", mixed_value, TOKEN),
+            Picture("values", f"V ({n} × {e})", TOKEN, CHANNEL),
+            Picture("mixed values", f"F·V ({k} × {e})", mixed_value, CHANNEL),
         ),
         (
-            Picture("mixed keys", f"E·K ({k} × {result.arrays['keys'].shape[1]})", mixed, CHANNEL),
-            Picture("weights", f"softmax(Q·(E·K)ᵀ/√d) ({n} × {k})", QUERY, mixed, "log"),
-        ),
-        (
-            Picture("mix of values", f"F ({k} × {n})", _("mixed value (number)"), TOKEN),
-            Picture("values", f"V ({n} × {result.arrays['values'].shape[1]})", TOKEN, CHANNEL),
-            Picture("mixed values", f"F·V ({k} × {result.arrays['values'].shape[1]})", _("mixed value (number)"), CHANNEL),
-        ),
-        (
-            Picture("lifted", _("The implied map"), QUERY, KEY, "difference" if signed else "log"),
+            Picture("lifted", _("The implied map"), QUERY, KEY, implied),
             Picture("exact", _("Exact, without a mask"), QUERY, KEY, "log"),
         ),
     )
@@ -126,12 +133,13 @@ def _landmarks(page: Page, rank: int) -> None:
 
 
 def _errors(result: Result, name: str) -> dict[str, float]:
+    """The relative error of a map, and that of the uniform map beside it."""
     exact = result.arrays["exact"]
     size = float(np.linalg.norm(exact))
-    even = np.full_like(exact, 1 / exact.shape[1])
+    uniform = np.full_like(exact, 1 / exact.shape[1])
     return {
         "error": float(np.linalg.norm(result.arrays[name] - exact)) / size,
-        "control": float(np.linalg.norm(even - exact)) / size,
+        "control": float(np.linalg.norm(uniform - exact)) / size,
     }
 
 

@@ -9,30 +9,30 @@ from longattn_core.measures.theory.rank import eckart_young_tail, gaussian_linfo
 from longattn_core.mechanisms.low_rank import LowRank
 from longattn_core.studies.base.run import read_prefix
 from longattn_core.studies.base.study import Result
-from longattn_core.studies.low_rank.spectrum import LONGEST, RankFinding, rank_of, uniform_values
-from longattn_core.studies.low_rank.sweeps import GaussianLaw, score_variance
+from longattn_core.studies.low_rank.decomposition import LONGEST, rank_of, uniform_values
+from longattn_core.studies.low_rank.law import GaussianLaw, score_variance
 from pages.kit.context import Page
 from pages.kit.figure import figure
 from pages.kit.sections import formula
 from pages.kit.sweep_card import sweep_card
 from pages.kit.text import _, prose
+from pages.low_rank.hero import Ranked
 
 
-def low_rank_theory(page: Page, spectrum: Result, found: RankFinding, k: int) -> None:
+def theory(page: Page, ranks: Ranked) -> None:
     """Eckart and Young, the uniform map, the two methods' formulas, and the law of Gaussian mixes."""
+    finding, k, values = ranks.finding, ranks.k, ranks.spectrum.arrays["values"]
     st.markdown(prose("low_rank", "theory_eckart"))
-    values = spectrum.arrays["values"]
-    cut = min(k, len(values))
-    formula(page, "svd", k=cut, tail=float(eckart_young_tail(values, cut)), error=float(truncation_error(values, cut)))
-    if found.causal:
-        half = rank_of(uniform_values(max(1, found.n // 2), causal=True))
-        st.markdown(prose("low_rank", "theory_uniform", uniform=found.uniform, half=half))
+    formula(page, "svd", k=k, tail=float(eckart_young_tail(values, k)), error=float(truncation_error(values, k)))
+    if finding.causal:
+        half = rank_of(uniform_values(max(1, finding.n // 2), causal=True))
+        st.markdown(prose("low_rank", "theory_uniform", uniform=finding.uniform, half=half))
     else:
-        causal = rank_of(uniform_values(found.n, causal=True))
+        causal = rank_of(uniform_values(finding.n, causal=True))
         st.markdown(prose("low_rank", "theory_uniform_none", causal=causal))
     sequence = read_prefix(page.source, 0, LONGEST)
     st.markdown(f"**{_('Linformer')}**")
-    formula(page, "linformer", k=k, n=found.n, d=sequence.d)
+    formula(page, "linformer", k=k, n=finding.n, d=sequence.d)
     st.markdown(f"**{_('Nyström')}**")
     formula(page, "nystrom", k=k, d=sequence.d)
     study = GaussianLaw()

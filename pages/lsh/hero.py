@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from longattn_core.charts.figures.lsh import strips_chart
+from longattn_core.charts.figures.strips import strips_chart
+from longattn_core.charts.pictures import StripsPicture
 from longattn_core.mechanisms.lsh import LSH
 from longattn_core.studies.base.run import why
 from longattn_core.studies.base.study import Result, Setting
@@ -18,24 +19,24 @@ from longattn_core.studies.lsh.finding import Directions, HashingFinding, direct
 from longattn_core.studies.lsh.strips import HERE, LshStrips
 from pages.kit import state
 from pages.kit.components.strips import MOST_TOKENS, Strip, strips
-from pages.kit.components.token_text import token_text
+from pages.kit.components.token_text import TextPicture, token_text
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure_menu import figure_menu
 from pages.kit.query_run import QueryRun, outside
 from pages.kit.sections import answer, predict
-from pages.kit.text import _, escaped, prose
+from pages.kit.text import _, escaped, ngettext, prose, token_count
 
 SAME = 0.05
 """Weight found within this of each other is called about the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hashed(QueryRun):
+class HashingRun(QueryRun):
     """One run of the page: the mechanism, the strips' result, and what they say."""
 
     mechanism: LSH
-    found: HashingFinding
+    finding: HashingFinding
 
     @property
     def marked(self) -> int:
@@ -60,25 +61,25 @@ class Hashed(QueryRun):
             "buckets": self.mechanism.buckets,
             "bucket_words": bucket_words(self.mechanism.buckets),
             "rounds": rounds_words(self.mechanism.rounds),
-            "recall": self.found.recall,
-            "share": self.found.share,
+            "recall": self.finding.recall,
+            "share": self.finding.share,
             "outside": self.outside,
-            "error": self.found.error,
-            "control": self.found.control,
+            "error": self.finding.error,
+            "control": self.finding.control,
         }
 
 
 def rounds_words(count: int) -> str:
     """A count of rounds in words."""
-    return _("one round") if count == 1 else _("{count} rounds").format(count=count)
+    return ngettext("one round", "{count} rounds", count).format(count=count)
 
 
 def bucket_words(count: int) -> str:
     """A count of buckets in words."""
-    return _("one bucket") if count == 1 else _("{count} buckets").format(count=count)
+    return ngettext("one bucket", "{count} buckets", count).format(count=count)
 
 
-def hashing(page: Page, mechanism: LSH) -> Hashed:
+def hashing_run(page: Page, mechanism: LSH) -> HashingRun:
     """Run one round of the strips, for the round, the query and the key that were chosen."""
     study = LshStrips(
         source=page.source,
@@ -88,7 +89,7 @@ def hashing(page: Page, mechanism: LSH) -> Hashed:
         marked=_place(page, "key"),
     )
     result = run(study)
-    return Hashed(mechanism=mechanism, result=result, found=hashing_finding(result))
+    return HashingRun(mechanism=mechanism, result=result, finding=hashing_finding(result))
 
 
 def _round(mechanism: LSH) -> int:
@@ -100,22 +101,22 @@ def _place(page: Page, name: str) -> int | None:
     return place if place is not None and 0 <= place < min(page.tokens, 65536) else None
 
 
-def hero(page: Page, hashed: Hashed) -> None:
+def hero(page: Page, hashed: HashingRun) -> None:
     """The answer, the strips with a choice of the round, and the text in the colours of its buckets."""
-    found = hashed.found
+    finding = hashed.finding
     if hashed.refused:
         answer(page, "refused", reason=hashed.result.words["refusal"])
         return
     pair = prose(
         "lsh",
-        f"pair_{found.pair}",
+        f"pair_{finding.pair}",
         query=hashed.name(hashed.query),
         key=hashed.name(hashed.marked),
-        weight=found.weight,
-        distance=_tokens(found.distance),
-        found=found.found,
+        weight=finding.weight,
+        distance=token_count(finding.distance),
+        found=finding.found,
     )
-    answer(page, found.kind, pair=pair, **hashed.numbers)
+    answer(page, finding.kind, pair=pair, **hashed.numbers)
     n = page.tokens
     if hashed.mechanism.rounds > 1:
         rounds = [str(number) for number in range(1, hashed.mechanism.rounds + 1)]
@@ -126,6 +127,7 @@ def hero(page: Page, hashed: Hashed) -> None:
             default="1",
             style="segments" if len(rounds) <= 8 else "select",
             help=_("Each round draws new random axes. The pair is found when it meets in one of them."),
+            view=True,
         )
     if n > MOST_TOKENS:
         st.info(prose("lsh", "text_long", most=MOST_TOKENS))
@@ -133,13 +135,13 @@ def hero(page: Page, hashed: Hashed) -> None:
         shown_strips(page, hashed, four(hashed), key="lsh strips", alt=_alt(hashed))
         _menu(page, hashed)
     _explained(page, hashed)
-    worse = "error_better" if found.error < found.control else "error_worse"
+    worse = "error_better" if finding.error < finding.control else "error_worse"
     st.caption(prose("lsh", worse, **hashed.numbers))
     if n <= MOST_TOKENS and not page.presenting:
         _text(page, hashed)
 
 
-def _explained(page: Page, hashed: Hashed) -> None:
+def _explained(page: Page, hashed: HashingRun) -> None:
     """Why the tracked pair was found or missed."""
     said = why(page.source, hashed.mechanism, 0, hashed.query, hashed.marked)
     if isinstance(said, str):
@@ -149,7 +151,7 @@ def _explained(page: Page, hashed: Hashed) -> None:
     st.info(f"{pair} · {weights}  \n{escaped(said.text)}", icon=":material/help:")
 
 
-def four(hashed: Hashed) -> tuple[Strip, ...]:
+def four(hashed: HashingRun) -> tuple[Strip, ...]:
     """The four strips: text, sorted, looked at, back."""
     chunk = hashed.mechanism.chunk if hashed.mechanism.order_by == "chunks" else 0
     looks = _("chunks: what the query looks at") if chunk else _("the query's stretch of its bucket")
@@ -161,13 +163,10 @@ def four(hashed: Hashed) -> tuple[Strip, ...]:
     )
 
 
-def shown_strips(page: Page, hashed: Hashed, shown: tuple[Strip, ...], *, key: str, alt: str, gap: int = 22) -> None:
-    """Some of the strips of this run; a click on a token makes it the key that is followed."""
+def strips_picture(page: Page, hashed: HashingRun) -> StripsPicture:
+    """The round at hand with the pair that is followed."""
     arrays = hashed.result.arrays
-    strips(
-        shown,
-        key=key,
-        theme=page.theme,
+    return StripsPicture(
         tokens=spaced(hashed.result),
         buckets=arrays["key_buckets"],
         order=arrays["order"],
@@ -179,6 +178,16 @@ def shown_strips(page: Page, hashed: Hashed, shown: tuple[Strip, ...], *, key: s
         place=int(arrays["place"]),
         stretches=arrays["stretches"],
         causal=page.causal,
+    )
+
+
+def shown_strips(page: Page, hashed: HashingRun, shown: tuple[Strip, ...], *, key: str, alt: str, gap: int = 22) -> None:
+    """Some of the strips of this run; a click on a token makes it the key that is followed."""
+    strips(
+        shown,
+        strips_picture(page, hashed),
+        key=key,
+        theme=page.theme,
         gap=gap,
         alt=alt,
         on_token=lambda token: state.remember("lsh.key", token),
@@ -191,20 +200,22 @@ def spaced(result: Result) -> list[str]:
     return [f"{space}{token}" for token in result.arrays["tokens"]]
 
 
-def _text(page: Page, hashed: Hashed) -> None:
+def _text(page: Page, hashed: HashingRun) -> None:
     arrays = hashed.result.arrays
     buckets = arrays["key_buckets"]
     names = {int(bucket): _("bucket {number}").format(number=int(bucket)) for bucket in np.unique(buckets) if bucket >= 0}
     mine = arrays["query_buckets"]
     token_text(
-        spaced(hashed.result),
+        TextPicture(
+            tokens=spaced(hashed.result),
+            groups=buckets,
+            group_names=names,
+            notes=[_("as a query: bucket {number}").format(number=int(bucket)) for bucket in mine],
+            selected=hashed.query,
+            causal_from=hashed.query if page.causal else None,
+        ),
         key="lsh text",
         theme=page.theme,
-        groups=buckets,
-        group_names=names,
-        notes=[_("as a query: bucket {number}").format(number=int(bucket)) for bucket in mine],
-        selected=hashed.query,
-        causal_from=hashed.query if page.causal else None,
         height=170,
         caption=prose("lsh", "text", round=hashed.round),
         on_token=_look_back_from,
@@ -216,22 +227,12 @@ def _look_back_from(token: int) -> None:
     state.remember("lsh.key", None)
 
 
-def _menu(page: Page, hashed: Hashed) -> None:
-    arrays = hashed.result.arrays
+def _menu(page: Page, hashed: HashingRun) -> None:
     figure_menu(
         "hashing-strips",
         hashed.result,
         shown=LSH,
-        chart=lambda: strips_chart(
-            page.theme,
-            buckets=arrays["key_buckets"],
-            order=arrays["order"],
-            found=arrays["found"],
-            place=int(arrays["place"]),
-            query=hashed.query,
-            marked=hashed.marked,
-            stretches=arrays["stretches"],
-        ),
+        chart=lambda: strips_chart(strips_picture(page, hashed), page.theme),
         table=lambda: strips_table(hashed.result),
         caption=f"{_alt(hashed)} {hashed.result.words['origin']}",
     )
@@ -260,7 +261,7 @@ def strips_table(result: Result) -> pd.DataFrame:
     return table
 
 
-def _alt(hashed: Hashed) -> str:
+def _alt(hashed: HashingRun) -> str:
     tokens = hashed.result.arrays["tokens"]
     pair = hashed.result.tables["rounds"].iloc[hashed.round - 1]
     looked = int((hashed.result.arrays["found"] == HERE).sum())
@@ -281,7 +282,7 @@ def _alt(hashed: Hashed) -> str:
     )
 
 
-def guess(page: Page, hashed: Hashed) -> None:
+def guess(page: Page, hashed: HashingRun) -> None:
     """Guess what centring does to this head, before it is said. What is right is computed once somebody has guessed."""
     if hashed.refused:
         return
@@ -292,7 +293,7 @@ def guess(page: Page, hashed: Hashed) -> None:
         return
     other = hashed.mechanism.with_dials(centred=not hashed.mechanism.centred)
     there = hashing_finding(run(LshStrips(source=page.source, setting=Setting.of(other))))
-    change = there.recall - hashed.found.recall
+    change = there.recall - hashed.finding.recall
     right = 0 if change > SAME else 2 if change < -SAME else 1
     why = why_centring(directions(page))
     predict(page, name, options, right, there=there.recall, there_share=there.share, why=why, **hashed.numbers)
@@ -303,17 +304,13 @@ def directions(page: Page) -> Directions:
     return directions_finding(run(LshAngles(source=page.source)))
 
 
-def why_centring(found: Directions) -> str:
+def why_centring(finding: Directions) -> str:
     """The sentence about the head's directions."""
     return prose(
         "lsh",
-        found.kind,
-        key_key=found.key_key,
-        query_key=found.query_key,
-        weighted_angle=found.weighted_angle,
-        centred_weighted_angle=found.centred_weighted_angle,
+        finding.kind,
+        key_key=finding.key_key,
+        query_key=finding.query_key,
+        weighted_angle=finding.weighted_angle,
+        centred_weighted_angle=finding.centred_weighted_angle,
     )
-
-
-def _tokens(count: int) -> str:
-    return _("one token") if count == 1 else _("{count:,} tokens").format(count=count)

@@ -21,12 +21,12 @@ from pages.kit.figure import figure
 from pages.kit.map_card import maps_card
 from pages.kit.sweep_card import sweep_card
 from pages.kit.text import _, prose
-from pages.lsh.hero import Hashed, directions, why_centring
+from pages.lsh.hero import HashingRun, directions, why_centring
 
 SEEDS = {"rounds": 5, "buckets": 5, "seeds": 20}
 
 
-def measure(page: Page, hashed: Hashed) -> None:
+def measure(page: Page, hashed: HashingRun) -> None:
     """Every figure of the view, the cheap ones first."""
     left, right = st.columns(2, gap="large")
     result = run(LshRounds(source=page.source, setting=hashed.setting))
@@ -41,7 +41,7 @@ def measure(page: Page, hashed: Hashed) -> None:
     maps_card(page, hashed.mechanism)
 
 
-def _rounds(page: Page, hashed: Hashed, result: Result) -> None:
+def _rounds(page: Page, hashed: HashingRun, result: Result) -> None:
     st.markdown(f"**{_('What each round adds')}**")
     table = result.tables["rounds"]
     figure(
@@ -59,7 +59,7 @@ def _rounds(page: Page, hashed: Hashed, result: Result) -> None:
     st.caption(prose("lsh", "rounds", outside=hashed.outside))
 
 
-def _sizes(page: Page, hashed: Hashed, result: Result) -> None:
+def _sizes(page: Page, hashed: HashingRun, result: Result) -> None:
     st.markdown(f"**{_('How full the buckets are')}**")
     table = result.tables["sizes"]
     own = table[table["round"] == hashed.round]
@@ -78,11 +78,14 @@ def _sizes(page: Page, hashed: Hashed, result: Result) -> None:
     st.caption(prose("lsh", "sizes", round=hashed.round))
 
 
-def _sweep(page: Page, hashed: Hashed) -> None:
+def _sweep(page: Page, hashed: HashingRun) -> None:
     st.markdown(f"**{_('Recall, and what it costs in pairs')}**")
     names = {"rounds": _("against rounds"), "buckets": _("against buckets"), "seeds": _("over seeds")}
     over = cast(
-        "Over", state.choose("lsh.over", _("Curve"), list(names), default="rounds", labels=names.__getitem__, style="segments")
+        "Over",
+        state.choose(
+            "lsh.over", _("Curve"), list(names), default="rounds", labels=names.__getitem__, style="segments", view=True
+        ),
     )
     base = hashed.mechanism if over == "seeds" else hashed.mechanism.with_dials(seed=0, **{over: 2})
     st.caption(prose("lsh", "sweep_seeds" if over == "seeds" else "sweep", seeds=SEEDS[over]))
@@ -92,7 +95,7 @@ def _sweep(page: Page, hashed: Hashed) -> None:
     sweep_card(page, study, lambda result: _curve(page, hashed, over, result))
 
 
-def _curve(page: Page, hashed: Hashed, over: str, result: Result) -> None:
+def _curve(page: Page, hashed: HashingRun, over: str, result: Result) -> None:
     points = result.tables["points"]
     if refusal := result.words.get("refusal"):
         st.info(refusal, icon=":material/block:")
@@ -101,7 +104,7 @@ def _curve(page: Page, hashed: Hashed, over: str, result: Result) -> None:
         chart = seeds_chart(points, page.theme, now=hashed.mechanism.seed)
     else:
         chart = recall_chart(result.tables["curves"], page.theme, over=over, now=float(getattr(hashed.mechanism, over)))
-    found, looked = (np.nanmean(points[name].to_numpy(dtype=float)) for name in ("recall without sinks", "share without sinks"))
+    recall, share = (np.nanmean(points[name].to_numpy(dtype=float)) for name in ("recall without sinks", "share without sinks"))
     figure(
         page,
         f"hashing-recall-{over}",
@@ -113,7 +116,7 @@ def _curve(page: Page, hashed: Hashed, over: str, result: Result) -> None:
             runs=len(points)
         ),
         alt=_("Over {runs} runs {found:.0%} of the weight is found on {looked:.0%} of the pairs, on average.").format(
-            runs=len(points), found=found, looked=looked
+            runs=len(points), found=recall, looked=share
         ),
     )
 

@@ -8,7 +8,7 @@ from pages.kit.dials import mechanism_dials
 from pages.kit.input_bar import Inputs
 from pages.kit.page import show_page
 from pages.kit.sections import question, said, try_this, views
-from pages.lsh.hero import guess, hashing, hero
+from pages.lsh.hero import guess, hashing_run, hero
 from pages.lsh.measure import measure
 from pages.lsh.step import step
 from pages.lsh.theory import theory
@@ -17,11 +17,11 @@ from pages.lsh.theory import theory
 def body(page: Page) -> None:
     """Question, answer, hero, guess, examples, and the view that was chosen."""
     question(page)
-    hashed = hashing(page, mechanism_dials(page, LSH, row=("buckets", "rounds", "centred")))
+    hashed = hashing_run(page, mechanism_dials(page, LSH, row=("buckets", "rounds", "centred")))
     hero(page, hashed)
     if not page.presenting:
         guess(page, hashed)
-        try_this(page, hashed.found.kind)
+        try_this(page, hashed.finding.kind)
     if not (page.presenting or hashed.refused):
         views(page, step=lambda: step(page, hashed), measure=lambda: measure(page, hashed), theory=lambda: theory(page, hashed))
         said(page, **hashed.numbers)

@@ -17,13 +17,13 @@ from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import figure
 from pages.kit.text import _, prose
-from pages.lsh.hero import Hashed, four, shown_strips
+from pages.lsh.hero import HashingRun, four, shown_strips
 
 HEAVIEST = 10
 """Keys in the picture of the softmax."""
 
 
-def step(page: Page, hashed: Hashed) -> None:
+def step(page: Page, hashed: HashingRun) -> None:
     """The stepper, and the frame that it shows."""
     stops = [_("hash"), _("rotate"), _("sectors"), _("sort"), _("chunks"), _("look back"), _("attend"), _("back, all rounds")]
     at = stepper("lsh.step", stops, theme=page.theme, label=_("Steps of hashing"))
@@ -35,7 +35,7 @@ def step(page: Page, hashed: Hashed) -> None:
         _strips(page, hashed, at)
 
 
-def _directions(page: Page, hashed: Hashed, at: int) -> None:
+def _directions(page: Page, hashed: HashingRun, at: int) -> None:
     mechanism = hashed.mechanism
     plane = run(
         LshPlane(source=page.source, setting=hashed.setting, round=hashed.round, query=hashed.query, marked=hashed.marked)
@@ -69,7 +69,7 @@ def _directions(page: Page, hashed: Hashed, at: int) -> None:
         )
 
 
-def _along(page: Page, hashed: Hashed, plane: Result) -> None:
+def _along(page: Page, hashed: HashingRun, plane: Result) -> None:
     mechanism = hashed.mechanism
     pair = hashed.result.tables["rounds"].iloc[hashed.round - 1]
     met = bool(pair["met"])
@@ -116,14 +116,19 @@ def along_table(plane: Result, hashing: str) -> pd.DataFrame:
     return table
 
 
-def _strips(page: Page, hashed: Hashed, at: int) -> None:
+def _strips(page: Page, hashed: HashingRun, at: int) -> None:
     mechanism, shown = hashed.mechanism, four(hashed)
     chunks = mechanism.order_by == "chunks"
     if at == 3:
         st.markdown(prose("lsh", "step_sort"))
     elif at == 4 and chunks:
         st.markdown(
-            prose("lsh", "step_chunks_chunks", chunk=mechanism.chunk, leak=(mechanism.leaks or "") if page.causal else "")
+            prose(
+                "lsh",
+                "step_chunks_chunks",
+                chunk=mechanism.chunk,
+                leak=(mechanism.depends_on_future or "") if page.causal else "",
+            )
         )
     elif at == 4:
         st.markdown(prose("lsh", "step_chunks_recent"))
@@ -150,7 +155,7 @@ def _strips(page: Page, hashed: Hashed, at: int) -> None:
         _rounds(hashed)
 
 
-def _rounds(hashed: Hashed) -> None:
+def _rounds(hashed: HashingRun) -> None:
     """The tracked pair in every round, in words."""
     table = hashed.result.tables["rounds"]
     said = {True: _("yes"), False: _("no")}
@@ -166,7 +171,7 @@ def _rounds(hashed: Hashed) -> None:
     st.dataframe(shown, hide_index=True, width=460)
 
 
-def _attend(page: Page, hashed: Hashed) -> None:
+def _attend(page: Page, hashed: HashingRun) -> None:
     st.markdown(prose("lsh", "step_attend"))
     arrays = hashed.result.arrays
     exact = np.nan_to_num(arrays["exact"])

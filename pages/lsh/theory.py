@@ -17,15 +17,15 @@ from pages.kit.context import Page
 from pages.kit.figure import figure
 from pages.kit.sections import formula
 from pages.kit.text import _, prose
-from pages.lsh.hero import Hashed, directions
+from pages.lsh.hero import HashingRun, directions, rounds_words
 
 
-def theory(page: Page, hashed: Hashed) -> None:
+def theory(page: Page, hashed: HashingRun) -> None:
     """Formulas, the curve, and what the papers add."""
     mechanism = hashed.mechanism
     hyperplane = mechanism.hashing == "hyperplane"
     columns = max(1, (mechanism.buckets - 1).bit_length()) if hyperplane else max(1, mechanism.buckets // 2)
-    d = key_width(hashed)
+    d = hashed.result.study.sequence().d
     formula(page, "hash_hyperplane" if hyperplane else "hash", d=d, columns=columns)
     plane = run(
         LshPlane(source=page.source, setting=hashed.setting, round=hashed.round, query=hashed.query, marked=hashed.marked)
@@ -39,11 +39,11 @@ def theory(page: Page, hashed: Hashed) -> None:
         )
         p = float(chance)
         rounds = float(found_at_least_once(p, mechanism.rounds))
-        formula(page, "rounds", rounds=_rounds(mechanism.rounds), r=mechanism.rounds, p=p, found=rounds, angle=angle)
-    found = directions(page)
+        formula(page, "rounds", rounds=rounds_words(mechanism.rounds), r=mechanism.rounds, p=p, found=rounds, angle=angle)
+    finding = directions(page)
     marked = [
         (value, label)
-        for value, label in ((found.weighted_angle, _("as it is")), (found.centred_weighted_angle, _("centred")))
+        for value, label in ((finding.weighted_angle, _("as it is")), (finding.centred_weighted_angle, _("centred")))
         if np.isfinite(value)
     ]
     result = run(LshCollision(source=page.source, buckets=mechanism.buckets, rounds=mechanism.rounds))
@@ -63,12 +63,3 @@ def theory(page: Page, hashed: Hashed) -> None:
     )
     st.caption(prose("lsh", "collision", **hashed.numbers))
     st.markdown(prose("lsh", "theory"))
-
-
-def key_width(hashed: Hashed) -> int:
-    """The width of a query."""
-    return hashed.result.study.sequence().d
-
-
-def _rounds(count: int) -> str:
-    return _("one round") if count == 1 else _("{count} rounds").format(count=count)

@@ -10,7 +10,8 @@ import streamlit as st
 from longattn_core.charts.figures.relative import bias_chart
 from longattn_core.mechanisms.relative import Relative
 from longattn_core.studies.base.study import Result, Setting, sequence_of
-from longattn_core.studies.relative.curves import NEAR, CurveFinding, Curves, Shifts, changed_by_shift
+from longattn_core.studies.relative.curves import NEAR, CurveFinding, Curves
+from longattn_core.studies.relative.shifts import Shifts, changed_by_shift
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import figure
@@ -26,7 +27,7 @@ def small_shift(page: Page, chosen: Setting) -> Result:
     return run(Shifts(source=page.source, chosen=chosen, tokens=32, shifts=(SHIFT,)))
 
 
-def relative_hero(page: Page, result: Result) -> None:
+def hero(page: Page, result: Result) -> None:
     """The curves, and what must be known to read them."""
     table = result.tables["curves"]
     n, of = int(result.arrays["n"]), int(result.arrays["of"])
@@ -47,9 +48,7 @@ def relative_hero(page: Page, result: Result) -> None:
         said.append(prose("relative", "turned_off"))
     if n < of:
         said.append(prose("relative", "cut", n=n, of=of))
-    study = result.study
-    assert isinstance(study, Curves)
-    trained = study.scheme().trained
+    trained = result.study_as(Curves).scheme().trained
     if n <= trained:
         said.append(prose("relative", "scaled", trained=trained, n=n))
     for name, why in result.words.items():
@@ -59,7 +58,7 @@ def relative_hero(page: Page, result: Result) -> None:
     st.caption(prose("relative", "kind"))
 
 
-def guess_shift(page: Page, shifts: Result) -> None:
+def guess(page: Page, shifts: Result) -> None:
     """Which maps change when all positions are moved by the same number?"""
     table = shifts.tables["shifts"]
     if table.empty:
@@ -73,7 +72,7 @@ def guess_shift(page: Page, shifts: Result) -> None:
     predict(page, "shift", options, right, **numbers)
 
 
-def words(found: CurveFinding, result: Result, shifts: Result) -> dict[str, Any]:
+def numbers_of(found: CurveFinding, result: Result, shifts: Result) -> dict[str, Any]:
     """The finding's numbers as its sentences want them."""
     moved = shifts.tables["shifts"]["moved"]
     return {

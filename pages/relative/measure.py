@@ -10,10 +10,12 @@ import streamlit as st
 
 from longattn_core.charts.figures.relative import beyond_chart, lag_chart, shift_chart, turns_chart, unseen_chart, within_chart
 from longattn_core.charts.maps import matrix_chart, signed_top
+from longattn_core.charts.pictures import MapPicture
 from longattn_core.mechanisms.relative import Relative
 from longattn_core.studies.base.study import Result, Setting, sequence_of
-from longattn_core.studies.relative.curves import Added, Distances, Shifts, changed_by_shift
+from longattn_core.studies.relative.added import Added, Distances
 from longattn_core.studies.relative.rotary import SCALINGS, Beyond
+from longattn_core.studies.relative.shifts import Shifts, changed_by_shift
 from pages.kit import state
 from pages.kit.components.attention_map import attention_map
 from pages.kit.compute import run
@@ -32,7 +34,7 @@ def odd(page: Page) -> bool:
     return bool(width % 2)
 
 
-def relative_measure(page: Page, mechanism: Relative) -> None:
+def measure(page: Page, mechanism: Relative) -> None:
     """S_rel, the maps, where the weight goes, the shift test, and past the trained length."""
     chosen = Setting.of(mechanism)
     refusal = mechanism.refuses(sequence_of(page.source))
@@ -68,17 +70,19 @@ def _added(page: Page, chosen: Setting, mechanism: Relative) -> None:
     left, right = st.columns([3, 2], gap="medium")
     with left:
         drawn = attention_map(
-            added,
+            MapPicture(
+                values=added,
+                title=_("S_rel under {scheme}").format(scheme=mechanism.label),
+                full=(n, n),
+                scale="linear",
+                top=top,
+                tokens_rows=tokens,
+            ),
             key="S_rel",
-            title=_("S_rel under {scheme}").format(scheme=mechanism.label),
             theme=page.theme,
-            scale="linear",
-            top=top,
-            full=(n, n),
-            tokens_rows=tokens,
+            content=f"{page.source.model_dump_json()} {chosen.model_dump_json()} added",
             strips=False,
             words=words,
-            content=f"{page.source.model_dump_json()} {chosen.model_dump_json()} added",
         )
     with right:
         deviation = float(result.arrays["diagonal"])
@@ -171,6 +175,7 @@ def _beyond(page: Page, mechanism: Relative) -> None:
             parse=int,
             shown=lambda value: f"{value:,}",
             help=_("The longest text of an imagined training."),
+            view=True,
         )
     with row[1]:
         stretch = state.slide(
@@ -181,6 +186,7 @@ def _beyond(page: Page, mechanism: Relative) -> None:
             parse=float,
             shown=lambda value: f"{value:g}",
             help=_("Nothing of this length is read: the curves are closed forms."),
+            view=True,
         )
     with row[2]:
         lag = state.slide(
@@ -191,6 +197,7 @@ def _beyond(page: Page, mechanism: Relative) -> None:
             parse=int,
             shown=lambda value: f"{value:,}",
             help=_("Between one query and one key."),
+            view=True,
         )
     result = run(Beyond(source=page.source, base=mechanism.base, trained=trained, stretch=stretch, lag=lag))
     tables, origin = result.tables, result.words["origin"]

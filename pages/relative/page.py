@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from longattn_core.mechanisms.relative import Relative
 from longattn_core.studies.base.study import Setting
-from longattn_core.studies.relative.curves import Curves, changed_by_shift, curve_finding, usual_base
+from longattn_core.studies.relative.curves import Curves, curve_finding
+from longattn_core.studies.relative.schemes import usual_base
+from longattn_core.studies.relative.shifts import changed_by_shift
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.dials import mechanism_dials
@@ -12,10 +14,10 @@ from pages.kit.input_bar import Inputs
 from pages.kit.page import show_page
 from pages.kit.sections import answer, question, said, try_this, views
 from pages.kit.text import _
-from pages.relative.hero import guess_shift, relative_hero, small_shift, words
-from pages.relative.measure import relative_measure
-from pages.relative.step import relative_step
-from pages.relative.theory import relative_theory
+from pages.relative.hero import guess, hero, numbers_of, small_shift
+from pages.relative.measure import measure
+from pages.relative.step import step
+from pages.relative.theory import theory
 
 TRAINED = 256
 """The trained length that the page begins with: half of the default text, so that what lies beyond it is seen."""
@@ -34,18 +36,15 @@ def body(page: Page) -> None:
     result = run(Curves(source=page.source, chosen=chosen))
     shifts = small_shift(page, chosen)
     found = curve_finding(result)
-    numbers = words(found, result, shifts)
+    numbers = numbers_of(found, result, shifts)
     answer(page, found.kind, **numbers)
-    relative_hero(page, result)
-    guess_shift(page, shifts)
+    hero(page, result)
+    guess(page, shifts)
     try_this(page, found.kind, **numbers)
     if page.presenting:
         return
     views(
-        page,
-        step=lambda: relative_step(page, mechanism),
-        measure=lambda: relative_measure(page, mechanism),
-        theory=lambda: relative_theory(page, mechanism),
+        page, step=lambda: step(page, mechanism), measure=lambda: measure(page, mechanism), theory=lambda: theory(page, mechanism)
     )
     names = ", ".join(changed_by_shift(shifts))
     said(page, changed=_("only {names} change").format(names=names) if names else _("no scheme's scores change"))

@@ -17,7 +17,7 @@ from pages.relative.measure import odd
 LONGEST_STEPS = 1024
 
 
-def relative_step(page: Page, mechanism: Relative) -> None:
+def step(page: Page, mechanism: Relative) -> None:
     """Rotary positions as clocks: two tokens, one hand each on every clock."""
     n = min(page.tokens, LONGEST_STEPS)
     if odd(page):
@@ -25,10 +25,12 @@ def relative_step(page: Page, mechanism: Relative) -> None:
     st.markdown(prose("relative", "clocks"))
     left, right = st.columns(2, gap="medium")
     with left:
-        query = state.whole("relative.step_query", _("Query at position"), least=0, most=n - 1, default=min(256, n - 1))
+        query = state.whole(
+            "relative.step_query", _("Query at position"), least=0, most=n - 1, default=min(256, n - 1), view=True
+        )
     with right:
         distance = state.whole(
-            "relative.step_distance", _("Key so many tokens before it"), least=0, most=n - 1, default=1 if n > 1 else 0
+            "relative.step_distance", _("Key so many tokens before it"), least=0, most=n - 1, default=1 if n > 1 else 0, view=True
         )
     result = run(Clocks(source=page.source, position=query, distance=min(distance, query), base=mechanism.base))
     hands, arrays = result.tables["hands"], result.arrays

@@ -24,7 +24,7 @@ STRETCH = 4.0
 """How many times longer than the trained length the text is whose wavelengths are drawn."""
 
 
-def relative_theory(page: Page, mechanism: Relative) -> None:
+def theory(page: Page, mechanism: Relative) -> None:
     """The formula of the chosen scheme, then the arithmetic that all of them rest on."""
     sequence = sequence_of(page.source)
     number, total = sequence.head_numbers[0] + 1, sequence.head_count

@@ -14,7 +14,7 @@ from longattn_core.mechanisms.routed import Routed
 from longattn_core.studies.base.study import Result, Setting
 from longattn_core.studies.routed import Capsules, Clusters, Routes, capsules_kind, cluster_finding, router_finding
 from pages.kit import state
-from pages.kit.components.token_text import token_text
+from pages.kit.components.token_text import TextPicture, token_text
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import figure
@@ -52,7 +52,7 @@ def chosen_query(page: Page) -> int:
 
 
 def _choose_query(token: int) -> None:
-    state.put({"routed.query": str(token)})
+    state.remember("routed.query", token, view=True)
 
 
 def _router(page: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
@@ -81,16 +81,18 @@ def _router(page: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
     text, bars = st.columns([5, 2], gap="medium")
     with text:
         token_text(
-            [str(token) for token in result.arrays["tokens"]],
+            TextPicture(
+                tokens=[str(token) for token in result.arrays["tokens"]],
+                groups=result.arrays["choice"],
+                group_names=dict(enumerate(paths)),
+                notes=notes,
+                selected=chosen_query(page),
+            ),
             key="routed text",
             theme=page.theme,
-            groups=result.arrays["choice"],
-            group_names=dict(enumerate(paths)),
-            notes=notes,
-            selected=chosen_query(page),
             height=HEIGHT,
-            on_token=_choose_query,
             alt=_("The text, each token in the colour of its path."),
+            on_token=_choose_query,
         )
     other, name = ("random", _("random")) if mechanism.weights == "fitted" else ("fitted", _("fitted"))
     with bars:
@@ -147,19 +149,23 @@ def _clusters(page: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
 def cluster_picture(page: Page, result: Result) -> None:
     """The text coloured by cluster, and the clusters' sizes."""
     sides = {"keys": _("as keys"), "queries": _("as queries")}
-    side = state.choose("routed.side", _("Tokens"), list(sides), default="keys", labels=sides.__getitem__, style="segments")
+    side = state.choose(
+        "routed.side", _("Tokens"), list(sides), default="keys", labels=sides.__getitem__, style="segments", view=True
+    )
     numbers = np.where(result.arrays[side] < 0, -1, result.arrays[side])
     count = len(result.tables["sizes"])
     token_text(
-        [str(token) for token in result.arrays["tokens"]],
+        TextPicture(
+            tokens=[str(token) for token in result.arrays["tokens"]],
+            groups=numbers,
+            group_names={number: str(number) for number in range(count)},
+            selected=chosen_query(page),
+        ),
         key="routed clusters",
         theme=page.theme,
-        groups=numbers,
-        group_names={number: str(number) for number in range(count)},
-        selected=chosen_query(page),
         height=HEIGHT - 60,
-        on_token=_choose_query,
         alt=_("The text, each token in the colour of its cluster."),
+        on_token=_choose_query,
     )
     figure(
         page,
@@ -192,12 +198,14 @@ def _capsules(page: Page, mechanism: Routed) -> tuple[str, dict[str, Any]]:
     last = result.arrays["couplings"][-1]
     notes = [_("capsule {at}: {share:.0%}").format(at=int(row.argmax()), share=float(row.max())) for row in last]
     token_text(
-        [str(token) for token in result.arrays["tokens"]],
+        TextPicture(
+            tokens=[str(token) for token in result.arrays["tokens"]],
+            groups=last.argmax(-1),
+            group_names={number: _("capsule {number}").format(number=number) for number in range(last.shape[1])},
+            notes=notes,
+        ),
         key="routed capsules",
         theme=page.theme,
-        groups=last.argmax(-1),
-        group_names={number: _("capsule {number}").format(number=number) for number in range(last.shape[1])},
-        notes=notes,
         height=HEIGHT,
         alt=_("The text, each token in the colour of its capsule."),
     )

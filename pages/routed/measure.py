@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
-from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.figures.routed import errors_chart, flow_figure, load_chart, probabilities_chart
+from longattn_core.charts.pictures import MapPicture
 from longattn_core.mechanisms.routed import Routed
 from longattn_core.studies.base.maps import Maps
 from longattn_core.studies.base.study import Result, Setting
@@ -28,7 +29,7 @@ from pages.routed.hero import cluster_picture
 CELLS = 256
 
 
-def measure_view(page: Page, mechanism: Routed) -> None:
+def measure(page: Page, mechanism: Routed) -> None:
     """One measurement at a time, so that nothing is computed that is not looked at."""
     views: dict[str, tuple[str, Callable[[], None]]] = {
         "shares": (_("Shares along the text"), lambda: _shares(page, mechanism)),
@@ -42,7 +43,13 @@ def measure_view(page: Page, mechanism: Routed) -> None:
     }
     first = "clusters" if mechanism.variant == "clusters" else "shares"
     chosen = state.choose(
-        "routed.measure", _("Measured"), list(views), default=first, labels=lambda name: views[name][0], style="segments"
+        "routed.measure",
+        _("Measured"),
+        list(views),
+        default=first,
+        labels=lambda name: views[name][0],
+        style="segments",
+        view=True,
     )
     views[chosen][1]()
 
@@ -169,13 +176,15 @@ def _paths(page: Page, mechanism: Routed) -> None:
                 st.info(refusal, icon=":material/block:")
                 continue
             attention_map(
-                result.arrays["mechanism"],
+                MapPicture(
+                    values=result.arrays["mechanism"],
+                    title=path,
+                    full=(n, n),
+                    causal=page.causal,
+                    tokens_rows=[str(token) for token in result.arrays["tokens"]],
+                ),
                 key=f"path {path}",
-                title=path,
                 theme=page.theme,
-                full=(n, n),
-                causal=page.causal,
-                tokens_rows=[str(token) for token in result.arrays["tokens"]],
                 link="paths",
                 content=f"{result.study!r}",
                 strips=False,
@@ -210,18 +219,20 @@ def _clusters(page: Page, mechanism: Routed) -> None:
     meets = result.arrays["meets plain" if without else "meets"]
     names = [_("cluster {number}").format(number=number) for number in range(found.clusters)]
     attention_map(
-        meets,
+        MapPicture(
+            values=meets,
+            title=_("Who meets whom"),
+            scale="linear",
+            top=max(0.05, float(pd.DataFrame(meets).max().max())),
+            tokens_rows=names,
+        ),
         key="clusters meet",
-        title=_("Who meets whom"),
         theme=page.theme,
-        scale="linear",
-        top=max(0.05, float(pd.DataFrame(meets).max().max())),
-        tokens_rows=names,
         link="clusters",
-        size=480,
         content=f"{result.study!r} {without}",
         strips=False,
         axes=(_("the query's cluster"), _("the key's cluster")),
+        size=480,
     )
 
 
@@ -231,6 +242,7 @@ def _sinks_switch() -> bool:
         _("Leave the sinks out of the mass"),
         default=False,
         help=_("A sink takes weight from everywhere and adds next to nothing."),
+        view=True,
     )
 
 
@@ -243,6 +255,7 @@ def _sweep(page: Page, mechanism: Routed) -> None:
         default="error",
         style="segments",
         labels={"error": _("error"), "recall": _("recall and share of pairs")}.__getitem__,
+        view=True,
     )
 
     def draw(result: Result) -> None:
@@ -252,16 +265,12 @@ def _sweep(page: Page, mechanism: Routed) -> None:
             chart = curves_chart(
                 table,
                 page.theme,
-                x="clusters",
-                y="error",
-                series="curve",
-                log_x=True,
-                band=("low", "high"),
-                keys={_("clusters, read whole"): "routed"},
+                x=CurveAxis(column="clusters", title=_("clusters (logarithmic)"), log=True),
+                y=CurveAxis(column="error", title=_("relative error of the output")),
+                series=CurveSeries(
+                    column="curve", band=("low", "high"), keys={_("clusters, read whole"): "routed"}, labels=False
+                ),
                 rules=[(control, _("mean of the visible values"))],
-                x_title=_("clusters (logarithmic)"),
-                y_title=_("relative error of the output"),
-                labels=False,
             )
         else:
             parts = [
@@ -272,17 +281,14 @@ def _sweep(page: Page, mechanism: Routed) -> None:
             chart = curves_chart(
                 table,
                 page.theme,
-                x="clusters",
-                y="value",
-                series="curve",
-                log_x=True,
-                band=("low", "high"),
-                keys={_("recall"): "routed"},
-                colours={_("share of pairs"): page.theme.muted},
-                x_title=_("clusters (logarithmic)"),
-                y_title=_("share"),
-                y_format=".0%",
-                y_domain=(0.0, 1.02),
+                x=CurveAxis(column="clusters", title=_("clusters (logarithmic)"), log=True),
+                y=CurveAxis(column="value", title=_("share"), domain=(0.0, 1.02), format=".0%"),
+                series=CurveSeries(
+                    column="curve",
+                    band=("low", "high"),
+                    colours={_("share of pairs"): page.theme.muted},
+                    keys={_("recall"): "routed"},
+                ),
             )
         figure(
             page,

@@ -10,9 +10,9 @@ from pages.kit.input_bar import Inputs
 from pages.kit.page import show_page
 from pages.kit.sections import question, said, try_this, views
 from pages.routed.hero import ROWS, hero
-from pages.routed.measure import measure_view
-from pages.routed.step import step_view
-from pages.routed.theory import theory_view
+from pages.routed.measure import measure
+from pages.routed.step import step
+from pages.routed.theory import theory
 
 
 def body(page: Page) -> None:
@@ -25,9 +25,9 @@ def body(page: Page) -> None:
     if not page.presenting:
         views(
             page,
-            step=lambda: step_view(page, mechanism),
-            measure=lambda: measure_view(page, mechanism),
-            theory=lambda: theory_view(page, mechanism),
+            step=lambda: step(page, mechanism),
+            measure=lambda: measure(page, mechanism),
+            theory=lambda: theory(page, mechanism),
         )
         said(page)
 

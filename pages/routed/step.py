@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.figures.routed import path_colours
+from longattn_core.charts.pictures import MapPicture
 from longattn_core.mechanisms.routed import Routed
 from longattn_core.studies.base.study import Result, Setting
 from longattn_core.studies.routed import Capsules, Clusters, Route, capsules_kind
 from longattn_core.studies.side_by_side.compare import Compare
 from pages.kit.components.attention_map import attention_map
 from pages.kit.components.stepper import stepper
-from pages.kit.components.token_text import token_text
+from pages.kit.components.token_text import TextPicture, token_text
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import figure
@@ -23,7 +24,7 @@ from pages.routed.hero import chosen_query
 MAP_ROWS = 512
 
 
-def step_view(page: Page, mechanism: Routed) -> None:
+def step(page: Page, mechanism: Routed) -> None:
     """The way of the chosen variant, frame by frame."""
     if mechanism.variant == "clusters":
         _cluster_steps(page, mechanism)
@@ -69,12 +70,9 @@ def _router_steps(page: Page, mechanism: Routed) -> None:
         row = result.arrays["mixture"] if at == len(paths) + 1 else result.arrays["exact"]
         st.markdown(prose(page.name, "step_mix" if at == len(paths) + 1 else "step_exact"))
     token_text(
-        tokens,
+        TextPicture(tokens=tokens, weights=row, selected=query, causal_from=query if page.causal else None),
         key="routed row",
         theme=page.theme,
-        weights=row,
-        selected=query,
-        causal_from=query if page.causal else None,
         height=260,
         caption=stops[at],
     )
@@ -114,13 +112,9 @@ def _cluster_steps(page: Page, mechanism: Routed) -> None:
             curves_chart(
                 frame,
                 page.theme,
-                x="round",
-                y="cosine",
-                series="curve",
-                x_title=_("pass of k-means"),
-                y_title=_("mean cosine of a token with its direction"),
-                keys={_("mean cosine"): "routed"},
-                labels=False,
+                x=CurveAxis(column="round", title=_("pass of k-means")),
+                y=CurveAxis(column="cosine", title=_("mean cosine of a token with its direction")),
+                series=CurveSeries(column="curve", keys={_("mean cosine"): "routed"}, labels=False),
             ),
             table=frame[["round", "cosine"]],
             shown=Routed,
@@ -131,11 +125,9 @@ def _cluster_steps(page: Page, mechanism: Routed) -> None:
         st.markdown(prose(page.name, "step_sort"))
         order = result.arrays["order"]
         token_text(
-            [tokens[place] for place in order],
+            TextPicture(tokens=[tokens[place] for place in order], groups=result.arrays["keys"][order], group_names=names),
             key="routed sorted",
             theme=page.theme,
-            groups=result.arrays["keys"][order],
-            group_names=names,
             link="routed sorted",
             height=260,
             caption=stops[at],
@@ -144,12 +136,9 @@ def _cluster_steps(page: Page, mechanism: Routed) -> None:
         st.markdown(prose(page.name, "step_read"))
         row = run(Compare(source=page.source, settings=(Setting.of(mechanism),), query=query)).arrays["weights"][0]
         token_text(
-            tokens,
+            TextPicture(tokens=tokens, weights=row, selected=query, causal_from=query if page.causal else None),
             key="routed row",
             theme=page.theme,
-            weights=row,
-            selected=query,
-            causal_from=query if page.causal else None,
             height=260,
             caption=stops[at],
         )
@@ -172,21 +161,23 @@ def capsule_steps(page: Page, mechanism: Routed, name: str) -> None:
     picture, curve = st.columns([3, 2], gap="medium")
     with picture:
         attention_map(
-            rows,
+            MapPicture(
+                values=rows,
+                title=_("Couplings, {stop}").format(stop=stops[at]),
+                subtitle=_("unmasked reading: the model never saw this"),
+                full=(len(order), rows.shape[1]),
+                reduce="mean",
+                scale="linear",
+                tokens_rows=tokens,
+                tokens_cols=[_("capsule {at}").format(at=i) for i in range(rows.shape[1])],
+            ),
             key=f"capsules of {name}",
-            title=_("Couplings, {stop}").format(stop=stops[at]),
             theme=page.theme,
-            subtitle=_("unmasked reading: the model never saw this"),
-            scale="linear",
-            full=(len(order), rows.shape[1]),
-            reduce="mean",
-            tokens_rows=tokens,
-            tokens_cols=[_("capsule {at}").format(at=i) for i in range(rows.shape[1])],
             link=f"capsules of {name}",
             content=f"{result.study!r} {at}",
             strips=False,
-            size=420,
             axes=(_("token (sorted by capsule)"), _("capsule")),
+            size=420,
         )
     with curve:
         figure(
@@ -196,16 +187,13 @@ def capsule_steps(page: Page, mechanism: Routed, name: str) -> None:
             curves_chart(
                 table.assign(curve=_("mean entropy")),
                 page.theme,
-                x="iteration",
-                y="entropy",
-                series="curve",
+                x=CurveAxis(column="iteration", title=_("round")),
+                y=CurveAxis(
+                    column="entropy", title=_("entropy of a token's couplings (nats)"), domain=(0.0, bound * 1.08 or 1.0)
+                ),
+                series=CurveSeries(column="curve", keys={_("mean entropy"): "routed"}, labels=False),
                 rules=[(bound, _("all alike, ln {c}").format(c=rows.shape[1]))],
                 marked=[(at + 1, stops[at])],
-                x_title=_("round"),
-                y_title=_("entropy of a token's couplings (nats)"),
-                keys={_("mean entropy"): "routed"},
-                labels=False,
-                y_domain=(0.0, bound * 1.08 or 1.0),
             ),
             table=table,
             shown=Routed,

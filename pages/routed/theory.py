@@ -17,7 +17,7 @@ from pages.routed.hero import chosen_query
 from pages.routed.step import capsule_steps
 
 
-def theory_view(page: Page, mechanism: Routed) -> None:
+def theory(page: Page, mechanism: Routed) -> None:
     """The three formulas with today's numbers; the couplings of capsules round by round."""
     sequence = sequence_of(page.source)
     n, d = sequence.n, sequence.d

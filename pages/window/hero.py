@@ -15,13 +15,13 @@ from longattn_core.studies.base.study import Setting
 from longattn_core.studies.window.finding import LedgerFinding, ledger_finding
 from longattn_core.studies.window.ledger import MOST, PARTS, Ledger
 from pages.kit import state
-from pages.kit.components.token_text import MOST_TOKENS, token_text
+from pages.kit.components.token_text import MOST_TOKENS, TextPicture, token_text
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import figure, legend
 from pages.kit.query_run import QueryRun, outside
 from pages.kit.sections import answer, predict
-from pages.kit.text import _, prose
+from pages.kit.text import _, ngettext, prose, token_count
 
 NEAR = 0.1
 """An error within this share of the control's is called about the same."""
@@ -30,11 +30,11 @@ FIRST = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept(QueryRun):
+class LedgerRun(QueryRun):
     """One run of the page: the mechanism, its ledger, and what it says."""
 
     mechanism: Window
-    found: LedgerFinding
+    finding: LedgerFinding
 
     @property
     def outside(self) -> str:
@@ -46,38 +46,38 @@ class Kept(QueryRun):
     def numbers(self) -> dict[str, Any]:
         """The numbers that the page's sentences may name."""
         return {
-            "recall": self.found.recall,
-            "share": self.found.share,
+            "recall": self.finding.recall,
+            "share": self.finding.share,
             "outside": self.outside,
-            "error": self.found.error,
-            "control": self.found.control,
+            "error": self.finding.error,
+            "control": self.finding.control,
         }
 
 
-def kept(page: Page, mechanism: Window) -> Kept:
+def ledger_run(page: Page, mechanism: Window) -> LedgerRun:
     """Keep the ledger of one pattern, for the query that was chosen."""
     query = state.recall("window.query", None, int)
     place = query if query is not None and 0 <= query < min(page.tokens, 65536) else None
     result = run(Ledger(source=page.source, setting=Setting.of(mechanism), query=place))
-    return Kept(mechanism=mechanism, result=result, found=ledger_finding(result))
+    return LedgerRun(mechanism=mechanism, result=result, finding=ledger_finding(result))
 
 
-def hero(page: Page, ledger: Kept) -> None:
+def hero(page: Page, ledger: LedgerRun) -> None:
     """The answer, the ledger over all queries, and the text as the asked query sees it."""
-    found = ledger.found
+    finding = ledger.finding
     if ledger.refused:
         answer(page, "refused", reason=ledger.result.words["refusal"])
         return
     asked = prose(
         "window",
-        f"asked_{found.asked}",
+        f"asked_{finding.asked}",
         query=ledger.name(ledger.query),
         key=ledger.name(int(ledger.result.arrays["marked"])),
-        weight=found.weight,
-        distance=_tokens(found.distance),
-        lost=found.asked_lost,
+        weight=finding.weight,
+        distance=token_count(finding.distance),
+        lost=finding.asked_lost,
     )
-    answer(page, found.kind, asked=asked, parts=_parts(ledger), chance=_chance(found), **ledger.numbers)
+    answer(page, finding.kind, asked=asked, parts=_parts(ledger), chance=_chance(finding), **ledger.numbers)
     table = ledger.result.tables["ledger"]
     there = set(table["part"].unique())
     present = [name for name in PARTS if name in there]
@@ -100,12 +100,10 @@ def hero(page: Page, ledger: Kept) -> None:
         "" if n <= MOST else _("{count} queries of the text, {sample}.").format(count=MOST, sample=ledger.result.words["sample"])
     )
     together = queries_a_bar(table["query"].nunique())
-    bar = (
-        _("One bar a query")
-        if together <= 1
-        else _("Each bar is the mean of {count} neighbouring queries").format(count=together)
+    bar = ngettext("One bar a query", "Each bar is the mean of {count} neighbouring queries", max(1, together)).format(
+        count=together
     )
-    worse = "error_better" if found.error < found.control else "error_worse"
+    worse = "error_better" if finding.error < finding.control else "error_worse"
     st.caption(f"{prose('window', 'ledger', bar=bar, sample=sampled)} {prose('window', worse, **ledger.numbers)}")
     if page.presenting:
         return
@@ -115,20 +113,20 @@ def hero(page: Page, ledger: Kept) -> None:
         _text(page, ledger, present)
 
 
-def _parts(ledger: Kept) -> str:
+def _parts(ledger: LedgerRun) -> str:
     """What the pattern sees by which part, and what it loses, as means over the queries."""
-    found, mechanism = ledger.found, ledger.mechanism
+    finding, mechanism = ledger.finding, ledger.mechanism
     near = _("its window of {width}").format(width=mechanism.width) if windowed(mechanism) else _("its own block")
-    said = [_("on average {near} sees {share:.0%} of a query's weight").format(near=near, share=found.near)]
-    if found.first > 0:
+    said = [_("on average {near} sees {share:.0%} of a query's weight").format(near=near, share=finding.near)]
+    if finding.first > 0:
         count = mechanism.sinks if mechanism.variant == "sinks" else mechanism.global_tokens
-        said.append(_("the first {count} tokens hold {share:.0%}").format(count=count, share=found.first))
-    if found.blocks > 0:
+        said.append(_("the first {count} tokens hold {share:.0%}").format(count=count, share=finding.first))
+    if finding.blocks > 0:
         which = _("chosen blocks") if mechanism.variant == "selected" else _("random blocks and whole rows")
-        said.append(_("{which} hold {share:.0%}").format(which=which, share=found.blocks))
-    lost = _("{share:.0%} is lost").format(share=found.lost)
-    if found.lost_sinks > 0.005:
-        lost += _(" ({share:.0%} of it on sinks)").format(share=found.lost_sinks / found.lost)
+        said.append(_("{which} hold {share:.0%}").format(which=which, share=finding.blocks))
+    lost = _("{share:.0%} is lost").format(share=finding.lost)
+    if finding.lost_sinks > 0.005:
+        lost += _(" ({share:.0%} of it on sinks)").format(share=finding.lost_sinks / finding.lost)
     return f"{', '.join(said)}, {lost}."
 
 
@@ -137,12 +135,12 @@ def windowed(mechanism: Window) -> bool:
     return mechanism.variant != "selected" or mechanism.windowed
 
 
-def _chance(found: LedgerFinding) -> str:
+def _chance(finding: LedgerFinding) -> str:
     """What is said of recall beside the share of pairs, where it is hardly more."""
-    return _(", hardly more than a blind choice would") if found.recall <= 1.5 * found.share else ""
+    return _(", hardly more than a blind choice would") if finding.recall <= 1.5 * finding.share else ""
 
 
-def _text(page: Page, ledger: Kept, present: list[str]) -> None:
+def _text(page: Page, ledger: LedgerRun, present: list[str]) -> None:
     arrays = ledger.result.arrays
     inks = part_colours(page.theme)
     seen = arrays["seen by"]
@@ -153,26 +151,28 @@ def _text(page: Page, ledger: Kept, present: list[str]) -> None:
     notes = [f"{_('not seen')} · {note}" if part == lost else note for part, note in zip(seen, notes, strict=True)]
     space = "" if page.source.kind == "text" else " "
     token_text(
-        [f"{space}{token}" for token in arrays["tokens"]],
+        TextPicture(
+            tokens=[f"{space}{token}" for token in arrays["tokens"]],
+            groups=np.where(seen == lost, -1, seen),
+            group_names=names,
+            group_colours={index: inks[name] for index, name in enumerate(PARTS[:3])},
+            notes=notes,
+            selected=ledger.query,
+            causal_from=ledger.query if page.causal else None,
+        ),
         key="window text",
         theme=page.theme,
-        groups=np.where(seen == lost, -1, seen),
-        group_names=names,
-        group_colours={index: inks[name] for index, name in enumerate(PARTS[:3])},
-        notes=notes,
-        selected=ledger.query,
-        causal_from=ledger.query if page.causal else None,
         height=150,
         caption=prose("window", "text", query=str(arrays["tokens"][ledger.query]).strip()),
         on_token=lambda token: state.remember("window.query", token),
     )
 
 
-def guess(page: Page, ledger: Kept) -> None:
+def guess(page: Page, ledger: LedgerRun) -> None:
     """Guess how the window alone stands to looking at nothing. What is right is computed once somebody has guessed."""
     if ledger.refused:
         return
-    width, control = ledger.mechanism.width, ledger.found.control
+    width, control = ledger.mechanism.width, ledger.finding.control
     options = [_("clearly nearer to exact"), _("about the same"), _("further away than looking at nothing")]
     if state.recall("window.guess.alone", None, int) is None:
         predict(page, "alone", options, 0, width=width, control=control)
@@ -185,7 +185,3 @@ def guess(page: Page, ledger: Kept) -> None:
     said = prose("window", f"verdict_{('better', 'same', 'worse')[verdict]}", control=control)
     why = prose("window", "why_sink" if beside < (1 - NEAR) * alone else "why_no_sink")
     predict(page, "alone", options, verdict, width=width, control=control, alone=alone, beside=beside, verdict=said, why=why)
-
-
-def _tokens(count: int) -> str:
-    return _("one token") if count == 1 else _("{count:,} tokens").format(count=count)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import numpy as np
 import streamlit as st
@@ -28,7 +27,7 @@ from longattn_core.studies.window.patterns import Patterns
 from longattn_core.studies.window.swaps import Swaps
 from longattn_core.studies.window.widths import WindowWidths
 from pages.kit import state
-from pages.kit.components.token_text import MOST_TOKENS, token_text
+from pages.kit.components.token_text import MOST_TOKENS, TextPicture, token_text
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.dials import dials
@@ -37,16 +36,16 @@ from pages.kit.figure_menu import figure_menu
 from pages.kit.map_card import maps_card
 from pages.kit.sweep_card import sweep_card
 from pages.kit.text import _, escaped, prose
-from pages.window.hero import Kept
+from pages.window.hero import LedgerRun
 from pages.window.step import KEYS, small_map
 
 PICTURE = 150
 """Pixels across of a pattern's small map."""
 
 
-def measure(page: Page, ledger: Kept) -> None:
+def measure(page: Page, ledger: LedgerRun) -> None:
     """One of five measurements at a time: only what is chosen is computed."""
-    parts: dict[str, tuple[str, Callable[[Page, Kept], None]]] = {
+    parts: dict[str, tuple[str, Callable[[Page, LedgerRun], None]]] = {
         "widths": (_("How wide"), _widths),
         "swaps": (_("In the whole model"), _swaps),
         "patterns": (_("Other patterns"), _patterns),
@@ -54,12 +53,18 @@ def measure(page: Page, ledger: Kept) -> None:
         "maps": (_("Maps"), _maps),
     }
     chosen = state.choose(
-        "window.what", _("Measured"), list(parts), default="widths", labels=lambda name: parts[name][0], style="segments"
+        "window.what",
+        _("Measured"),
+        list(parts),
+        default="widths",
+        labels=lambda name: parts[name][0],
+        style="segments",
+        view=True,
     )
     parts[chosen][1](page, ledger)
 
 
-def _widths(page: Page, ledger: Kept) -> None:
+def _widths(page: Page, ledger: LedgerRun) -> None:
     st.caption(prose("window", "widths"))
     _cut(page)
     sweep_card(page, WindowWidths(source=page.source), lambda result: _width_curves(page, ledger, result))
@@ -71,7 +76,7 @@ def _cut(page: Page) -> None:
         st.caption(prose("window", "cut", most=LONGEST, n=page.tokens))
 
 
-def _width_curves(page: Page, ledger: Kept, result: Result) -> None:
+def _width_curves(page: Page, ledger: LedgerRun, result: Result) -> None:
     now = float(ledger.mechanism.width)
     control = float(result.words.get("control", "nan"))
     points = result.tables["points"]
@@ -101,14 +106,14 @@ def _width_curves(page: Page, ledger: Kept, result: Result) -> None:
     )
 
 
-def _swaps(page: Page, ledger: Kept) -> None:
+def _swaps(page: Page, ledger: LedgerRun) -> None:
     mechanism = ledger.mechanism
     study = Swaps(source=page.source, width=min(512, mechanism.width), sinks=min(64, mechanism.sinks))
     sweep_card(page, study, lambda result: _swapped(page, result))
 
 
 def _swapped(page: Page, result: Result) -> None:
-    found, table = swap_finding(result), result.tables["swaps"]
+    finding, table = swap_finding(result), result.tables["swaps"]
     words = result.words
     text = prose("window", f"swaps_{words['text']}", tokens=words["tokens"])
     expected = words["expected"].strip() or _("a space")
@@ -148,33 +153,33 @@ def _swapped(page: Page, result: Result) -> None:
             caption=_("Probability of the token that the unchanged model expects next."),
             alt=", ".join(f"{row['name']}: {row['probability']:.3f}" for row in table.to_dict("records")),
         )
-    if found.kind != "waiting":
+    if finding.kind != "waiting":
         st.markdown(
             prose(
                 "window",
-                f"swap_{found.kind}",
-                name=found.name,
-                perplexity=found.perplexity,
-                exact=found.exact,
-                expected=found.expected,
-                probability=found.probability,
+                f"swap_{finding.kind}",
+                name=finding.name,
+                perplexity=finding.perplexity,
+                exact=finding.exact,
+                expected=finding.expected,
+                probability=finding.probability,
             )
         )
-    if all(np.isfinite(value) for value in (found.hashed, found.combined, found.alone)):
-        part = "part_hash" if found.combined < 0.97 * found.alone else "part_none"
+    if all(np.isfinite(value) for value in (finding.hashed, finding.combined, finding.alone)):
+        part = "part_hash" if finding.combined < 0.97 * finding.alone else "part_none"
         st.markdown(
             prose(
                 "window",
                 "swap_combined",
-                hashed=found.hashed,
-                combined=found.combined,
-                alone=found.alone,
+                hashed=finding.hashed,
+                combined=finding.combined,
+                alone=finding.alone,
                 part=prose("window", part),
             )
         )
 
 
-def _patterns(page: Page, ledger: Kept) -> None:
+def _patterns(page: Page, ledger: LedgerRun) -> None:
     with st.spinner(_("Measuring the patterns …")):
         result = run(Patterns(source=page.source, keys=KEYS))
     table = result.tables["patterns"]
@@ -216,27 +221,27 @@ def _pictures(page: Page, result: Result) -> None:
     )
 
 
-def _active(page: Page, ledger: Kept) -> None:
+def _active(page: Page, ledger: LedgerRun) -> None:
     st.markdown(prose("window", "active"))
     with st.expander(_("Dials of ProbSparse")):
-        mechanism = cast("ProbSparse", dials(ProbSparse, "m.probsparse", columns=3, skip=frozenset({"measure"})))
+        mechanism = dials(ProbSparse, "m.probsparse", columns=3, skip=frozenset({"measure"}))
     with st.spinner(_("Measuring every query …")):
         result = run(ActiveQueries(source=page.source, setting=Setting.of(mechanism)))
     if refusal := result.words.get("refusal"):
         st.info(refusal, icon=":material/block:")
         return
-    found, table = active_finding(result), result.tables["queries"]
-    verdict = "" if found.error < found.control else _(": no better than looking at nothing")
+    finding, table = active_finding(result), result.tables["queries"]
+    verdict = "" if finding.error < finding.control else _(": no better than looking at nothing")
     st.markdown(
         prose(
             "window",
-            f"active_{found.kind}",
-            both=found.both,
-            rightful=found.rightful,
-            found=found.both / max(1, found.rightful),
-            chance=found.chance,
-            error=found.error,
-            control=found.control,
+            f"active_{finding.kind}",
+            both=finding.both,
+            rightful=finding.rightful,
+            found=finding.both / max(1, finding.rightful),
+            chance=finding.chance,
+            error=finding.error,
+            control=finding.control,
             verdict=verdict,
         )
     )
@@ -248,7 +253,7 @@ def _active(page: Page, ledger: Kept) -> None:
         table=table,
         shown=ProbSparse,
         caption=_("Each query's measure on the sampled keys against its measure on all of them."),
-        alt=_("A scatter of {count} queries; {active} attend.").format(count=len(table), active=found.active),
+        alt=_("A scatter of {count} queries; {active} attend.").format(count=len(table), active=finding.active),
     )
     if page.tokens <= MOST_TOKENS:
         _measured_text(page, result)
@@ -273,19 +278,21 @@ def _measured_text(page: Page, result: Result) -> None:
         groups[table.loc[table["verdict"] == verdict, "position"].to_numpy()] = index
     space = "" if page.source.kind == "text" else " "
     token_text(
-        [f"{space}{token}" for token in result.arrays["tokens"]],
+        TextPicture(
+            tokens=[f"{space}{token}" for token in result.arrays["tokens"]],
+            groups=groups,
+            group_names={index: _(name) for index, name in enumerate(inks)},
+            group_colours=dict(enumerate(inks.values())),
+            notes=notes,
+        ),
         key="probsparse text",
         theme=page.theme,
-        groups=groups,
-        group_names={index: _(name) for index, name in enumerate(inks)},
-        group_colours=dict(enumerate(inks.values())),
-        notes=notes,
-        height=240,
         link="",
+        height=240,
         caption=prose("window", "active_text"),
     )
 
 
-def _maps(page: Page, ledger: Kept) -> None:
+def _maps(page: Page, ledger: LedgerRun) -> None:
     st.caption(prose("window", "maps"))
     maps_card(page, ledger.mechanism)

@@ -16,7 +16,7 @@ from pages.kit.context import Page
 from pages.kit.figure_menu import figure_menu
 from pages.kit.text import _, prose
 from pages.kit.vega import vega
-from pages.window.hero import Kept
+from pages.window.hero import LedgerRun
 
 KEYS = 64
 STEPS = (
@@ -32,7 +32,7 @@ STEPS = (
 """The patterns in their order, by name, and the section that tells of each."""
 
 
-def step(page: Page, ledger: Kept) -> None:
+def step(page: Page, ledger: LedgerRun) -> None:
     """One pattern a frame: its picture, its sentence and its numbers on this head."""
     stops = [_("window"), _("gaps"), _("first tokens"), _("global"), _("random blocks"), _("chosen blocks"), _("both"), _("hash")]
     at = stepper("window.step", stops, theme=page.theme, label=_("Patterns, part by part"))

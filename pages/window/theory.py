@@ -17,15 +17,15 @@ from pages.kit.context import Page
 from pages.kit.figure import figure
 from pages.kit.sections import formula
 from pages.kit.text import _, prose
-from pages.window.hero import Kept, windowed
+from pages.window.hero import LedgerRun, windowed
 
 
-def theory(page: Page, ledger: Kept) -> None:
+def theory(page: Page, ledger: LedgerRun) -> None:
     """The formulas with today's numbers, the curve of reach, and the papers."""
     n, mechanism = page.tokens, ledger.mechanism
     width = min(mechanism.width, n)
     if not windowed(mechanism) or mechanism.dilation > 1:
-        st.markdown(prose("window", "pairs_counted", share=ledger.found.share))
+        st.markdown(prose("window", "pairs_counted", share=ledger.finding.share))
     elif page.causal:
         pairs, every = n * width - width * (width - 1) // 2, n * (n + 1) // 2
         formula(page, "window", pairs=pairs, all_pairs=every, share=pairs / every, n=n, width=width)

@@ -4,6 +4,7 @@ import numpy as np
 import streamlit as st
 
 from longattn_core.charts.cells import RibbonRow, pool_cells
+from longattn_core.charts.pictures import MapPicture, RibbonsPicture
 from longattn_core.charts.style.theme import Theme
 from pages.kit.components.attention_map import attention_map, view_of, window_for
 from pages.kit.components.ribbons import ribbons
@@ -34,14 +35,9 @@ if st.query_params.get("part") == "map":
             span, shape = window_for(view_of(name, full=full), full=full, cells=32)
             pooled = pool_cells(values[slice(*span.queries), slice(*span.keys)], shape)
             result = attention_map(
-                pooled,
+                MapPicture(values=pooled, title=name, full=full, window=span, causal=True, tokens_rows=tokens),
                 key=name,
-                title=name,
                 theme=theme,
-                full=full,
-                window=span,
-                causal=True,
-                tokens_rows=tokens,
                 link="pair",
                 content=f"{name} {step}",
                 size=352,
@@ -60,12 +56,9 @@ else:
         RibbonRow(key="newcomer", title="Newcomer", weights=np.full(N, 1 / N)),
     ]
     result = ribbons(
-        rows,
-        tokens=tokens,
-        query=query,
-        marked=5,
-        theme=theme,
+        RibbonsPicture(rows=rows, tokens=tokens, query=query, marked=5),
         key="ribbons",
+        theme=theme,
         predict=("finds it", "loses it"),
         on_query=lambda token: st.session_state.update(query=token),
         on_clicked=lambda cell: st.session_state.update(clicked=f"{cell.mechanism} {cell.key}"),

@@ -11,7 +11,7 @@ from tests.pages.test_every_page import PAGES
 from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.browser, pytest.mark.model]
-APP, SERVE = ROOT / "app.py", ROOT / "serve.py"
+APP = ROOT / "app.py"
 ARTEFACTS = ROOT / "tests" / "artefacts"
 OVERFLOW = "(() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollWidth - m.clientWidth; })()"
 HELD_LINE = """
@@ -43,7 +43,7 @@ window.line = (() => {
 @pytest.fixture
 def room(serve, open_page):
     def opened(name, query="", **options):
-        page = open_page(f"{serve(SERVE)}/{name}{query}", **options)
+        page = open_page(f"{serve(APP)}/{name}{query}", **options)
         expect(page.locator("h1")).to_be_visible()
         at_rest(page)
         return page
@@ -100,7 +100,7 @@ def test_a_journey_through_the_page(room, name, tmp_path):
     assert again.locator("h1").inner_text() == page.locator("h1").inner_text()
 
 
-def test_a_dial_of_the_page_reaches_the_address_and_a_lesson_the_input_bar(room):
+def test_a_dial_of_the_page_reaches_the_address_and_a_example_the_input_bar(room):
     page = room("window", "?n=128&m.window.width=64")
     bar = page.locator("[data-testid=stSidebar] [data-testid=stSlider]").filter(has_text="Tokens read")
     expect(bar).to_contain_text("128")

@@ -11,14 +11,14 @@ from tests.browser.conftest import at_rest, chromium_path
 from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.browser, pytest.mark.model]
-APP, SERVE = ROOT / "app.py", ROOT / "serve.py"
+APP = ROOT / "app.py"
 ARTEFACTS = ROOT / "tests" / "artefacts"
 
 
 @pytest.fixture
 def home(serve, open_page):
     def opened(query="", **options):
-        page = open_page(f"{serve(SERVE)}/{query}", **options)
+        page = open_page(f"{serve(APP)}/{query}", **options)
         expect(page.locator(".rb-grid")).to_be_visible()
         at_rest(page)
         return page
@@ -127,4 +127,4 @@ def test_the_figure_menu_gives_every_format(home, tmp_path):
         saved = tmp_path / label
         download.value.save_as(saved)
         assert Path(saved).read_bytes().lstrip().startswith(begins), label
-    expect(page.get_by_text("result = study.run()").first).to_be_visible()
+    expect(page.get_by_text("result = side_by_side_compare.run()").first).to_be_visible()

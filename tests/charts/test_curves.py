@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from longattn_core.charts.curves import curves_chart, spread
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart, spread
 from longattn_core.charts.style import altair as styles
 from longattn_core.charts.style.altair import layered, selecting, specification
 from longattn_core.charts.style.colour import contrast, rgb
@@ -29,8 +29,10 @@ def table():
 
 
 def drawn(**options):
-    options = {"x": "m", "y": "error", "series": "curve", "x_title": "features", "y_title": "error (share)", **options}
-    return curves_chart(options.pop("table", table()), THEME, **options)
+    x = CurveAxis(column="m", title="features", log=options.pop("log_x", False))
+    y = CurveAxis(column="error", title="error (share)", log=options.pop("log_y", False))
+    series = CurveSeries(column="curve", keys=options.pop("keys", {}), band=options.pop("band", None))
+    return curves_chart(options.pop("table", table()), THEME, x=x, y=y, series=series, **options)
 
 
 def test_a_logarithmic_axis_leaves_out_what_it_cannot_show():

@@ -16,8 +16,10 @@ import pytest
 from longattn_core.charts.cells import RibbonRow, Window, encode, pool_cells
 from longattn_core.charts.figures.ribbons import ribbons_chart, strongest
 from longattn_core.charts.maps import attention_map_chart, pooling_note, visible
-from longattn_core.charts.pixels import paint, png
+from longattn_core.charts.pictures import MapPicture, RibbonsPicture
+from longattn_core.charts.pixels import paint
 from longattn_core.charts.style.colour import rgb
+from longattn_core.charts.style.png import png
 from longattn_core.charts.style.scales import weight_scale
 from longattn_core.charts.style.theme import FUTURE, LEVELS, NEVER, Theme
 from longattn_core.export.images import chart_to_pdf, chart_to_png, chart_to_svg, image
@@ -78,7 +80,7 @@ def test_each_kind_of_cell_has_its_own_colour_and_the_future_is_hatched():
 def test_a_map_carries_its_cells_as_pixels_in_true_order():
     theme = Theme(mode="dark")
     values = np.array([[1.0, np.nan], [0.01, 1.0]])
-    picture = max(pictures(attention_map_chart(values, theme=theme)), key=np.size)
+    picture = max(pictures(attention_map_chart(MapPicture(values=values), theme)), key=np.size)
     side = picture.shape[0] // 2
     corners = [picture[0, 0], picture[0, -1], picture[side, 0], picture[-1, -1]]
     expected = [theme.colour_of(value, weight_scale()) for value in (1.0, np.nan, 0.01, 1.0)]
@@ -88,13 +90,15 @@ def test_a_map_carries_its_cells_as_pixels_in_true_order():
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_a_map_is_a_whole_svg_with_axes_units_bar_and_caption(mode):
     chart = attention_map_chart(
-        pool_cells(causal(96), (32, 32)),
-        theme=Theme(mode=mode),
-        title="Exact",
-        subtitle="layer 17",
+        MapPicture(
+            values=pool_cells(causal(96), (32, 32)),
+            title="Exact",
+            subtitle="layer 17",
+            window=Window(r0=100, r1=196, c0=100, c1=196),
+            causal=True,
+        ),
+        Theme(mode=mode),
         caption="A caption.",
-        causal=True,
-        window=Window(r0=100, r1=196, c0=100, c1=196),
     )
     words = texts(chart_to_svg(chart))
     for word in ("Exact", "layer 17", "A caption.", "query (token position)", "key (token position)", "the future", "1"):
@@ -105,7 +109,9 @@ def test_a_map_is_a_whole_svg_with_axes_units_bar_and_caption(mode):
 
 
 def test_tokens_are_text_in_a_map_and_never_markup():
-    chart = attention_map_chart(causal(8), theme=Theme(), title=NASTY[0], tokens_rows=NASTY, tokens_cols=NASTY, causal=True)
+    chart = attention_map_chart(
+        MapPicture(values=causal(8), title=NASTY[0], causal=True, tokens_rows=NASTY, tokens_cols=NASTY), Theme()
+    )
     svg = chart_to_svg(chart)
     assert "<script" not in svg.lower()
     words = texts(svg)
@@ -133,7 +139,7 @@ def test_the_pooling_is_said_only_where_it_was_done():
 )
 def test_a_map_that_does_not_fit_is_refused_in_a_sentence(values, options, sentence):
     with pytest.raises(ValueError, match=sentence):
-        attention_map_chart(values, theme=Theme(), **options)
+        attention_map_chart(MapPicture(values=values, **options), Theme())
 
 
 def ribbon_rows(n):
@@ -150,7 +156,9 @@ def ribbon_rows(n):
 def test_ribbons_print_labels_facts_refusals_and_keep_what_is_hidden():
     tokens = [f" w{i}" for i in range(50)]
     tokens[25] = " <clock>"
-    chart = ribbons_chart(ribbon_rows(50), tokens=tokens, query=49, marked=25, theme=Theme(), title="One word", caption="Seen.")
+    chart = ribbons_chart(
+        RibbonsPicture(rows=ribbon_rows(50), tokens=tokens, query=49, marked=25), Theme(), title="One word", caption="Seen."
+    )
     svg = chart_to_svg(chart)
     words = texts(svg)
     for word in (
@@ -185,13 +193,13 @@ def test_a_thin_ribbon_keeps_its_one_bright_token():
 
 def test_ribbons_without_rows_or_with_a_mark_outside_are_refused():
     with pytest.raises(ValueError, match="at least one row"):
-        ribbons_chart([], tokens=["a"], query=0, theme=Theme())
+        ribbons_chart(RibbonsPicture(rows=[], tokens=["a"], query=0), Theme())
     with pytest.raises(ValueError, match="0 … 1"):
-        ribbons_chart(ribbon_rows(2), tokens=["a", "b"], query=0, marked=2, theme=Theme())
+        ribbons_chart(RibbonsPicture(rows=ribbon_rows(2), tokens=["a", "b"], query=0, marked=2), Theme())
 
 
 def test_every_format_is_a_file_of_its_kind():
-    chart = attention_map_chart(causal(6), theme=Theme())
+    chart = attention_map_chart(MapPicture(values=causal(6)), Theme())
     assert chart_to_pdf(chart).startswith(b"%PDF-")
     once, twice = (struct.unpack_from(">II", chart_to_png(chart, scale=scale), 16) for scale in (1, 2))
     assert [abs(2 * small - large) <= 2 for small, large in zip(once, twice, strict=True)] == [True, True]

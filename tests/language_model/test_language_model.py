@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
+from longattn_core.language_model import gguf_file
 from longattn_core.language_model import model as model_module
 from longattn_core.language_model import tokenizer as tokenizer_module
 from longattn_core.language_model import weights as weights_module
@@ -553,7 +554,7 @@ def write_tiny_gguf(path: Path) -> None:
     writer.add_token_merges(["a b"])
     generator = np.random.default_rng(0)
     packed_names = {"embedding": "token_embd", "final_norm": "output_norm"} | {
-        f"blocks.0.{ours}": f"blk.0.{theirs}" for ours, theirs in weights_module._BLOCK_TENSORS.items()
+        f"blocks.0.{ours}": f"blk.0.{theirs}" for ours, theirs in gguf_file.BLOCK_TENSORS.items()
     }
     for name, shape in config.shapes().items():
         values = generator.standard_normal(shape, dtype=np.float32)

@@ -16,7 +16,7 @@ from longattn_core import mechanism
 from longattn_core.contracts.mechanism import Attended, Cost, Explanation, Mechanism
 from longattn_core.contracts.sequence import exact_rows
 from longattn_core.measures import cost, reach, sampling, spread
-from longattn_core.measures import fidelity as fidelity_module
+from longattn_core.measures import reference as reference_module
 from longattn_core.measures.fidelity import fidelity, mean_of_visible, relative_error
 from longattn_core.measures.sampling import Unavailable, sample_queries
 from longattn_core.sequences.synthetic import synthetic
@@ -243,7 +243,7 @@ def test_fidelity_does_not_depend_on_the_size_of_the_blocks(monkeypatch):
 
 def test_the_exact_side_is_computed_once_for_all_mechanisms_and_left_as_it_is(monkeypatch):
     sequence, asked = with_sink(70), []
-    monkeypatch.setattr(fidelity_module, "find_sinks", lambda *given: asked.append(1) or spread.find_sinks(*given))
+    monkeypatch.setattr(reference_module, "find_sinks", lambda *given: asked.append(1) or spread.find_sinks(*given))
     first, second = windowed(sequence, 5), windowed(sequence, 9)
     fidelity(first), fidelity(second), fidelity(first)
     assert len(asked) == 1
@@ -590,7 +590,7 @@ def test_a_cost_curve_is_counted_on_prefixes_and_grows_as_it_should():
     for point in points:
         assert point.cost.multiply_adds == point.n * (point.n + 1) // 2 * (8 + 6)
     assert cost.growth(points) == pytest.approx(2.0, abs=0.01)
-    assert cost.pays_from(points, heads=1, d=8, e=6, causal=True) is None
+    assert cost.break_even(points, heads=1, d=8, e=6, causal=True) is None
     assert isinstance(cost.growth(points[:1]), Unavailable)
     with pytest.raises(ValueError, match="513"):
         cost.cost_curve(mechanism("exact"), sequence, [513])
@@ -605,20 +605,20 @@ class Refusing(Given):
         return replace(dense(sequence, rows), cost=Cost(multiply_adds=2000 * sequence.n, bytes_moved=1, bytes_peak=1))
 
 
-def test_a_refusal_stands_in_the_curve_and_a_cheaper_mechanism_pays_from_somewhere():
+def test_a_refusal_is_a_point_of_the_curve_and_a_cheaper_mechanism_breaks_even():
     points = cost.cost_curve(Refusing(), gaussian(512, heads=1), (64, 128, 256, 512))
     assert points[0].cost == Unavailable(reason="Too short.")
     assert cost.growth(points) == pytest.approx(1.0, rel=1e-12)
     # n²·14/2 first exceeds 2000·n at n = 285.
-    assert cost.pays_from(points, heads=1, d=8, e=6, causal=True) == 512
-    assert cost.pays_from(points, heads=1, d=8, e=6, causal=False) == 256
+    assert cost.break_even(points, heads=1, d=8, e=6, causal=True) == 512
+    assert cost.break_even(points, heads=1, d=8, e=6, causal=False) == 256
 
 
-def test_a_mechanism_pays_from_where_it_stays_cheaper():
+def test_a_mechanism_breaks_even_where_it_stays_cheaper():
     exact = {n: cost.exact_cost(heads=1, n=n, d=4, e=4, causal=True).multiply_adds for n in (64, 128, 256, 512)}
     dear = {64: -1, 128: 1, 256: -1, 512: -1}
     points = [cost.CostPoint(n=n, cost=Cost(multiply_adds=exact[n] + dear[n], bytes_moved=1, bytes_peak=1)) for n in exact]
-    assert cost.pays_from(points, heads=1, d=4, e=4, causal=True) == 256
+    assert cost.break_even(points, heads=1, d=4, e=4, causal=True) == 256
 
 
 def test_lengths_and_a_models_memory_of_a_token():

@@ -12,10 +12,10 @@ from longattn_core import Sequence, mechanism
 from longattn_core.contracts.mechanism import Attended, Reason
 from longattn_core.contracts.sequence import exact_rows
 from longattn_core.mechanisms.favor.deviation import relative_deviation
-from longattn_core.mechanisms.favor.fast import CALM, HIGHEST, ROWS, Directions, gather_all, gather_past
+from longattn_core.mechanisms.favor.fast import BOUNDED, HIGHEST, ROWS, Directions, gather_all, gather_past
 from longattn_core.mechanisms.favor.features import FeatureMap, draw_projection
-from longattn_core.mechanisms.favor.linear import Sums, ratio
 from longattn_core.mechanisms.favor.map import FavorReason, FavorTrace
+from longattn_core.mechanisms.favor.plain import Sums, ratio
 from tests.oracles.favor import features, oracle
 from tests.support.sequences import gaussian
 
@@ -256,7 +256,7 @@ def test_the_references_that_a_draw_lowers_are_told_as_they_are():
     sequence = gaussian(150, heads=2, d=64, causal=True)
     setting = mechanism("favor", features=64)
     plain, fast = setting.attend(sequence), setting.attend(sequence.to(dtype=torch.float32))
-    assert Directions.of(plain.trace.projection, both_ways=False, gaussian=False).highest > HIGHEST
+    assert Directions.of(plain.trace.projection, both_signs=False, gaussian=False).highest > HIGHEST
     assert_close(fast.reference.double(), plain.reference, rtol=1e-5, atol=1e-4)
     assert_close(fast.trace.log_normaliser.double(), plain.trace.log_normaliser, rtol=1e-5, atol=1e-4)
 
@@ -271,9 +271,9 @@ def test_a_reference_that_rises_and_queries_that_are_long(ordered):
     q[:, ROWS : 2 * ROWS] *= 5
     sequence = Sequence(q=q, k=k, v=sequence.v)
     setting = mechanism("favor", features=24)
-    directions = Directions.of(setting.attend(sequence).trace.projection, both_ways=False, gaussian=False)
+    directions = Directions.of(setting.attend(sequence).trace.projection, both_signs=False, gaussian=False)
     reach = [float(x.norm(dim=-1).max()) * directions.longest for x in (q[:, :ROWS], q[:, ROWS : 2 * ROWS])]
-    assert reach[0] < CALM < reach[1]
+    assert reach[0] < BOUNDED < reach[1]
     found = gather_all(directions, sequence.q, sequence.k, sequence.v)
     plain = setting.attend(sequence.to(dtype=torch.float64))
     assert not found.underflowed.any()
@@ -296,7 +296,7 @@ def test_what_sinks_in_single_precision_is_left_to_the_plain_way(causal):
         q[0, ::5] = 0.1 * q[0, ::5] - 60 * aside
     sequence = Sequence(q=q, k=k, v=sequence.v, causal=causal)
     setting = mechanism("favor", features=24)
-    directions = Directions.of(setting.attend(sequence).trace.projection, both_ways=False, gaussian=False)
+    directions = Directions.of(setting.attend(sequence).trace.projection, both_signs=False, gaussian=False)
     underflowed = (gather_past if causal else gather_all)(directions, sequence.q, sequence.k, sequence.v).underflowed
     assert underflowed.any() and not underflowed.all()
     plain = setting.attend(sequence.to(dtype=torch.float64))

@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from longattn_core import mechanism
-from longattn_core.mechanisms.favor import fast, linear
+from longattn_core.mechanisms.favor import fast, plain
 from tests.support.sequences import gaussian
 from tests.support.sizes import largest_tensor
 
@@ -45,7 +45,7 @@ def test_the_formula_counts_what_is_multiplied(causal, variant, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["fast", "plain"])
 def test_the_formula_counts_the_tile_that_is_held(dtype):
     """Without a mask: of 512 tokens in the fast way, of 1,024 in the plain one, however many follow."""
-    tile = fast.ROWS if dtype == torch.float32 else linear.ROWS
+    tile = fast.ROWS if dtype == torch.float32 else plain.ROWS
     setting = mechanism("favor", features=256)
     costs, largest = [], []
     for n in (2048, 4096):

@@ -11,7 +11,7 @@ from longattn_core.mechanisms.low_rank.linformer import LinformerTrace
 from longattn_core.mechanisms.low_rank.map import LowRankReason
 from longattn_core.mechanisms.low_rank.nystrom import NystromTrace
 from longattn_core.mechanisms.low_rank.truncated import SvdTrace
-from longattn_core.studies.base.run import read
+from longattn_core.studies.base.run import run_mechanism
 from tests.support.sequences import gaussian
 
 PROJECTIONS = ("mean", "gaussian", "fitted")
@@ -75,12 +75,12 @@ def test_the_leak_that_the_svd_names_is_there():
     k = sequence.k.clone()
     k[:, 50:] *= 4
     setting = mechanism("low_rank", rank=8)
-    assert "later token" in setting.leaks
+    assert "later token" in setting.depends_on_future
     other = Sequence(q=sequence.q, k=k, v=sequence.v, causal=True)
     moved = setting.attend(sequence).output[:, :50] - setting.attend(other).output[:, :50]
     assert float(moved.abs().max()) > 1e-4
     for variant, projection in UNMASKED:
-        assert mechanism("low_rank", variant=variant, projection=projection).leaks is None
+        assert mechanism("low_rank", variant=variant, projection=projection).depends_on_future is None
 
 
 # ----------------------------------------------------------------------------------------------------- refusals
@@ -344,8 +344,8 @@ def test_the_decomposition_is_kept_for_the_next_rank_of_the_same_sequence(monkey
 
 
 def test_a_map_is_decomposed_up_to_a_thousand_tokens_only():
-    short, long = (read(mechanism("low_rank"), gaussian(n, heads=1, dtype=torch.float32)) for n in (40, 1025))
+    short, long = (run_mechanism(mechanism("low_rank"), gaussian(n, heads=1, dtype=torch.float32)) for n in (40, 1025))
     assert short.refusal is None
     assert long.attended is None
     assert "1,024 tokens" in long.refusal
-    assert read(mechanism("low_rank", variant="nystrom"), gaussian(1025, heads=1, causal=False)).refusal is None
+    assert run_mechanism(mechanism("low_rank", variant="nystrom"), gaussian(1025, heads=1, causal=False)).refusal is None

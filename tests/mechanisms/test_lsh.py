@@ -232,7 +232,7 @@ def test_chunks_of_the_sorted_order_leak_and_the_bucket_does_not():
             setting = mechanism("lsh", buckets=4, order_by=order, sharing=sharing, chunk=8, width=8)
             before, after = setting.attend(sequence), setting.attend(changed)
             moved[order, sharing] = float((before.output - after.output)[:, :128].abs().max())
-            assert (setting.leaks is None) == (order == "recent")
+            assert (setting.depends_on_future is None) == (order == "recent")
     assert moved["chunks", "separate"] > 0.5, moved
     assert moved["chunks", "shared"] > 0.5, moved
     assert moved["recent", "separate"] < 1e-13, moved

@@ -9,7 +9,8 @@ from torch.testing import assert_close
 from longattn_core import Sequence
 from longattn_core.contracts.mechanism import Reason
 from longattn_core.contracts.sequence import exact_rows
-from longattn_core.mechanisms.probsparse.mechanism import ProbSparse, ProbSparseReason
+from longattn_core.mechanisms.probsparse import ProbSparse
+from longattn_core.mechanisms.probsparse.map import ProbSparseReason
 from tests.oracles.probsparse import compared, is_active, kept, measure, oracle, rank_of, real_tokens, visible_to
 from tests.support.sequences import PADDINGS, gaussian
 

@@ -124,8 +124,7 @@ def test_stretches_of_rows_join_without_a_seam(variant, causal, monkeypatch):
     setting = Relative(variant=variant)
     whole = setting.attend(sequence)
     monkeypatch.setattr(
-        "longattn_core.mechanisms.relative.encoding.row_chunks",
-        lambda n, width: [slice(a, min(a + 7, n)) for a in range(0, n, 7)],
+        "longattn_core.mechanisms.relative.plain.row_chunks", lambda n, width: [slice(a, min(a + 7, n)) for a in range(0, n, 7)]
     )
     parts = setting.attend(sequence)
     assert_close(parts.output, whole.output, rtol=0, atol=1e-12)
@@ -136,7 +135,7 @@ def test_stretches_of_rows_join_without_a_seam(variant, causal, monkeypatch):
 def test_the_skew_never_holds_a_look_up_of_all_pairs(monkeypatch):
     """The long table is met once a row of distances: no gather by pairs when the output is made."""
     asked = []
-    monkeypatch.setattr("longattn_core.mechanisms.relative.encoding.Encoding._row", lambda *given: asked.append(given))
+    monkeypatch.setattr("longattn_core.mechanisms.relative.encoding.Encoding.table_row", lambda *given: asked.append(given))
     Relative(variant="music").attend(gaussian(30))
     Relative(variant="xl").attend(gaussian(30))
     assert not asked
@@ -196,7 +195,7 @@ def test_what_scaling_does_past_the_trained_length():
     assert_close(angles["ntk"].frequencies[[0, -1]], plain[[0, -1]] / torch.tensor([1.0, 4.0]), rtol=1e-12, atol=0)
     long = gaussian(4096, d=64, heads=1, e=1)
     yarn = Relative(variant="rope", scaling="yarn", trained=1024)
-    trace = yarn._rope(yarn._content(long))[1]
+    trace = yarn.trace(long)
     turns = 1024 * plain / (2 * math.pi)
     assert torch.equal(trace.frequencies[turns > 32], plain[turns > 32])
     assert_close(trace.frequencies[turns < 1], plain[turns < 1] / 4, rtol=1e-14, atol=0)

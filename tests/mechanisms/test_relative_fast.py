@@ -8,8 +8,7 @@ from torch.testing import assert_close
 
 from benchmarks.memory import peak_of_a_call
 from longattn_core import Sequence
-from longattn_core.mechanisms.relative import Relative, fast
-from longattn_core.mechanisms.relative.encoding import Encoding
+from longattn_core.mechanisms.relative import Relative, fast, mechanism
 from tests.mechanisms.test_relative import SETTINGS as EVERY
 from tests.oracles.relative import oracle
 from tests.support.sequences import gaussian
@@ -30,7 +29,7 @@ of 16 MB are held, and what the allocator keeps between them."""
 def test_the_kernel_gives_the_definitions_output(setting, causal, rows, monkeypatch):
     monkeypatch.setattr(fast, "ROWS", rows)
     monkeypatch.setattr(fast, "SKEWED_ROWS", rows)
-    monkeypatch.setattr(Encoding, "attend", lambda _: pytest.fail("the plain form ran"))
+    monkeypatch.setattr(mechanism, "attend_plainly", lambda _: pytest.fail("the plain form ran"))
     # Positions that begin anywhere: only their differences count, but for the sinusoids.
     sequence = replace(gaussian(50, heads=3, d=8, e=8, causal=causal, scale=1.5), positions=torch.arange(11, 61))
     attended = setting.attend(sequence.to(dtype=torch.float32))
@@ -54,8 +53,8 @@ def test_what_the_kernel_cannot_do_takes_the_plain_form(change, monkeypatch):
         sequence = replace(sequence, q=sequence.q.clone().requires_grad_(True))
     if change == "gaps":
         sequence = replace(sequence, positions=torch.arange(40) * 2)
-    ran, plain = [], Encoding.attend
-    monkeypatch.setattr(Encoding, "attend", lambda self: ran.append(1) or plain(self))
+    ran, plain = [], mechanism.attend_plainly
+    monkeypatch.setattr(mechanism, "attend_plainly", lambda encoding: ran.append(1) or plain(encoding))
     setting = Relative(variant="shaw" if change == "value vectors" else "alibi")
     attended = setting.attend(sequence)
     assert ran

@@ -67,8 +67,8 @@ def test_sentence_cuts_need_sentences():
     bare = replace(gaussian(9), levels=None)
     with pytest.raises(Refused, match="does not say where its sentences end"):
         setting.attend(bare)
-    assert setting.leaks.endswith(".")
-    assert Segmented().leaks is None
+    assert setting.depends_on_future.endswith(".")
+    assert Segmented().depends_on_future is None
 
 
 def test_sentence_numbers_may_skip():

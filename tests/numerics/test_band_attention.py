@@ -8,9 +8,8 @@ import torch
 from torch.testing import assert_close
 
 from longattn_core import Sequence
-from longattn_core.mechanisms.window import Window, blockwise
-from longattn_core.numerics import band_attention
-from longattn_core.numerics import huge_pages as large_pages
+from longattn_core.mechanisms.window import Window, fast
+from longattn_core.numerics import band_attention, huge_pages
 from longattn_core.numerics.band_attention import SIZE, attend_band, products_allowed
 from tests.oracles.window import oracle
 from tests.support.sequences import gaussian
@@ -69,7 +68,7 @@ def test_a_window_is_the_definitions_however_loud_its_scores(variant, sharpness,
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     used = []
-    monkeypatch.setattr(blockwise, "attend_band", lambda *x, **y: used.append(1) or attend_band(*x, **y))
+    monkeypatch.setattr(fast, "attend_band", lambda *x, **y: used.append(1) or attend_band(*x, **y))
     base = gaussian(300, heads=2, d=16, e=16, causal=False, dtype=torch.float32)
     longest = base.q.norm(dim=-1).amax(-1) * base.k.norm(dim=-1).amax(-1)
     root = math.sqrt(sharpness / (float(longest.max()) / 4 / math.log(2)))
@@ -86,7 +85,7 @@ def test_under_a_causal_mask_no_token_decides_how_others_are_computed(monkeypatc
     def never(*_):
         raise AssertionError("every token was asked")
 
-    monkeypatch.setattr(blockwise, "products_allowed", never)
+    monkeypatch.setattr(fast, "products_allowed", never)
     sequence = gaussian(300, d=8, e=8, causal=True, dtype=torch.float32)
     assert Window(variant="sliding", width=20).attend(sequence).output.isfinite().all()
     with pytest.raises(AssertionError, match="every token"):
@@ -105,18 +104,18 @@ def test_large_results_are_laid_out_as_any_other(without, monkeypatch):
 
         monkeypatch.setattr(mmap, "mmap", Refusing)
     for x in (torch.zeros(3, 4), torch.zeros(1100, 2000).mT, torch.zeros(2, 1100, 1000, dtype=torch.float64)[:1]):
-        empty = large_pages.empty_like(x)
+        empty = huge_pages.empty_like(x)
         assert (empty.shape, empty.dtype, empty.device) == (x.shape, x.dtype, x.device)
         assert empty.is_contiguous()
         empty.fill_(3.0)
         assert float(empty.sum()) == 3 * x.numel()
-        nothing = large_pages.zeros(x, *x.shape[1:], 3)
+        nothing = huge_pages.zeros(x, *x.shape[1:], 3)
         assert (nothing.shape, nothing.dtype, nothing.device) == ((*x.shape[1:], 3), x.dtype, x.device)
         assert nothing.is_contiguous() and not nothing.any()
-    assert not large_pages.zeros(torch.ones(1), 1100, 2000).any()
+    assert not huge_pages.zeros(torch.ones(1), 1100, 2000).any()
 
 
 def test_large_results_live_as_long_as_their_views():
-    assert torch.zeros(1100, 2000).nbytes >= large_pages.LEAST
-    view = large_pages.empty_like(torch.zeros(1100, 2000)).fill_(2.0)[1000:]
+    assert torch.zeros(1100, 2000).nbytes >= huge_pages.LEAST
+    view = huge_pages.empty_like(torch.zeros(1100, 2000)).fill_(2.0)[1000:]
     assert float(view.sum()) == 2 * view.numel()

@@ -10,10 +10,10 @@ from longattn_core.contracts.mechanism import Attended
 from longattn_core.contracts.sequence import exact_rows
 from longattn_core.mechanisms.hierarchical import Hierarchical
 from longattn_core.mechanisms.segmented import Segmented
-from longattn_core.numerics.maps import grouped as lifted
-from longattn_core.numerics.tiles import reading as readings
+from longattn_core.numerics.maps import grouped
+from longattn_core.numerics.tiles import reading
+from longattn_core.numerics.tiles.cutting import TILE, cut_tiles
 from longattn_core.numerics.tiles.groups import mean_groups, numbered, pooled_groups, softmax_within
-from longattn_core.numerics.tiles.reading import TILE, cut_tiles
 from tests.support.sequences import gaussian
 
 SETTINGS = [
@@ -85,7 +85,7 @@ def test_many_small_chunks_give_what_one_gives(setting, monkeypatch):
     sequence = gaussian(75, causal=setting.variant != "h1d", padding="holes")
     whole = setting.attend(sequence)
     rows, seen, pooled = whole.rows(), whole.kept(), whole.pooled(shape=(9, 8))
-    for module in (readings, lifted):
+    for module in (reading, grouped):
         monkeypatch.setattr(module, "STREAM_CELLS", 700)
     small = setting.attend(sequence)
     assert_close(small.output, whole.output, rtol=1e-12, atol=1e-13)

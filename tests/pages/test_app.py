@@ -13,7 +13,8 @@ from pages.kit import dials as controls
 from pages.kit import state
 from pages.kit.menu import entries
 from pages.kit.text import escaped, prose, sections
-from pages.side_by_side.hero import judge, row_key
+from pages.side_by_side.reveal import judge
+from pages.side_by_side.ribbons import row_key
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.usefixtures("_components_sought_once", "_shapes_unchecked")
@@ -28,7 +29,7 @@ def _nothing_runs_behind(monkeypatch):
 
 def opened(**query):
     """The home page with a state in its URL, run once; dots in names are written as two underscores."""
-    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=180)
+    app = AppTest.from_file(str(ROOT / "pages" / "kit" / "main.py"), default_timeout=180)
     for name, value in query.items():
         app.query_params[name] = value
     return app.run()
@@ -55,12 +56,12 @@ def test_the_default_page_says_what_the_run_found():
 
 def test_the_frontier_waits_for_the_page_and_is_drawn_point_by_point_and_speaks_when_it_is_whole(monkeypatch):
     app = healthy(opened(**SMALL | {"syn.gaussian.n": "40"}))
-    assert "frontier" not in [job.study.key for job in list(jobs._jobs.values())[-1:]]
+    assert "side_by_side.frontier" not in [job.study.key for job in list(jobs._jobs.values())[-1:]]
     monkeypatch.setattr(jobs, "begun", lambda study: True)
     healthy(app.run())
     assert not app.get("vega_lite_chart")
     (study,) = (job.study for job in list(jobs._jobs.values())[-1:])
-    assert study.key == "frontier"
+    assert study.key == "side_by_side.frontier"
     for point in study.points()[:9]:
         sweep._rows.get(study._label(point), partial(study.measure, point))
     said = words_of(healthy(app.run()))
@@ -223,7 +224,7 @@ def test_an_upload_without_a_file_says_what_to_give():
 def test_every_dial_of_every_mechanism_has_a_widget_that_allows_its_bounds():
     for key, kind in MECHANISMS.items():
         for name, field in kind.model_fields.items():
-            low, high = controls._bounds(field)
+            low, high = controls.bounds(field, least=0, most=2**31 - 1)
             extra = controls._extra(field)
             if field.annotation is int:
                 steps = controls._whole_steps(int(low), int(high), extra) if extra.get("scale") else [low, high]
@@ -264,12 +265,12 @@ def test_prose_has_every_section_and_place():
 
 
 def test_guesses_are_judged_by_the_rule():
-    from longattn_core.studies.side_by_side.finding import finding
+    from longattn_core.studies.side_by_side.finding import comparison_finding
     from tests.studies.test_every_study import made_up
 
     result = made_up(0.8, [0.8, 0.4, 0.1])
     assert [row_key(result, index) for index in range(3)] == ["m0", "m1", "m2"]
-    assert judge({"m0": True, "m1": False, "m2": False, "other": True}, result, finding(result)) == (2, 3)
+    assert judge({"m0": True, "m1": False, "m2": False, "other": True}, result, comparison_finding(result)) == (2, 3)
 
 
 def test_state_names_from_a_url_are_plain_and_short():

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longattn_core.charts.cells import RibbonRow, Window, cell_edges, encode, future_cells, pool_cells
+from longattn_core.charts.pictures import MapPicture, RibbonsPicture
 from longattn_core.charts.style.scales import difference_scale, weight_scale
 from longattn_core.charts.style.theme import BELOW, FUTURE, LEVELS, NEVER, Theme
 from pages.kit.components import attention_map as maps
@@ -42,7 +43,7 @@ def draw_map(monkeypatch):
     def draw(values, answers=(), **options):
         browser = Browser(**dict(answers))
         monkeypatch.setattr(maps, "_mount", browser)
-        return browser, maps.attention_map(values, **({"key": "m", "title": "Map", "theme": Theme()} | options))
+        return browser, maps.attention_map(MapPicture(values=values, title="Map", **options), key="m", theme=Theme())
 
     return draw
 
@@ -53,8 +54,9 @@ def draw_ribbons(monkeypatch):
         browser = Browser(**dict(answers))
         monkeypatch.setattr(strips, "_mount", browser)
         monkeypatch.setattr(strips.st, "session_state", {} if state is None else {"r": state})
-        options = {"tokens": [f" t{i}" for i in range(8)], "query": 7, "key": "r", "theme": Theme()} | options
-        return browser, strips.ribbons(rows, **options)
+        picture = {"tokens": [f" t{i}" for i in range(8)], "query": 7}
+        picture |= {name: options.pop(name) for name in ("tokens", "query", "marked", "causal") if name in options}
+        return browser, strips.ribbons(RibbonsPicture(rows=rows, **picture), key="r", theme=Theme(), **options)
 
     return draw
 
@@ -165,6 +167,8 @@ def test_equal_tokens_are_sent_once_and_as_text(draw_map):
     assert browser.head["same"] is True
 
 
+# Without the checks of types: they would refuse an unknown `reduce` before the map does.
+@pytest.mark.usefixtures("_shapes_unchecked")
 @pytest.mark.parametrize(
     ("values", "options", "sentence"),
     [

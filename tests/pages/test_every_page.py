@@ -27,7 +27,7 @@ WIDGETS = ("select_slider", "slider", "toggle", "selectbox", "number_input", "bu
 @pytest.fixture(autouse=True)
 def _no_long_work(request, monkeypatch):
     """Background work ends before its first point, but in the tests that are about it; no cost is counted ahead."""
-    monkeypatch.setattr(cost_hero, "_count_ahead", lambda _causal: None)
+    monkeypatch.setattr(cost_hero, "_preload_counts", lambda _causal: None)
     if "sweep" not in request.node.name:
         monkeypatch.setattr(jobs, "PATIENCE", -1.0)
 
@@ -209,6 +209,90 @@ def test_every_thing_to_try_shows_what_it_claims(page):
         assert found(app) == (page, example["expects"]), example["name"]
         assert any(name.startswith(f"watch_{example['name']}") for name in sections(page))
         assert app.info, example["name"]
+        sentence = watched(app, page)
+        assert sentence is not None
+        # Nothing was touched: every value must have one text, however often it goes through its widget.
+        assert watched(shown(app.run()), page) == sentence, example["name"]
+
+
+VIEW_SWITCHES = {
+    "cost": [("measure", "cost.picture", "table")],
+    "dilution": [("measure", "dilution.picture", "sorted")],
+    "favor": [
+        ("step", "favor.step.face", "kernel"),
+        ("step", "favor.step.pace", "token"),
+        ("measure", "favor.step.way", "orthogonal"),
+        ("measure", "favor.step.equal", "width"),
+        ("measure", "favor.step.measure", "norms"),
+        ("theory", "favor.step.law", "claims"),
+    ],
+    "heads": [("measure", "heads.column", "sinks"), ("measure", "heads.picture", "likeness")],
+    "hierarchical": [
+        ("measure", "hierarchical.map", "inner"),
+        ("measure", "hierarchical.measure", "cost"),
+        ("measure", "hierarchical.plain", True),
+    ],
+    "low_rank": [
+        ("measure", "low_rank.face", "exact"),
+        ("measure", "low_rank.error_of", "map_error"),
+        ("step", "low_rank.step_method", "linformer"),
+        ("step", "low_rank.step_rank", 8),
+        ("step", "low_rank.step_mix", "gaussian"),
+    ],
+    "lsh": [("measure", "lsh.over", "seeds"), ("measure", "lsh.round", "2")],
+    "memory": [
+        ("measure", "memory.bare", False),
+        ("measure", "reduce", "mean"),
+        ("measure", "face", "exact"),
+        ("theory", "memory.layers", 3),
+    ],
+    "relative": [
+        ("step", "relative.step_query", 20),
+        ("step", "relative.step_distance", 2),
+        ("measure", "relative.trained", 512),
+        ("measure", "relative.stretch", 2.0),
+        ("measure", "relative.lag", 4),
+    ],
+    "routed": [
+        ("measure", "routed.measure", "errors"),
+        ("measure", "routed.plain", True),
+        ("measure", "routed.measure", "sweep"),
+        ("measure", "routed.sweep", "recall"),
+    ],
+    "segmented": [
+        ("step", "segmented.query", 100),
+        ("measure", "segmented.measure", "overlap"),
+        ("theory", "segmented.layers", 3),
+    ],
+    "window": [("measure", "window.what", "maps"), ("measure", "scale", "linear")],
+}
+"""Of each page, switches that only say what is looked at: the view that has them, their name in the state, another value."""
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("page", PAGES)
+def test_what_to_watch_in_an_example_stays_while_only_what_is_looked_at_changes(page):
+    app = shown(opened(page))
+    app.button(key=f"try {examples(page)[0]['name']}").click().run()
+    sentence = watched(app, page)
+    assert sentence is not None
+    for view, switch, other in VIEW_SWITCHES.get(page, []):
+        if app.query_params.get(f"{page}.view") != view:
+            app.button_group(key=f"in:{page}.view").set_value(view).run()
+            assert watched(app, page) == sentence, view
+        assert f"in:{switch}" in app.session_state, "the page draws the switch"
+        app.session_state[f"in:{switch}"] = other
+        app.run()
+        # The state holds the new value from here on: a widget writes it where it is drawn, below the sentence.
+        assert app.query_params[switch] == text_of(other)
+        shown(app.run())
+        assert watched(app, page) == sentence, switch
+
+
+def watched(app, page):
+    """The sentence that says what to watch in an example, or None."""
+    beginnings = tuple(body.partition("{")[0] for name, body in sections(page).items() if name.startswith("watch_"))
+    return next((info.value for info in app.info if info.value.startswith(beginnings)), None)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -241,7 +325,7 @@ def test_a_forged_link_falls_back(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_lessons_are_whole(page):
+def test_the_examples_are_whole(page):
     entries = json.loads((ROOT / "assets" / "examples" / f"{page}.json").read_text(encoding="utf-8"))
     for entry in entries:
         assert set(entry) == {"name", "label", "sets", "expects"}

@@ -5,16 +5,18 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from longattn_core.charts.style.theme import Theme
+from pages.kit import sections as parts
 from pages.kit import state
 from pages.kit.components import stepper, token_text
+from pages.kit.components.token_text import TextPicture
 
 pytestmark = pytest.mark.usefixtures("_components_sought_once")
 
 SCRIPT = """
 import streamlit as st
 from pages.kit import sections as parts, state
-from pages.kit.words import sections
-from longattn_core.charts.theme import Theme
+from pages.kit.text import sections
+from longattn_core.charts.style.theme import Theme
 
 class Here:
     name, presenting, causal, theme = "made_up", {presenting}, True, Theme()
@@ -33,7 +35,13 @@ parts.answer(Here, kind, n=beta)
 if parts.predict(Here, "far", ["one", "two"], right=beta - 1, n=beta):
     st.caption("revealed")
 parts.try_this(Here, kind, n=beta)
-parts.views(Here, step=lambda: st.caption("view step"), measure=lambda: st.caption("view measure"), theory=lambda: None)
+
+def measure():
+    st.caption("view measure")
+    state.switch("made_up.curve", "curve", default=False, view=True)
+    state.switch("made_up.step_twice", "twice", default=False)
+
+parts.views(Here, step=lambda: st.caption("view step"), measure=measure, theory=lambda: None)
 """
 
 
@@ -44,8 +52,11 @@ def _own_words_only_here(monkeypatch):
         monkeypatch.setattr(parts, name, getattr(parts, name))
 
 
-def opened(presenting=False):
-    app = AppTest.from_string(SCRIPT.format(presenting=presenting), default_timeout=60).run()
+def opened(presenting=False, **query):
+    app = AppTest.from_string(SCRIPT.format(presenting=presenting), default_timeout=60)
+    for name, value in query.items():
+        app.query_params[name] = value
+    app.run()
     assert not app.exception, app.exception
     return app
 
@@ -73,7 +84,7 @@ def test_just_show_me_gives_no_verdict():
     assert any(text.startswith("It is 1.") for text in words(app))
 
 
-def test_a_lesson_sets_the_dials_and_its_sentence_goes_with_the_kind_until_something_is_changed():
+def test_a_example_sets_the_dials_and_its_sentence_goes_with_the_kind_until_something_is_changed():
     app = opened()
     assert "Near: 1." in words(app)
     app.button(key="try sharp").click().run()
@@ -133,19 +144,20 @@ def test_a_token_is_taken():
 )
 def test_what_does_not_fit_the_text_is_named(wrong, said):
     with pytest.raises(ValueError, match=said):
-        token_text.token_text(["a", "b", "c"], key="k", theme=Theme(), **wrong)
+        token_text.token_text(TextPicture(tokens=["a", "b", "c"], **wrong), key="k", theme=Theme())
 
 
 def test_an_empty_text_is_named():
     with pytest.raises(ValueError, match="no token"):
-        token_text.token_text([], key="k", theme=Theme())
+        token_text.token_text(TextPicture(tokens=[]), key="k", theme=Theme())
 
 
 def test_a_text_too_long_to_draw_says_so_and_ends_no_page(monkeypatch):
     said = []
     monkeypatch.setattr(token_text, "_mount", lambda **given: pytest.fail("it was drawn"))
     monkeypatch.setattr(token_text.st, "caption", said.append)
-    assert token_text.token_text(["a"] * 8193, key="k", theme=Theme(), groups=[0] * 8193) is None
+    picture = TextPicture(tokens=["a"] * 8193, groups=[0] * 8193)
+    assert token_text.token_text(picture, key="k", theme=Theme()) is None
     assert said == ["A text of more than 8,192 tokens is not drawn word by word."]
 
 
@@ -154,13 +166,15 @@ def test_what_is_drawn_holds_every_token_group_and_cut(monkeypatch):
     monkeypatch.setattr(token_text, "_mount", lambda **given: sent.update(given) or {})
     monkeypatch.setattr(token_text, "pack", lambda head, planes: (head, planes))
     token_text.token_text(
-        ["<b>", " two", " three"],
+        TextPicture(
+            tokens=["<b>", " two", " three"],
+            groups=[0, 5, -1],
+            group_names={0: "first", 5: "sixth"},
+            cuts={2: (2.0, "half is lost")},
+            weights=[0.1, np.nan, 0.5],
+        ),
         key="k",
         theme=Theme(),
-        groups=[0, 5, -1],
-        group_names={0: "first", 5: "sixth"},
-        cuts={2: (2.0, "half is lost")},
-        weights=[0.1, np.nan, 0.5],
     )
     head, planes = sent["data"]
     assert head["tokens"] == ["<b>", " two", " three"]
@@ -175,6 +189,7 @@ def test_a_value_that_was_chosen_stays_where_a_page_has_it_as_its_default():
     app = AppTest.from_string(
         """
 import streamlit as st
+from pages.kit import sections as parts
 from pages.kit import state
 page = st.session_state.get("page", "first")
 state.enter(page)
@@ -195,11 +210,40 @@ state.mirror()
     assert app.selectbox[0].value == "a"
 
 
-def test_lessons_watch_everything_but_views_guesses_and_steps():
-    assert parts._a_view("lsh.view", "lsh")
-    assert parts._a_view("lsh.guess.x", "lsh")
-    assert parts._a_view("lsh.step", "lsh")
-    assert not parts._a_view("m.lsh.rounds", "lsh")
+def test_an_example_stays_while_declared_views_change_and_ends_with_any_other_value_whatever_its_name():
+    # The link brings a view's value along that the page declares only when its switch is drawn.
+    app = opened(**{"made_up.curve": "1"})
+    app.button(key="try sharp").click().run()
+    app.button_group(key="in:made_up.view").set_value("measure").run()
+    app.button(key="show far").click().run()
+    app.toggle(key="in:made_up.curve").set_value(False).run()
+    assert not app.run().exception
+    assert app.session_state["_laboratory"]["made_up.curve"] == "0"
+    assert "Watch it go far: 2." in words(app)
+    app.toggle(key="in:made_up.step_twice").set_value(True).run()
+    assert not app.run().exception
+    assert not any(text.startswith("Watch") for text in words(app))
+
+
+def test_nothing_is_a_view_by_its_name():
+    app = AppTest.from_string(
+        """
+import streamlit as st
+from pages.kit import state
+state.enter("lsh")
+names = ["lsh.view", "lsh.guess.x", "lsh.step", "m.lsh.rounds", "over"]
+for name in names:
+    state.remember(name, 1)
+st.text(sorted(state.without_views(state.snapshot())))
+for name in ("lsh.view", "lsh.guess.x", "over"):
+    state.remember(name, 2, view=True)
+st.text(sorted(state.without_views(state.snapshot())))
+"""
+    ).run()
+    assert not app.exception
+    before, after = (text.value for text in app.text)
+    assert before == "['lsh.guess.x', 'lsh.step', 'lsh.view', 'm.lsh.rounds', 'over']"
+    assert after == "['lsh.step', 'm.lsh.rounds']"
     assert state._LONGEST > 600
 
 

@@ -42,6 +42,6 @@ def test_sessions_begin_even_when_an_import_fails(monkeypatch):
 
     monkeypatch.setattr("torch.set_num_threads", broken)
     with pytest.raises(ImportError, match="no such library"):
-        warm.start_up()
+        warm.start_up("pages.side_by_side")
     assert warm.imported.is_set(), "visitors would wait for ever"
     assert gc.isenabled()

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-import benchmarks.__main__ as benchmark
+import benchmarks.run as benchmark
 from benchmarks import gates, timing
 from benchmarks.cells import Cell, prepared
 from benchmarks.gates import Verdict, at_length, gate_ours, gate_peer
@@ -24,10 +24,11 @@ from benchmarks.table import COLUMNS, Line, as_json, markdown
 from benchmarks.timing import SLOW, Spent, Time, extrapolated, interleaved, too_long
 from longattn_core import MECHANISMS
 from longattn_core.contracts.mechanism import Cost
-from longattn_core.mechanisms import favor
 from longattn_core.mechanisms.favor import fast
+from longattn_core.mechanisms.favor import mechanism as favor
 from longattn_core.mechanisms.routed import Routed
-from longattn_core.mechanisms.window import Window, blockwise
+from longattn_core.mechanisms.window import Window
+from longattn_core.mechanisms.window import fast as window_fast
 from longattn_core.numerics.band_attention import attend_band
 from longattn_core.numerics.block_attention import flash_blocks
 
@@ -99,14 +100,14 @@ def test_what_is_expected_to_take_too_long_is_not_run():
     assert too_long({16384: 3.0}, 65536, 10.0) and not too_long({16384: 2.0}, 65536, 10.0)
 
 
-def test_every_round_runs_every_cell_once_and_the_warm_up_is_looked_at():
+def test_every_round_runs_every_cell_once_and_the_warm_up_is_checked():
     order, looked = [], []
 
     def cell(name):
         return lambda: lambda: order.append(name)
 
     times = interleaved(
-        {"a": cell("a"), "b": cell("b")}, rounds=2, over=lambda: False, look=lambda name, result: looked.append(name)
+        {"a": cell("a"), "b": cell("b")}, rounds=2, over=lambda: False, check=lambda name, result: looked.append(name)
     )
     assert order == ["a", "b"] * 3 and looked == ["a", "b"]
     assert all(time.reason is None and time.seconds >= 0 for time in times.values())
@@ -342,8 +343,8 @@ def test_a_fault_in_the_windows_kernel_is_seen(name, monkeypatch):
 
     with torch.inference_mode():
         assert gate_ours(FULL, row).fault is None
-        monkeypatch.setattr(blockwise, "flash_blocks", wrong)
-        monkeypatch.setattr(blockwise, "attend_band", wrong_band)
+        monkeypatch.setattr(window_fast, "flash_blocks", wrong)
+        monkeypatch.setattr(window_fast, "attend_band", wrong_band)
         fault = gate_ours(FULL, row).fault
     assert max(read) > 1 and fault is not None and fault.startswith("red")
 

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from longattn_core.sequences import uploaded
+from longattn_core.sequences import array_files, uploaded
 from longattn_core.sequences.limits import MAX_NUMBERS, MAX_TOKENS
 from longattn_core.sequences.uploaded import MAX_BYTES, MAX_HEADS, MAX_SIZE, MAX_WIDTH, uploaded_sequence
 from tests.support.statistics import generator_numbers
@@ -217,7 +217,7 @@ def promised(h, n, d, e):
     ],
 )
 def test_sizes_are_refused_from_the_headers_before_anything_is_unpacked(shapes, dtype, words, monkeypatch):
-    monkeypatch.setattr(uploaded, "_npy", lambda *_: pytest.fail("numbers were read"))
+    monkeypatch.setattr(array_files, "_npy", lambda *_: pytest.fail("numbers were read"))
     assert words in refusal(header_only(shapes, dtype=dtype))
 
 

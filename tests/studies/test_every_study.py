@@ -13,10 +13,10 @@ from longattn_core.contracts.sequence import exact_rows
 from longattn_core.sequences.sources import SyntheticSource, TextSource
 from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.maps import Maps
-from longattn_core.studies.base.run import read, why
+from longattn_core.studies.base.run import run_mechanism, why
 from longattn_core.studies.base.study import Result, Setting, sequence_of
 from longattn_core.studies.side_by_side.compare import Compare
-from longattn_core.studies.side_by_side.finding import finding
+from longattn_core.studies.side_by_side.finding import comparison_finding
 from longattn_core.studies.side_by_side.frontier import Frontier, front_of
 
 
@@ -73,7 +73,7 @@ def test_a_study_travels_and_gives_the_same_arrays(comparison, form):
     else:
         space = {}
         exec(study.to_python(), space)
-        again = space["study"]
+        again = space["result"].study
         np.testing.assert_array_equal(space["result"].arrays["weights"], comparison.arrays["weights"])
     assert again == study
     repeated = again.run()
@@ -130,22 +130,22 @@ def made_up(share, weights, *, refusals=None, n=10):
 
 
 def test_the_sentence_follows_the_numbers():
-    strong = finding(made_up(0.8, [0.8, 0.4, 0.39, 0.0]))
+    strong = comparison_finding(made_up(0.8, [0.8, 0.4, 0.39, 0.0]))
     assert (strong.kind, strong.found, strong.lost, strong.distance) == ("strong", ("m0", "m1"), ("m2", "m3"), 7)
-    assert finding(made_up(0.49, [0.1])).kind == "spread"
-    refused = finding(made_up(0.8, [0.8, None], refusals=["", "It cannot."]))
+    assert comparison_finding(made_up(0.49, [0.1])).kind == "spread"
+    refused = comparison_finding(made_up(0.8, [0.8, None], refusals=["", "It cannot."]))
     assert (refused.found, refused.lost) == (("m0",), ())
 
 
 def test_one_token_can_only_attend_to_itself():
     alone = Compare(source=needle(n=1)).run()
-    assert finding(alone).kind == "alone"
+    assert comparison_finding(alone).kind == "alone"
     assert float(alone.arrays["exact"][0]) == 1.0
 
 
 def test_a_mechanism_of_cost_n_squared_is_refused_where_it_would_take_minutes():
     sequence = sequence_of(SyntheticSource.model_validate({"settings": {"kind": "gaussian", "n": 9000, "d": 4, "e": 2}}))
-    refused = read(MECHANISMS["exact"](), sequence)
+    refused = run_mechanism(MECHANISMS["exact"](), sequence)
     assert refused.attended is None
     assert "8,192" in (refused.refusal or "")
 

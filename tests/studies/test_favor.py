@@ -10,7 +10,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from longattn_core.charts.figures.favor import cloud, pairs_chart
+from longattn_core.charts.figures.favor import pairs_chart
+from longattn_core.charts.figures.favor_cloud import cloud
 from longattn_core.charts.figures.favor_heads import denominators_chart, heads_chart
 from longattn_core.charts.figures.favor_state import reads_chart, state_chart
 from longattn_core.charts.figures.favor_theory import FLOOR, ratio_surface, slice_chart
@@ -19,29 +20,18 @@ from longattn_core.measures.theory import features as law
 from longattn_core.mechanisms.favor import Favor
 from longattn_core.sequences.sources import read_source
 from longattn_core.studies.base.study import Result, Setting, sequence_of
-from longattn_core.studies.favor import (
-    Denominators,
-    ErrorAgainstFeatures,
-    ErrorAgainstSharpness,
-    HeadsSuited,
-    KernelErrors,
-    LearnedAgainstDrawn,
-    Orthogonality,
-    Pairs,
-    RatioSurface,
-    Redraws,
-    RunningState,
-    SphereKernel,
-    Symmetry,
-    deviations,
-    finding,
-)
-from longattn_core.studies.favor.finding import _kind, broken, enough, fitted, reach, spread, stray, suited
-from longattn_core.studies.favor.heads import kind_of
-from longattn_core.studies.favor.kernel_errors import expected_square, near_pairs, pairs_near
-from longattn_core.studies.favor.pairs import SHOWN_PAIRS, STRONGEST
-from longattn_core.studies.favor.state import stops_of
-from longattn_core.studies.favor.theory import inside
+from longattn_core.studies.favor.denominators import Denominators, denominators_finding
+from longattn_core.studies.favor.deviations import deviation_finding, deviations
+from longattn_core.studies.favor.features import ErrorAgainstFeatures, features_finding
+from longattn_core.studies.favor.finding import kind_of_output, pairs_finding
+from longattn_core.studies.favor.heads import HeadsSuited, heads_finding, kind_of
+from longattn_core.studies.favor.kernel_errors import KernelErrors, expected_square, near_pairs, pairs_near
+from longattn_core.studies.favor.learned import LearnedAgainstDrawn, learned_finding
+from longattn_core.studies.favor.pairs import SHOWN_PAIRS, STRONGEST, Pairs
+from longattn_core.studies.favor.redraws import Redraws, redraws_finding
+from longattn_core.studies.favor.sharpness import ErrorAgainstSharpness, sharpness_finding
+from longattn_core.studies.favor.state import RunningState, stops_of
+from longattn_core.studies.favor.theory import Orthogonality, RatioSurface, SphereKernel, Symmetry, count_inside
 
 EXAMPLES = json.loads((Path(__file__).parents[2] / "assets/examples/favor.json").read_text(encoding="utf-8"))
 
@@ -165,18 +155,18 @@ def test_another_mechanism_is_refused_in_a_sentence():
 )
 def test_the_sentence_is_chosen_by_the_numbers(n, sinks, negative, numbers, kind):
     names = ("error", "control", "error without sinks", "control without sinks")
-    assert _kind(n, sinks, negative, dict(zip(names, numbers, strict=True))) == kind
+    assert kind_of_output(n, sinks, negative, dict(zip(names, numbers, strict=True))) == kind
 
 
 def test_identical_rows_and_single_tokens_have_nothing_to_estimate():
     same = read_source({"kind": "synthetic", "settings": {"kind": "identical", "n": 32, "d": 8}})
-    assert finding(Pairs(source=same, setting=setting(features=4)).run()).kind == "equal"
-    assert finding(Pairs(source=gaussian(n=1), setting=setting(features=4)).run()).kind == "alone"
+    assert pairs_finding(Pairs(source=same, setting=setting(features=4)).run()).kind == "equal"
+    assert pairs_finding(Pairs(source=gaussian(n=1), setting=setting(features=4)).run()).kind == "alone"
 
 
 def test_cost_is_counted_for_one_head_of_exact_attention():
     """n²·(d + e) without a mask; with 2·n·m·d + 2·n·m·(e + 1) for the features' sums."""
-    found = finding(Pairs(source=gaussian(n=64, causal=False), setting=setting(features=16)).run())
+    found = pairs_finding(Pairs(source=gaussian(n=64, causal=False), setting=setting(features=16)).run())
     assert found.cost == pytest.approx(2 * 64 * 16 * (4 + 8 + 1) / (64 * 64 * (4 + 8)), rel=0.02)
     assert found.cheaper == (found.cost < 1)
 
@@ -209,15 +199,15 @@ def test_where_norms_are_small_the_measured_error_is_the_expected_one():
 def test_other_kernels_have_no_such_error():
     for dials in ({"variant": "relu"}, {"kernel": "gaussian"}, {"variant": "hedgehog", "features": 8}):
         assert deviations(Pairs(source=gaussian(n=24), setting=setting(**dials)).run()).empty
-    assert stray(pd.DataFrame(columns=["norm", "deviation", "curve"]), 8).kind == "other"
+    assert deviation_finding(pd.DataFrame(columns=["norm", "deviation", "curve"]), 8).kind == "other"
 
 
 @pytest.mark.parametrize(("expected", "kind"), [(0.5, "gentle"), (0.6, "noisy"), (10.0, "noisy"), (11.0, "hopeless")])
 def test_an_estimate_is_called_by_how_far_it_is_expected_to_stray(expected, kind):
     curves = {"expected": expected, "measured": 1.0, "half of the pairs stray less": 0.4}
     rows = [{"norm": norm, "deviation": value, "curve": curve} for norm in (1.0, 2.0, 3.0) for curve, value in curves.items()]
-    found = stray(pd.DataFrame(rows), 64)
-    assert (found.kind, found.norm, found.found) == (kind, 2.0, 0.4)
+    found = deviation_finding(pd.DataFrame(rows), 64)
+    assert (found.kind, found.norm, found.median) == (kind, 2.0, 0.4)
     # Its variance falls as 1/m: half of the value needs m·(expected/½)².
     assert found.needed == pytest.approx(64 * (expected / 0.5) ** 2)
 
@@ -236,7 +226,7 @@ def test_sums_of_weights_are_compared_with_the_exact_ones():
         ratio = (true["estimated"] * true["mask"]).sum(1) / (true["kernel"] * true["mask"]).sum(1)
         assert_allclose(own["ratio"], ratio[queries], rtol=2e-3, atol=1e-5)
         assert_allclose(own["largest"], np.abs(true["given"]).max(1)[queries], rtol=2e-3)
-    found = broken(result)
+    found = denominators_finding(result)
     assert found.kind == "breaks"
     assert found.negative == pytest.approx((sums[sums["features"] == "trigonometric"]["ratio"] < 0).mean())
     positive = sums[sums["features"] == "positive"]
@@ -250,7 +240,7 @@ def test_where_sines_break_is_said_by_their_sums(negative, small, kind):
         {"features": "positive", "negative": 0.0, "small": 0.3, "largest": 1.0, "error": 0.4},
         {"features": "trigonometric", "negative": negative, "small": small, "largest": 9.0, "error": 2.0},
     ]
-    found = broken(made(Denominators(source=gaussian(n=4)), kinds=pd.DataFrame(rows)))
+    found = denominators_finding(made(Denominators(source=gaussian(n=4)), kinds=pd.DataFrame(rows)))
     assert (found.kind, found.positive_small, found.positive_error, found.largest) == (kind, 0.3, 0.4, 9.0)
 
 
@@ -355,7 +345,7 @@ def test_the_sweeps_sentences_follow_their_numbers():
             for size, error in zip((4, 16, 64), errors, strict=True)
         ]
         rows.append({"family": "hyperbolic", "directions": "independent", "size": 64, "error": 0.01})
-        return enough(made(study, output=pd.DataFrame(rows), points=pd.DataFrame({"control": [control]})))
+        return features_finding(made(study, output=pd.DataFrame(rows), points=pd.DataFrame({"control": [control]})))
 
     assert (curve((0.5, 0.2, 0.1)).kind, curve((0.5, 0.2, 0.1)).size) == ("enough", 16)
     assert (curve((0.1, 0.5, 0.1)).kind, curve((0.1, 0.5, 0.1)).size) == ("enough", 64), "a lucky draw is no rule"
@@ -366,7 +356,7 @@ def test_the_sweeps_sentences_follow_their_numbers():
     def beta(features, mean):
         rows = [{"beta": b, "curve": "random features", "error": e} for b, e in zip((0.5, 1.0), features, strict=True)]
         rows += [{"beta": b, "curve": "mean of visible values", "error": e} for b, e in zip((0.5, 1.0), mean, strict=True)]
-        return reach(made(ErrorAgainstSharpness(source=gaussian(n=4)), curves=pd.DataFrame(rows)))
+        return sharpness_finding(made(ErrorAgainstSharpness(source=gaussian(n=4)), curves=pd.DataFrame(rows)))
 
     assert beta((0.1, 0.2), (0.3, 0.3)).kind == "everywhere"
     some = beta((0.1, 0.4), (0.3, 0.3))
@@ -376,7 +366,7 @@ def test_the_sweeps_sentences_follow_their_numbers():
     def widths(learned, drawn):
         rows = [{"columns": 8, "features": "learned", "error": learned}, {"columns": 8, "features": "drawn", "error": drawn}]
         points = pd.DataFrame({"control": [1.0]})
-        return fitted(made(LearnedAgainstDrawn(source=gaussian(n=4)), curves=pd.DataFrame(rows), points=points)).kind
+        return learned_finding(made(LearnedAgainstDrawn(source=gaussian(n=4)), curves=pd.DataFrame(rows), points=points)).kind
 
     assert [widths(0.1, 0.2), widths(0.2, 0.1), widths(0.2, 0.21)] == ["learned", "drawn", "alike"]
 
@@ -414,7 +404,7 @@ def test_the_better_way_of_joining_is_named(ratio, outputs, kind):
         ]
     )
     draws = pd.DataFrame({"error": [0.5, 0.7]})
-    found = spread(made(Redraws(source=gaussian(n=4)), {"control": np.array(0.9)}, draws=draws, joined=joined))
+    found = redraws_finding(made(Redraws(source=gaussian(n=4)), {"control": np.array(0.9)}, draws=draws, joined=joined))
     assert (found.kind, found.low, found.high, found.control) == (kind, 0.5, 0.7, 0.9)
 
 
@@ -473,7 +463,7 @@ def test_the_papers_figure_agrees_with_monte_carlo_within_the_shown_interval():
     result = RatioSurface().run()
     measured = result.tables["measured"]
     assert len(measured) == 8
-    assert inside(measured, law.mse_ratio(1.0, measured["angle"].to_numpy())) == 8
+    assert count_inside(measured, law.mse_ratio(1.0, measured["angle"].to_numpy())) == 8
     # Only where ‖x + y‖² ≤ 2, which at ℓ = 1 is from a right angle on.
     assert (2 + 2 * np.cos(measured["angle"]) <= 2 + 1e-9).all()
     # An interval that is as wide as the answer says nothing.
@@ -509,7 +499,7 @@ def test_the_sphere_and_orthogonal_blocks_agree_with_monte_carlo():
         result = study.run()
         measured = result.tables["measured"]
         true = [exact(square, int(d[4:])) for square, d in zip(measured["sum_norm"], measured["d"])]
-        assert inside(measured, np.array(true)) == len(measured)
+        assert count_inside(measured, np.array(true)) == len(measured)
         assert (measured["sum_norm"] <= 2).all()
     bounds = SphereKernel().run().tables["bounds"].set_index("d")
     assert bounds.loc[64, "bound"] == pytest.approx(0.5)
@@ -525,7 +515,7 @@ def orthogonal_ratio(square, d):
 
 def test_inside_counts_rows():
     measured = pd.DataFrame({"low": [0.0, 1.0, 2.0], "high": [1.0, 2.0, 3.0]})
-    assert inside(measured, np.array([0.5, 2.5, 2.0])) == 2
+    assert count_inside(measured, np.array([0.5, 2.5, 2.0])) == 2
 
 
 # ----------------------------------------------------------------------------------------------------------- charts
@@ -628,7 +618,7 @@ def test_what_a_button_claims_is_what_is_computed(example):
     layer, head = (int(part) for part in sets["head"].split("."))
     source = text(layer, head, sharpness=float(sets["beta"]), sample=sets["sample"], n=int(sets["n"]))
     favor = Favor(variant=sets["m.favor.variant"], features=int(sets["m.favor.features"]))
-    assert finding(Pairs(source=source, setting=Setting.of(favor)).run()).kind == example["expects"]
+    assert pairs_finding(Pairs(source=source, setting=Setting.of(favor)).run()).kind == example["expects"]
 
 
 @pytest.mark.model
@@ -636,7 +626,7 @@ def test_the_three_known_heads_are_as_expected():
     """Seed 0, 256 features, the story: L7H1 beats the mean by its sinks, L2H0 fails, L0H2 is honest at β = 0.25."""
 
     def errors(source):
-        found = finding(Pairs(source=source, setting=setting(features=256)).run())
+        found = pairs_finding(Pairs(source=source, setting=setting(features=256)).run())
         return found, found.error, found.control
 
     found, error, control = errors(text(7, 1))
@@ -667,7 +657,7 @@ def test_few_heads_are_suited_and_their_norms_say_why():
     study = HeadsSuited(source=text(0, 0), setting=setting(features=256), layers=(0, 2, 7))
     points = study.run().tables["points"]
     assert len(points) == 27
-    found = suited(points)
+    found = heads_finding(points)
     assert found.kind == "few"
     assert found.best.startswith("L0")
     closer, rest = (points[(points["kind"] == "closer than the mean") == side]["norm"] for side in (True, False))
@@ -675,5 +665,5 @@ def test_few_heads_are_suited_and_their_norms_say_why():
     named = points.set_index("name")
     assert named.loc["L7H1", "kind"] == "finds only sinks"
     assert named.loc["L2H0", "kind"] == "worse than the mean"
-    own = finding(Pairs(source=text(2, 0), setting=setting(features=256)).run())
+    own = pairs_finding(Pairs(source=text(2, 0), setting=setting(features=256)).run())
     assert named.loc["L2H0", "error"] == pytest.approx(own.error, rel=1e-4)

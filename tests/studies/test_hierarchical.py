@@ -10,16 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
-from longattn_core.charts.figures.hierarchical import (
+from longattn_core.charts.figures.hierarchical import SELECTED, THIN, icicle_chart, laid_out, roles_of
+from longattn_core.charts.figures.hierarchical_measures import (
     MOST_BARS,
-    SELECTED,
-    THIN,
     blocks_chart,
     choices_chart,
-    icicle_chart,
-    laid_out,
     outcomes_chart,
-    roles_of,
     variants_chart,
 )
 from longattn_core.charts.style.altair import themed
@@ -30,7 +26,16 @@ from longattn_core.measures.fidelity import mean_of_visible
 from longattn_core.registry import mechanism
 from longattn_core.sequences.sources import SyntheticSource, TextSource, UploadedSource
 from longattn_core.studies.base.study import Setting, sequence_of
-from longattn_core.studies.hierarchical import Counts, Descent, Gates, GroupError, LevelMaps, Variants, WrongTurns, finding
+from longattn_core.studies.hierarchical import (
+    Counts,
+    Descent,
+    Gates,
+    GroupError,
+    LevelMaps,
+    Variants,
+    WrongTurns,
+    descent_finding,
+)
 from longattn_core.studies.hierarchical import counts as theory
 from longattn_core.studies.hierarchical.error import OWN
 from longattn_core.studies.hierarchical.finding import kind_of
@@ -172,6 +177,8 @@ def test_a_setting_that_cannot_read_it_leaves_the_exact_row_and_its_reason():
     assert "causal" in result.words["refusal"]
     assert not result.tables
     assert int(result.arrays["query"]) == 95
+    wrong_turns = WrongTurns(source=topics(), setting=setting(variant="h1d")).run()
+    assert descent_finding(result, wrong_turns).kind == "refused"
 
 
 def test_sinks_are_kept_apart():
@@ -248,7 +255,7 @@ def test_the_sentence_follows_from_the_numbers(numbers, kind):
 def test_the_finding_reads_target_and_rival_from_the_tables():
     source = topics(n=96, causal=False)
     descent, wrong = Descent(source=source, query=5).run(), WrongTurns(source=source).run()
-    said = finding(descent, wrong)
+    said = descent_finding(descent, wrong)
     outer = descent.tables["nodes"].query("depth == 0")
     assert said.target == outer["label"].iloc[int(outer["exact"].argmax())]
     assert said.chosen == outer["label"].iloc[int(outer["mechanism"].argmax())]
@@ -468,7 +475,7 @@ def test_the_pictures_can_be_drawn(mode):
     ],
 )
 def test_a_click_is_a_box_of_the_picture_or_nothing(sent, row):
-    from pages.hierarchical.hero import clicked_node
+    from pages.hierarchical.icicle import clicked_node
 
     assert clicked_node(sent, 6) == row
 
@@ -479,7 +486,9 @@ def test_a_click_is_a_box_of_the_picture_or_nothing(sent, row):
 def on_topics(layer=14, head=3, **dials):
     source = TextSource(sample="topics.txt", length=2048, layer=layer, heads=(head,))
     chosen = setting(**dials)
-    return finding(Descent(source=source, setting=chosen, query=559).run(), WrongTurns(source=source, setting=chosen).run())
+    return descent_finding(
+        Descent(source=source, setting=chosen, query=559).run(), WrongTurns(source=source, setting=chosen).run()
+    )
 
 
 @pytest.mark.parametrize(
@@ -560,7 +569,7 @@ def test_an_upload_and_the_shortest_sequences_have_a_descent(tmp_path):
     for length in (1, 2, 3):
         source = UploadedSource(sha256=name, head=1, length=length)
         descent, wrong = Descent(source=source).run(), WrongTurns(source=source).run()
-        assert finding(descent, wrong).kind == "alone"
+        assert descent_finding(descent, wrong).kind == "alone"
         assert LevelMaps(source=source).run().arrays["exact"].shape == (1, 1)
         assert len(Gates(source=source).run().tables["gates"]) == 3 * length
         assert len(GroupError(source=source).run().tables["points"]) >= 1

@@ -1,5 +1,3 @@
-from longattn_core.studies.base.run import shortened
-
 """The low-rank page's numbers against float64 linear algebra and closed forms, its sentences, its examples."""
 
 import json
@@ -12,24 +10,26 @@ import pytest
 import torch
 
 from longattn_core.charts.figures import low_rank as charts
+from longattn_core.charts.maps import matrix_chart
 from longattn_core.charts.style.theme import Theme
 from longattn_core.contracts.sequence import exact_rows
 from longattn_core.measures.theory.rank import gaussian_linformer_error
 from longattn_core.mechanisms.low_rank import LowRank
 from longattn_core.sequences.sources import SyntheticSource, TextSource
+from longattn_core.studies.base.pooling import pooled_by_size
+from longattn_core.studies.base.run import shortened
 from longattn_core.studies.base.study import Result, sequence_of
-from longattn_core.studies.low_rank import spectrum as low_rank
-from longattn_core.studies.low_rank.spectrum import (
-    Factors,
-    Rebuilt,
-    Spectrum,
-    pooled_by_size,
-    rank_finding,
-    rank_of,
-    uniform_values,
-)
+from longattn_core.studies.base.sweep import powers_up_to
+from longattn_core.studies.low_rank import decomposition
+from longattn_core.studies.low_rank import errors as error_study
+from longattn_core.studies.low_rank.decomposition import rank_of, uniform_values
+from longattn_core.studies.low_rank.errors import METHODS, ErrorAgainstRank
+from longattn_core.studies.low_rank.factors import Factors, Rebuilt
+from longattn_core.studies.low_rank.finding import growth_finding, rank_finding
+from longattn_core.studies.low_rank.law import GaussianLaw
+from longattn_core.studies.low_rank.lengths import RankAgainstLength
+from longattn_core.studies.low_rank.spectrum import Spectrum
 from longattn_core.studies.low_rank.steps import Direction, Landmarks, Mixed
-from longattn_core.studies.low_rank.sweeps import METHODS, ErrorAgainstRank, GaussianLaw, RankAgainstLength, growth, steps_to
 
 
 def synthetic(kind="gaussian", n=64, **dials):
@@ -272,14 +272,12 @@ def points_of(study, n):
 
     short = Short()
     short.n = n
-    from longattn_core.studies.low_rank import sweeps as low_rank_sweeps
-
-    real = low_rank_sweeps.read_prefix
-    low_rank_sweeps.read_prefix = lambda *_: short
+    real = error_study.read_prefix
+    error_study.read_prefix = lambda *_: short
     try:
         return study.points()
     finally:
-        low_rank_sweeps.read_prefix = real
+        error_study.read_prefix = real
 
 
 def test_ranks_against_length_are_those_of_prefixes():
@@ -292,7 +290,7 @@ def test_ranks_against_length_are_those_of_prefixes():
         assert points.loc[n, "whole"] == rank_of(values)
     assert list(points["uniform"]) == [9, 13, 17]
     assert (points["without"] >= points["whole"]).all()
-    found = growth(result)
+    found = growth_finding(result)
     assert (found.first, found.last, found.uniform) == (16, 64, (9, 17))
 
 
@@ -300,11 +298,11 @@ def test_growth_reads_a_power_off_its_table():
     n = np.array([16, 64, 256])
     curves = pd.DataFrame({"n": [*n, *n], "rank": [*(2 * n**0.5), 4, 5, 6], "map": ["this map"] * 3 + ["uniform map"] * 3})
     result = Result(study=RankAgainstLength(source=synthetic(n=8)), tables={"curves": curves})
-    found = growth(result)
+    found = growth_finding(result)
     assert found.power == pytest.approx(0.5)
     assert found.uniform == (4, 6)
     short = Result(study=result.study, tables={"curves": curves[curves["n"] == 16]})
-    assert growth(short) is None
+    assert growth_finding(short) is None
 
 
 def test_gaussian_mixes_settle_where_the_law_says():
@@ -320,9 +318,9 @@ def test_gaussian_mixes_settle_where_the_law_says():
 
 
 def test_steps_are_powers_of_two_and_the_whole():
-    assert steps_to(12) == (1, 2, 4, 8, 12)
-    assert steps_to(16, least=4) == (4, 8, 16)
-    assert steps_to(1) == (1,)
+    assert powers_up_to(12) == (1, 2, 4, 8, 12)
+    assert powers_up_to(16, least=4) == (4, 8, 16)
+    assert powers_up_to(1) == (1,)
 
 
 # ---------------------------------------------------------------------------------------------------------- steps
@@ -400,7 +398,7 @@ def test_every_chart_is_a_valid_one(mode, errors):
         charts.error_chart(errors.tables["map_error"], theme, value="map_error", control=1.0, what="the map", k=8),
         charts.length_chart(lengths, theme),
         charts.law_chart(law, theme, shared=1.28, apart=1.41),
-        charts.matrix_chart(spectrum.arrays["exact"], theme, x_title="key", y_title="query"),
+        matrix_chart(spectrum.arrays["exact"], theme, x_title="key", y_title="query"),
     ]
     for chart in drawn:
         assert "autosize" not in chart.to_dict() or chart.to_dict()["autosize"]
@@ -427,7 +425,7 @@ def test_the_default_heads_have_the_ranks_that_the_page_tells(layer, head, kind,
 
 
 @pytest.mark.model
-def test_the_lessons_say_what_is_so():
+def test_the_examples_say_what_is_so():
     examples = json.loads((Path(__file__).parents[2] / "assets/examples/low_rank.json").read_text(encoding="utf-8"))
     assert {example["name"]: example["expects"] for example in examples} == {
         "low": "low",
@@ -448,4 +446,4 @@ def test_the_lessons_say_what_is_so():
 
 
 def test_the_kept_decompositions_are_few():
-    assert low_rank._decompositions._size <= 8
+    assert decomposition._decompositions._size <= 8

@@ -11,6 +11,8 @@ import torch
 from scipy import stats
 
 from longattn_core.charts.figures import lsh as charts
+from longattn_core.charts.figures.strips import strips_chart
+from longattn_core.charts.pictures import StripsPicture
 from longattn_core.charts.style.theme import Theme
 from longattn_core.contracts.sequence import exact_rows
 from longattn_core.language_model.weights import weights_available
@@ -403,15 +405,21 @@ def test_every_picture_is_drawn(mode, hashing):
         charts.recall_chart(sweep["curves"], theme, over="rounds", now=4),
         charts.seeds_chart(sweep["points"], theme, now=0),
         charts.attend_chart(heavy, theme),
-        charts.strips_chart(
+        strips_chart(
+            StripsPicture(
+                tokens=[str(token) for token in arrays["tokens"]],
+                buckets=arrays["key_buckets"],
+                order=arrays["order"],
+                found=arrays["found"],
+                exact=arrays["exact"],
+                query=59,
+                marked=int(arrays["marked"]),
+                query_bucket=int(arrays["query_buckets"][59]),
+                place=int(arrays["place"]),
+                stretches=arrays["stretches"],
+                causal=True,
+            ),
             theme,
-            buckets=arrays["key_buckets"],
-            order=arrays["order"],
-            found=arrays["found"],
-            place=int(arrays["place"]),
-            query=59,
-            marked=int(arrays["marked"]),
-            stretches=arrays["stretches"],
         ),
     ]
     for chart in drawn:
@@ -421,8 +429,6 @@ def test_every_picture_is_drawn(mode, hashing):
 
 def test_strips_refuse_what_does_not_fit():
     fine = {
-        "key": "k",
-        "theme": Theme(),
         "tokens": ["a", "b"],
         "buckets": np.array([0, 1]),
         "order": np.array([0, 1]),
@@ -444,9 +450,9 @@ def test_strips_refuse_what_does_not_fit():
         ({"tokens": []}, "1 to 8192"),
     ):
         with pytest.raises(ValueError, match=words):
-            strips(shown, **{**fine, **change})
+            strips(shown, StripsPicture(**{**fine, **change}), key="k", theme=Theme())
     with pytest.raises(ValueError, match="at least one"):
-        strips((), **fine)
+        strips((), StripsPicture(**fine), key="k", theme=Theme())
 
 
 # ------------------------------------------------------------------------------------------------ the real heads

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from longattn_core.charts.figures import memory as charts
+from longattn_core.charts.figures import memory_measures as measures
+from longattn_core.charts.figures import memory_states as states
 from longattn_core.charts.style.theme import Theme
 from longattn_core.language_model.weights import weights_available
 from longattn_core.measures.fidelity import fidelity
@@ -25,10 +27,10 @@ from longattn_core.studies.memory import (
     Rewriting,
     SlotsHeld,
     StateLife,
-    comparison,
+    comparison_finding,
     memory_finding,
 )
-from longattn_core.studies.memory.timeline import life_of
+from longattn_core.studies.memory.held import life_of
 
 EXACT = 1e-9
 """Both sides are float64 sums of some thousand terms."""
@@ -317,7 +319,7 @@ def test_written_again_at_once_the_first_value_keeps_its_closed_share(beta):
     assert np.allclose(state["first"], 1 / state["writes"], atol=1e-9)
 
 
-# --------------------------------------------------------------------------------------------------- standing, sizes
+# --------------------------------------------------------------------------------------------------- the comparison, sizes
 
 
 def rows(errors):
@@ -325,14 +327,14 @@ def rows(errors):
 
 
 def test_the_rule_about_all_memories():
-    none = comparison(rows([("a", 1.2, "worse"), ("b", 1.0, "even")]))
+    none = comparison_finding(rows([("a", 1.2, "worse"), ("b", 1.0, "even")]))
     assert (none.kind, none.nearest, none.error, none.others) == ("none", "b", 1.0, ("a", "b"))
-    some = comparison(rows([("a", 1.2, "worse"), ("b", 0.5, "better")]))
+    some = comparison_finding(rows([("a", 1.2, "worse"), ("b", 0.5, "better")]))
     assert (some.kind, some.better) == ("some", ("b",))
-    assert comparison(rows([("a", 0.2, "better")])).kind == "all"
-    refused = comparison(rows([("a", float("nan"), ""), ("b", 0.5, "better")]))
+    assert comparison_finding(rows([("a", 0.2, "better")])).kind == "all"
+    refused = comparison_finding(rows([("a", float("nan"), ""), ("b", 0.5, "better")]))
     assert (refused.kind, refused.refused) == ("all", ("a",))
-    assert comparison(rows([("a", float("nan"), "")])).kind == "unknown"
+    assert comparison_finding(rows([("a", float("nan"), "")])).kind == "unknown"
 
 
 def test_every_memory_stands_at_the_budget_or_says_why_not():
@@ -366,17 +368,9 @@ def test_the_timeline_is_drawn_at_every_stop(variant):
         arrays = result.arrays
         for at in {0, len(arrays["stops"]) - 1}:
             shares = {name: float(result.tables["segments"][name][at]) for name in STATUSES}
-            chart = charts.timeline_chart(
-                arrays["spans"],
-                arrays["stops"],
-                arrays["mass"],
-                at,
-                Theme(),
-                variant=variant,
-                shares=shares,
-                tokens=arrays["tokens"],
-                sinks=arrays["sinks"],
-            )
+            drawn_arrays = {name: arrays[name] for name in ("spans", "stops", "mass", "tokens", "sinks")}
+            timeline = charts.Timeline(**drawn_arrays, variant=variant)
+            chart = charts.timeline_chart(timeline, Theme(), at=at, shares=shares)
             drawn = chart.layer[0].data
             assert drawn["now"].any()
             assert set(drawn["status"]) <= set(charts.status_names(variant).values())
@@ -398,19 +392,19 @@ def test_the_other_pictures_are_drawn():
     theme, given = Theme(mode="dark"), small()
     lags = MemoryLags(source=given, setting=keeping("delta")).run().tables["lags"]
     for bare in (True, False):
-        charts.lags_chart(lags, theme, bare=bare, label="delta rule").to_dict()
+        measures.lags_chart(lags, theme, without_sinks=bare, label="delta rule").to_dict()
     reach = MemoryReach(source=given, setting=keeping()).run().tables["reach"]
-    charts.reach_chart(reach, theme, n=45, names={"cache": "cache", "rule": "rule"}).to_dict()
+    measures.reach_chart(reach, theme, n=45, names={"cache": "cache", "rule": "rule"}).to_dict()
     life = StateLife(source=given).run()
-    charts.survival_chart(life.tables["survival"], theme).to_dict()
-    charts.recall_chart(life.tables["recall"], theme).to_dict()
-    charts.norms_chart(life.tables["norms"], theme).to_dict()
-    charts.rewriting_chart(Rewriting(source=given).run().tables["writes"], theme).to_dict()
+    states.survival_chart(life.tables["survival"], theme).to_dict()
+    states.recall_chart(life.tables["recall"], theme).to_dict()
+    states.norms_chart(life.tables["norms"], theme).to_dict()
+    states.rewriting_chart(Rewriting(source=given).run().tables["writes"], theme).to_dict()
     points = MemorySizes(source=given, setting=keeping()).run().tables["points"]
-    charts.sizes_chart(points, theme, control=1.0, size=8).to_dict()
-    charts.standing_chart(MemoryComparison(source=given).run().tables["points"], theme, control=1.0).to_dict()
+    measures.sizes_chart(points, theme, control=1.0, size=8).to_dict()
+    measures.comparison_chart(MemoryComparison(source=given).run().tables["points"], theme, control=1.0).to_dict()
     slots = SlotsHeld(source=given, setting=keeping("slots")).run()
-    charts.slots_chart(slots.arrays["held"], theme, start=40).to_dict()
+    measures.slots_chart(slots.arrays["held"], theme, start=40).to_dict()
 
 
 # --------------------------------------------------------------------------------------------------- the real head
@@ -423,7 +417,7 @@ def real(layer=17, head=3):
 @pytest.mark.model
 @pytest.mark.skipif(not weights_available(), reason="the language model is not installed")
 def test_no_memory_at_64_keys_beats_the_mean_on_the_long_range_head():
-    found = comparison(MemoryComparison(source=real()).run().tables["points"])
+    found = comparison_finding(MemoryComparison(source=real()).run().tables["points"])
     assert (found.kind, found.nearest, len(found.others)) == ("none", "running state", 7)
     # Measured 1.482 and 1.465; another processor's float32 moves the third digit at most.
     assert (found.error, found.control) == (pytest.approx(1.482, abs=0.02), pytest.approx(1.465, abs=0.02))

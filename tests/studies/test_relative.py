@@ -17,18 +17,11 @@ from longattn_core.mechanisms.relative import Relative
 from longattn_core.numerics.rotary import rotate
 from longattn_core.sequences.sources import SyntheticSource, TextSource
 from longattn_core.studies.base.study import Result, Setting, sequence_of
-from longattn_core.studies.relative.curves import (
-    Added,
-    Curves,
-    Distances,
-    Shifts,
-    changed_by_shift,
-    curve_finding,
-    schemes,
-    unturned,
-    usual_base,
-)
+from longattn_core.studies.relative.added import Added, Distances
+from longattn_core.studies.relative.curves import Curves, curve_finding
 from longattn_core.studies.relative.rotary import SCALINGS, Beyond, Clocks, unseen_angles
+from longattn_core.studies.relative.schemes import schemes, unturned, usual_base
+from longattn_core.studies.relative.shifts import Shifts, changed_by_shift
 from longattn_core.studies.relative.theory import NONE, STAGES, Skew, Tables
 
 
@@ -425,7 +418,7 @@ def test_the_previous_token_head_finds_its_token_by_angles_alone():
 
 
 @pytest.mark.model
-def test_the_lessons_say_what_is_so():
+def test_the_examples_say_what_is_so():
     examples = json.loads((Path(__file__).parents[2] / "assets/examples/relative.json").read_text(encoding="utf-8"))
     source = TextSource(sample="story.txt", length=512, layer=16, heads=(0,), rotary=False)
     for example in examples:

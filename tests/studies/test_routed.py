@@ -41,7 +41,8 @@ from longattn_core.studies.routed import (
 from longattn_core.studies.routed.clusters import evenness
 from longattn_core.studies.routed.finding import cluster_kind, entropy_kind, router_kind
 from longattn_core.studies.routed.kinds import KINDS, kind_of, token_kinds
-from longattn_core.studies.routed.routes import CONTROL, FITTED, HINDSIGHT, RANDOM, kept
+from longattn_core.studies.routed.path_outputs import top_shares
+from longattn_core.studies.routed.routes import CONTROL, FITTED, HINDSIGHT, RANDOM
 from tests.oracles.routed import oracle
 
 with_model = pytest.mark.skipif(not weights_available(), reason="the language model is not installed")
@@ -151,7 +152,7 @@ def test_the_best_path_is_given_the_keys_of_all_paths():
 def test_the_largest_shares_are_kept_and_made_shares_again(weights, top):
     shares = torch.tensor([weights], dtype=torch.float64)
     shares = shares / shares.sum()
-    left = kept(shares, top)[0]
+    left = top_shares(shares, top)[0]
     assert math.isclose(float(left.sum()), 1.0, abs_tol=1e-9)
     count = len(weights) if top == 0 else min(top, len(weights))
     assert int((left > 0).sum()) == count

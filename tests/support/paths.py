@@ -1,4 +1,4 @@
-"""Where the project lies."""
+"""Where the project stands, for tests that read its files."""
 
 from pathlib import Path
 

@@ -9,13 +9,12 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.style.altair import layered, without_units
-from longattn_core.charts.style.theme import SIZES, Theme
+from longattn_core.charts.style.theme import HERO_HEIGHT, SIZES, Theme
 
 __all__ = ["cost_chart", "crossing_marks", "multiples_chart"]
 
-HERO_HEIGHT = 420
 ROW = 26
 """Pixels of one mechanism's row."""
 LEAST, MOST = 1e-4, 1e3
@@ -46,22 +45,18 @@ def cost_chart(
     chart = curves_chart(
         shown,
         theme,
-        x="n",
-        y=what,
-        series="label",
-        x_title="tokens n (logarithmic)",
-        y_title=y_title,
-        log_x=True,
-        log_y=True,
-        x_ticks=list(ticks),
-        y_domain=_decades(shown[what], [value for value, _label in rules]),
-        y_format=y_format,
-        keys=keys,
-        dashed="dashed" if "dashed" in shown else None,
+        x=CurveAxis(column="n", title="tokens n (logarithmic)", log=True, ticks=list(ticks)),
+        y=CurveAxis(
+            column=what,
+            title=y_title,
+            log=True,
+            domain=_decades(shown[what], [value for value, _label in rules]),
+            format=y_format,
+        ),
+        series=CurveSeries(column="label", dashed="dashed" if "dashed" in shown else None, keys=keys, crowded=True),
         rules=rules,
-        height=height,
-        crowded=True,
         marked=[(float(n), f"n = {n:,}")],
+        height=height,
     )
     marks = crossing_marks(points, crossings, what)
     if len(marks):

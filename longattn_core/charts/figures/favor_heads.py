@@ -9,16 +9,13 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from longattn_core.charts.figures.favor import note
+from longattn_core.charts.figures.favor import ROOM, Drawn, name_above, note
 from longattn_core.charts.style.altair import fixed, layered
 from longattn_core.charts.style.labels import CHARACTER, place_labels
 from longattn_core.charts.style.theme import CURVE_HEIGHT, SIZES, Theme
 
-ROOM = "width < 480 ? 0 : 1"
-"""On a phone the words inside the picture would cover it."""
-
 ABOVE = {"left": 4, "right": 12, "bottom": 4, "top": 26}
-"""Room for the kinds' names above the picture, where they cover no mark."""
+"""Padding: room for the kinds' names above the picture."""
 WIDEST = 1e3
 """Ratios and weights beyond this are drawn on it."""
 HUES = {"positive": "favor", "hyperbolic": "low_rank", "trigonometric": "lsh"}
@@ -38,7 +35,7 @@ _ENDS = (
 )
 
 
-def denominators_chart(sums: pd.DataFrame, theme: Theme, *, height: int = CURVE_HEIGHT) -> alt.LayerChart | alt.FacetChart:
+def denominators_chart(sums: pd.DataFrame, theme: Theme, *, height: int = CURVE_HEIGHT) -> Drawn:
     """A mark a query and kind of feature: its estimated sum of weights over the exact one, and its largest weight.
 
     `sums` is the table of the `Denominators` study. Near 0 the division explodes, unless no weight can be negative.
@@ -46,10 +43,7 @@ def denominators_chart(sums: pd.DataFrame, theme: Theme, *, height: int = CURVE_
     table = sums.assign(across=sums["ratio"].clip(-WIDEST, WIDEST), up=sums["largest"].clip(1e-4, WIDEST))
     kinds = list(dict.fromkeys(table["features"]))
     inks = kind_colours(theme)
-    colour = alt.Color("features:N", scale=alt.Scale(domain=kinds, range=[inks[kind] for kind in kinds]), legend=None)
-    shape = alt.Shape(
-        "features:N", legend=None, scale=alt.Scale(domain=kinds, range=[theme.style(HUES[kind]).symbol.vega for kind in kinds])
-    )
+    colour, shape = _by_kind("features", kinds, inks, {kind: theme.style(HUES[kind]).symbol.vega for kind in kinds})
     scale = alt.Scale(type="symlog", constant=0.1, domain=_symmetric(table["across"]), nice=False)
     ticks = [-1000, -100, -10, -1, -0.1, 0, 0.1, 1, 10, 100, 1000]
     x = alt.X(
@@ -71,19 +65,17 @@ def denominators_chart(sums: pd.DataFrame, theme: Theme, *, height: int = CURVE_
         alt.Tooltip("largest:Q", title="largest |weight|", format=".3~g"),
     ]
     zero = note(at=0.0, text="0: nothing to divide by")
-    one = note(at=1.0, text="exact")
+    exact = note(at=1.0, text="exact")
     most = note(top=1.0, text="1: no share can be more")
     size = SIZES["tick"] * theme.zoom
-    said: dict[str, Any] = {"align": "left", "dx": 4, "dy": 8, "fontSize": size}
+    label: dict[str, Any] = {"align": "left", "dx": 4, "dy": 8, "fontSize": size}
+    at = alt.X("at:Q", scale=scale)
+    at_top: dict[str, Any] = {"x": at, "y": fixed(alt.YValue, 0), "text": alt.Text("text:N")}
     return layered(
-        zero.mark_rule(color=theme.mark, strokeWidth=1.5).encode(x=alt.X("at:Q", scale=scale)),
-        zero.mark_text(color=theme.mark, opacity=alt.ExprRef(ROOM), **said).encode(
-            x=alt.X("at:Q", scale=scale), y=fixed(alt.YValue, 0), text=alt.Text("text:N")
-        ),
-        one.mark_rule(color=theme.text, strokeDash=[2, 3]).encode(x=alt.X("at:Q", scale=scale)),
-        one.mark_text(color=theme.text, **said).encode(
-            x=alt.X("at:Q", scale=scale), y=fixed(alt.YValue, 0), text=alt.Text("text:N")
-        ),
+        zero.mark_rule(color=theme.mark, strokeWidth=1.5).encode(x=at),
+        zero.mark_text(color=theme.mark, opacity=alt.ExprRef(ROOM), **label).encode(**at_top),
+        exact.mark_rule(color=theme.text, strokeDash=[2, 3]).encode(x=at),
+        exact.mark_text(color=theme.text, **label).encode(**at_top),
         most.mark_rule(strokeDash=[6, 4], color=theme.muted).encode(y=alt.Y("top:Q")),
         most.mark_text(align="left", dx=4, dy=-7, color=theme.muted, fontSize=size, opacity=alt.ExprRef(ROOM)).encode(
             y=alt.Y("top:Q"), x=fixed(alt.XValue, 0), text=alt.Text("text:N")
@@ -98,6 +90,15 @@ def denominators_chart(sums: pd.DataFrame, theme: Theme, *, height: int = CURVE_
     )
 
 
+def _by_kind(
+    column: str, kinds: Sequence[str], inks: Mapping[str, str], symbols: Mapping[str, str]
+) -> tuple[alt.Color, alt.Shape]:
+    """The colour and the symbol of each kind; the names above the picture are the legend."""
+    colour = alt.Scale(domain=list(kinds), range=[inks[kind] for kind in kinds])
+    symbol = alt.Scale(domain=list(kinds), range=[symbols[kind] for kind in kinds])
+    return alt.Color(f"{column}:N", scale=colour, legend=None), alt.Shape(f"{column}:N", scale=symbol, legend=None)
+
+
 def _reach(values: pd.Series) -> list[float]:
     """A logarithmic domain that holds the values, and 1 with room above it."""
     return [min(0.5, float(values.min()) / 1.3), max(3.0, float(values.max()) * 1.3)]
@@ -105,14 +106,9 @@ def _reach(values: pd.Series) -> list[float]:
 
 def _names_above(inks: Mapping[str, str], kinds: Sequence[str], theme: Theme) -> list[alt.Chart]:
     """Each kind by its name in its colour, one after the other above the picture."""
-    size, left, layers = SIZES["tick"] * theme.zoom, 0.0, []
+    left, layers = 0.0, []
     for kind in kinds:
-        named = note(text=f"● {kind}")
-        layers.append(
-            named.mark_text(align="left", color=inks[kind], fontSize=size, fontWeight=600).encode(
-                x=fixed(alt.XValue, left), y=fixed(alt.YValue, -12), text=alt.Text("text:N")
-            )
-        )
+        layers.append(name_above(f"● {kind}", inks[kind], left, 12, theme))
         left += ((len(kind) + 2) * CHARACTER + 14) * theme.zoom
     return layers
 
@@ -125,9 +121,7 @@ def _symmetric(values: pd.Series) -> list[float]:
 # ----------------------------------------------------------------------------------------------------------- heads
 
 
-def heads_chart(
-    points: pd.DataFrame, theme: Theme, *, marked: str = "", height: int = CURVE_HEIGHT
-) -> alt.LayerChart | alt.FacetChart:
+def heads_chart(points: pd.DataFrame, theme: Theme, *, marked: str = "", height: int = CURVE_HEIGHT) -> Drawn:
     """A mark a head of the model: error less control against the median norm of its pairs; below 0 beats the mean.
 
     `points` is the table of the `HeadsSuited` study; `marked` the name of the head at hand, such as "L2H0".
@@ -139,8 +133,7 @@ def heads_chart(
     }
     shapes = {"closer than the mean": "circle", "finds only sinks": "diamond", "worse than the mean": "triangle-down"}
     kinds = [kind for kind in inks if kind in set(points["kind"])]
-    colour = alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=[inks[kind] for kind in kinds]), legend=None)
-    shape = alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=[shapes[kind] for kind in kinds]), legend=None)
+    colour, shape = _by_kind("kind", kinds, inks, shapes)
     x = alt.X(
         "norm:Q",
         title="median ‖q+k‖²/√d of the head's pairs (logarithmic)",

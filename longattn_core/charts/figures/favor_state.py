@@ -6,16 +6,16 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from longattn_core.charts.figures.favor import note
-from longattn_core.charts.style.altair import fixed, layered
+from longattn_core.charts.figures.favor import Drawn, name_above
+from longattn_core.charts.style.altair import layered
 from longattn_core.charts.style.colour import hexadecimal
-from longattn_core.charts.style.theme import SIZES, Theme
+from longattn_core.charts.style.theme import Theme
 
 
 def state_chart(state: np.ndarray, features: np.ndarray, theme: Theme, *, height: int = 300) -> alt.Chart:
     """The running state as a picture: features that hold most from the top, channels of the values across.
 
-    Entries lie between −1 and 1, over the largest; negative ones in the colour of "less", positive in that of "more".
+    Entries are relative to the largest, between −1 and 1, in the colours of differences.
     """
     rows, columns = state.shape
     row, column = (part.ravel() for part in np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"))
@@ -27,32 +27,32 @@ def state_chart(state: np.ndarray, features: np.ndarray, theme: Theme, *, height
         alt.Tooltip("channel:Q", title="channel"),
         alt.Tooltip("value:Q", title="of the largest entry", format=".3~g"),
     ]
-    across = alt.Axis(values=_some(columns), labelAngle=0)
+    across = alt.Axis(values=_ticks(columns), labelAngle=0)
     drawn = alt.Chart(table).mark_rect()
     chart: alt.Chart = drawn.encode(
         x=alt.X("channel:O", title="channel of the values (number)", axis=across),
-        y=alt.Y("rank:O", title="features, the fullest first (rank)", axis=alt.Axis(values=_some(rows))),
+        y=alt.Y("rank:O", title="features, the fullest first (rank)", axis=alt.Axis(values=_ticks(rows))),
         color=alt.Color("value:Q", scale=scale, legend=None),
         tooltip=tooltip,
     ).properties(height=height, width="container")
     return chart
 
 
-def _some(count: int) -> list[int]:
+def _ticks(count: int) -> list[int]:
     return sorted({1, *range(8, count + 1, 8), count})
 
 
-def reads_chart(table: pd.DataFrame, theme: Theme, *, height: int = 300) -> alt.LayerChart | alt.FacetChart:
-    """What the query reads: the tokens with the largest exact or estimated weights, both as bars, from the top.
+def reads_chart(table: pd.DataFrame, theme: Theme, *, height: int = 300) -> Drawn:
+    """What the query reads: exact weights as bars and estimated ones as marks, a token a row, in the order of the table.
 
-    `table`: `token` (its text), `place`, `exact`, `estimate`.
+    `table`: `row` (the token and its position), `place`, `exact`, `estimate`.
     """
     order = table["row"].tolist()
     y = alt.Y("row:N", sort=order, title="token read (position)", axis=alt.Axis(labelLimit=120))
     floor = min(0.0, float(table["estimate"].min()) if len(table) else 0.0)
     top = max(1e-6, float(table[["exact", "estimate"]].max().max()) if len(table) else 1.0)
     scale = alt.Scale(domain=[max(floor, -2.0), min(top, 2.0)], clamp=True)
-    style, size = theme.style("favor"), SIZES["tick"] * theme.zoom
+    style = theme.style("favor")
     base = alt.Chart(table)
     title = "weight (share of what is in the state)"
     tooltip = [
@@ -68,12 +68,7 @@ def reads_chart(table: pd.DataFrame, theme: Theme, *, height: int = 300) -> alt.
         base.mark_point(shape=style.symbol.vega, color=style.colour, size=70, filled=False, strokeWidth=2).encode(
             x=alt.X("estimate:Q", scale=scale), y=y, tooltip=tooltip
         ),
-        *(
-            note(text=text)
-            .mark_text(align="left", color=ink, fontSize=size, fontWeight=600)
-            .encode(x=fixed(alt.XValue, left * theme.zoom), y=fixed(alt.YValue, -10), text=alt.Text("text:N"))
-            for text, ink, left in legend
-        ),
+        *(name_above(text, colour, left * theme.zoom, 10, theme) for text, colour, left in legend),
         height=height,
         width="container",
         padding={"left": 4, "right": 8, "bottom": 4, "top": 22},

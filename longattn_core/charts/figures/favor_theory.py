@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.style.colour import hexadecimal
 from longattn_core.charts.style.theme import Theme
 from longattn_core.studies.base.study import Result
@@ -97,7 +97,12 @@ def ratio_surface(result: Result, theme: Theme, *, height: int = 460) -> go.Figu
 
 
 def _power(mark: int) -> str:
-    return {0: "1", 2: "100"}.get(mark, "10" + str(mark).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")))
+    return {0: "1", 2: "100"}.get(mark, f"10{superscript(mark)}")
+
+
+def superscript(number: int) -> str:
+    """A whole number as an exponent in running text."""
+    return str(number).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def slice_chart(result: Result, theme: Theme) -> Any:
@@ -108,18 +113,12 @@ def slice_chart(result: Result, theme: Theme) -> Any:
     chart = curves_chart(
         line,
         theme,
-        x="angle",
-        y="ratio",
-        series="curve",
-        x_title="angle φ between x and y (radians)",
-        y_title="ratio of the errors (logarithmic)",
-        log_y=True,
-        dashed="unconfirmed",
-        colours={"closed form": theme.style("favor").colour},
+        x=CurveAxis(column="angle", title="angle φ between x and y (radians)"),
+        y=CurveAxis(column="ratio", title="ratio of the errors (logarithmic)", log=True, domain=(1e-4, 1e5), format="~g"),
+        series=CurveSeries(
+            column="curve", dashed="unconfirmed", colours={"closed form": theme.style("favor").colour}, points=False
+        ),
         rules=((1.0, "1: both err alike"),),
-        points=False,
-        y_domain=(1e-4, 1e5),
-        y_format="~g",
     )
     return _with_dots(chart, result.tables["measured"], theme, x="angle", y="ratio")
 
@@ -129,30 +128,14 @@ def measured_curves(
     measured: pd.DataFrame,
     theme: Theme,
     *,
-    x: str,
-    y: str,
+    x: CurveAxis,
+    y: CurveAxis,
     series: str,
-    x_title: str,
-    y_title: str,
     rules: tuple[tuple[float, str], ...] = (),
-    y_domain: tuple[float, float] | None = None,
-    log_y: bool = False,
 ) -> Any:
     """Closed forms as lines and Monte Carlo's dots with their intervals over them."""
-    chart = curves_chart(
-        curves,
-        theme,
-        x=x,
-        y=y,
-        series=series,
-        x_title=x_title,
-        y_title=y_title,
-        rules=rules,
-        points=False,
-        y_domain=y_domain,
-        log_y=log_y,
-    )
-    return _with_dots(chart, measured, theme, x=x, y=y)
+    chart = curves_chart(curves, theme, x=x, y=y, series=CurveSeries(column=series, points=False), rules=rules)
+    return _with_dots(chart, measured, theme, x=x.column, y=y.column)
 
 
 def _with_dots(chart: Any, measured: pd.DataFrame, theme: Theme, *, x: str, y: str) -> Any:
@@ -166,6 +149,6 @@ def _with_dots(chart: Any, measured: pd.DataFrame, theme: Theme, *, x: str, y: s
     ]
     bars = base.mark_rule(color=theme.mark, strokeWidth=2).encode(x=across, y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))
     dots = base.mark_point(color=theme.mark, filled=True, size=40, opacity=1).encode(x=across, y=down, tooltip=tooltip)
-    # Into the chart's own layers: a layer of layers would lose the paddings and the clamped scale.
+    # Added to the chart's own layers, because a layer of layers would lose the paddings and the clamped scale.
     chart.layer = [*chart.layer, bars, dots]
     return chart

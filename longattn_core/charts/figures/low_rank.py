@@ -1,31 +1,28 @@
-"""A map as two thin factors, its singular values, and what each rank leaves over; matrices of any shape as pictures."""
+"""A map as two thin factors, its singular values, and the error at each rank."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from hashlib import blake2b
+from collections.abc import Mapping, Sequence
 
 import altair as alt
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from longattn_core.charts.cells import encode
-from longattn_core.charts.curves import curves_chart
-from longattn_core.charts.pixels import data_uri, paint
-from longattn_core.charts.style.scales import Kind, Scale
-from longattn_core.charts.style.theme import Theme
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
+from longattn_core.charts.maps import position_ticks, thinned
+from longattn_core.charts.pixels import matrix_uri
+from longattn_core.charts.style.theme import CURVE_HEIGHT, Theme
 
 HEIGHT = 336
-"""Of the picture with the factors: as high as it is wide beside two others."""
-MOST_CELLS = 512
-"""Cells of a picture's side: more than the screen has dots for it."""
+"""Height of the picture with the factors: about its width beside two others."""
 FACTOR_CELLS = 256
-"""Of a factor's, which stands beside two other pictures, as the map between them has."""
+"""Cells of a factor's and of the rebuilt map's side: they stand beside two other pictures."""
 THINNEST = 1 / 48
 """A factor is drawn at least so wide, as a part of the map, or a single column could not be seen."""
 FLOOR = 1e-6
 """Singular values below this part of the largest are rounding, and not drawn."""
+KEPT = "directions kept, k (logarithmic)"
 KEYS = {
     "SVD (the best there is)": "exact",
     "Linformer, means": "low_rank",
@@ -54,11 +51,11 @@ def factors_chart(
     top = factor_top(left, right)
     parts = [
         ("rebuilt", rebuilt, "log", 1.0, (0.0, 0.0, float(n), float(n))),
-        ("left", _thinned(left, FACTOR_CELLS), "difference", top, (-gap - wide, 0.0, -gap, float(n))),
-        ("right", _thinned(right, FACTOR_CELLS), "difference", top, (0.0, -gap - wide, float(n), -gap)),
+        ("left", thinned(left, FACTOR_CELLS), "difference", top, (-gap - wide, 0.0, -gap, float(n))),
+        ("right", thinned(right, FACTOR_CELLS), "difference", top, (0.0, -gap - wide, float(n), -gap)),
     ]
-    ticks = [tick for tick in _ticks(n) if tick <= n]
-    # The axes end where the pictures do: said by the pictures, or the chart would be built anew for every rank.
+    ticks = position_ticks(n)
+    # The axes take their domains from the pictures' corners, because a domain of their own would change with every rank.
     x = alt.X(
         "x:Q",
         scale=alt.Scale(nice=False, zero=False),
@@ -75,12 +72,12 @@ def factors_chart(
             "x2": x1,
             "y": y0,
             "y2": y1,
-            "url": picture(values, theme, kind=kind, top=end),  # type: ignore[arg-type]
+            "url": matrix_uri(values, theme, kind=kind, top=end),  # type: ignore[arg-type]
             "what": _NAMES[name].format(n=n, k=k),
         }
         for name, values, kind, end, (x0, y0, x1, y1) in parts
     ]
-    # One layer for all three: every layer costs as much again to check and to send.
+    # One layer for all three: each further layer costs as much again to validate and to send.
     chart = alt.Chart(pd.DataFrame.from_records(records)).mark_image(aspect=False, smooth=False)
     drawn: alt.Chart = chart.encode(
         x=x, x2=alt.X2("x2:Q"), y=y, y2=alt.Y2("y2:Q"), url=alt.Url("url:N"), tooltip=alt.Tooltip("what:N", title="this is")
@@ -100,103 +97,53 @@ def factor_top(left: npt.NDArray[np.floating], right: npt.NDArray[np.floating]) 
     return max(float(np.abs(left).max()), float(np.abs(right).max()), 0.01)
 
 
-def _ticks(n: int) -> list[int]:
-    step = max(1, n // 4)
-    return [*range(0, n, step)]
-
-
-def _thinned(x: npt.NDArray[np.floating], most: int = MOST_CELLS) -> npt.NDArray[np.floating]:
-    """At most so many rows and columns, evenly spaced: what is shown of a long side is a sample."""
-    for axis in (0, 1):
-        if x.shape[axis] > most:
-            x = np.take(x, np.arange(most) * x.shape[axis] // most, axis=axis)
-    return x
-
-
-def picture(values: npt.NDArray[np.floating], theme: Theme, *, kind: Kind, top: float) -> str:
-    """A matrix as a PNG inside a URI, a pixel a number; painted once, because a page is drawn again at every dial."""
-    x = np.ascontiguousarray(values, dtype=np.float32)
-    name = (blake2b(x.tobytes(), digest_size=16).hexdigest(), x.shape, theme.mode, kind, top)
-    if name not in _painted:
-        while len(_painted) >= MOST_PAINTED:
-            _painted.pop(next(iter(_painted)), None)
-        _painted[name] = data_uri(paint(encode(x, Scale(kind=kind, top=top)), theme=theme, kind=kind))
-    return _painted[name]
-
-
-MOST_PAINTED = 48
-_painted: dict[tuple[object, ...], str] = {}
-
-
-def _whole_axis(title: str, size: int) -> alt.Axis:
-    return alt.Axis(title=title, grid=False, tickCount=4, tickMinStep=1, format="d", values=_ticks(size))
-
-
-def _some(spectrum: pd.DataFrame) -> pd.DataFrame:
-    """Enough directions for a smooth line: all of the first, and of the many that follow some."""
-    n = int(spectrum["direction"].max())
-    steps = np.concatenate([np.geomspace(1, n, 120), np.linspace(1, n, 60)])
-    return spectrum[spectrum["direction"].isin(np.unique(steps.round().astype(np.int64)))]
-
-
 def scree_chart(spectrum: pd.DataFrame, theme: Theme, *, k: int, height: int = 220) -> alt.LayerChart:
     """Singular values, falling, both axes logarithmic: this map, without its sinks, the uniform map; k marked."""
-    shown = _some(spectrum[spectrum["value"] >= FLOOR * spectrum["value"].max()])
+    y = CurveAxis(column="value", title="singular value σ (logarithmic)", log=True)
+    shown = spectrum[spectrum["value"] >= FLOOR * spectrum["value"].max()]
+    return _over_directions(shown, theme, "direction (the strongest first; logarithmic)", y, k=k, height=height)
+
+
+def energy_chart(spectrum: pd.DataFrame, theme: Theme, *, k: int, share: float) -> alt.LayerChart:
+    """The share of Σσ² that the strongest k directions hold."""
+    y = CurveAxis(column="energy", title="energy held (share of Σσ²)", domain=(0.0, 1.02), format="~%")
+    return _over_directions(spectrum, theme, KEPT, y, k=k, rules=[(share, f"{share:.0%}")])
+
+
+def tail_chart(spectrum: pd.DataFrame, theme: Theme, *, k: int) -> alt.LayerChart:
+    """The relative error of stopping at k, from the singular values alone (Eckart and Young)."""
+    y = CurveAxis(column="error", title="error of the map (relative, logarithmic)", log=True)
+    return _over_directions(spectrum[spectrum["error"] >= 1e-4], theme, KEPT, y, k=k, rules=[(0.1, "10 %")])
+
+
+def _over_directions(
+    spectrum: pd.DataFrame,
+    theme: Theme,
+    x_title: str,
+    y: CurveAxis,
+    *,
+    k: int,
+    rules: Sequence[tuple[float, str]] = (),
+    height: int = CURVE_HEIGHT,
+) -> alt.LayerChart:
+    """A line a map over its directions, k marked."""
     return curves_chart(
-        shown,
+        _enough(spectrum),
         theme,
-        x="direction",
-        y="value",
-        series="map",
-        x_title="direction (the strongest first; logarithmic)",
-        y_title="singular value σ (logarithmic)",
-        log_x=True,
-        log_y=True,
-        points=False,
-        colours=map_colours(theme),
+        x=CurveAxis(column="direction", title=x_title, log=True),
+        y=y,
+        series=CurveSeries(column="map", colours=map_colours(theme), points=False),
+        rules=rules,
         marked=[(k, f"k = {k:,}")],
         height=height,
     )
 
 
-def energy_chart(spectrum: pd.DataFrame, theme: Theme, *, k: int, share: float) -> alt.LayerChart:
-    """The share of Σσ² that the strongest k directions hold."""
-    return curves_chart(
-        _some(spectrum),
-        theme,
-        x="direction",
-        y="energy",
-        series="map",
-        x_title="directions kept, k (logarithmic)",
-        y_title="energy held (share of Σσ²)",
-        log_x=True,
-        points=False,
-        colours=map_colours(theme),
-        y_domain=(0.0, 1.02),
-        y_format="~%",
-        rules=[(share, f"{share:.0%}")],
-        marked=[(k, f"k = {k:,}")],
-    )
-
-
-def tail_chart(spectrum: pd.DataFrame, theme: Theme, *, k: int) -> alt.LayerChart:
-    """The relative error of stopping at k, from the singular values alone (Eckart and Young)."""
-    shown = _some(spectrum[spectrum["error"] >= 1e-4])
-    return curves_chart(
-        shown,
-        theme,
-        x="direction",
-        y="error",
-        series="map",
-        x_title="directions kept, k (logarithmic)",
-        y_title="error of the map (relative, logarithmic)",
-        log_x=True,
-        log_y=True,
-        points=False,
-        colours=map_colours(theme),
-        rules=[(0.1, "10 %")],
-        marked=[(k, f"k = {k:,}")],
-    )
+def _enough(spectrum: pd.DataFrame) -> pd.DataFrame:
+    """Enough directions for a smooth line: all of the first ones, a sample of the many that follow."""
+    n = int(spectrum["direction"].max())
+    steps = np.concatenate([np.geomspace(1, n, 120), np.linspace(1, n, 60)])
+    return spectrum[spectrum["direction"].isin(np.unique(steps.round().astype(np.int64)))]
 
 
 def map_colours(theme: Theme) -> Mapping[str, str]:
@@ -209,21 +156,15 @@ def map_colours(theme: Theme) -> Mapping[str, str]:
 
 
 def error_chart(curves: pd.DataFrame, theme: Theme, *, value: str, control: float, what: str, k: int) -> alt.LayerChart:
-    """Error against rank, a line a method, with the interval over draws and the control that looks at nothing."""
+    """Error against rank, a line a method, with the interval over draws and the control, the mean of the visible values."""
     names = [name for name in KEYS if name in set(curves["method"])]
     shown = curves[curves[value] >= 1e-4]
     return curves_chart(
         shown,
         theme,
-        x="rank",
-        y=value,
-        series="method",
-        x_title="rank k: columns kept (logarithmic)",
-        y_title=f"error of {what} (relative, logarithmic)",
-        log_x=True,
-        log_y=True,
-        band=("low", "high"),
-        keys={name: KEYS[name] for name in names},
+        x=CurveAxis(column="rank", title="rank k: columns kept (logarithmic)", log=True),
+        y=CurveAxis(column=value, title=f"error of {what} (relative, logarithmic)", log=True),
+        series=CurveSeries(column="method", band=("low", "high"), keys={name: KEYS[name] for name in names}),
         rules=[(control, "mean of the visible values")],
         marked=[(k, f"k = {k:,}")],
         height=380,
@@ -238,16 +179,11 @@ def length_chart(curves: pd.DataFrame, theme: Theme) -> alt.LayerChart:
     return curves_chart(
         shown,
         theme,
-        x="n",
-        y="rank",
-        series="map",
-        x_title="tokens n (logarithmic)",
-        y_title="directions for 99 % of the energy (logarithmic)",
-        log_x=True,
-        log_y=True,
-        band=("low", "high"),
-        dashed="formula",
-        colours={**map_colours(theme), "every direction": theme.border},
+        x=CurveAxis(column="n", title="tokens n (logarithmic)", log=True),
+        y=CurveAxis(column="rank", title="directions for 99 % of the energy (logarithmic)", log=True),
+        series=CurveSeries(
+            column="map", band=("low", "high"), dashed="formula", colours={**map_colours(theme), "every direction": theme.border}
+        ),
     )
 
 
@@ -256,13 +192,12 @@ def law_chart(curves: pd.DataFrame, theme: Theme, *, shared: float, apart: float
     return curves_chart(
         curves,
         theme,
-        x="rank",
-        y="error",
-        series="projections",
-        x_title="rank k, up to n",
-        y_title="error of the output (relative, logarithmic)",
-        log_y=True,
-        band=("low", "high"),
-        colours={"E and F apart": theme.style("low_rank").colour, "E = F": theme.style("lsh").colour},
+        x=CurveAxis(column="rank", title="rank k, up to n"),
+        y=CurveAxis(column="error", title="error of the output (relative, logarithmic)", log=True),
+        series=CurveSeries(
+            column="projections",
+            band=("low", "high"),
+            colours={"E and F apart": theme.style("low_rank").colour, "E = F": theme.style("lsh").colour},
+        ),
         rules=[(apart, f"limit, E and F apart: {apart:.2f}"), (shared, f"limit, E = F: {shared:.2f}")],
     )

@@ -9,15 +9,13 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.maps import visible
 from longattn_core.charts.style.altair import fixed, layered
 from longattn_core.charts.style.group_colours import group_colours
-from longattn_core.charts.style.theme import CURVE_HEIGHT, MECHANISM_COLOURS, SIZES, Theme
+from longattn_core.charts.style.theme import CURVE_HEIGHT, MECHANISM_COLOURS, Theme
 
 Layered: TypeAlias = alt.LayerChart | alt.FacetChart
-
-_LARGEST_PRINTED = 2000
 
 
 def plane_chart(
@@ -205,18 +203,11 @@ def recall_chart(curves: pd.DataFrame, theme: Theme, *, over: str, now: float) -
     return curves_chart(
         table,
         theme,
-        x=over,
-        y="value",
-        series="curve",
-        x_title=f"{over} (logarithmic)",
-        y_title="share of weight, of pairs",
-        log_x=True,
-        x_ticks=ticks,
-        y_domain=(0.0, 1.0),
-        y_format="%",
-        band=("low", "high"),
-        dashed="chance",
-        colours={"weight found": lsh, "pairs looked at": theme.muted},
+        x=CurveAxis(column=over, title=f"{over} (logarithmic)", log=True, ticks=ticks),
+        y=CurveAxis(column="value", title="share of weight, of pairs", domain=(0.0, 1.0), format="%"),
+        series=CurveSeries(
+            column="curve", band=("low", "high"), dashed="chance", colours={"weight found": lsh, "pairs looked at": theme.muted}
+        ),
         marked=[(now, "now")] if now in ticks else [],
     )
 
@@ -295,18 +286,10 @@ def collision_chart(curves: pd.DataFrame, simulated: pd.DataFrame, theme: Theme,
     chart = curves_chart(
         table,
         theme,
-        x="angle",
-        y="chance",
-        series="curve",
-        x_title="angle between the two vectors (degrees)",
-        y_title="chance of one bucket",
-        y_domain=(0.0, 1.02),
-        y_format="%",
-        points=False,
-        colours=colours,
-        dashed="many",
+        x=CurveAxis(column="angle", title="angle between the two vectors (degrees)", ticks=[0, 30, 60, 90, 120, 150, 180]),
+        y=CurveAxis(column="chance", title="chance of one bucket", domain=(0.0, 1.02), format="%"),
+        series=CurveSeries(column="curve", dashed="many", colours=colours, points=False),
         marked=marked,
-        x_ticks=[0, 30, 60, 90, 120, 150, 180],
         height=CURVE_HEIGHT,
     )
     if not len(simulated):
@@ -394,66 +377,3 @@ def along_chart(table: pd.DataFrame, theme: Theme, *, height: int = 260) -> Laye
         for index, (kind, label) in enumerate((("query", "the query"), ("key", "the key")))
     ]
     return layered(bars, *words, height=height, width="container")
-
-
-def strips_chart(
-    theme: Theme,
-    *,
-    buckets: np.ndarray,
-    order: np.ndarray,
-    found: np.ndarray,
-    place: int,
-    query: int,
-    marked: int,
-    stretches: np.ndarray,
-    width: int = 720,
-) -> Layered:
-    """The four strips for print: one rectangle a token (of a long text, every k-th), lines for the query and the key."""
-    n = len(buckets)
-    kept = np.unique(np.linspace(0, n - 1, min(n, _LARGEST_PRINTED // 4)).astype(int))
-    rank = np.empty(n, dtype=np.int64)
-    rank[order] = np.arange(n)
-    wide = n / len(kept)
-    names = ("the text", "sorted by bucket", "what the query looks at", "back in the text")
-    tall, pitch = 26, 66
-    frames, inks = [], group_colours(sorted({int(b) for b in np.unique(buckets) if b >= 0}), theme)
-    inside = np.zeros(n, dtype=bool)
-    for start, stop in np.asarray(stretches).reshape(-1, 2):
-        inside[start:stop] = True
-    for k in range(4):
-        token = order[kept] if k in (1, 2) else kept
-        lit = np.ones(len(kept), bool) if k < 2 else inside[kept] if k == 2 else found[token] == 1
-        top = k * pitch + np.where(lit, 0, tall * 0.78)
-        bottom = np.full(len(kept), k * pitch + tall)
-        frames.append(pd.DataFrame({"x": kept, "x2": kept + wide, "y": top, "y2": bottom, "bucket": buckets[token]}))
-    across = alt.Scale(domain=[0, n], range=[0, width], nice=False)
-    down = alt.Scale(domain=[0, 3 * pitch + tall], range=[20, 20 + 3 * pitch + tall], nice=False)
-    cells = (
-        alt.Chart(pd.concat(frames, ignore_index=True))
-        .mark_rect()
-        .encode(
-            x=alt.X("x:Q", scale=across, axis=None),
-            x2=alt.X2("x2:Q"),
-            y=alt.Y("y:Q", scale=down, axis=None),
-            y2=alt.Y2("y2:Q"),
-            color=alt.Color("bucket:N", scale=alt.Scale(domain=list(inks), range=list(inks.values()))),
-        )
-    )
-    lines = []
-    for ink, places in ((theme.text, (query, place, place, query)), (theme.mark, (marked, rank[marked], rank[marked], marked))):
-        for k in range(3):
-            frame = pd.DataFrame(
-                {"x": [places[k] + 0.5], "x2": [places[k + 1] + 0.5], "y": [k * pitch + tall], "y2": [(k + 1) * pitch]}
-            )
-            lines.append(
-                alt.Chart(frame)
-                .mark_rule(color=ink, strokeWidth=2)
-                .encode(x=alt.X("x:Q", scale=across), x2=alt.X2("x2:Q"), y=alt.Y("y:Q", scale=down), y2=alt.Y2("y2:Q"))
-            )
-    labels = [
-        alt.Chart(pd.DataFrame({"name": [name]}))
-        .mark_text(align="left", baseline="bottom", fontSize=SIZES["tick"] * theme.zoom)
-        .encode(x=fixed(alt.XValue, 0), y=fixed(alt.YValue, 17 + k * pitch), text=alt.Text("name:N"))
-        for k, name in enumerate(names)
-    ]
-    return layered(cells, *lines, *labels, width=width, height=3 * pitch + tall + 24)

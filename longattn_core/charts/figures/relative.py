@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from longattn_core.charts.curves import LINE_GAP, NARROW, curves_chart, spread
+from longattn_core.charts.curves import LINE_GAP, NARROW, CurveAxis, CurveSeries, curves_chart, spread
 from longattn_core.charts.style.altair import fixed, layered
 from longattn_core.charts.style.theme import SIZES, Theme
 
@@ -174,17 +174,9 @@ def within_chart(within: pd.DataFrame, theme: Theme) -> alt.LayerChart:
     return curves_chart(
         shown,
         theme,
-        x="distance",
-        y="share",
-        series="scheme",
-        x_title="distance from the query (tokens, logarithmic)",
-        y_title="weight within this distance (share)",
-        log_x=True,
-        points=False,
-        colours=colours,
-        y_domain=(0.0, 1.02),
-        y_format="~%",
-        dashed="alone",
+        x=CurveAxis(column="distance", title="distance from the query (tokens, logarithmic)", log=True),
+        y=CurveAxis(column="share", title="weight within this distance (share)", domain=(0.0, 1.02), format="~%"),
+        series=CurveSeries(column="scheme", dashed="alone", colours=colours, points=False),
         height=360,
     )
 
@@ -194,15 +186,14 @@ def shift_chart(shifts: pd.DataFrame, theme: Theme) -> alt.LayerChart:
     return curves_chart(
         shifts[shifts["shift"] > 0],
         theme,
-        x="shift",
-        y="moved",
-        series="scheme",
-        x_title="shift of the whole text (tokens, logarithmic)",
-        y_title="weight that went elsewhere (share)",
-        log_x=True,
-        colours=scheme_colours(shifts, theme),
-        y_format="~%",
-        y_domain=(-0.02, max(0.1, 1.05 * float(shifts["moved"].max()))),
+        x=CurveAxis(column="shift", title="shift of the whole text (tokens, logarithmic)", log=True),
+        y=CurveAxis(
+            column="moved",
+            title="weight that went elsewhere (share)",
+            domain=(-0.02, max(0.1, 1.05 * float(shifts["moved"].max()))),
+            format="~%",
+        ),
+        series=CurveSeries(column="scheme", colours=scheme_colours(shifts, theme)),
         height=360,
     )
 
@@ -265,14 +256,9 @@ def beyond_chart(scores: pd.DataFrame, theme: Theme, *, trained: int) -> alt.Lay
     return curves_chart(
         scores,
         theme,
-        x="distance",
-        y="score",
-        series="scaling",
-        x_title="distance (tokens, logarithmic)",
-        y_title="score of the mean query with the mean key",
-        log_x=True,
-        points=False,
-        colours=scaling_colours(theme),
+        x=CurveAxis(column="distance", title="distance (tokens, logarithmic)", log=True),
+        y=CurveAxis(column="score", title="score of the mean query with the mean key"),
+        series=CurveSeries(column="scaling", colours=scaling_colours(theme), points=False),
         marked=[(trained, f"trained length {trained:,}")],
         height=360,
     )
@@ -283,14 +269,9 @@ def unseen_chart(unseen: pd.DataFrame, theme: Theme) -> alt.LayerChart:
     return curves_chart(
         unseen,
         theme,
-        x="length",
-        y="worst",
-        series="scaling",
-        x_title="tokens of the text (logarithmic)",
-        y_title="worst hand: angle, of the largest seen (logarithmic)",
-        log_x=True,
-        log_y=True,
-        colours=scaling_colours(theme),
+        x=CurveAxis(column="length", title="tokens of the text (logarithmic)", log=True),
+        y=CurveAxis(column="worst", title="worst hand: angle, of the largest seen (logarithmic)", log=True),
+        series=CurveSeries(column="scaling", colours=scaling_colours(theme)),
         rules=[(1.0, "the edge of what training saw")],
     )
 
@@ -300,13 +281,9 @@ def lag_chart(lag: pd.DataFrame, theme: Theme, *, distance: int) -> alt.LayerCha
     return curves_chart(
         lag,
         theme,
-        x="length",
-        y="score",
-        series="scaling",
-        x_title="tokens of the text (logarithmic)",
-        y_title=f"score at distance {distance:,}",
-        log_x=True,
-        colours=scaling_colours(theme),
+        x=CurveAxis(column="length", title="tokens of the text (logarithmic)", log=True),
+        y=CurveAxis(column="score", title=f"score at distance {distance:,}"),
+        series=CurveSeries(column="scaling", colours=scaling_colours(theme)),
     )
 
 
@@ -318,15 +295,11 @@ def turns_chart(pairs: pd.DataFrame, theme: Theme) -> alt.LayerChart:
     return curves_chart(
         shown,
         theme,
-        x="pair",
-        y="turns",
-        series="scaling",
-        x_title="pair of channels (the fastest first)",
-        y_title="angle at the last token (turns, logarithmic)",
-        log_y=True,
-        points=False,
-        dashed="formula",
-        colours={**scaling_colours(theme), "seen in training": theme.muted},
+        x=CurveAxis(column="pair", title="pair of channels (the fastest first)"),
+        y=CurveAxis(column="turns", title="angle at the last token (turns, logarithmic)", log=True),
+        series=CurveSeries(
+            column="scaling", dashed="formula", colours={**scaling_colours(theme), "seen in training": theme.muted}, points=False
+        ),
         rules=[(1.0, "one full turn: above it, every angle was seen")],
         height=360,
     )
@@ -337,14 +310,9 @@ def waves_chart(pairs: pd.DataFrame, theme: Theme, *, tokens: int) -> alt.LayerC
     return curves_chart(
         pairs,
         theme,
-        x="pair",
-        y="wavelength",
-        series="scaling",
-        x_title="pair of channels (the fastest first)",
-        y_title="tokens a full turn takes (logarithmic)",
-        log_y=True,
-        points=False,
-        colours=scaling_colours(theme),
+        x=CurveAxis(column="pair", title="pair of channels (the fastest first)"),
+        y=CurveAxis(column="wavelength", title="tokens a full turn takes (logarithmic)", log=True),
+        series=CurveSeries(column="scaling", colours=scaling_colours(theme), points=False),
         rules=[(float(tokens), f"the text at hand: {tokens:,} tokens")],
     )
 

@@ -10,9 +10,11 @@ import pandas as pd
 
 from longattn_core.charts.cells import Encoded, RibbonRow, cell_edges, encode, pool_cells
 from longattn_core.charts.maps import visible
-from longattn_core.charts.pixels import data_uri, paint
+from longattn_core.charts.pictures import RibbonsPicture
+from longattn_core.charts.pixels import paint
 from longattn_core.charts.style.altair import fixed, themed
 from longattn_core.charts.style.legend import caption_lines, colour_bar
+from longattn_core.charts.style.png import data_uri
 from longattn_core.charts.style.scales import Scale, weight_scale
 from longattn_core.charts.style.theme import RIBBON_GAP, RIBBON_HEIGHT, Theme
 
@@ -24,20 +26,9 @@ _LABELS, _COLUMN = 230, 84
 
 
 def ribbons_chart(
-    rows: Sequence[RibbonRow],
-    *,
-    tokens: Sequence[str],
-    query: int,
-    theme: Theme,
-    marked: int | None = None,
-    causal: bool = True,
-    scale: Literal["log", "linear"] = "log",
-    top: float = 1.0,
-    title: str = "",
-    caption: str = "",
-    width: int = 640,
+    picture: RibbonsPicture, theme: Theme, *, title: str = "", caption: str = "", width: int = 640
 ) -> alt.VConcatChart:
-    """The ribbons of `rows` (weights `[n]`, NaN for "never looked at") as an Altair chart with labels and facts.
+    """The ribbons as an Altair chart with labels and facts.
 
     Where the text has more tokens than the picture has dots, a dot shows the strongest of those under it, and the
     caption says so. A hidden row shows a question mark.
@@ -45,12 +36,13 @@ def ribbons_chart(
     Raises:
         ValueError: no rows, or a query or mark outside the text.
     """
+    rows, tokens, query, marked = picture.rows, picture.tokens, picture.query, picture.marked
     n = len(tokens)
     if not rows:
         raise ValueError("ribbons need at least one row, found none")
     if not 0 <= query < n or (marked is not None and not 0 <= marked < n):
         raise ValueError(f"query and marked token must lie in 0 … {n - 1}, found {query} and {marked}")
-    measure = weight_scale(log=scale == "log", top=top)
+    measure = weight_scale()
     theme = theme.welcoming((row.key, row.family) for row in rows)
     sheet = _Sheet(theme=theme, n=n, width=width, count=len(rows))
     layers: list[Any] = [sheet.axis()]
@@ -61,14 +53,14 @@ def ribbons_chart(
         if row.hidden or row.refusal or row.weights is None:
             layers.append(sheet.text("?" if row.hidden else row.refusal, 0, middle))
             continue
-        strip = strongest(row.weights, dots=width * _DOTS, query=query if causal else None, scale=measure)
+        strip = strongest(row.weights, dots=width * _DOTS, query=query if picture.causal else None, scale=measure)
         shown |= set(np.unique(strip.codes).tolist())
         layers.append(sheet.strip(strip, middle, measure))
         layers.extend([] if marked is None else sheet.brackets(marked, middle))
     layers.extend(sheet.facts(rows, tokens, marked))
     layers.extend(sheet.flags(tokens, query, marked))
-    picture = alt.layer(*layers).properties(width=width, height=sheet.height)
-    parts: list[Any] = [picture, colour_bar(theme, measure, shown, width=width)]
+    strips = alt.layer(*layers).properties(width=width, height=sheet.height)
+    parts: list[Any] = [strips, colour_bar(theme, measure, shown, width=width)]
     notes = [caption] if caption else []
     if n > width * _DOTS:
         notes.append(f"One dot shows the strongest of up to {-(-n // (width * _DOTS))} tokens.")

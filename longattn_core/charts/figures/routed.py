@@ -153,15 +153,6 @@ def _heights(sizes: pd.Series) -> list[float]:
     return [float(value) for value in np.clip(0.75 * middles + 0.25 * least, 0.01, 0.99)]
 
 
-GROUP_WORDS = {
-    "router": "mixtures by a router",
-    "path": "one path alone",
-    "wide": "one path, more keys",
-    "hindsight": "knows the answer",
-    "control": "looks at nothing",
-}
-
-
 def errors_chart(errors: pd.DataFrame, theme: Theme, *, recall: str = "recall") -> alt.LayerChart:
     """The error of each way of choosing as a point on its own line, with its recall and share of pairs; the control dashed.
 

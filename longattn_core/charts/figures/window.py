@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 
 from longattn_core.charts.cells import encode
-from longattn_core.charts.curves import curves_chart
+from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.maps import visible
-from longattn_core.charts.pixels import data_uri, paint
+from longattn_core.charts.pixels import paint
 from longattn_core.charts.style.altair import fixed, layered
 from longattn_core.charts.style.colour import blend, hexadecimal
 from longattn_core.charts.style.labels import place_labels
+from longattn_core.charts.style.png import data_uri
 from longattn_core.charts.style.scales import Scale
 from longattn_core.charts.style.theme import Theme
 
@@ -137,16 +138,9 @@ def recall_chart(curves: pd.DataFrame, theme: Theme, *, now: float) -> Layered:
     return curves_chart(
         curves,
         theme,
-        x="width",
-        y="value",
-        series="curve",
-        x_title="window width (tokens, logarithmic)",
-        y_title="share of weight, of pairs",
-        log_x=True,
-        y_domain=(0.0, 1.0),
-        y_format="%",
-        dashed="chance",
-        colours=colours,
+        x=CurveAxis(column="width", title="window width (tokens, logarithmic)", log=True),
+        y=CurveAxis(column="value", title="share of weight, of pairs", domain=(0.0, 1.0), format="%"),
+        series=CurveSeries(column="curve", dashed="chance", colours=colours),
         marked=[(now, "now")],
     )
 
@@ -160,13 +154,9 @@ def error_chart(errors: pd.DataFrame, theme: Theme, *, control: float, now: floa
     return curves_chart(
         errors,
         theme,
-        x="width",
-        y="error",
-        series="pattern",
-        x_title="window width (tokens, logarithmic)",
-        y_title="relative error of the output",
-        log_x=True,
-        colours=colours,
+        x=CurveAxis(column="width", title="window width (tokens, logarithmic)", log=True),
+        y=CurveAxis(column="error", title="relative error of the output"),
+        series=CurveSeries(column="pattern", colours=colours),
         rules=rules,
         marked=[(now, "now")],
     )
@@ -387,13 +377,9 @@ def reach_chart(reach: pd.DataFrame, theme: Theme) -> Layered:
     return curves_chart(
         reach,
         theme,
-        x="layers",
-        y="tokens",
-        series="curve",
-        x_title="layers",
-        y_title="tokens back (at most)",
-        points=False,
-        colours={own: theme.style("window").colour},
+        x=CurveAxis(column="layers", title="layers"),
+        y=CurveAxis(column="tokens", title="tokens back (at most)"),
+        series=CurveSeries(column="curve", colours={own: theme.style("window").colour}, points=False),
     )
 
 

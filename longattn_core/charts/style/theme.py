@@ -32,11 +32,9 @@ FUTURE: Final = 254
 NEVER: Final = 255
 """The code of a cell that the mechanism never looked at."""
 
-SPACE: Final = (4, 8, 16, 24, 40)
 SIZES: Final = MappingProxyType({"title": 28, "answer": 18, "body": 16, "label": 13, "tick": 12})
 RIBBON_HEIGHT, RIBBON_GAP = 22, 8
-CURVE_HEIGHT, CURVE_HEIGHT_PHONE, HERO_HEIGHT = 320, 260, 420
-SIDEBAR_WIDTH, CONTENT_WIDTH, MAP_WIDTH, MAP_GAP, PHONE_WIDTH = 256, 1104, 352, 24, 358
+CURVE_HEIGHT, HERO_HEIGHT = 320, 420
 PRESENTING: Final = 1.5
 LEAST_CONTRAST: Final = 3.03
 BACKGROUNDS: Final = MappingProxyType({"light": ("#FFFFFF", "#F0F2F6"), "dark": ("#0E1117", "#262730")})

@@ -1,4 +1,4 @@
-"""Closed forms: what theory says of dilution, hashing, rank, random features and positions. Numbers in, numbers out.
+"""Closed forms: what theory says about dilution, hashing, rank, random features and positions.
 
-Each function says where its law comes from and where it holds.
+The functions take and return plain numbers or arrays. Each says where its law comes from, and where it holds.
 """

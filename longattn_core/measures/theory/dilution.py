@@ -1,7 +1,7 @@
-"""How much weight one relevant key keeps among n, and the lead that it needs to keep it.
+"""The weight of one relevant key (the needle) among n keys, and the lead of its score that a given weight requires.
 
-Source: ours, from the softmax alone. The needle's score leads the others' mean by g; the others are independent
-N(0, σ²). The noisy form puts the expected sum of the others' exponentials, (n − 1)·e^{σ²/2}, in the place of the sum.
+Source: ours, from the softmax alone. The needle's score leads the mean of the others by g; the others are independent
+N(0, σ²). With noise, the sum of the others' exponentials is replaced by its expectation, (n − 1)·e^{σ²/2}.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = [
 Numbers = NDArray[np.float64]
 
 SETTLED = 10.0
-"""The others' sum has a relative variance of (e^{σ²} − 1)/(n − 1); below 1/10 its mean stands for it."""
+"""The sum of the others has a relative variance of (e^{σ²} − 1)/(n − 1); below 1/10 its mean may replace it."""
 
 
 def uniform_weight(n: ArrayLike) -> Numbers:
@@ -38,20 +38,20 @@ def needle_weight(lead: ArrayLike, n: ArrayLike, noise: ArrayLike = 0.0) -> Numb
 
 
 def weight_holds(n: ArrayLike, noise: ArrayLike) -> NDArray[np.bool_]:
-    """Where the noisy weight may be used: n − 1 ≥ 10·(e^{σ²} − 1). There it is within 0.02 of the mean over draws."""
+    """Where the formula with noise may be used: n − 1 ≥ 10·(e^{σ²} − 1). There it is within 0.02 of the mean over draws."""
     return np.asarray(_tokens(n) - 1 >= SETTLED * np.expm1(np.asarray(noise, float) ** 2))
 
 
 def few_keys_dominate(n: ArrayLike, noise: ArrayLike) -> NDArray[np.bool_]:
-    """Where σ² > 2·ln n: a few lucky keys hold the others' whole sum, and its mean says nothing of it.
+    """Where σ² > 2·ln n: a few keys with extreme scores dominate the sum of the others, and its mean does not describe it.
 
-    Between this and `weight_holds` the formula is doubtful: off by more than 0.02, without a law of its own.
+    Between this region and that of `weight_holds` the formula is wrong by more than 0.02, and no other law is known to us.
     """
     return np.asarray(np.asarray(noise, float) ** 2 > 2 * np.log(_tokens(n)))
 
 
 def needed_lead(weight: ArrayLike, n: ArrayLike, noise: ArrayLike = 0.0) -> Numbers:
-    """g*(p, n) = ln((n − 1)·p/(1 − p)) + σ²/2: the lead that keeps the weight p. Grows as ln n; holds as `needle_weight`.
+    """g*(p, n) = ln((n − 1)·p/(1 − p)) + σ²/2: the lead for the weight p. Grows as ln n; holds where `needle_weight` does.
 
     Raises: ValueError when a weight is not between 0 and 1.
     """
@@ -62,10 +62,10 @@ def needed_lead(weight: ArrayLike, n: ArrayLike, noise: ArrayLike = 0.0) -> Numb
 
 
 def chance_of_leading(lead: ArrayLike, n: ArrayLike, noise: ArrayLike) -> Numbers:
-    """Φ(g/σ)^{n−1}: the chance that none of the n − 1 noise keys out-scores the needle. Exact for independent scores."""
+    """Φ(g/σ)^{n−1}: the chance that the needle has the largest score of n keys. Exact for independent scores."""
     lead, noise = np.asarray(lead, float), np.asarray(noise, float)
     with np.errstate(divide="ignore", invalid="ignore"):
-        # Without noise all others stand at 0: a lead above it always leads, one below it never.
+        # Without noise all others have the score 0: a positive lead always wins, a negative one never.
         ratio = np.where(noise > 0, lead / noise, np.where(lead > 0, np.inf, -np.inf))
         return np.asarray(np.exp(np.where(_tokens(n) > 1, (_tokens(n) - 1) * log_ndtr(ratio), 0.0)))
 

@@ -1,8 +1,8 @@
-"""How far random features are from the softmax kernel e^{xᵀy}: mean squared errors, the gain of orthogonality, SMREG.
+"""Random features as an estimate of the softmax kernel e^{xᵀy}: mean squared errors, the gain of orthogonality, SMREG.
 
 Source: Choromanski et al. 2020, arXiv:2009.14794: lemma 2 (errors), theorem 2 (orthogonality; closed forms here), theorem 1 and
-section 2.5 (SMREG). Throughout x = q/d^¼, y = k/d^¼, m the number of ω, z = ‖x + y‖. All forms are exact; Monte Carlo can
-confirm them only where z² ≤ 2, because beyond a million draws do not meet the ω that carry the expectation.
+section 2.5 (SMREG). Throughout x = q/d^¼, y = k/d^¼, m is the number of ω, and z = ‖x + y‖. All forms are exact. Monte Carlo can
+confirm them only for z² ≤ 2: for larger z even a million draws miss the rare ω that dominate the expectation.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = [
 Numbers = NDArray[np.float64]
 
 CONFIRMABLE = 2.0
-"""The largest ‖x + y‖² at which Monte Carlo can be held against the closed forms."""
+"""The largest ‖x + y‖² for which Monte Carlo can confirm the closed forms."""
 
 
 def kernel(x: ArrayLike, y: ArrayLike) -> Numbers:
@@ -54,11 +54,11 @@ def mse_hyperbolic(x: ArrayLike, y: ArrayLike, m: int) -> Numbers:
 
 
 def orthogonal_gain(x: ArrayLike, y: ArrayLike, m: int) -> Numbers:
-    """What orthogonal ω take off MSE_pos, and off MSE_hyp just as much, for m ≤ d.
+    """By how much orthogonal ω reduce MSE_pos, and MSE_hyp by the same amount, for m ≤ d. Never negative.
 
-    ((m − 1)/m)·e^{−‖x‖²−‖y‖²}·(e^{z²} − ₁F₁(d; d/2; z²/2)), with ω in a Haar-random orthogonal block and lengths drawn
-    anew from χ_d. For hyperbolic features E[cosh(ω₁·(x+y))·cosh(ω₂·(x+y))] = E[e^{(ω₁+ω₂)·(x+y)}], since ω₂ and −ω₂ are
-    alike: the same term. Never negative; for trigonometric features there is no such law.
+    ((m − 1)/m)·e^{−‖x‖²−‖y‖²}·(e^{z²} − ₁F₁(d; d/2; z²/2)), with ω in a Haar-random orthogonal block and independent lengths
+    from χ_d. For hyperbolic features E[cosh(ω₁·(x+y))·cosh(ω₂·(x+y))] = E[e^{(ω₁+ω₂)·(x+y)}], because ω₂ and −ω₂ have the same
+    distribution: so the term is the same. For trigonometric features there is no such law.
 
     Raises: ValueError when m is larger than d.
     """
@@ -67,15 +67,15 @@ def orthogonal_gain(x: ArrayLike, y: ArrayLike, m: int) -> Numbers:
         raise ValueError(f"the closed form holds within one orthogonal block: m at most d = {d}, found {m}")
     xx, yy, xy = _products(x, y)
     square = xx + yy + 2 * xy
-    # Kummer's transformation keeps the difference of two large exponentials out: what is left is at most 1.
+    # Kummer's transformation avoids the difference of two large exponentials: the remaining factor is at most 1.
     left = -np.expm1(np.log(hyp1f1(-d / 2, d / 2, -square / 2)) - square / 2)
     return np.asarray((m - 1) / m * np.exp(2 * xy) * left)
 
 
 def mse_ratio(length: ArrayLike, angle: ArrayLike) -> Numbers:
-    """MSE_trig/MSE_pos for ‖x‖ = ‖y‖ = ℓ at an angle in radians: the paper's figure 2. Does not depend on m.
+    """MSE_trig/MSE_pos for ‖x‖ = ‖y‖ = ℓ at an angle in radians: the paper's figure 2. It does not depend on m.
 
-    At a vanishing ‖x + y‖ positive features are exact and the ratio is infinite; it is 0 at x = y.
+    At ‖x + y‖ = 0 positive features are exact and the ratio is infinite; at x = y it is 0.
     """
     length, angle = np.asarray(length, float), np.asarray(angle, float)
     square, dot = length**2, length**2 * np.cos(angle)
@@ -107,7 +107,7 @@ def smreg_ratio(z: ArrayLike, d: int) -> Numbers:
 
 
 def smreg_bound(d: ArrayLike) -> Numbers:
-    """The paper's lower bound 1 − 2/d^{1/3}, up to o(d^{−1/3}) and for bounded scores only: at d = 64, z² = 64 it fails."""
+    """The paper's lower bound 1 − 2/d^{1/3}, up to o(d^{−1/3}) and only for bounded scores: at d = 64, z² = 64 it fails."""
     return np.asarray(1 - 2 / np.cbrt(np.asarray(d, float)))
 
 

@@ -1,8 +1,8 @@
-"""How likely two vectors at an angle share a bucket, in one round and in several.
+"""The chance that two vectors at an angle share a bucket, in one round and in several.
 
-Source: Charikar 2002 (STOC) for hyperplanes; Andoni et al. 2015, arXiv:1509.02897, for the cross-polytope, whose chance
-they give as an exponent in the limit. The integral is ours: it is exact for a rotation of independent Gaussian columns,
-as Reformer has it (Kitaev et al. 2020, arXiv:2001.04451), at any number of buckets.
+Source: Charikar 2002 (STOC) for hyperplanes; Andoni et al. 2015, arXiv:1509.02897, for the cross-polytope, for which they give
+an exponent in the limit. The integral is ours: it is exact for any number of buckets, for a rotation of independent Gaussian
+columns as in Reformer (Kitaev et al. 2020, arXiv:2001.04451).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["bits_collide", "cross_polytope_collision", "cross_polytope_exponent"
 Numbers = NDArray[np.float64]
 
 REACH = 9.0
-"""Standard deviations that the integral covers; what lies beyond has a chance below 1e-18."""
+"""Standard deviations that the integral covers; the rest has a chance below 1e-18."""
 NODES = 96
 _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(NODES)
 
@@ -57,7 +57,7 @@ def _collision(angle: float, pairs: int) -> float:
     if sine < 1e-6:
         return 1.0 if cosine > 0 else 0.0
     u = REACH * (_POINTS + 1) / 2
-    # v is written from its mean ρu in its own deviation, so that the ridge at a small angle stays resolved.
+    # v is centred at its mean ρu and scaled by its own deviation: this resolves the narrow ridge at a small angle.
     low = np.maximum(0.0, cosine * u - REACH * sine)
     high = np.maximum(low, cosine * u + REACH * sine)
     v = low[:, None] + (high - low)[:, None] * (_POINTS + 1) / 2
@@ -75,9 +75,9 @@ def _both_within(u: Numbers, v: Numbers, cosine: float, sine: float) -> Numbers:
 
 
 def cross_polytope_exponent(angle: ArrayLike) -> Numbers:
-    """τ²/(4 − τ²) = tan²(θ/2), τ the distance of unit vectors: in the limit P falls as (b/2) to minus this power.
+    """τ²/(4 − τ²) = tan²(θ/2), τ the distance of unit vectors: in the limit P falls as (b/2) to the power of minus this.
 
-    Holds up to factors of ln(b/2) only: good for slopes in a log-log picture, not for values.
+    It holds up to factors of ln(b/2): usable for slopes in a log-log plot, not for values.
     """
     return np.asarray(np.tan(_angle(angle) / 2) ** 2)
 

@@ -1,64 +1,26 @@
 """Scaled dot-product attention: every query weighs every key that the mask allows.
 
 Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1. Computed by torch's own kernel or in chunks of queries, so
-that n × n is never held (Dao et al. 2022, arXiv:2205.14135). The remedies against dilution change the score and nothing else:
-a temperature; scaling by ln n (Nakanishi 2025, scalable softmax, arXiv:2501.19399); YaRN's temperature, which goes
-with the ratio of lengths (Peng et al. 2023, arXiv:2309.00071, equation 15).
+that n × n is never held (Dao et al. 2022, arXiv:2205.14135). The remedies against dilution change only the scores:
+a temperature; scaling by ln n (Nakanishi 2025, scalable softmax, arXiv:2501.19399); YaRN's temperature, which depends on the
+ratio of the text's length to the trained length (Peng et al. 2023, arXiv:2309.00071, equation 15).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from typing import ClassVar, Literal, Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from longattn_core.contracts.mechanism import Attended, Cost, Explanation, Family, Mechanism, dial
+from longattn_core.contracts.mechanism import Attended, Cost, Family, Mechanism, dial
 from longattn_core.contracts.sequence import Sequence
+from longattn_core.mechanisms.exact.map import ExactMap, ExactTrace
 from longattn_core.numerics.block_attention import attend_whole
-from longattn_core.numerics.maps.listed import ScoredMap
 from longattn_core.numerics.softmax import exact_cost
-
-
-class ExactReason(StrEnum):
-    """Why exact attention gives a pair its weight."""
-
-    OUTWEIGHED = "outweighed"
-    LEADS = "leads"
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ExactTrace:
-    """The factor on each query's scores, `[n]`: 1 for plain scaled dot-product attention."""
-
-    factor: Float[Tensor, "n"]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ExactMap(ScoredMap):
-    """The softmax map itself."""
-
-    trace: ExactTrace
-
-    def _scores(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
-        sequence = self.sequence
-        q = sequence.q[heads][:, queries] * self.trace.factor[queries, None]
-        return q @ sequence.k[heads].mT / math.sqrt(sequence.d)
-
-    def _explained(self, head: int, query: int, key: int, kept: bool, exact: float, weight: float) -> Explanation:
-        rows = self.rows(query, None, head)[0, 0]
-        rank = int((rows > rows[key]).sum()) + 1
-        visible = int(self.sequence.allowed(query).sum())
-        facts = {"rank": rank, "visible": visible, "uniform": 1 / visible}
-        reason = ExactReason.LEADS if rank == 1 else ExactReason.OUTWEIGHED
-        place = "the largest weight" if rank == 1 else f"the weight of rank {rank}"
-        shares = f"({weight:.3g}; an equal share is {1 / visible:.3g})"
-        text = f"Exact attention sees every key; this one has {place} of {visible} {shares}."
-        return Explanation(kept=kept, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
 
 
 class Exact(Mechanism):
@@ -72,6 +34,10 @@ class Exact(Mechanism):
     family: ClassVar[Family] = "reference"
     order: ClassVar[int] = 0
     quadratic: ClassVar[bool] = True
+    causal_note: ClassVar[str] = (
+        "The mask hides later keys, and scaling by ln n counts only the keys that a query may see. YaRN's temperature depends on "
+        "the length of the whole text: beyond the trained length, a longer text changes earlier rows."
+    )
 
     variant: Literal["plain", "temperature", "scalable", "yarn"] = dial(
         "plain",
@@ -121,6 +87,7 @@ class Exact(Mechanism):
         return ExactMap(mechanism=self, sequence=sequence, output=output, trace=ExactTrace(factor=factor), cost=_cost(sequence))
 
     def _factor(self, sequence: Sequence) -> Float[Tensor, "n"]:
+        """What the variant multiplies each query's scores by."""
         ones = torch.ones(sequence.n, dtype=sequence.q.dtype, device=sequence.q.device)
         if self.variant == "temperature":
             return ones / self.temperature
@@ -138,7 +105,7 @@ class Exact(Mechanism):
         return _cost(sequence)
 
     def exact_setting(self, n: int) -> Self | None:
-        """The plain score, or a temperature of 1; the other remedies never are exact attention."""
+        """The plain score, a temperature of 1, or a trained length of at least n; scaling by ln n has no such setting."""
         return {
             "plain": self,
             "temperature": self.with_dials(temperature=1.0),
@@ -153,13 +120,13 @@ class Exact(Mechanism):
         return None
 
     def ladder(self, n: int) -> tuple[Self, ...]:
-        """One rung; for a temperature, a few that come down to 1."""
+        """This setting alone; for a temperature, four settings that fall to 1."""
         if self.variant == "temperature":
             return tuple(self.with_dials(temperature=t) for t in (4.0, 2.0, 1.4, 1.0))
         return (self,)
 
     def with_budget(self, keys: int, n: int) -> Self:
-        """Exact attention looks at every key, whatever the budget."""
+        """Unchanged: exact attention reads every key, whatever the budget."""
         return self
 
     @property
@@ -167,6 +134,16 @@ class Exact(Mechanism):
         """The title, with the remedy when there is one."""
         names = {"temperature": "temperature", "scalable": "ln n scaling", "yarn": "YaRN temperature"}
         return self.title if self.variant == "plain" else f"Exact, {names[self.variant]}"
+
+    @property
+    def depends_on_future(self) -> str | None:
+        """YaRN's temperature grows with the length of the whole text."""
+        if self.variant == "yarn":
+            return (
+                "YaRN's temperature depends on the length of the whole text: beyond the trained length, each new token "
+                "sharpens all rows, the earlier ones too."
+            )
+        return None
 
 
 def _cost(sequence: Sequence) -> Cost:

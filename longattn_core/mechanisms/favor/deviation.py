@@ -1,8 +1,8 @@
-"""How far an estimate of the kernel is expected to stray from it, by closed form.
+"""The expected relative error of an estimate of the kernel, by closed form.
 
 Source: Choromanski et al. 2020, arXiv:2009.14794, lemma 2 (the three mean squared errors) and theorem 1 (SMREG). Ours:
 both follow from two averages over one direction ω, of e^(ω·z) and of cos(ω·u), so one formula serves Gaussian
-directions and directions on the sphere. Directions count as independent: orthogonal ones stray a little less.
+directions and directions on the sphere. Directions count as independent; the error of orthogonal ones is a little smaller.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from longattn_core.mechanisms.favor.features import UNBIASED, Kind
 def relative_deviation(kind: Kind, *, m: int, d: int, sum_norm: float, difference_norm: float, regularised: bool) -> float | None:
     """Root mean square of (estimate − kernel) / kernel, for `sum_norm` ‖x+y‖² and `difference_norm` ‖x−y‖².
 
-    The same for the softmax and the Gaussian kernel, whose factors cancel. Infinite beyond the largest float; None for
-    features that are not unbiased estimates of either.
+    It is the same for the softmax and the Gaussian kernel, whose factors cancel. Infinite beyond the largest float; None for
+    features that are unbiased estimates of neither kernel.
     """
     if kind not in UNBIASED:
         return None
@@ -27,7 +27,7 @@ def relative_deviation(kind: Kind, *, m: int, d: int, sum_norm: float, differenc
         if target == 0:
             return math.inf
         return math.sqrt(max(0.0, spread) / m + (mean - target) ** 2) / target
-    # In units of the kernel, whose logarithm is sum_norm / 2 once the common factor is taken off.
+    # In units of the kernel, whose logarithm without the common factor is sum_norm / 2.
     mean = _exp(_log_mean_exponential(sum_norm, d, regularised) - sum_norm / 2)
     square = _exp(_log_mean_exponential(4 * sum_norm, d, regularised) - sum_norm)
     if kind == "hyperbolic":
@@ -39,7 +39,7 @@ def _log_mean_exponential(square: float, d: int, regularised: bool) -> float:
     """ln E e^(ω·z) for ‖z‖² = `square`."""
     if not regularised:
         return square / 2
-    # Imported when it is used: a server that starts would wait a tenth of a second for it.
+    # Imported here, because the import takes a tenth of a second of a server's start.
     from scipy import special
 
     reach = math.sqrt(d * square)

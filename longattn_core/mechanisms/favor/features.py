@@ -2,7 +2,7 @@
 
 Source: Choromanski et al. 2020, arXiv:2009.14794, lemma 1 (positive, hyperbolic, trigonometric) and section 2.2
 (generalised); Zhang et al. 2024, arXiv:2402.04347 (learned). Ours: every feature is held as `wave · e^exponent`, and a
-positive one has no wave, so no maximum has to be taken off, and no ε added, before the features are multiplied.
+positive one has no wave. So the factor that keeps a product in range is chosen when features are multiplied, and no ε is added.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ LOG2_E = 1 / math.log(2)
 def draw_projection(
     *, seed: int, m: int, d: int, orthogonal: bool, regularised: bool, like: Float[Tensor, "..."]
 ) -> Float[Tensor, "m d"]:
-    """m directions ω, drawn so that fewer features are the first rows of more. Cost m·d².
+    """m directions ω; for a smaller m they are the first rows of those for a larger m. Cost m·d².
 
-    Orthogonal ones come in Haar blocks of d whose lengths are drawn again from χ_d, so that each row is N(0, I);
-    regularised ones have length √d (SMREG). The result has the dtype and device of `like`.
+    Orthogonal directions come in Haar blocks of d, with lengths drawn from χ_d, so that each row is N(0, I); regularised
+    directions have length √d (SMREG). The result has the dtype and device of `like`.
     """
     gaussian = torch.randn(m, d, generator=generator(seed, "favor lengths"), dtype=torch.float64)
     lengths = gaussian.norm(dim=-1, keepdim=True)
@@ -45,16 +45,16 @@ def draw_projection(
 class Features:
     """Features of some tokens, φ = wave · e^exponent: `wave [n c]`, or None for 1; `exponent [n c]` or `[n 1]`.
 
-    Axes before those count blocks of tokens.
+    Leading axes count blocks of tokens.
     """
 
     exponent: Float[Tensor, "*b n s"]
     wave: Float[Tensor, "*b n c"] | None
 
     def shifted(self, offset: Float[Tensor, "..."]) -> Float[Tensor, "*b n c"]:
-        """wave · e^(exponent + offset): the features times a factor that brings them near 1."""
-        size = (self.exponent + offset).exp_()
-        return size if self.wave is None else size * self.wave
+        """wave · e^(exponent + offset): the features times the factor e^offset, which the caller chooses to avoid overflow."""
+        magnitude = (self.exponent + offset).exp_()
+        return magnitude if self.wave is None else magnitude * self.wave
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,75 +95,75 @@ class FeatureMap:
     def shifted(
         self, x: Float[Tensor, "n d"], columns: Float[Tensor, "s"], rows: Float[Tensor, "n 1"], *, head: int, keys: bool
     ) -> Float[Tensor, "n c"]:
-        """φ · e^(columns + rows), a feature's factor and a token's, in as few passes as can be; without gradients."""
+        """φ · e^(columns + rows), with an exponent for each feature and one for each token, in few passes; without gradients."""
         if self.kind not in UNBIASED:
             return self.of(x, head=head, keys=keys).shifted(columns + rows)
         if self.kind == "trigonometric":
             x = x * x.shape[-1] ** -0.25
             half_square = x.square().sum(-1, keepdim=True) / 2
-            along, found = x @ self.projection.mT, x.new_empty(len(x), self.columns)
-            for waves, half in zip((torch.sin, torch.cos), found.tensor_split(2, dim=-1), strict=True):
-                waves(along, out=half)
-            size = 0.0 if self.kernel == "gaussian" else half_square
-            return found.mul_((size + columns + rows - math.log(self.columns / 2) / 2).exp_())
-        found, size = self._powers(x, columns * LOG2_E)
-        return found.add_((size + rows) * LOG2_E).exp2_()
+            angles, features = x @ self.projection.mT, x.new_empty(len(x), self.columns)
+            for function, half in zip((torch.sin, torch.cos), features.tensor_split(2, dim=-1), strict=True):
+                function(angles, out=half)
+            exponent = 0.0 if self.kernel == "gaussian" else half_square
+            return features.mul_((exponent + columns + rows - math.log(self.columns / 2) / 2).exp_())
+        powers, exponent = self._powers(x, columns * LOG2_E)
+        return powers.add_((exponent + rows) * LOG2_E).exp2_()
 
     def scaled(self, x: Float[Tensor, "n d"], *, head: int, keys: bool) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n 1"]]:
-        """φ · e^(−scale) with a scale for each token, at which its largest exponent is 0."""
+        """φ · e^(−scale), with the scale of each token at which its largest exponent is 0."""
         if self.kind in UNBIASED and self.kind != "trigonometric":
-            found, size = self._powers(x, x.new_zeros(1))
-            # Held constant for the gradient: it is taken off here and comes back with the scale.
-            highest = found.detach().amax(-1, keepdim=True)
-            return found.sub_(highest).exp2_(), size + highest / LOG2_E
+            powers, exponent = self._powers(x, x.new_zeros(1))
+            # Constant for the gradient: it is subtracted here and added again with the scale.
+            highest = powers.detach().amax(-1, keepdim=True)
+            return powers.sub_(highest).exp2_(), exponent + highest / LOG2_E
         features = self.of(x, head=head, keys=keys)
         scale = features.exponent.detach().amax(-1, keepdim=True)
         return features.shifted(-scale), scale
 
     def _powers(self, x: Float[Tensor, "n d"], columns: Float[Tensor, "s"]) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n 1"]]:
-        """Exponents of positive features as powers of two, which torch finds several times as fast as those of e.
+        """The exponents of positive features in two parts: by direction, to the base 2, and by the token's norm, to the base e.
 
-        Given apart from what a token's length takes off all of its own, which is natural.
+        Torch computes powers of two several times as fast as those of e.
         """
         x = x * x.shape[-1] ** -0.25
-        size = x.square().sum(-1, keepdim=True) * (-1.0 if self.kernel == "gaussian" else -0.5)
-        across = self.projection if self.kind == "positive" else torch.cat((self.projection, -self.projection))
-        return torch.addmm(columns, x, across.mT * LOG2_E), size - math.log(self.columns) / 2
+        by_norm = x.square().sum(-1, keepdim=True) * (-1.0 if self.kernel == "gaussian" else -0.5)
+        directions = self.projection if self.kind == "positive" else torch.cat((self.projection, -self.projection))
+        return torch.addmm(columns, x, directions.mT * LOG2_E), by_norm - math.log(self.columns) / 2
 
     def highest(self, lengths: Float[Tensor, "n 1"]) -> Float[Tensor, "n 1"]:
-        """A bound that no exponent of a query of that length exceeds, from the lengths of the directions."""
+        """An upper bound of the exponents of queries of these lengths, from the lengths of the directions."""
         if self.maps is not None:
             return torch.zeros_like(lengths)
         x = lengths * self.projection.shape[-1] ** -0.25
         longest: Tensor = torch.linalg.vector_norm(self.projection, dim=-1).max()
-        along: Tensor = x * longest
+        product: Tensor = x * longest
         if self.kind == "exponential":
-            return torch.logaddexp(along, torch.full_like(along, math.log(self.epsilon)))
+            return torch.logaddexp(product, torch.full_like(product, math.log(self.epsilon)))
         if self.kind in GENERALISED:
-            return torch.log(along + (1 + self.epsilon))
+            return torch.log(product + (1 + self.epsilon))
         if self.kind == "trigonometric":
             return torch.zeros_like(x) if self.kernel == "gaussian" else torch.square(x) / 2
-        return along
+        return product
 
     def _unbiased(self, x: Float[Tensor, "n d"]) -> Features:
         m = self.projection.shape[0]
-        along = x @ self.projection.mT
+        products = x @ self.projection.mT
         half_square = x.square().sum(-1, keepdim=True) / 2
         if self.kind == "trigonometric":
-            size = torch.zeros_like(half_square) if self.kernel == "gaussian" else half_square
-            return Features(exponent=size - math.log(m) / 2, wave=torch.cat((along.sin(), along.cos()), dim=-1))
-        size = -(2 * half_square if self.kernel == "gaussian" else half_square)
+            by_norm = torch.zeros_like(half_square) if self.kernel == "gaussian" else half_square
+            return Features(exponent=by_norm - math.log(m) / 2, wave=torch.cat((products.sin(), products.cos()), dim=-1))
+        by_norm = -(2 * half_square if self.kernel == "gaussian" else half_square)
         if self.kind == "positive":
-            return Features(exponent=along + (size - math.log(m) / 2), wave=None)
-        return Features(exponent=torch.cat((along, -along), dim=-1) + (size - math.log(2 * m) / 2), wave=None)
+            return Features(exponent=products + (by_norm - math.log(m) / 2), wave=None)
+        return Features(exponent=torch.cat((products, -products), dim=-1) + (by_norm - math.log(2 * m) / 2), wave=None)
 
-    def _generalised(self, along: Float[Tensor, "n m"]) -> Features:
+    def _generalised(self, products: Float[Tensor, "n m"]) -> Features:
         if self.kind == "exponential":
-            return Features(exponent=torch.logaddexp(along, torch.full_like(along, math.log(self.epsilon))), wave=None)
-        value = along.relu() if self.kind == "relu" else elu(along) + 1
+            return Features(exponent=torch.logaddexp(products, torch.full_like(products, math.log(self.epsilon))), wave=None)
+        value = products.relu() if self.kind == "relu" else elu(products) + 1
         return Features(exponent=(value + self.epsilon).log(), wave=None)
 
 
 def _learned(x: Float[Tensor, "n d"], weights: Float[Tensor, "d half"]) -> Features:
-    along = x @ weights
-    return Features(exponent=torch.cat((log_softmax(along, -1), log_softmax(-along, -1)), dim=-1), wave=None)
+    products = x @ weights
+    return Features(exponent=torch.cat((log_softmax(products, -1), log_softmax(-products, -1)), dim=-1), wave=None)

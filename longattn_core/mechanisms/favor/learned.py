@@ -1,7 +1,7 @@
 """Feature maps fitted to one head, so that their rows match those of softmax attention on a sample of tokens.
 
 Source: Zhang et al. 2024, arXiv:2402.04347 (Hedgehog), section 4: φ(x) = [softmax(xW), softmax(−xW)], W fitted by the
-cross-entropy between rows. Ours: one W for queries and one for keys, both started from the same random rotation, fitted
+cross-entropy between rows. Ours: one W for queries and one for keys, both started from the same random rotation and fitted
 in a fixed number of full-batch Adam steps in float32, so that the same head always gives the same maps.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.optim.adam import adam
 
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.favor.features import FeatureMap
@@ -18,7 +19,7 @@ SAMPLE = 256
 """How many tokens of a head the maps are fitted on."""
 
 RATE = 0.1
-"""Adam's first step size; it falls linearly to 0."""
+"""Adam's learning rate in the first step; it falls linearly to 0."""
 
 
 def fit_maps(sequence: Sequence, *, causal: bool, start: Float[Tensor, "half d"], steps: int) -> Float[Tensor, "2 h d half"]:
@@ -29,7 +30,7 @@ def fit_maps(sequence: Sequence, *, causal: bool, start: Float[Tensor, "half d"]
     real = sequence.real.nonzero().squeeze(-1)
     count = min(SAMPLE, len(real))
     chosen = real[torch.arange(count, device=real.device) * len(real) // count]
-    # A page may hold inference mode, in which nothing can be fitted.
+    # A page may run in inference mode, in which no gradient is computed.
     with torch.inference_mode(False), torch.enable_grad():
         rotation = start.detach().float().clone()
         heads = [
@@ -45,17 +46,30 @@ def _fit_head(
     hidden = torch.ones(len(q), len(q), dtype=torch.bool, device=q.device).triu(1) if causal else None
     target = _masked(q @ k.mT / q.shape[-1] ** 0.5, hidden).softmax(-1)
     maps = torch.stack((rotation.mT, rotation.mT)).contiguous()
-    mean, square = torch.zeros_like(maps), torch.zeros_like(maps)
+    mean, square, count = torch.zeros_like(maps), torch.zeros_like(maps), torch.zeros(())
     for step in range(steps):
         maps.requires_grad_(True)
         rows = _masked(_log_kernel(q, k, maps), hidden).log_softmax(-1)
         loss = -(target * rows.masked_fill(target == 0, 0.0)).sum(-1).mean()
-        (slope,) = torch.autograd.grad(loss, maps)
-        mean, square = 0.9 * mean + 0.1 * slope, 0.99 * square + 0.01 * slope.square()
-        forward = mean / (1 - 0.9 ** (step + 1))
-        size = (square / (1 - 0.99 ** (step + 1))).sqrt()
-        maps = maps.detach() - RATE * (1 - step / steps) * forward / (size + 1e-8)
-    return maps.detach()
+        (gradient,) = torch.autograd.grad(loss, maps)
+        maps = maps.detach()
+        # The function and not the class `Adam`, whose first step imports torch's compiler: that takes some seconds.
+        adam(
+            [maps],
+            [gradient],
+            [mean],
+            [square],
+            [],
+            [count],
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.99,
+            lr=RATE * (1 - step / steps),
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
+    return maps
 
 
 def _log_kernel(q: Float[Tensor, "s d"], k: Float[Tensor, "s d"], maps: Float[Tensor, "2 d half"]) -> Float[Tensor, "s s"]:

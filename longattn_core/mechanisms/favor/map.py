@@ -21,10 +21,10 @@ from longattn_core.mechanisms.favor.features import FeatureMap, Features
 from longattn_core.numerics.maps.factored import FactoredMap
 
 SAFE = 600.0
-"""The largest exponent of a left factor at which float64 still holds the right factor that belongs to it."""
+"""The largest exponent of a left factor for which float64 still represents the matching right factor."""
 
 SMALLEST = 1e-290
-"""Below this, a product of features has lost digits."""
+"""A product of features below this has lost digits."""
 
 
 class FavorReason(StrEnum):
@@ -40,11 +40,11 @@ class FavorReason(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FavorTrace:
-    """The draw and what it gave.
+    """The draw, and the normaliser of each query.
 
     `projection [m d]` holds the directions ω; `maps [2 h d half]` the learned maps of queries and of keys (None for
-    drawn features), fitted on what `calibration` names. `log_normaliser [h n]` is ln |Σ_j φ(q_i)·φ(k_j)|, beside exact
-    attention's logsumexp, and `negative [h n]` says where that sum is below 0; −inf and False for a padded query.
+    drawn features), fitted on what `calibration` names. `log_normaliser [h n]` is ln |Σ_j φ(q_i)·φ(k_j)|, which estimates
+    exact attention's logsumexp, and `negative [h n]` says where that sum is below 0; −inf and False for a padded query.
     """
 
     projection: Float[Tensor, "m d"]
@@ -78,12 +78,12 @@ class FavorMap(FactoredMap):
             part = self._shifted(head, queries, self.reference[head].double(), -sums, keys=False)
             negative = trace.negative[head, queries].nonzero().squeeze(-1)
             parts.append(part.index_copy_(0, negative, -part[negative]))
-        return self._real_ones(parts, queries)
+        return self._stacked(parts, queries)
 
     def _right(self, keys: Int[Tensor, "c"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g c m"]:
-        nothing = torch.zeros(len(keys), 1, dtype=torch.float64, device=keys.device)
-        parts = [self._shifted(head, keys, -self.reference[head].double(), nothing, keys=True) for head in heads.tolist()]
-        return self._real_ones(parts, keys)
+        zeros = torch.zeros(len(keys), 1, dtype=torch.float64, device=keys.device)
+        parts = [self._shifted(head, keys, -self.reference[head].double(), zeros, keys=True) for head in heads.tolist()]
+        return self._stacked(parts, keys)
 
     def _shifted(
         self, head: int, tokens: Int[Tensor, "r"], columns: Float[Tensor, "s"], rows: Float[Tensor, "r 1"], *, keys: bool
@@ -91,8 +91,8 @@ class FavorMap(FactoredMap):
         x = (self.sequence.k if keys else self.sequence.q)[head, tokens].detach().double()
         return self._fine_map.shifted(x, columns, rows, head=head, keys=keys)
 
-    def _real_ones(self, parts: list[Tensor], tokens: Int[Tensor, "r"]) -> Float[Tensor, "g r m"]:
-        """The factor of all heads, zero for padding; that of one head is not copied."""
+    def _stacked(self, parts: list[Tensor], tokens: Int[Tensor, "r"]) -> Float[Tensor, "g r m"]:
+        """The factors of all heads in one tensor, zero for padding; a single head's is not copied."""
         factor = parts[0][None] if len(parts) == 1 else torch.stack(parts)
         padded = (~self.sequence.real[tokens]).nonzero().squeeze(-1)
         return factor.index_fill_(1, padded, 0.0)
@@ -107,16 +107,16 @@ class FavorMap(FactoredMap):
         parts = []
         for head in heads.tolist():
             sign, logarithm = self._kernel(head, queries)
-            # Relative to the row's own largest weight, so that no factor of the future enters.
+            # Relative to the row's own largest weight, so that no later key matters.
             highest = logarithm.amax(-1, keepdim=True)
             weights = sign * (logarithm - highest.masked_fill(highest.isneginf(), 0.0)).exp()
             total = weights.sum(-1, keepdim=True)
-            nothing = total == 0
-            parts.append(torch.where(nothing, own.to(weights.dtype), weights / total.masked_fill(nothing, 1.0)))
+            zero = total == 0
+            parts.append(torch.where(zero, own.to(weights.dtype), weights / total.masked_fill(zero, 1.0)))
         return torch.stack(parts).to(self.output.dtype)
 
     def _kernel(self, head: int, queries: Int[Tensor, "r"]) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r n"]]:
-        """Sign and logarithm of φ(q)·φ(k) for every key, −inf where the mask hides it. Cost r·n·c, keys in pieces."""
+        """Sign and logarithm of φ(q)·φ(k) for every key, −inf where the mask hides it. Cost r·n·c, keys in chunks."""
         left, query_scale = self._scaled(head, queries, keys=False)
         products, scales = [], []
         for chunk in row_chunks(self.sequence.n, self.feature_map.columns):
@@ -127,11 +127,11 @@ class FavorMap(FactoredMap):
         mask = self.sequence.allowed(queries)
         logarithm = (product.abs().log() + scale).masked_fill(~mask, -math.inf)
         if self.feature_map.kind != "trigonometric":
-            # A product that sank below float64 still counts when no other key of its row is far above it.
-            doubtful = mask & (product < SMALLEST) & (scale + math.log(SMALLEST) > logarithm.amax(-1, keepdim=True) - 60)
-            found = doubtful.nonzero()
-            for chunk in row_chunks(len(found), self.feature_map.columns):
-                pairs = found[chunk]
+            # A product that underflowed still counts unless another key of its row is far larger.
+            underflowed = mask & (product < SMALLEST) & (scale + math.log(SMALLEST) > logarithm.amax(-1, keepdim=True) - 60)
+            again = underflowed.nonzero()
+            for chunk in row_chunks(len(again), self.feature_map.columns):
+                pairs = again[chunk]
                 own, other = (
                     self._features(head, x, keys=side).exponent
                     for x, side in ((queries[pairs[:, 0]], False), (pairs[:, 1], True))
@@ -141,23 +141,24 @@ class FavorMap(FactoredMap):
         return product.sign(), logarithm
 
     def _pooled(self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]) -> Float[Tensor, "g H W"]:
-        # A picture of the largest weights is one of single pairs: without a mask too, a factor must not outrun the other.
+        # Where single weights are needed, and not sums over all keys, the left factor must not overflow.
         single = reduce == "max" or self.sequence.causal
         if single and max(self._largest_exponent(h) for h in heads.tolist()) > SAFE:
             return Attended._pooled(self, rows, columns, reduce, heads)
         return super()._pooled(rows, columns, reduce, heads)
 
     @cached_property
-    def _reaches(self) -> dict[int, float]:
+    def _largest_exponents(self) -> dict[int, float]:
+        """Results of `_largest_exponent` by head."""
         return {}
 
     def _largest_exponent(self, head: int) -> float:
-        """How far the left factor reaches when the future's keys outweigh the past's; found once a head and kept."""
-        kept = self._reaches
-        if head not in kept:
+        """The largest exponent of the head's left factor: large where later keys outweigh the visible ones. Computed once."""
+        known = self._largest_exponents
+        if head not in known:
             real = self.sequence.real.nonzero().squeeze(-1)
             sums, reference = self.trace.log_normaliser[head].double(), self.reference[head].double()
-            # Mostly a bound from the lengths alone says enough.
+            # A bound from the lengths alone is usually small enough.
             lengths = self.sequence.q[head, real].double().norm(dim=-1, keepdim=True)
             largest = float((self._fine_map.highest(lengths) - sums[real, None]).max() + reference.max())
             if not largest <= SAFE:
@@ -165,8 +166,8 @@ class FavorMap(FactoredMap):
                 for chunk in row_chunks(len(real), self.feature_map.columns):
                     exponent = self._features(head, real[chunk], keys=False).exponent + reference
                     largest = max(largest, float((exponent - sums[real[chunk], None]).max()))
-            kept[head] = largest
-        return kept[head]
+            known[head] = largest
+        return known[head]
 
     def _read_count(self, head: int, query: int) -> ReadCount:
         real = bool(self.sequence.real[query])
@@ -176,10 +177,9 @@ class FavorMap(FactoredMap):
         sequence = self.sequence
         scale = sequence.d**-0.25
         x, y = sequence.q[head, query].double() * scale, sequence.k[head, key].double() * scale
-        both = float((x + y).square().sum())
-        apart = float((x - y).square().sum())
+        sum_norm, difference_norm = float((x + y).square().sum()), float((x - y).square().sum())
         sign, logarithm = self._kernel(head, torch.tensor([query], device=x.device))
-        kernel = -apart / 2 if self.feature_map.kernel == "gaussian" else float(x @ y)
+        kernel = -difference_norm / 2 if self.feature_map.kernel == "gaussian" else float(x @ y)
         ratio = float(sign[0, key]) * _exp(float(logarithm[0, key]) - kernel)
         facts: dict[str, float | int | str | bool] = {
             "features": self.feature_map.columns,
@@ -187,14 +187,14 @@ class FavorMap(FactoredMap):
             "kernel": _exp(kernel),
             "estimate": float(sign[0, key]) * _exp(float(logarithm[0, key])),
             "ratio": ratio,
-            "sum_norm": both,
+            "sum_norm": sum_norm,
         }
         deviation = relative_deviation(
             self.feature_map.kind,
             m=len(self.feature_map.projection),
             d=sequence.d,
-            sum_norm=both,
-            difference_norm=apart,
+            sum_norm=sum_norm,
+            difference_norm=difference_norm,
             regularised=self.regularised,
         )
         if deviation is not None:
@@ -224,15 +224,15 @@ def _sentence(
             f"{exact:.3g}."
         )
     name = "e^(q·k/√d)" if feature_map.kernel == "softmax" else "e^(−‖q−k‖²/2√d)"
-    found = f"By {columns} random {noun}, {name} = {facts['kernel']:.3g} is put at {facts['estimate']:.3g}"
-    stray = f"at ‖q+k‖²/√d = {facts['sum_norm']:.3g} such an estimate is expected to stray by {_times(deviation)} its value"
+    estimate = f"By {columns} random {noun}, {name} = {facts['kernel']:.3g} is put at {facts['estimate']:.3g}"
+    error = f"at ‖q+k‖²/√d = {facts['sum_norm']:.3g} such an estimate is expected to stray by {_times(deviation)} its value"
     if weight < 0:
-        return FavorReason.NEGATIVE, f"{found}, a negative weight, which only sines and cosines can give; {stray}."
+        return FavorReason.NEGATIVE, f"{estimate}, a negative weight, which only sines and cosines can give; {error}."
     if deviation <= 0.5:
-        return FavorReason.STEADY, f"{found}; {stray}."
+        return FavorReason.STEADY, f"{estimate}; {error}."
     if deviation <= 10:
-        return FavorReason.NOISY, f"{found}; {stray}, so this weight is noisy."
-    return FavorReason.HOPELESS, f"{found}; {stray}, so this weight says little about the key."
+        return FavorReason.NOISY, f"{estimate}; {error}, so this weight is noisy."
+    return FavorReason.HOPELESS, f"{estimate}; {error}, so this weight says little about the key."
 
 
 def _times(deviation: float) -> str:

@@ -2,7 +2,7 @@
 
 Source: Choromanski et al. 2020, arXiv:2009.14794, sections 2.2–2.4 (positive, hyperbolic and trigonometric features,
 orthogonal and regularised directions, generalised attention); Zhang et al. 2024, arXiv:2402.04347 (learned features).
-Ours: no ε on the unbiased features, whose ratio is kept in the exponent; only generalised ones have it, as defined.
+Ours: no ε on the unbiased features, whose exponents are kept in range instead; only generalised ones have it, as defined.
 """
 
 from __future__ import annotations
@@ -17,22 +17,20 @@ from torch import Tensor
 
 from longattn_core.contracts.mechanism import Attended, Cost, Family, Mechanism, Origin, dial
 from longattn_core.contracts.sequence import Sequence
-from longattn_core.mechanisms.favor import fast, linear
+from longattn_core.mechanisms.favor import fast, plain
 from longattn_core.mechanisms.favor.fast import Directions, gather_all, gather_past
 from longattn_core.mechanisms.favor.features import GENERALISED, UNBIASED, FeatureMap, Kernel, Kind, draw_projection
 from longattn_core.mechanisms.favor.learned import SAMPLE, fit_maps
-from longattn_core.mechanisms.favor.linear import Gathered, gather_plainly, patched
-from longattn_core.mechanisms.favor.map import FavorMap, FavorReason, FavorTrace
+from longattn_core.mechanisms.favor.map import FavorMap, FavorTrace
+from longattn_core.mechanisms.favor.plain import Gathered, gather_plainly, patched
 from longattn_core.numerics.draws import normal
-
-__all__ = ["Favor", "FavorMap", "FavorReason", "FavorTrace"]
 
 
 class Favor(Mechanism):
     """Attention through features: φ(q)·(Σ φ(k)vᵀ) over φ(q)·(Σ φ(k)), in O(n·m·d).
 
-    A sum of weights below 0, which only trigonometric features can give, divides as it is; a sum of exactly 0 leaves
-    the query attending to itself.
+    A sum of weights below 0, which only trigonometric features can give, is divided by all the same; with a sum of exactly 0
+    the query attends to itself.
     """
 
     key: ClassVar[str] = "favor"
@@ -42,6 +40,10 @@ class Favor(Mechanism):
     complexity: ClassVar[str] = "n·m·d"
     family: ClassVar[Family] = "compressed"
     order: ClassVar[int] = 90
+    causal_note: ClassVar[str] = (
+        "A query reads the sums of the keys up to itself, and no maximum over later keys enters, not even the rounding. Learned "
+        "features are fitted on the calibration, or on Gaussian draws."
+    )
 
     variant: Kind = dial(
         "positive",
@@ -106,26 +108,26 @@ class Favor(Mechanism):
     )
 
     def _attend(self, sequence: Sequence) -> Attended:
-        """Cost: 2·n·m·d for features and 2·n·c·(e + 1) for sums per head; memory 512·c (the plain way: 1024·c), never n × n."""
+        """Cost: 2·n·m·d for features and 2·n·c·(e + 1) for sums per head; memory 1024·c (plain: 4 times), never n × n."""
         feature_map, calibration = self._feature_map(sequence)
         tokens = slice(None) if sequence.padding is None else sequence.padding.nonzero().squeeze(-1)
         q, k, v = (x[:, tokens] for x in (sequence.q, sequence.k, sequence.v))
-        found = self._gathered(feature_map, q, k, v, causal=sequence.causal)
+        gathered = self._gathered(feature_map, q, k, v, causal=sequence.causal)
         return FavorMap(
             mechanism=self,
             sequence=sequence,
-            output=_in_place(found.output, sequence, 0.0),
+            output=_with_padding(gathered.output, sequence, 0.0),
             trace=FavorTrace(
                 projection=feature_map.projection,
                 maps=feature_map.maps,
                 calibration=calibration,
-                log_normaliser=_in_place(found.log_sum, sequence, -math.inf),
-                negative=_in_place(found.negative, sequence, False),
+                log_normaliser=_with_padding(gathered.log_sum, sequence, -math.inf),
+                negative=_with_padding(gathered.negative, sequence, False),
             ),
             cost=self._cost(sequence, feature_map),
             feature_map=feature_map,
             regularised=self.regularised,
-            reference=found.reference,
+            reference=gathered.reference,
         )
 
     def _gathered(
@@ -137,28 +139,30 @@ class Favor(Mechanism):
         *,
         causal: bool,
     ) -> Gathered:
-        """What the queries gathered: fast where single precision and positive features allow it, else the plain way."""
-        plain = partial(gather_plainly, feature_map, q, k, v, causal=causal)
-        if not self._fast(q, k, v):
-            return plain(range(len(q)))
+        """What the queries gather: by the fast path where it is allowed, else by the plain one."""
+        gather_heads = partial(gather_plainly, feature_map, q, k, v, causal=causal)
+        if not self._fast_allowed(q, k, v):
+            return gather_heads(range(len(q)))
         directions = Directions.of(
-            feature_map.projection, both_ways=self.variant == "hyperbolic", gaussian=feature_map.kernel == "gaussian"
+            feature_map.projection, both_signs=self.variant == "hyperbolic", gaussian=feature_map.kernel == "gaussian"
         )
-        found = (gather_past if causal else gather_all)(directions, q, k, v)
-        heads = found.underflowed.any(-1).nonzero().squeeze(-1).tolist()
-        return found if not heads else patched(found, plain(heads), heads)
+        gathered = (gather_past if causal else gather_all)(directions, q, k, v)
+        heads = gathered.underflowed.any(-1).nonzero().squeeze(-1).tolist()
+        return gathered if not heads else patched(gathered, gather_heads(heads), heads)
 
-    def _fast(self, q: Tensor, k: Tensor, v: Tensor) -> bool:
+    def _fast_allowed(self, q: Tensor, k: Tensor, v: Tensor) -> bool:
+        """Positive features in single precision without gradients."""
         tracked = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
         return self.variant in ("positive", "hyperbolic") and q.dtype == torch.float32 and not tracked
 
     def estimated_cost(self, sequence: Sequence) -> Cost:
-        """Features and sums; learned features are fitted first, so that variant attends."""
+        """Features and sums; learned features must be fitted first, so that variant attends."""
         if self.variant == "hedgehog":
             return super().estimated_cost(sequence)
         return self._cost(sequence, self._feature_map(sequence)[0])
 
     def _feature_map(self, sequence: Sequence) -> tuple[FeatureMap, str]:
+        """The drawn or learned features, and what learned ones are fitted on, in words."""
         learned = self.variant == "hedgehog"
         projection = draw_projection(
             seed=self.seed,
@@ -177,7 +181,7 @@ class Favor(Mechanism):
         return (FeatureMap(kind=self.variant, kernel=kernel, epsilon=self.epsilon, projection=projection, maps=maps), calibration)
 
     def _calibration(self, sequence: Sequence) -> tuple[Sequence, str]:
-        """What learned features are fitted on: never this sequence's future."""
+        """What learned features are fitted on; under a causal mask never this sequence."""
         if not sequence.causal:
             return sequence, "this sequence"
         if sequence.calibration is not None:
@@ -189,12 +193,12 @@ class Favor(Mechanism):
         return Sequence(q=q, k=k, v=k), "unit Gaussian queries and keys drawn from the seed"
 
     def _cost(self, sequence: Sequence, feature_map: FeatureMap) -> Cost:
-        """Of the way that this sequence takes: tiles and chunks differ, and the fast way multiplies both of two signs."""
+        """The cost of the path that this sequence takes: tiles and chunks differ, and the fast path multiplies by ω and by −ω."""
         h, d, e, columns = sequence.h, sequence.d, sequence.e, feature_map.columns
         n, size, causal = int(sequence.real.sum()), sequence.q.element_size(), sequence.causal
-        quick = self._fast(sequence.q, sequence.k, sequence.v)
+        quick = self._fast_allowed(sequence.q, sequence.k, sequence.v)
         rows = columns if quick else feature_map.projection.shape[0]
-        tile = (fast.CHUNK if causal else fast.ROWS) if quick else (linear.CHUNK if causal else linear.ROWS)
+        tile = (fast.CHUNK if causal else fast.ROWS) if quick else (plain.CHUNK if causal else plain.ROWS)
         pairs = 0
         if causal:
             halves = n * (tile - 1) // 2 * (columns + e + 1) + n * columns
@@ -202,7 +206,7 @@ class Favor(Mechanism):
         fit = 3 * self.steps * SAMPLE * (2 * d * rows + SAMPLE * columns) if self.variant == "hedgehog" else 0
         sums = columns * (e + 1)
         if not quick:
-            held = min(n, linear.ROWS) * (4 * columns + 8 * (e + 1)) + 2 * sums
+            held = min(n, plain.ROWS) * (4 * columns + 8 * (e + 1)) + 2 * sums
         elif causal:
             held = h * (min(n, tile) * (2 * columns + 2 * e + tile) + sums)
         else:
@@ -230,7 +234,7 @@ class Favor(Mechanism):
         )
 
     def ladder(self, n: int) -> tuple[Self, ...]:
-        """From few features to many: generalised and learned ones gain nothing from the last thousand."""
+        """Few features to many; generalised and learned ones stop earlier, because more do not help them."""
         rungs = (16, 64, 256, 1024)
         if self.variant not in UNBIASED:
             rungs = (8, 32, 64, 128) if self.variant == "hedgehog" else (8, 32, 128, 512)
@@ -253,7 +257,7 @@ class Favor(Mechanism):
 
     @property
     def parameters(self) -> Origin:
-        """Drawn, or fitted to the head."""
+        """Learned features are fitted to the head; all others are drawn."""
         return "fitted here" if self.variant == "hedgehog" else "random draw"
 
     @property
@@ -264,8 +268,8 @@ class Favor(Mechanism):
         return None
 
 
-def _in_place(x: Shaped[Tensor, "h real *rest"], sequence: Sequence, fill: float | bool) -> Shaped[Tensor, "h n *rest"]:
-    """Put what was computed for the real tokens back among the padding, which gets `fill`."""
+def _with_padding(x: Shaped[Tensor, "h real *rest"], sequence: Sequence, fill: float | bool) -> Shaped[Tensor, "h n *rest"]:
+    """What was computed for the real tokens, at their positions; padding gets `fill`."""
     if sequence.padding is None:
         return x
     whole = x.new_full((len(x), sequence.n, *x.shape[2:]), fill)

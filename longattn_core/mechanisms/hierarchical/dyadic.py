@@ -4,17 +4,17 @@ Source: Zhu & Soricut 2021, H-Transformer-1D, arXiv:2107.11906, sections 4 and 5
 and blocks that double), itself a form of Hackbusch's H-matrices. Our deviation: *near_far* keeps every query fine, so that it
 can be causal; a last, ragged block is the mean of the tokens it has.
 
-Definition, with blocks of w tokens (w even). A query reads one by one the keys of its own block and of the blocks beside it.
-At level l = 1, 2, … there are coarse tokens of 2^l tokens. Of the blocks of w·2^(l−1) tokens, a query reads at level l those
-that lie in its own block of twice that size or in one beside it, but are not its own and not beside its own: they are what
-the level below left. So a pair (i, j) is read at the least level l at which |⌊i/(w·2^l)⌋ − ⌊j/(w·2^l)⌋| ≤ 1. A coarse token J
-has the mean key K_J and the mean value of its N_J real tokens, and counts as them: one softmax over all that is read, of
-q·K_J/√d + ln N_J.
+Definition, with blocks of w tokens (w even). A query reads one by one the keys of its own block and of the two neighbouring
+blocks. At level l = 1, 2, … there are coarse tokens of 2^l tokens. Level l covers the blocks of w·2^(l−1) tokens that level
+l − 1 did not cover: those inside the query's own block of w·2^l tokens or a neighbour of it, except the query's own block of
+w·2^(l−1) tokens and its neighbours. So a pair (i, j) is read at the least level l with |⌊i/(w·2^l)⌋ − ⌊j/(w·2^l)⌋| ≤ 1. A
+coarse token J has the mean key K_J and the mean value of its N_J real tokens, and counts as all of them: the output is one
+softmax over everything that is read, with the score q·K_J/√d + ln N_J.
 
-*near_far*: q is the query's own; at most 3w + 1.5·w·log2(n/w) keys each. Under a causal mask only blocks before its own are
+*near_far*: q is the query's own, with at most 3w + 1.5·w·log2(n/w) keys. Under a causal mask only blocks before its own are
 read as blocks, and these are complete.
-*h1d*: at level l, q is the mean query of the 2^l tokens that the query stands among, so a level costs half of the one below
-it and all of them O(n·w·d). That mean knows its neighbours' future: h1d reads no causal sequence.
+*h1d*: at level l, q is the mean query of the 2^l tokens around the query, so each level costs half of the one below it, and all
+of them O(n·w·d). That mean includes later tokens, so h1d refuses a causal mask.
 """
 
 from __future__ import annotations
@@ -31,15 +31,19 @@ from torch import Tensor
 from longattn_core.contracts.indexing import STREAM_CELLS
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.numerics.softmax import masked_softmax, softmax_and_lse
+from longattn_core.numerics.tiles.cutting import cut_tiles, laid_out, spans
 from longattn_core.numerics.tiles.groups import Groups, mean_groups
-from longattn_core.numerics.tiles.reading import Read, TiledReader, cut_tiles, laid_out, spans
+from longattn_core.numerics.tiles.reading import Read, TiledReader
 
 FAR = ((-2, 2, 3), (-3, -2, 2))
-"""The blocks that the level below left to an even and to an odd block: its parent's neighbours' children, but for its own."""
+"""Blocks that a level covers, relative to the own block, for an even and for an odd own block.
+
+They are the children of the parent's neighbours, except the own block's neighbours.
+"""
 
 
 def dyadic_levels(sequence: Sequence, block: int) -> tuple[Groups, ...]:
-    """Coarse tokens of 2, 4, 8, … tokens, as long as three blocks of the level below do not all touch."""
+    """Coarse tokens of 2, 4, 8, … tokens, as long as the level below has more than two blocks."""
     tokens = torch.arange(sequence.n, device=sequence.q.device)
     levels: list[Groups] = []
     while math.ceil(sequence.n / (block << len(levels))) > 2:
@@ -48,7 +52,7 @@ def dyadic_levels(sequence: Sequence, block: int) -> tuple[Groups, ...]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class DyadicReading(TiledReader):
+class DyadicReader(TiledReader):
     """Fine queries: the tokens of three blocks of `block` (even) tokens, and coarser blocks beyond."""
 
     block: int
@@ -75,13 +79,13 @@ class DyadicReading(TiledReader):
         return torch.cat([self.near(first, stop), *(self.far(i + 1, first) for i in range(len(self.groups)))], dim=1)
 
     def near(self, first: Int[Tensor, "b"], stop: Int[Tensor, "b"]) -> Int[Tensor, "b C"]:
-        """The tokens of the own block and of those beside it; under a causal mask none behind the tile."""
+        """The tokens of the own block and of its neighbours; under a causal mask none after the tile."""
         own = first // self.block
         low = ((own - 1) * self.block).clamp_min(0)
         return spans(low, stop if self.sequence.causal else ((own + 2) * self.block).clamp_max(self.sequence.n))
 
     def far(self, level: int, first: Int[Tensor, "b"]) -> Int[Tensor, "b C"]:
-        """The coarse tokens of one level that queries of the block around token `first` read; −1 for none."""
+        """The coarse tokens of one level for queries of the block around token `first`; −1 for none."""
         half, groups = self.block // 2, self.groups[level - 1]
         own = first // (self.block << (level - 1))
         steps = torch.tensor(FAR, device=first.device)[own % 2]
@@ -89,21 +93,21 @@ class DyadicReading(TiledReader):
             steps = torch.where(steps < 0, steps, 0)[:, :2]
         blocks = torch.where((steps == 0) | (own[:, None] + steps < 0), -1, own[:, None] + steps)
         items = blocks[..., None] * half + torch.arange(half, device=first.device)
-        there = (blocks[..., None] >= 0) & (items < groups.count)
-        return torch.where(there, self.bases[level] + items, -1).flatten(1)
+        exists = (blocks[..., None] >= 0) & (items < groups.count)
+        return torch.where(exists, self.bases[level] + items, -1).flatten(1)
 
     def visible(
         self, queries: Int[Tensor, "b T"], listed: Int[Tensor, "b C"], shared: Int[Tensor, "S"]
     ) -> tuple[Bool[Tensor, "b T C"], Bool[Tensor, "b T S"]]:
-        """Tokens as the mask allows, and coarse tokens that hold a real one."""
+        """Tokens that the mask allows, and coarse tokens that hold a real one."""
         asks = self.asks(queries)[..., None]
         coarse = (listed >= self.sequence.n) & self.alive[listed.clamp_min(0)]
         return self.tokens_read(queries, listed) | (coarse[:, None] & asks), asks.expand(-1, -1, len(shared))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CoarseReading(DyadicReading):
-    """Coarse queries: at each level the mean query of the coarse token that the query stands in."""
+class CoarseReader(DyadicReader):
+    """Coarse queries: at each level the mean query of the coarse token that holds the query."""
 
     @cached_property
     def queries(self) -> Float[Tensor, "h m d"]:
@@ -119,24 +123,24 @@ class CoarseReading(DyadicReading):
         shared: Int[Tensor, "S"],
     ) -> tuple[Float[Tensor, "g b T C"], Float[Tensor, "g b T S"]]:
         """For views: each item's product with the query of its own level."""
-        at = queries.clamp_min(0)
-        asked = [at, *(base + groups.of[at] for base, groups in zip(self.bases[1:-1], self.groups, strict=True))]
+        tokens = queries.clamp_min(0)
+        by_level = [tokens, *(base + groups.of[tokens] for base, groups in zip(self.bases[1:-1], self.groups, strict=True))]
         column = self.level_of(listed).amax(0)
         near = q.new_zeros(len(q), *queries.shape, listed.shape[1])
-        for level, index in enumerate(asked):
+        for level, index in enumerate(by_level):
             keys = k[:, listed[:, column == level].clamp_min(0)]
             near[..., column == level] = q[:, index] @ keys.mT / math.sqrt(self.sequence.d)
         return near, near[..., :0]
 
     def read(self, split: bool = False) -> Read:
-        """Each level by its own few queries, then joined by the logsumexps. Cost: O(n·w·(d + e)); see `TiledReader.read`."""
-        outputs, sums, pairs, cells = [], [], 0, 0
+        """Each level with its own mean queries, then merged by the logsumexps. Cost: O(n·w·(d + e)); see `TiledReader.read`."""
+        outputs, logs, pairs, cells = [], [], 0, 0
         for level in range(len(self.groups) + 1):
             output, lse, used, held = self._level(level)
             outputs.append(output)
-            sums.append(lse if level == 0 else lse[:, self.groups[level - 1].of])
+            logs.append(lse if level == 0 else lse[:, self.groups[level - 1].of])
             pairs, cells = pairs + used, max(cells, held)
-        lse = torch.stack(sums, dim=-1)
+        lse = torch.stack(logs, dim=-1)
         gates = masked_softmax(lse, (lse > -math.inf) & self.sequence.real[:, None])
         near = gates[..., [0]] * outputs[0]
         far = (gates[..., [i + 1]] * outputs[i + 1][:, groups.of] for i, groups in enumerate(self.groups))
@@ -145,11 +149,11 @@ class CoarseReading(DyadicReading):
             output=sum(far, start=near) if parts is None else parts.sum(0),
             parts=parts,
             mass=gates,
-            cost=self._cost(pairs, cells, sum(x.numel() for x in (*outputs, *sums))),
+            cost=self._cost(pairs, cells, sum(x.numel() for x in (*outputs, *logs))),
         )
 
     def _level(self, level: int) -> tuple[Float[Tensor, "h G e"], Float[Tensor, "h G"], int, int]:
-        """What the (coarse) queries of one level read there, the logsumexps, how many scores were asked for and held."""
+        """The output and the logsumexp of one level's (coarse) queries, the number of scores, and the numbers held at once."""
         sequence, device = self.sequence, self.sequence.q.device
         count = sequence.n if level == 0 else self.groups[level - 1].count
         width = self.block if level == 0 else self.block // 2

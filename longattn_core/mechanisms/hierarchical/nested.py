@@ -1,11 +1,11 @@
 """Token, sentence, paragraph: a query reads its own groups finely and the others by their pooled values.
 
 Source: Yang et al. 2016, HAN (doi:10.18653/v1/N16-1174), section 2.2. Our deviation: HAN encodes a document once; here every
-query reads it from where it stands, with means in place of learned projections, and may read at all levels.
+query reads it from its own position, with means in place of learned projections, and may read at all levels.
 
-Definition. Level 0 are the tokens. A group g of level 1 (sentence) or 2 (paragraph) has N_g real tokens, whose means are its
-query Q_g and key K_g, and a value V_g, pooled by its own mean query over its members x of the level below, once for all:
-V_g = Σ_x r_x V_x with r = softmax over x in g of Q_g·K_x/√d. So V_g is a mixture of values of tokens, Σ_j share_j v_j.
+Definition. Level 0 are the tokens. A group g of level 1 (sentence) or 2 (paragraph) has N_g real tokens. Their means are its
+query Q_g and key K_g. Its value is pooled by its own mean query over its members x of the level below, the same for all queries:
+V_g = Σ_x r_x V_x with r = softmax over x in g of Q_g·K_x/√d. So V_g is a mixture of the tokens' values, Σ_j share_j v_j.
 Query i reads tokens only in its own sentence, sentences only in its own paragraph, and all paragraphs; at the coarsest of
 the levels in use, all groups. With s_x = q_i·K_x/√d:
 
@@ -17,9 +17,8 @@ j of the own sentence S as p(P)·p(S | P)·p(j | S)·v_j.
 all paragraphs; o_i = Σ_l γ_l o_i^l. The mean has γ = 1 / (number of levels at which the query finds something). The gate
 has γ = softmax over l of logsumexp(scores of level l): the share that the level's keys win in one softmax over all.
 
-Under a causal mask only groups that ended before the query's own group of that level are read as groups. The own group is
-not complete: *product* descends into it, and its key is the mean of its tokens up to i; *mean* and *gate* leave it to the
-finer level.
+Under a causal mask only groups before the query's own group of that level are read as groups. The own group is not complete:
+*product* descends into it, with the mean key of its tokens up to i; *mean* and *gate* read it only at the finer level.
 A group counts as one key, or as its tokens: then ln N (for the own group under a causal mask, N up to i) is added to s_x.
 """
 
@@ -34,8 +33,9 @@ from torch import Tensor
 
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.numerics.softmax import any_of, masked_softmax
+from longattn_core.numerics.tiles.cutting import cut_tiles, spans
 from longattn_core.numerics.tiles.groups import Groups, numbered, pooled_groups
-from longattn_core.numerics.tiles.reading import TiledReader, cut_tiles, spans
+from longattn_core.numerics.tiles.reading import TiledReader
 
 
 def fanned(n: int, fanout: int, levels: int, device: torch.device) -> list[Int[Tensor, "n"]]:
@@ -53,12 +53,24 @@ def build_levels(sequence: Sequence, membership: list[Int[Tensor, "n"]], by_size
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Chain:
-    """The softmaxes of one reading, before they are joined, finest level first.
+class TileScores:
+    """The scores of some tiles' queries with the `listed` and the `shared` items, and which of them each query reads."""
 
-    `tokens [g b T C]` are the weights within the own sentence. `others` are those of the groups at each level above, `own
-    [g b T]` what is left there for the own group (product), `found [b T]` whether there was anything, `lse
-    [g b T]` its logsumexp, 0 where there was nothing.
+    near: Float[Tensor, "g b T C"]
+    far: Float[Tensor, "g b T S"]
+    near_read: Bool[Tensor, "b T C"]
+    far_read: Bool[Tensor, "b T S"]
+    listed: Int[Tensor, "b C"]
+    shared: Int[Tensor, "S"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Chain:
+    """The softmax of each level before the levels are joined, finest level first.
+
+    `tokens [g b T C]` are the weights within the own sentence. At each level above, `others` are the weights of the other
+    groups, and `own [g b T]` that of the own group (product only). `found [b T]` says at which levels the query reads
+    anything, and `lse [g b T]` is the logsumexp there, 0 where it reads nothing.
     """
 
     tokens: Float[Tensor, "g b T C"]
@@ -69,20 +81,23 @@ class Chain:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class NestedReading(TiledReader):
-    """Own groups finely, the others as groups. `groups` holds none, the sentences, or the sentences and the paragraphs."""
+class NestedReader(TiledReader):
+    """Own groups token by token, the others as groups.
+
+    `groups` is empty, or holds the sentences, or the sentences and the paragraphs.
+    """
 
     joined: Literal["product", "mean", "gate"]
     by_size: bool
 
     @property
     def disjoint(self) -> bool:
-        """With no mask, mean and gate read the own groups at several levels."""
+        """False for mean and gate without a mask, which read the own groups at several levels."""
         return self.joined == "product" or self.sequence.causal
 
     @property
     def _grouping(self) -> int:
-        """The means, the scores of each group's own query, and the pooled values."""
+        """Multiplications for the means, the scores of each group's own query, and the pooled values."""
         return len(self.groups) * self.sequence.n * (3 * self.sequence.d + 2 * self.sequence.e)
 
     @property
@@ -116,12 +131,12 @@ class NestedReading(TiledReader):
             return tokens
         paragraphs = self.groups[1]
         paragraph = paragraphs.of[first]
-        behind = own if causal else sentences.of[paragraphs.last[paragraph]] + 1
-        items = spans(sentences.of[paragraphs.first[paragraph]], behind)
+        end = own if causal else sentences.of[paragraphs.last[paragraph]] + 1
+        items = spans(sentences.of[paragraphs.first[paragraph]], end)
         return torch.cat([tokens, torch.where(items >= 0, n + items, -1)], dim=1)
 
     def shared(self, last: int) -> Int[Tensor, "S"]:
-        """The groups of the coarsest level; under a causal mask, those before the one that `last` stands in."""
+        """The groups of the coarsest level; under a causal mask, those before the group of token `last`."""
         if not self.groups:
             return super().shared(last)
         top = self.groups[-1]
@@ -135,7 +150,7 @@ class NestedReading(TiledReader):
         near, asks = self.tokens_read(queries, listed), self.asks(queries)[..., None]
         if not self.groups:
             return near, asks.expand(-1, -1, len(shared))
-        # A tile stands within one group of every level: which groups it reads as groups is asked once for all its queries.
+        # A tile lies within one group of every level, so all its queries read the same groups as groups.
         first = queries[:, :1]
         if len(self.groups) > 1:
             as_group = (listed >= self.sequence.n) & self.alive[listed.clamp_min(0)]
@@ -145,34 +160,28 @@ class NestedReading(TiledReader):
         return near, far[:, None] & asks
 
     def _as_groups(self, items: Int[Tensor, "*x"], own: Int[Tensor, "*y"]) -> Bool[Tensor, "*z"]:
+        """Which groups a query of the group `own` reads as groups."""
         if self.sequence.causal:
             return items < own
         return items != own if self.joined == "product" else torch.ones_like(items != own)
 
-    def chain(
-        self,
-        near: Float[Tensor, "g b T C"],
-        far: Float[Tensor, "g b T S"],
-        near_read: Bool[Tensor, "b T C"],
-        far_read: Bool[Tensor, "b T S"],
-        listed: Int[Tensor, "b C"],
-        shared: Int[Tensor, "S"],
-    ) -> Chain:
+    def chain(self, scored: TileScores) -> Chain:
         """The softmax of each level, from scores."""
-        token, product = near_read & (listed < self.sequence.n)[:, None], self.joined == "product"
+        near, listed = scored.near, scored.listed
+        token, product = scored.near_read & (listed < self.sequence.n)[:, None], self.joined == "product"
         tokens, total = _softmax_and_lse(near, token)
         others, own, found, lse = [], [], [any_of(token)[..., 0]], [total]
         # The mean of the own tokens' scores is the score of their mean key: no running mean of keys is needed.
         count = token.sum(-1).to(near.dtype)
         score = (near * token).sum(-1) / count.clamp_min(1)
-        above = self._above(near, far, near_read, far_read, listed, shared)
+        above = self._above(scored)
         for level, (scores, read, items) in enumerate(above, start=1):
             size = self._sizes[items.clamp_min(0)].to(near.dtype)
             biased = scores + size.clamp_min(1).log()[..., None, :] if self.by_size else scores
             if product:
-                mine = score + count.clamp_min(1).log() if self.by_size else score
+                own_score = score + count.clamp_min(1).log() if self.by_size else score
                 weights = masked_softmax(
-                    torch.cat([biased, mine[..., None]], dim=-1),
+                    torch.cat([biased, own_score[..., None]], dim=-1),
                     torch.cat([read, found[0][..., None]], dim=-1).expand(*biased.shape[:-1], -1),
                 )
                 others.append(weights[..., :-1])
@@ -189,23 +198,21 @@ class NestedReading(TiledReader):
                 lse.append(total)
         return Chain(tokens=tokens, others=tuple(others), own=tuple(own), found=tuple(found), lse=tuple(lse))
 
-    def _above(
-        self, near: Tensor, far: Tensor, near_read: Tensor, far_read: Tensor, listed: Tensor, shared: Tensor
-    ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Scores, what is read, and items, of each level above the tokens, finest first."""
+    def _above(self, scored: TileScores) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Scores, what is read, and items of each level above the tokens, finest first."""
         if not self.groups:
             return []
-        top = (far, far_read, shared[None])
+        top = (scored.far, scored.far_read, scored.shared[None])
         if len(self.groups) == 1:
             return [top]
-        return [(near, near_read & (listed >= self.sequence.n)[:, None], listed), top]
+        return [(scored.near, scored.near_read & (scored.listed >= self.sequence.n)[:, None], scored.listed), top]
 
     @property
     def _sizes(self) -> Int[Tensor, "P"]:
         return torch.cat([self.sequence.real.long(), *(groups.size for groups in self.groups)])
 
     def gates(self, chain: Chain) -> Float[Tensor, "g b T L"]:
-        """γ: what each level counts (mean and gate), 0 for a level at which the query found nothing."""
+        """γ: how much each level counts (mean and gate), 0 for a level at which the query reads nothing."""
         found = torch.stack(chain.found, dim=-1)
         if self.joined == "mean":
             equal = found.to(chain.tokens.dtype) / found.sum(-1, keepdim=True).clamp_min(1)
@@ -222,8 +229,8 @@ class NestedReading(TiledReader):
         listed: Int[Tensor, "b C"],
         shared: Int[Tensor, "S"],
     ) -> tuple[Float[Tensor, "g b T C"], Float[Tensor, "g b T S"]]:
-        """Joins the levels: the product of the chain, or the levels' softmaxes, each times its γ."""
-        chain = self.chain(near, far, near_read, far_read, listed, shared)
+        """The product of the chain, or the levels' softmaxes, each times its γ."""
+        chain = self.chain(TileScores(near=near, far=far, near_read=near_read, far_read=far_read, listed=listed, shared=shared))
         if not self.groups:
             return chain.tokens, far
         if self.joined == "product":
@@ -241,18 +248,19 @@ class NestedReading(TiledReader):
 def _softmax_and_lse(
     scores: Float[Tensor, "g b T X"], read: Bool[Tensor, "b T X"]
 ) -> tuple[Float[Tensor, "g b T X"], Float[Tensor, "g b T"]]:
-    """The softmax over what is read, and the logarithm of its sum of exponentials: the highest score less the logarithm of its
-    weight. Both are 0 where there is nothing, which a gate leaves out.
+    """The softmax over what is read, and its logsumexp: the highest score minus the logarithm of that score's weight.
+
+    Both are 0 where nothing is read; a gate leaves such a level out.
     """
     if not scores.shape[-1]:
         return scores, scores.sum(-1)
-    some, seen = any_of(read), torch.where(read, scores, -torch.inf)
+    some, masked = any_of(read), torch.where(read, scores, -torch.inf)
     everywhere = bool(some.all())
     if not everywhere:
-        # A row of -inf only would be nan in value and gradient.
-        seen = torch.where(some, seen, 0.0)
-    weights = seen.softmax(-1)
-    lse = seen.amax(-1) - weights.amax(-1).log()
+        # A row of −∞ alone would give nan in value and gradient.
+        masked = torch.where(some, masked, 0.0)
+    weights = masked.softmax(-1)
+    lse = masked.amax(-1) - weights.amax(-1).log()
     if everywhere:
         return weights, lse
     return torch.where(some & read, weights, 0.0), torch.where(some[..., 0], lse, 0.0)

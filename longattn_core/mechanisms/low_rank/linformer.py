@@ -1,8 +1,8 @@
 """Linformer: mix the n keys and values into k, and attend to those.
 
-Source: Wang et al. 2020, arXiv:2006.04768, equation 7. E and F are Gaussian with variance 1/k, so that norms are kept
-on average; or means of consecutive tokens; or, ours, fitted: E pools by means, and F is the least-squares solution that
-brings the rows of a sample of queries closest to their exact ones.
+Source: Wang et al. 2020, arXiv:2006.04768, equation 7. E and F are Gaussian with variance 1/k, which preserves norms on
+average; or means of consecutive tokens; or fitted (ours): E takes means, and F is the least-squares solution for the exact
+rows of a sample of queries.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from longattn_core.mechanisms.low_rank.pieces import Groups, attend_some, consec
 from longattn_core.numerics.draws import normal
 
 BLOCK = 1024
-"""How many columns of a Gaussian projection are drawn at once; the draw of a block does not depend on n."""
+"""Columns of a Gaussian projection that are drawn at once; the draw of a block does not depend on n."""
 
 SAMPLE = 4
-"""A fit reads this many queries for each column."""
+"""Queries that a fit reads for each column."""
 
 
 class Projection(ABC):
-    """A matrix `[k n]` that mixes n tokens into k, never held whole; its columns at padding are zero."""
+    """A matrix `[k n]` that mixes n tokens into k and is never stored whole; its columns at padding are zero."""
 
     @abstractmethod
     def mixed(self, x: Float[Tensor, "h n w"]) -> Float[Tensor, "h k w"]:
@@ -53,7 +53,7 @@ class Means(Projection):
         return torch.stack([self.groups.means(head) for head in x])
 
     def columns(self, tokens: Int[Tensor, "c"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g c k"]:
-        """1/size in the group's place."""
+        """1/size in the column of the token's group, 0 elsewhere."""
         group = self.groups.group[tokens]
         share = (group[:, None] == torch.arange(len(self.groups.size), device=group.device)).to(self.dtype)
         return (share / self.groups.size).expand(len(heads), -1, -1)
@@ -61,7 +61,7 @@ class Means(Projection):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gaussian(Projection):
-    """Independent N(0, 1/k), the same for all heads, drawn again whenever they are needed."""
+    """Independent N(0, 1/k), the same for all heads, drawn anew from the seed whenever they are used."""
 
     seed: int
     name: str
@@ -71,14 +71,14 @@ class Gaussian(Projection):
 
     def mixed(self, x: Float[Tensor, "h n w"]) -> Float[Tensor, "h k w"]:
         """Cost h·n·k·w; memory 1024·k."""
-        total = [x.new_zeros(self.k, x.shape[-1]) for _ in x]
+        sums = [x.new_zeros(self.k, x.shape[-1]) for _ in x]
         for rows in row_chunks(x.shape[1], 1, BLOCK):
             block = self._block(rows.start // BLOCK)[: rows.stop - rows.start] * self.real[rows, None]
-            total = [old + block.mT @ head[rows] for old, head in zip(total, x, strict=True)]
-        return torch.stack(total)
+            sums = [sum_of_head + block.mT @ head[rows] for sum_of_head, head in zip(sums, x, strict=True)]
+        return torch.stack(sums)
 
     def columns(self, tokens: Int[Tensor, "c"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g c k"]:
-        """Draw the blocks that hold the tokens."""
+        """The columns, from the blocks that hold the tokens."""
         out = self.like.new_zeros(len(tokens), self.k)
         for block in sorted(set((tokens // BLOCK).tolist())):
             inside = tokens // BLOCK == block
@@ -101,7 +101,7 @@ class Fitted(Projection):
     def mixed(self, x: Float[Tensor, "h n w"]) -> Float[Tensor, "h k w"]:
         """P⁺ times the sample's exact attention over x, in float64. Cost h·s·n·(d + w)."""
         real = self.sequence.real
-        # One head after the other: all keys and values are held in float64.
+        # One head after the other, because its keys and values are held in float64.
         parts = [
             solver @ attend_some(q[None], k[None, real].double(), head[None, real].double())[0][0]
             for solver, q, k, head in zip(self.solver, self.queries, self.sequence.k, x, strict=True)
@@ -117,7 +117,10 @@ class Fitted(Projection):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LinformerTrace:
-    """The two projections. `e` and `f` write them out: `[k n]`, or `[h k n]` where they are fitted to each head."""
+    """The two projections, the tokens `[n]`, and how many queries a fit has read (0 without a fit).
+
+    `e` and `f` are the projections as matrices: `[k n]`, or `[h k n]` where they are fitted to each head.
+    """
 
     keys: Projection
     values: Projection
@@ -127,14 +130,14 @@ class LinformerTrace:
     @property
     def e(self) -> Float[Tensor, "*h k n"]:
         """The projection of the keys. Memory k·n."""
-        return self._written(self.keys)
+        return self._matrix(self.keys)
 
     @property
     def f(self) -> Float[Tensor, "*h k n"]:
-        """The projection of the values. Memory k·n, a head where it is fitted."""
-        return self._written(self.values)
+        """The projection of the values. Memory k·n, for each head where it is fitted."""
+        return self._matrix(self.values)
 
-    def _written(self, projection: Projection) -> Float[Tensor, "*h k n"]:
+    def _matrix(self, projection: Projection) -> Float[Tensor, "*h k n"]:
         heads = torch.arange(len(projection.queries) if isinstance(projection, Fitted) else 1, device=self.tokens.device)
         matrix = projection.columns(self.tokens, heads).mT
         return matrix if isinstance(projection, Fitted) else matrix[0]
@@ -170,12 +173,12 @@ class LinformerMap(LowRankMap):
             shared = f"The keys of tokens {first} to {last} are one mean of {len(members)}"
         if not isinstance(trace.values, Fitted):
             return facts, shared if len(members) == 1 else f"{shared}, and share its weight equally"
-        handed = f"{shared}, and its weight is handed out as fitted on {trace.sampled} queries"
-        return {**facts, "sampled": trace.sampled}, handed
+        fitted = f"{shared}, and its weight is handed out as fitted on {trace.sampled} queries"
+        return {**facts, "sampled": trace.sampled}, fitted
 
 
 def gaussian_projections(sequence: Sequence, rank: int, seed: int) -> tuple[Projection, Projection]:
-    """E and F drawn apart from each other."""
+    """E and F, drawn independently of each other."""
     k = min(rank, int(sequence.real.sum()))
     like = sequence.q.detach()
     e, f = (Gaussian(seed=seed, name=name, k=k, real=sequence.real, like=like) for name in "ef")
@@ -189,9 +192,9 @@ def mean_projections(sequence: Sequence, rank: int) -> tuple[Means, Means]:
 
 
 def fitted_projections(sequence: Sequence, rank: int) -> tuple[Means, Fitted]:
-    """E pools by means; F minimises ‖P F − A‖ over a sample of 4·k real queries, evenly spaced, in float64.
+    """E takes means; F minimises ‖P F − A‖ over a sample of 4·k real queries, evenly spaced, in float64.
 
-    With P = softmax(Q(EK)ᵀ/√d) the solution is P⁺A, of which only P⁺ is held. Cost 4·k·n·d + 40·k³ a head.
+    With P = softmax(Q(EK)ᵀ/√d) the solution is P⁺A, of which only P⁺ is stored. Cost 4·k·n·d + 40·k³ a head.
     """
     means, _ = mean_projections(sequence, rank)
     tokens = sequence.real.nonzero().squeeze(-1)

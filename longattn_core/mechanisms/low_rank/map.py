@@ -1,4 +1,4 @@
-"""The map of a low-rank mechanism: two thin factors, and what their product keeps, loses and invents."""
+"""The map of a low-rank mechanism: two thin factors, and how their product differs from exact attention."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from enum import StrEnum
 from jaxtyping import Float
 from torch import Tensor
 
-from longattn_core.contracts.indexing import Index
 from longattn_core.contracts.mechanism import Explanation, ReadCount
+from longattn_core.contracts.selection import Index
 from longattn_core.numerics.maps.factored import FactoredMap
 
 CLOSE = 0.1
-"""A weight within this share of the larger of the two, or within `SMALL`, counts as rebuilt."""
+"""A weight counts as rebuilt if it differs from the exact one by at most this share of the larger, or by `SMALL`."""
 
 SMALL = 1e-3
 
 
 class LowRankReason(StrEnum):
-    """What became of a pair's weight when the map was pressed through a few columns."""
+    """How a pair's weight in a map of a few columns compares with its exact weight."""
 
     REBUILT = "rebuilt"
     LOST = "lost"
@@ -31,14 +31,14 @@ class LowRankReason(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LowRankMap(FactoredMap):
-    """A map of `rank` columns, each of which is one of `unit`."""
+    """A map of `rank` columns; `unit` says what a column is ("landmarks", "mixed keys", …)."""
 
     rank: int
     unit: str
 
     @abstractmethod
     def _story(self, head: int, query: int, key: int) -> tuple[Mapping[str, float | int | str | bool], str]:
-        """What is special to this pair: facts, and the first half of the sentence, without a full stop."""
+        """How the variant treats this pair: facts, and the first half of the sentence, without a full stop."""
 
     def factors(
         self, queries: Index = None, keys: Index = None, heads: Index = None

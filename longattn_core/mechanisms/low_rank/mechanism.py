@@ -1,6 +1,6 @@
-"""Low rank: press the n × n map through k columns.
+"""Low rank: approximate the n × n map by a product of an n × k and a k × n matrix.
 
-Source: truncated SVD (Eckart & Young 1936), an oracle that costs more than exact attention and is the yardstick for the
+Source: truncated SVD (Eckart & Young 1936), an oracle that costs more than exact attention and bounds the error of the
 others; Linformer (Wang et al. 2020, arXiv:2006.04768); Nyström attention (Xiong et al. 2021, arXiv:2102.03902).
 """
 
@@ -21,13 +21,14 @@ from longattn_core.mechanisms.low_rank.linformer import (
     linformer,
     mean_projections,
 )
-from longattn_core.mechanisms.low_rank.map import LowRankMap, LowRankReason
-from longattn_core.mechanisms.low_rank.nystrom import NystromMap, NystromTrace, nystrom
-from longattn_core.mechanisms.low_rank.truncated import SvdMap, SvdTrace, truncate
-
-__all__ = ["LinformerTrace", "LowRank", "LowRankMap", "LowRankReason", "NystromTrace", "SvdTrace"]
+from longattn_core.mechanisms.low_rank.nystrom import NystromMap, nystrom
+from longattn_core.mechanisms.low_rank.truncated import SvdMap, truncate
 
 LARGEST_SVD = 4096
+"""The largest number of tokens of which the SVD is computed, and the largest rank."""
+
+LARGEST_NYSTROM = 1024
+"""The largest number of landmarks that a budget or a ladder asks for: Nyström costs k³."""
 
 
 class LowRank(Mechanism):
@@ -40,6 +41,10 @@ class LowRank(Mechanism):
     complexity: ClassVar[str] = "n·k·d (the SVD, an oracle: n³)"
     family: ClassVar[Family] = "compressed"
     order: ClassVar[int] = 80
+    causal_note: ClassVar[str] = (
+        "Linformer and Nyström mix all positions, so they refuse a causal mask. The SVD cuts its product at the mask, but its "
+        "singular directions are those of the whole map: a later token changes earlier outputs."
+    )
 
     variant: Literal["svd", "linformer", "nystrom"] = dial(
         "svd",
@@ -80,7 +85,7 @@ class LowRank(Mechanism):
 
     def _attend(self, sequence: Sequence) -> Attended:
         """Cost: n·k·(d + e) per head; the SVD n³. Memory about 64 MB; the SVD n²."""
-        count = min(self.rank, int(sequence.real.sum()))
+        rank = min(self.rank, int(sequence.real.sum()))
         if self.variant == "svd":
             output, factors = truncate(sequence, self.rank)
             return SvdMap(
@@ -89,7 +94,7 @@ class LowRank(Mechanism):
                 output=output,
                 trace=factors,
                 cost=self._cost(sequence),
-                rank=count,
+                rank=rank,
                 unit="singular directions",
             )
         if self.variant == "nystrom":
@@ -100,7 +105,7 @@ class LowRank(Mechanism):
                 output=output,
                 trace=landmarks,
                 cost=self._cost(sequence),
-                rank=count,
+                rank=rank,
                 unit="landmarks",
             )
         if self.projection == "gaussian":
@@ -109,29 +114,29 @@ class LowRank(Mechanism):
             e, f = (mean_projections if self.projection == "mean" else fitted_projections)(sequence, self.rank)
         output, keys = linformer(sequence, e, f)
         tokens = torch.arange(sequence.n, device=sequence.q.device)
-        sampled = min(int(sequence.real.sum()), SAMPLE * count) if self.projection == "fitted" else 0
+        sampled = min(int(sequence.real.sum()), SAMPLE * rank) if self.projection == "fitted" else 0
         return LinformerMap(
             mechanism=self,
             sequence=sequence,
             output=output,
             cost=self._cost(sequence),
-            rank=count,
+            rank=rank,
             unit="mixed keys",
             trace=LinformerTrace(keys=e, values=f, tokens=tokens, sampled=sampled),
             mixed_keys=keys,
         )
 
     def estimated_cost(self, sequence: Sequence) -> Cost:
-        """Every variant's steps depend on n, k, d and e alone."""
+        """The cost of every variant depends on n, k, d and e alone."""
         return self._cost(sequence)
 
     @property
     def cubic(self) -> bool:
-        """The SVD of the whole map."""
+        """True for the SVD of the whole map."""
         return self.variant == "svd"
 
     def refuses(self, sequence: Sequence) -> str | None:
-        """Linformer and Nyström under a causal mask, and the SVD beyond 4,096 tokens."""
+        """Linformer and Nyström refuse a causal mask, and the SVD more than 4,096 tokens."""
         if self.variant == "svd":
             if sequence.n > LARGEST_SVD:
                 return (
@@ -152,38 +157,43 @@ class LowRank(Mechanism):
         return (cls(variant="svd"), *linformers, cls(variant="nystrom"))
 
     def exact_setting(self, n: int) -> Self | None:
-        """Rank n, with a true pseudo-inverse; None beyond the largest rank, and for random columns."""
+        """Rank n, with the true pseudo-inverse; None beyond the largest rank, and for random columns."""
         if n > LARGEST_SVD or self.no_exact_setting is not None:
             return None
         return self.with_dials(rank=n, cutoff=0.0)
 
     @classmethod
     def showcase(cls) -> tuple[Self, ...]:
-        """The best that any method could do, and a method; the latter says itself when it cannot read a causal sequence."""
+        """The SVD as a bound, and Nyström as a method, which refuses a causal sequence in a sentence of its own."""
         return (cls(), cls(variant="nystrom"))
 
     @property
     def no_exact_setting(self) -> str | None:
-        """A random mix never is the sequence itself."""
+        """A random mix of all keys never equals the keys themselves."""
         if self.variant == "linformer" and self.projection == "gaussian":
             return "A Gaussian mix of n keys into n is not the keys themselves: the error at rank n is still above 1."
         return None
 
-    def ladder(self, n: int) -> tuple[Self, ...]:
-        """A sixteenth of the largest rank up to the whole.
+    @property
+    def exact_tolerance(self) -> float:
+        """Nyström's pseudo-inverse amplifies rounding."""
+        return 1e-8 if self.variant == "nystrom" else 1e-10
 
-        Nyström's rungs below n leave out singular values under 1 %: with the true pseudo-inverse its error on Gaussian
-        heads rises far above 1 before it falls.
+    def ladder(self, n: int) -> tuple[Self, ...]:
+        """Ranks from a sixteenth of the largest to the largest.
+
+        Below rank n, Nyström leaves out singular values under 1 %: with the true pseudo-inverse, its error on Gaussian heads
+        rises far above 1 before it falls.
         """
-        top = min(n, 1024 if self.variant == "nystrom" else LARGEST_SVD)
-        ranks = sorted({max(1, top // share) for share in (16, 8, 4, 2, 1)})
+        largest = min(n, LARGEST_NYSTROM if self.variant == "nystrom" else LARGEST_SVD)
+        ranks = sorted({max(1, largest // part) for part in (16, 8, 4, 2, 1)})
         if self.variant == "nystrom":
             return tuple(self.with_dials(rank=k, cutoff=0.0 if k == n else max(self.cutoff, 0.01)) for k in ranks)
         return tuple(self.with_dials(rank=k) for k in ranks)
 
     def with_budget(self, keys: int, n: int) -> Self:
-        """As many columns as keys; Nyström's k³ keeps it to 1,024."""
-        largest = 1024 if self.variant == "nystrom" else LARGEST_SVD
+        """As many columns as keys, for Nyström at most 1,024."""
+        largest = LARGEST_NYSTROM if self.variant == "nystrom" else LARGEST_SVD
         return self.with_dials(rank=min(max(keys, 1), largest))
 
     @property
@@ -195,14 +205,14 @@ class LowRank(Mechanism):
 
     @property
     def parameters(self) -> Origin:
-        """Only Linformer has any."""
+        """Only Linformer has parameters: drawn or fitted ones."""
         if self.variant != "linformer" or self.projection == "mean":
             return "none"
         return "random draw" if self.projection == "gaussian" else "fitted here"
 
     @property
     def not_stochastic(self) -> str | None:
-        """Only means keep shares."""
+        """Only Linformer's means give non-negative rows that sum to 1."""
         if self.variant == "svd":
             return "A truncated SVD has negative entries, and under a mask it is cut again without making rows sum to 1."
         if self.variant == "nystrom":
@@ -213,12 +223,12 @@ class LowRank(Mechanism):
 
     @property
     def differentiable(self) -> bool:
-        """The oracle is not: where two singular values meet, its gradient is infinite."""
+        """False for the SVD: where two singular values are equal, its gradient is infinite."""
         return self.variant != "svd"
 
     @property
-    def leaks(self) -> str | None:
-        """The SVD reads the whole map, later rows included."""
+    def depends_on_future(self) -> str | None:
+        """The SVD is taken of the whole map, later rows included."""
         if self.variant == "svd":
             return (
                 "The singular directions are those of the whole map: a later token turns them, and so moves the outputs "
@@ -238,17 +248,18 @@ class LowRank(Mechanism):
             pairs = n * (n + 1) // 2 if sequence.causal else n * n
             back = pairs * (k + e) if sequence.causal else 2 * n * k * e
             # Golub & Van Loan, table 8.6.1: 21·n³ operations for all of U, S and V.
-            steps, moved, peak = pairs * d + 21 * n**3 // 2 + back, moved + 8 * n * n, 4 * n * n * size
+            multiply_adds, moved, peak = pairs * d + 21 * n**3 // 2 + back, moved + 8 * n * n, 4 * n * n * size
         elif self.variant == "nystrom":
             size = 8
-            steps = 2 * n * d + n * k * d + k * k * (d + e) + 12 * k**3 + through
+            multiply_adds = 2 * n * d + n * k * d + k * k * (d + e) + 12 * k**3 + through
             moved, peak = moved + 2 * n * k + 4 * k * k, 8 * (2 * held + n * (3 * d + 4 * e) + 6 * k * k)
         elif self.projection == "fitted":
             size, sample = 8, min(n, SAMPLE * k)
-            steps = 2 * n * d + 2 * sample * n * d + sample * n * (e + 1) + sample * k * (d + e) + 10 * sample * k * k + through
+            fit = 2 * sample * n * d + sample * n * (e + 1) + sample * k * (d + e) + 10 * sample * k * k
+            multiply_adds = 2 * n * d + fit + through
             moved, peak = (moved + 4 * sample * n, 8 * (2 * min(1 << 22, n * sample) + h * n * (2 * d + 2 * e) + 6 * sample * k))
         else:
             gaussian = self.projection == "gaussian"
-            steps = n * (d + e) * (k if gaussian else 1) + through
+            multiply_adds = n * (d + e) * (k if gaussian else 1) + through
             peak = size * (2 * held + (2 * 1024 * k if gaussian else n * (d + e)))
-        return Cost(multiply_adds=h * steps, bytes_moved=h * size * moved, bytes_peak=peak)
+        return Cost(multiply_adds=h * multiply_adds, bytes_moved=h * size * moved, bytes_peak=peak)

@@ -1,8 +1,8 @@
-"""Nyström attention: every query meets every key through a few landmarks.
+"""Nyström attention: queries and keys are compared only through a few landmarks.
 
 Source: Xiong et al. 2021, arXiv:2102.03902, equation 13. Ours: landmarks are means of *real* tokens, in groups as equal
-as whole tokens allow; the pseudo-inverse is a true one, head by head in float64, where the paper iterates six times, and
-what grows with n is in float64 too where that inverse would magnify the rounding.
+as whole tokens allow; the pseudo-inverse is the true one, computed head by head in float64, where the paper iterates six
+times. The long sums are in float64 too where that inverse would magnify their rounding.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.low_rank.map import LowRankMap
 from longattn_core.mechanisms.low_rank.pieces import Groups, attend_some, consecutive_groups, read_through, softmax_over
 
+MAGNIFIED = 2e3
+"""The largest absolute row sum of the inverse up to which the long sums are taken in the input's precision."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NystromTrace:
-    """The landmarks and what lies between them, in float64.
+    """The landmarks and the matrix between them, in float64.
 
     `landmark_queries, landmark_keys [h k d]`; `inverse [h k k]` is softmax(Q̃K̃ᵀ/√d)⁺; `lse [h k]` the logsumexp of each
     landmark query's scores over all real keys; `groups` the tokens that each landmark is the mean of.
@@ -74,13 +77,13 @@ def nystrom(sequence: Sequence, rank: int, cutoff: float) -> tuple[Float[Tensor,
         q, k, v = (x[head : head + 1] for x in (sequence.q, sequence.k, sequence.v))
         landmark_q, landmark_k = (groups.means(x[0].double())[None] for x in (q, k))
         inverse = torch.linalg.pinv(softmax_over(landmark_q, landmark_k), rtol=cutoff or None)
-        # The inverse magnifies what is rounded on either side of it.
-        single = float(inverse.detach().abs().sum(-1).max()) < MAGNIFIED
-        wide = sequence.q.dtype if single else torch.float64
-        q, k, v = (x.to(wide) for x in (q, k, v))
-        gathered, lse = attend_some(landmark_q.to(wide), k[:, sequence.real], v[:, sequence.real])
-        values = (inverse @ gathered.double()).to(wide)
-        outputs.append(read_through(q, landmark_k.to(wide), values).to(sequence.q.dtype))
+        # The inverse magnifies the rounding errors of the products on both sides of it.
+        precise_enough = float(inverse.detach().abs().sum(-1).max()) < MAGNIFIED
+        dtype = sequence.q.dtype if precise_enough else torch.float64
+        q, k, v = (x.to(dtype) for x in (q, k, v))
+        gathered, lse = attend_some(landmark_q.to(dtype), k[:, sequence.real], v[:, sequence.real])
+        values = (inverse @ gathered.double()).to(dtype)
+        outputs.append(read_through(q, landmark_k.to(dtype), values).to(sequence.q.dtype))
         queries.append(landmark_q)
         keys.append(landmark_k)
         inverses.append(inverse)
@@ -93,7 +96,3 @@ def nystrom(sequence: Sequence, rank: int, cutoff: float) -> tuple[Float[Tensor,
         lse=torch.cat(sums),
     )
     return torch.cat(outputs) * sequence.real[:, None], trace
-
-
-MAGNIFIED = 2e3
-"""The largest sum of a row of the inverse, by size, up to which the long sums need no more than the input's precision."""

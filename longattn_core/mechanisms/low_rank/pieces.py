@@ -1,4 +1,7 @@
-"""What the low-rank mechanisms share: means of consecutive tokens, and exact attention of a few queries."""
+"""What Linformer and Nyström share: means of consecutive tokens, and exact attention with few queries or few keys.
+
+`attend_some` and `read_through` go through torch's kernel where it may be used, else through the plain form below it.
+"""
 
 from __future__ import annotations
 
@@ -47,8 +50,8 @@ def attend_some(
 ) -> tuple[Float[Tensor, "h r e"], Float[Tensor, "h r"]]:
     """Exact unmasked attention of r queries and the logsumexp of their scores. Cost h·r·n·(d + e); memory about 32 MB."""
     if kernel_allowed(q, k, v):
-        one, log = flash_blocks(q[:, None], k[:, None], v[:, None], None)
-        return one[:, 0], log[:, 0]
+        blocks, logs = flash_blocks(q[:, None], k[:, None], v[:, None], None)
+        return blocks[:, 0], logs[:, 0]
     output, lse = v.new_zeros(*q.shape[:2], v.shape[-1]), v.new_full(q.shape[:2], -math.inf)
     for keys in row_chunks(k.shape[1], len(q) * q.shape[1]):
         scores = q @ k[:, keys].mT / math.sqrt(q.shape[-1])

@@ -1,6 +1,6 @@
-"""Truncated SVD: the best map of a given rank, the yardstick for every other.
+"""Truncated SVD: the best map of a given rank, to which the others are compared.
 
-Source: Eckart & Young 1936, Psychometrika 1, 211–218. Ours: the map is cut at the mask again and not renormalised.
+Source: Eckart & Young 1936, Psychometrika 1, 211–218. Ours: the product is set to zero outside the mask and not renormalised.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from longattn_core.mechanisms.low_rank.map import LowRankMap
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SvdTrace:
-    """The factors `u, v [h n k]`, orthonormal columns with zeros at padding, and all `singular_values [h real]`."""
+    """The factors `u, v [h n k]`, orthonormal columns with zeros at padding, and all singular values `[h real]`."""
 
     u: Float[Tensor, "h n k"]
     singular_values: Float[Tensor, "h real"]
@@ -29,7 +29,7 @@ class SvdTrace:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SvdMap(LowRankMap):
-    """U_k S_k V_kᵀ, cut at the diagonal when causal."""
+    """U_k S_k V_kᵀ, zero above the diagonal under a causal mask."""
 
     def _left(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r k"]:
         trace: SvdTrace = self.trace
@@ -64,20 +64,21 @@ def truncate(sequence: Sequence, rank: int) -> tuple[Float[Tensor, "h n e"], Svd
 
 
 KEPT = 1024
-"""Tokens up to which the whole decomposition of the sequence read last is kept, for the next rank."""
+"""Up to this many tokens, the whole decomposition of the last sequence is kept for the next rank."""
+
 _Factors = tuple[Tensor, Tensor, Tensor]
 _last: list[tuple[weakref.ref[Sequence], list[_Factors]]] = []
 
 
 def _decomposed(sequence: Sequence, tokens: Int[Tensor, "real"]) -> list[_Factors]:
-    """Each head's full SVD; it knows nothing of the rank, so a moved dial takes it from before."""
-    for kept, factors in tuple(_last):
-        if kept() is sequence:
+    """Each head's full SVD. It does not depend on the rank, so a new rank of the same sequence uses it again."""
+    for reference, factors in tuple(_last):
+        if reference() is sequence:
             return factors
-    made = [tuple(torch.linalg.svd(exact_rows(sequence, tokens, head)[0][:, tokens])) for head in range(sequence.h)]
+    factors = [tuple(torch.linalg.svd(exact_rows(sequence, tokens, head)[0][:, tokens])) for head in range(sequence.h)]
     if sequence.n <= KEPT:
-        _last[:] = [(weakref.ref(sequence), made)]
-    return made
+        _last[:] = [(weakref.ref(sequence), factors)]
+    return factors
 
 
 def _output(sequence: Sequence, trace: SvdTrace, k: int) -> Float[Tensor, "h n e"]:
@@ -86,7 +87,7 @@ def _output(sequence: Sequence, trace: SvdTrace, k: int) -> Float[Tensor, "h n e
         return left @ (trace.v.mT @ sequence.v)
     parts = []
     for rows in row_chunks(sequence.n, sequence.n * sequence.h):
-        # Padded rows and columns of the factors are zero: only the diagonal is left to cut at.
+        # The factors are zero at padding, so only the part above the diagonal must be set to zero.
         weights = left[:, rows] @ trace.v[:, : rows.stop].mT
         parts.append(weights.tril(rows.start) @ sequence.v[:, : rows.stop])
     return torch.cat(parts, dim=1)

@@ -1,6 +1,6 @@
-"""What hashing lets a query see, and why a pair was found or missed.
+"""The map of hashing, and why a pair is found or missed.
 
-Source: the two ways to miss a pair are those of Kitaev et al. 2020, arXiv:2001.04451, section 2: another bucket in
+Source: the two ways to miss a pair are those of Kitaev et al. 2020, arXiv:2001.04451, section 2: different buckets in
 every round, or the same bucket but too far apart in it.
 """
 
@@ -33,18 +33,18 @@ class LSHReason(StrEnum):
     OVERFLOWED = "bucket overflowed"
     OTHER_CHUNK = "other chunk"
     OWN_KEY = "own key"
-    """Shared queries and keys: a token is kept from attending to itself while it has anything else."""
+    """Shared queries and keys: a token does not attend to itself unless it has no other key."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LSHTrace:
-    """Every draw and every step: r rounds, b buckets.
+    """Every draw and every step, for r rounds of b buckets.
 
     `rotations [r d b/2]` (log2 b columns for hyperplanes), float64 as drawn; `buckets, key_buckets [h r n]` of queries
     and keys, −1 for padding; `order, key_order [h r n]`, tokens sorted by (bucket, position) of their query and of their
-    key, padding last; `place [h r n]`, where each query falls among the sorted keys; `sizes [h r b]`, keys in each
+    key, padding last; `place [h r n]`, each query's place among the sorted keys; `sizes [h r b]`, the number of keys in each
     bucket; `query_centre, key_centre [h 1 d]` or `[h n d]`, what was subtracted before hashing; `calibration`, where that
-    came from; `first, stop [h p n]`, each query's stretch of each list that `lists` names.
+    comes from; `first, stop [h p n]`, each query's stretch of each of the p lists that `lists` names.
     """
 
     rotations: Float[Tensor, "r d half"]
@@ -64,9 +64,9 @@ class LSHTrace:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LSHMap(ListedMap):
-    """A softmax over the keys that any round, the local window or the sinks let the query see.
+    """A softmax over the keys that any round, the local window or the sinks give the query.
 
-    `chunk` is 0 when a query looks along its bucket and not at chunks.
+    `chunk` is 0 when a query reads along its bucket and not by chunks.
     """
 
     shared: bool
@@ -76,10 +76,10 @@ class LSHMap(ListedMap):
 
     @property
     def keys(self) -> Float[Tensor, "h n d"]:
-        """What the scores were made of: the model's own keys, or the queries' directions when they are shared."""
+        """The keys of the scores: the model's own, or the queries' directions when they are shared."""
         if not self.shared:
             return self.sequence.k
-        # Kept only where no gradient could be lost: what was made without one would serve later readings with one.
+        # Cached only without gradients: a cached tensor without its graph would be used again where one is needed.
         return normalize(self.sequence.q, dim=-1) if self.sequence.q.requires_grad else self._directions
 
     @cached_property
@@ -108,31 +108,31 @@ class LSHMap(ListedMap):
 
     def _facts(self, head: int, query: int, key: int) -> Facts:
         trace = self.trace
-        mine, its = trace.buckets[head, :, query], trace.key_buckets[head, :, key]
+        query_buckets, key_buckets = trace.buckets[head, :, query], trace.key_buckets[head, :, key]
         device = self.output.device
         pair = torch.tensor([[query]], device=device), torch.tensor([[[key]]], device=device)
-        owner = torch.tensor([head], device=device)
-        holding = [name for p, name in enumerate(trace.lists) if bool(self.lists.holds(p, *pair, owner))]
+        heads = torch.tensor([head], device=device)
+        holding = [name for p, name in enumerate(trace.lists) if bool(self.lists.holds(p, *pair, heads))]
         rounds = sorted({int(name.split()[1]) for name in holding if name.startswith("round")})
         facts: Facts = {
-            "rounds": len(mine),
+            "rounds": len(query_buckets),
             "buckets": trace.sizes.shape[-1],
-            "met": int((mine == its).sum()),
+            "met": int((query_buckets == key_buckets).sum()),
             "found": len(rounds),
             "rounds_found": " ".join(map(str, rounds)),
-            "query_buckets": " ".join(map(str, mine.tolist())),
-            "key_buckets": " ".join(map(str, its.tolist())),
+            "query_buckets": " ".join(map(str, query_buckets.tolist())),
+            "key_buckets": " ".join(map(str, key_buckets.tolist())),
             "angle": self._angle(head, query, key),
             "local": "local" in holding,
             "sink": "sinks" in holding,
         }
         if self.hashing == "hyperplane":
             chance = collision_chance(float(facts["angle"]), trace.sizes.shape[-1])
-            facts |= {"chance_round": chance, "chance_any": 1 - (1 - chance) ** len(mine)}
+            facts |= {"chance_round": chance, "chance_any": 1 - (1 - chance) ** len(query_buckets)}
         return facts
 
     def _angle(self, head: int, query: int, key: int) -> float:
-        """Degrees between the two vectors as they were hashed; a vector of length zero stands across every other."""
+        """Degrees between the two vectors as they were hashed; a vector of length zero counts as orthogonal to all others."""
         hashed = []
         for x, centre, i in (
             (self.sequence.q, self.trace.query_centre, query),
@@ -180,10 +180,10 @@ class LSHMap(ListedMap):
         return (LSHReason.OVERFLOWED, f"{met}, but even {where}, and a query looks at {reach} {self.width} of its bucket.")
 
     def _distance(self, head: int, query: int, key: int) -> Facts:
-        """How far apart they stand in their bucket, in the round in which they came nearest.
+        """How far apart query and key are in their bucket, in the round in which they are nearest.
 
-        `between` counts the keys of the bucket that lie nearer to the query on the key's side, the query's own among them
-        unless it may not look at itself.
+        `between` counts the keys of the bucket that are nearer to the query on the key's side. The query's own key is one of
+        them unless the query may not attend to itself.
         """
         trace = self.trace
         met = (trace.buckets[head, :, query] == trace.key_buckets[head, :, key]).nonzero().squeeze(-1)

@@ -1,9 +1,9 @@
-"""Locality-sensitive hashing: look only at keys that fell into one's own bucket, in any of a few random rounds.
+"""Locality-sensitive hashing: attend only to keys in the query's own bucket, in any of a few random rounds.
 
 Source: Kitaev, Kaiser and Levskaya 2020 (Reformer), arXiv:2001.04451, sections 2 and 3. Our deviations: queries and keys
-may stay separate, hashed by one draw; by default a query looks along its bucket from its own position, which cannot leak
-the future as chunks of the sorted order do; a pair found twice counts once, and the rounds join in one exact softmax over
-all pairs found; scores keep the factor 1/√d. Sinks and a local window may be added (Xiao et al. 2023, arXiv:2309.17453).
+may stay separate, hashed by the same draw; by default a query reads the last keys of its bucket up to its own position, which
+does not depend on later tokens as chunks of the sorted order do; a pair that several rounds find counts once, in one exact
+softmax over all pairs; scores keep the factor 1/√d. Sinks and a local window may be added (Xiao et al. 2023, arXiv:2309.17453).
 """
 
 from __future__ import annotations
@@ -19,18 +19,16 @@ from torch import Tensor
 from longattn_core.contracts.mechanism import Attended, Cost, Family, Mechanism, Origin, dial
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.lsh.hashing import Hashing, centres_of, chunk_stretches, draw_rotations, hash_vectors
-from longattn_core.mechanisms.lsh.map import LSHMap, LSHReason, LSHTrace
+from longattn_core.mechanisms.lsh.map import LSHMap, LSHTrace
 from longattn_core.numerics.certain_argmax import PRODUCT_CELLS
 from longattn_core.numerics.draws import generator
 from longattn_core.numerics.lists.attention import attend_lists
 from longattn_core.numerics.lists.sorted_lists import Bucketed, SortedLists, bucketed, by_bucket, by_place
 from longattn_core.numerics.lists.tiles import TILE_CELLS, scores_computed
 
-__all__ = ["LSH", "LSHMap", "LSHReason", "LSHTrace"]
-
 
 class LSH(Mechanism):
-    """Softmax over the keys that shared a bucket with the query in at least one round of hashing."""
+    """Softmax over the keys that share a bucket with the query in at least one round of hashing."""
 
     key: ClassVar[str] = "lsh"
     title: ClassVar[str] = "Locality-sensitive hashing"
@@ -40,8 +38,8 @@ class LSH(Mechanism):
     family: ClassVar[Family] = "by content"
     order: ClassVar[int] = 50
     causal_note: ClassVar[str] = (
-        "A query looks back along its bucket from its own position, and a mean to centre on comes from a calibration or from "
-        "the past; Reformer's chunks of the sorted order leak, and say so."
+        "A query reads its bucket back from its own position, and a mean that is subtracted comes from the calibration or from "
+        "the past. Reformer's chunks are cut from the order of all tokens: there, a later token changes earlier outputs."
     )
 
     hashing: Hashing = dial(
@@ -117,7 +115,7 @@ class LSH(Mechanism):
 
     @model_validator(mode="after")
     def _whole_buckets(self) -> Self:
-        """A cross-polytope has two buckets an axis, hyperplanes two a bit: the dial shows the number that is used."""
+        """Round the number of buckets up to an even one, or for hyperplanes to a power of two."""
         even = self.buckets if self.buckets == 1 else self.buckets + self.buckets % 2
         whole = even if self.hashing == "cross_polytope" else 1 << (self.buckets - 1).bit_length()
         object.__setattr__(self, "buckets", whole)
@@ -128,9 +126,9 @@ class LSH(Mechanism):
         shared, real = self.sharing == "shared", sequence.real
         rotations = draw_rotations(self.seed, self.hashing, self.rounds, sequence.d, self.buckets)
         centres = centres_of(sequence, centred=self.centred, shared=shared)
-        mine = hash_vectors(sequence.q, centres.queries, rotations, self.hashing)
-        its = mine if shared else hash_vectors(sequence.k, centres.keys, rotations, self.hashing)
-        placed = bucketed(mine, its, real)
+        query_buckets = hash_vectors(sequence.q, centres.queries, rotations, self.hashing)
+        key_buckets = query_buckets if shared else hash_vectors(sequence.k, centres.keys, rotations, self.hashing)
+        placed = bucketed(query_buckets, key_buckets, real)
         lists = self._lists(sequence, placed)
         names = tuple(f"round {p % self.rounds + 1}" for p in range(lists.order.shape[1] - 2))
         output, computed = attend_lists(
@@ -143,15 +141,15 @@ class LSH(Mechanism):
             skip_self=shared,
             directions=shared,
         )
-        buckets = torch.where(real, mine, -1)
+        buckets = torch.where(real, query_buckets, -1)
         trace = LSHTrace(
             rotations=rotations,
             buckets=buckets,
-            key_buckets=buckets if shared else torch.where(real, its, -1),
-            order=placed.order if shared else by_bucket(mine, real),
+            key_buckets=buckets if shared else torch.where(real, key_buckets, -1),
+            order=placed.order if shared else by_bucket(query_buckets, real),
             key_order=placed.order,
             place=placed.before,
-            sizes=_sizes(its[..., real], self.buckets),
+            sizes=_sizes(key_buckets[..., real], self.buckets),
             query_centre=centres.queries,
             key_centre=centres.keys,
             calibration=centres.calibration,
@@ -174,22 +172,23 @@ class LSH(Mechanism):
         )
 
     def estimated_cost(self, sequence: Sequence) -> Cost:
-        """Tokens thrown into buckets blindly, as unit Gaussian heads would fall, and the blocks that cover their stretches.
+        """Buckets at random, as for unit Gaussian heads, and the blocks that cover their stretches.
 
-        One round stands for all of them, which are alike.
+        One round is counted and multiplied by the number of rounds.
         """
         shape = (sequence.h, 1, sequence.n)
-        mine, its = (
+        query_buckets, key_buckets = (
             torch.randint(self.buckets, shape, generator=generator(self.seed, f"blind buckets of {side}"))
             for side in ("queries", "keys")
         )
-        lists = self._lists(sequence, bucketed(mine, mine if self.sharing == "shared" else its, sequence.real))
-        *a_round, local, sinks = scores_computed(lists)
-        computed = self.rounds * sum(a_round) + local + sinks
-        return self._cost(sequence, self.rounds * len(a_round) + 2, computed)
+        key_buckets = query_buckets if self.sharing == "shared" else key_buckets
+        lists = self._lists(sequence, bucketed(query_buckets, key_buckets, sequence.real))
+        *one_round, local, sinks = scores_computed(lists)
+        computed = self.rounds * sum(one_round) + local + sinks
+        return self._cost(sequence, self.rounds * len(one_round) + 2, computed)
 
     def _lists(self, sequence: Sequence, placed: Bucketed) -> SortedLists:
-        """The stretches of every round, and behind them the local window and the sinks."""
+        """The stretches of every round, then the local window and the sinks."""
         shared, real = self.sharing == "shared", sequence.real
         if self.order_by == "chunks":
             lists = chunk_stretches(placed, self.chunk, real, causal=sequence.causal, skip_self=shared)
@@ -212,14 +211,14 @@ class LSH(Mechanism):
         )
 
     def exact_setting(self, n: int) -> Self | None:
-        """One bucket, one round, and room for all n keys; none when keys are the queries' directions."""
+        """One bucket, one round and a width of n; None when keys are the queries' directions."""
         if self.no_exact_setting is not None or n > 65536:
             return None
         return self.with_dials(buckets=1, rounds=1, width=n, chunk=n)
 
     @property
     def no_exact_setting(self) -> str | None:
-        """Shared queries and keys answer another question than the model's own."""
+        """With shared queries and keys the scores are not those of the model."""
         if self.sharing == "shared":
             return "Keys are the queries' directions, and no token attends to itself: no setting gives the model's attention."
         return None
@@ -231,15 +230,15 @@ class LSH(Mechanism):
         return tuple(self.with_dials(buckets=b, rounds=r, width=room, chunk=room) for b, r in steps)
 
     def with_budget(self, keys: int, n: int) -> Self:
-        """At most `keys` looked at in all rounds, from buckets that hold twice as many between them.
+        """At most `keys` keys in all rounds together, from buckets that hold twice as many on average.
 
-        Twice, because real heads fill buckets unevenly and a causal query finds only the past of each.
+        Twice, because real heads fill buckets unevenly and a causal query may read only the past of each.
         """
         if keys >= n:
             return self.with_dials(buckets=1, rounds=1, width=min(n, 65536), chunk=min(n, 65536))
         sinks, local = min(self.sinks, keys // 4), min(self.local, keys // 4)
         left = max(1, keys - sinks - local)
-        # A chunk never stands alone: two of one token are the least that a round of chunks looks at.
+        # A round of chunks reads at least two chunks of one token.
         rounds = min(4, left if self.order_by == "recent" else max(1, left // 2))
         share = left // rounds
         buckets = min(1024, max(1, 2 * round(n / share / 4)))
@@ -265,17 +264,17 @@ class LSH(Mechanism):
 
     @property
     def label(self) -> str:
-        """The name with what is out of the ordinary."""
+        """The name, with the hash, the order, the centring and the additions that differ from the default."""
         name = "Reformer" if self.sharing == "shared" else "LSH"
-        said = []
+        parts = []
         if self.hashing == "hyperplane":
-            said.append("hyperplanes")
+            parts.append("hyperplanes")
         if self.order_by == "chunks":
-            said.append("chunks")
+            parts.append("chunks")
         if self.centred:
-            said.append("centred")
+            parts.append("centred")
         extra = " + ".join(f"{x} {y}" for x, y in ((self.sinks, "sinks"), (self.local, "local")) if x)
-        return f"{name}{', ' if said else ''}{' '.join(said)}{f' + {extra}' if extra else ''}"
+        return f"{name}{', ' if parts else ''}{' '.join(parts)}{f' + {extra}' if extra else ''}"
 
     @property
     def parameters(self) -> Origin:
@@ -284,12 +283,12 @@ class LSH(Mechanism):
 
     @property
     def differentiable(self) -> bool:
-        """Buckets are held constant. Shared keys leave the model's own unread, so that no gradient reaches them."""
+        """Buckets count as constant. Shared keys replace the model's own, which then receive no gradient."""
         return self.sharing == "separate"
 
     @property
-    def leaks(self) -> str | None:
-        """Chunks are cut from an order that later tokens take part in."""
+    def depends_on_future(self) -> str | None:
+        """Chunks are cut from an order of all tokens, later ones included."""
         if self.order_by == "chunks" and self.buckets > 1:
             return (
                 "Chunks are cut from the order of all tokens by bucket, so a later token shifts who shares a chunk with whom "

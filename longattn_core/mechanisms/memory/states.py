@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from longattn_core.contracts.mechanism import Attended, ReadCount, Reduce
-from longattn_core.numerics.maps.listed import cell_of
+from longattn_core.contracts.pooling import cell_of
 
 SNAPSHOTS = 64
 """How many states a trace keeps at most, evenly spread over the chunks' ends."""
@@ -54,6 +54,10 @@ class StateMap(Attended):
         self, reading: Float[Tensor, "g r d"], block: Block, heads: Int[Tensor, "g"]
     ) -> tuple[Float[Tensor, "g r b"], Float[Tensor, "g r d"]]:
         """Weights of readings that come from behind the block on all its tokens, and the readings that leave it."""
+
+    @abstractmethod
+    def survival(self, lags: Int[Tensor, "k"], samples: int = 128) -> Float[Tensor, "h k"]:
+        """The share of a write that is left after each lag, NaN where no token has so many tokens behind it."""
 
     def _read_count(self, head: int, query: int) -> ReadCount:
         return ReadCount(count=self.sequence.d if bool(self.sequence.real[query]) else 0, unit="features")

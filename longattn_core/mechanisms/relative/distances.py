@@ -33,7 +33,7 @@ def skew(logits: Float[Tensor, "*h c m"], keys: int) -> Float[Tensor, "*h c k"]:
 def t5_buckets(lag: Int[Tensor, "*s"], causal: bool, buckets: int, reach: int) -> Int[Tensor, "*s"]:
     """The bucket of each distance i − j: half of them exact, half logarithmic up to `reach`, one for all beyond.
 
-    Without a mask keys behind the query have the first half of the buckets, keys ahead of it the second.
+    Without a mask earlier keys have the first half of the buckets, later keys the second.
     """
     side = buckets if causal else buckets // 2
     exact = side // 2

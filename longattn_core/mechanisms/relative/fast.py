@@ -1,8 +1,8 @@
-"""The output of a scheme of positions by torch's kernel, which holds no scores: what the distance adds is the kernel's mask.
+"""The output of a scheme of positions by torch's kernel, which holds no scores: what a distance adds is passed as the mask.
 
-Source: as in `encoding`, whose plain form is the reference. A scheme whose addition hangs on the distance alone needs no matrix
-of it: with queries in reverse order the number for query i and key j stands at place i + j of one curve, which a view with a
-step of one along both axes reads where it is. The skew (Huang et al. 2018, arXiv:1809.04281, section 3.4.1) is such a view too.
+Source: as in `encoding`; `plain` is the reference. Where the addition depends on the distance alone, no matrix of it is
+needed. With the queries in reverse order, the number for query i and key j stands at index i + j of one curve, and a strided
+view (1, 1) of that curve is the matrix. The skew (Huang et al. 2018, arXiv:1809.04281, section 3.4.1) is such a view too.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from longattn_core.numerics.block_attention import flash_blocks, kernel_allowed
 from longattn_core.numerics.maps.listed import inverse_root
 
 ROWS, SKEWED_ROWS = 1024, 512
-"""Queries at a time. Under a causal mask each stretch sees half its own length in vain; the skew holds a row of keys for each."""
+"""Queries at a time. Under a causal mask half of each chunk's own square is computed in vain; the skew holds n scores a query."""
 
 
 def attend_fast(encoding: Encoding) -> Float[Tensor, "h n e"] | None:
-    """`Encoding.attend` in single precision, None where the plain form must serve: gradients, padding, positions with gaps,
-    value vectors. Cost n²·(d + e) a head, n²·d more for the skew; memory above the output 4 MB, for the skew 512·n numbers.
+    """The output of `attend_plainly` in single precision; None where only the plain form works.
+
+    That is so for gradients, padding, positions with gaps and value vectors. Cost n²·(d + e) a head, n²·d more for the skew;
+    memory above the output 4 MB, for the skew 512·n numbers.
     """
     sequence = encoding.sequence
     q, k, v = encoding.q, encoding.k, sequence.v
@@ -45,10 +47,10 @@ def _by_curve(encoding: Encoding) -> Float[Tensor, "h n e"]:
     n, h, output = sequence.n, sequence.h, torch.empty_like(sequence.v)
     curve = _reversed_curve(encoding)
     for rows in row_chunks(n, 1, ROWS):
-        seen = rows.stop if sequence.causal else n
+        keys = rows.stop if sequence.causal else n
         steps = (curve.stride(0) if len(curve) == h else 0, 0, 1, 1)
-        bias = curve.as_strided((h, 1, rows.stop - rows.start, seen), steps, n - rows.stop)
-        part, _ = flash_blocks(q[:, None, rows].flip(2), k[:, None, :seen], sequence.v[:, None, :seen], bias)
+        bias = curve.as_strided((h, 1, rows.stop - rows.start, keys), steps, n - rows.stop)
+        part, _ = flash_blocks(q[:, None, rows].flip(2), k[:, None, :keys], sequence.v[:, None, :keys], bias)
         output[:, rows] = part[:, 0].flip(1)
     return output
 
@@ -66,26 +68,26 @@ def _reversed_curve(encoding: Encoding) -> Float[Tensor, "g m"]:
 
 
 def _by_skew(encoding: Encoding) -> Float[Tensor, "h n e"]:
-    """Head by head: logits by distance are written into rows that are one number longer, and read as logits by key."""
-    assert encoding.asked is not None
+    """Head by head: scores by distance are written with a row stride of width + 1 and read as scores by key with stride width."""
+    assert encoding.table_q is not None
     assert encoding.table is not None
     sequence, q, k, v = encoding.sequence, encoding.q, encoding.k, encoding.sequence.v
     n, reach, output = sequence.n, encoding.reach, torch.empty_like(v)
-    asked, most = encoding.asked * inverse_root(sequence.d), min(n, SKEWED_ROWS)
-    held = q.new_empty(most * (n + most))
+    table_q, most = encoding.table_q * inverse_root(sequence.d), min(n, SKEWED_ROWS)
+    buffer = q.new_empty(most * (n + most))
     for rows in row_chunks(n, 1, SKEWED_ROWS):
-        count, seen = rows.stop - rows.start, rows.stop if sequence.causal else n
-        width = seen + count - 1
+        count, keys = rows.stop - rows.start, rows.stop if sequence.causal else n
+        width = keys + count - 1
         lags = rows.stop - 1 - torch.arange(width, device=q.device)
         vectors = encoding.table[lags.clamp(-reach, reach) + reach]
-        logits = held[: count * (width + 1)].view(count, width + 1)[:, :width]
-        bias = held.as_strided((count, seen), (width, 1), count - 1)
+        by_distance = buffer[: count * (width + 1)].view(count, width + 1)[:, :width]
+        bias = buffer.as_strided((count, keys), (width, 1), count - 1)
         for head in range(sequence.h):
-            torch.mm(asked[head, rows], vectors.mT, out=logits)
+            torch.mm(table_q[head, rows], vectors.mT, out=by_distance)
             if encoding.key_bias is not None:
-                bias += encoding.key_bias[head, :seen]
+                bias += encoding.key_bias[head, :keys]
             if sequence.causal:
                 bias[:, rows.start :].masked_fill_(torch.ones(count, count, dtype=torch.bool).triu_(1), -math.inf)
-            asking, keys, values = (x[head, None, None] for x in (q[:, rows], k[:, :seen], v[:, :seen]))
-            output[head, rows] = flash_blocks(asking, keys, values, bias[None, None])[0][0, 0]
+            some_q, some_k, some_v = (x[head, None, None] for x in (q[:, rows], k[:, :keys], v[:, :keys]))
+            output[head, rows] = flash_blocks(some_q, some_k, some_v, bias[None, None])[0][0, 0]
     return output

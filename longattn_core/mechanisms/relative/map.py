@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts.indexing import Index, resolve
 from longattn_core.contracts.mechanism import Explanation
+from longattn_core.contracts.selection import Index, resolve
 from longattn_core.mechanisms.relative.encoding import Encoding
 from longattn_core.numerics.maps.listed import ScoredMap
 from longattn_core.numerics.softmax import masked_softmax
@@ -25,7 +25,7 @@ class RelativeReason(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RelativeTrace:
-    """What a scheme knows of distances. δ is the query's position less the key's: positive for a key behind it.
+    """What a scheme adds by distance. δ is the query's position less the key's: positive for an earlier key.
 
     `bias [h 2n−1]`: what distance δ adds to a score, at δ + n − 1. ALiBi and T5: to every score. Shaw, Music Transformer,
     Transformer-XL: to the score of the mean query. RoPE: to that of the mean query with the mean key. Sinusoidal: only
@@ -52,7 +52,7 @@ class RelativeTrace:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RelativeMap(ScoredMap):
-    """A softmax over scores that know the distance. `scheme` is its name in sentences."""
+    """A softmax over scores that depend on the distance. `scheme` is the scheme's name in sentences."""
 
     trace: RelativeTrace
     encoding: Encoding
@@ -64,17 +64,17 @@ class RelativeMap(ScoredMap):
     def added(self, queries: Index = None, keys: Index = None, heads: Index = None) -> Float[Tensor, "g r c"]:
         """What the scheme adds to each pair's content score q·k/√d: S_rel, as a matrix. Cost r·n·d; memory r·n.
 
-        The mask is not applied: a pair that it hides has its number all the same.
+        The mask is not applied: hidden pairs have their numbers too.
         """
         rows, chosen = self._indices(queries, heads)
         added = self.encoding.scores(rows, chosen) - self.encoding.content(rows, chosen)
         return added if keys is None else added[..., resolve(keys, self.sequence.n, "keys", added.device)]
 
     def _explained(self, head: int, query: int, key: int, kept: bool, exact: float, weight: float) -> Explanation:
-        row, one = (torch.tensor([x], device=self.output.device) for x in (query, head))
-        scores = self.encoding.content(row, one)
+        row, heads = (torch.tensor([x], device=self.output.device) for x in (query, head))
+        scores = self.encoding.content(row, heads)
         content = float(scores[0, 0, key])
-        added = float(self._scores(row, one)[0, 0, key]) - content
+        added = float(self._scores(row, heads)[0, 0, key]) - content
         before = float(masked_softmax(scores, self.sequence.allowed(row)[None])[0, 0, key])
         positions = self.sequence.token_positions
         distance = int(positions[query] - positions[key])

@@ -8,28 +8,27 @@ Transformer-XL have one a head); T5's scores keep their 1/√d; ALiBi's slopes f
 heads; the sinusoids are added to queries and keys, not to the embeddings below them.
 """
 
-import math
-from dataclasses import replace
-from typing import ClassVar, Literal, Self, TypeAlias
-
-import torch
-from jaxtyping import Float
-from torch import Tensor
+from typing import ClassVar, Literal, Self
 
 from longattn_core.contracts.indexing import STREAM_CELLS
 from longattn_core.contracts.mechanism import Attended, Cost, Family, Mechanism, Origin, Refused, dial
 from longattn_core.contracts.sequence import Sequence
-from longattn_core.mechanisms.relative.distances import Scaling, alibi_slopes, scaled_frequencies, skew, t5_buckets
+from longattn_core.mechanisms.relative.distances import Scaling
 from longattn_core.mechanisms.relative.encoding import Encoding
 from longattn_core.mechanisms.relative.fast import attend_fast
-from longattn_core.mechanisms.relative.map import RelativeMap, RelativeReason, RelativeTrace
-from longattn_core.numerics.draws import normal
-from longattn_core.numerics.maps.listed import inverse_root
-from longattn_core.numerics.rotary import rotate, sinusoids, unrotate
-
-__all__ = ["Relative", "RelativeMap", "RelativeReason", "RelativeTrace", "skew", "t5_buckets"]
-
-Scheme: TypeAlias = tuple[Encoding, RelativeTrace]
+from longattn_core.mechanisms.relative.map import RelativeMap, RelativeTrace
+from longattn_core.mechanisms.relative.plain import attend_plainly
+from longattn_core.mechanisms.relative.schemes import (
+    Scheme,
+    alibi,
+    content_alone,
+    music,
+    rope,
+    shaw,
+    sinusoidal,
+    t5,
+    transformer_xl,
+)
 
 _NAMES = {
     "shaw": "Shaw's vectors",
@@ -43,10 +42,10 @@ _NAMES = {
 
 
 class Relative(Mechanism):
-    """Exact attention with another score: position is in the score, and in nothing else.
+    """Exact attention with another score; Shaw's scheme adds to the values too.
 
-    A sequence that comes rotated is turned back first, so every scheme starts from the same content. Distances are those of
-    `sequence.positions`. `strength` multiplies whatever the scheme adds (RoPE: its angles), so that 0 is content alone.
+    The rotation of a sequence is taken back first, so every scheme starts from the same content. Distances are those of
+    `sequence.positions`. `strength` multiplies what the scheme adds (RoPE: its angles); at 0 only the content counts.
     """
 
     key: ClassVar[str] = "relative"
@@ -59,7 +58,8 @@ class Relative(Mechanism):
     quadratic: ClassVar[bool] = True
     approximates: ClassVar[bool] = False
     causal_note: ClassVar[str] = (
-        "Distances hold no content. Rotary frequencies scaled past the trained length depend on how long the text is."
+        "A distance says nothing of a token's content. Rotary frequencies that are scaled beyond the trained length depend on "
+        "the length of the whole text: a longer text changes earlier rows."
     )
 
     variant: Literal["shaw", "music", "xl", "t5", "alibi", "rope", "sinusoidal"] = dial(
@@ -161,12 +161,13 @@ class Relative(Mechanism):
         return None
 
     def _attend(self, sequence: Sequence) -> Attended:
-        """Cost: n²·(d + e) per head, n²·d more for the skew, O(n·d) for every table; above the output about 64 MB, and
-        queries and keys once more where the scheme moves or turns them.
+        """Cost: n²·(d + e) per head, n²·d more for the skew, O(n·d) for every table.
+
+        Memory above the output: about 64 MB, and queries and keys once more where the scheme shifts or rotates them.
         """
         encoding, trace = self._scheme(sequence)
         fast = attend_fast(encoding)
-        output, offset = encoding.attend() if fast is None else (fast, None)
+        output, offset = attend_plainly(encoding) if fast is None else (fast, None)
         return RelativeMap(
             mechanism=self,
             sequence=sequence,
@@ -179,115 +180,47 @@ class Relative(Mechanism):
         )
 
     def estimated_cost(self, sequence: Sequence) -> Cost:
-        """Every pair, and what the scheme adds; tables are made, which costs n·d, and no pair is weighed."""
+        """Every pair, and what the scheme adds; only the tables are computed, which costs n·d."""
         return _cost(self._scheme(sequence)[0])
 
     def trace(self, sequence: Sequence) -> RelativeTrace:
-        """What the scheme adds at each distance, without attending. Cost n·d. Raises: Refused, as `attend` does."""
+        """What the scheme adds at each distance, computed without attending. Cost n·d. Raises: Refused, as `attend` does."""
         if (sentence := self.refuses(sequence)) is not None:
             raise Refused(sentence)
         return self._scheme(sequence)[1]
 
     def _scheme(self, sequence: Sequence) -> Scheme:
-        schemes = {
-            "shaw": self._shaw,
-            "music": self._music,
-            "xl": self._xl,
-            "t5": self._t5,
-            "alibi": self._alibi,
-            "rope": self._rope,
-            "sinusoidal": self._sinusoidal,
-        }
-        return schemes[self.variant](self._content(sequence))
-
-    def _content(self, sequence: Sequence) -> Encoding:
-        q, k = sequence.q, sequence.k
-        if sequence.rotary is not None:
-            q, k = (unrotate(x, sequence.token_positions, sequence.rotary) for x in (q, k))
-        return Encoding(sequence=sequence, content_q=q, content_k=k, q=q, k=k)
-
-    def _shaw(self, plain: Encoding) -> Scheme:
-        q, v = plain.q, plain.sequence.v
-        count = 2 * self.clip + 1
-        table = normal(self.seed, "shaw keys", count, q.shape[-1], like=q)
-        values = normal(self.seed, "shaw values", count, v.shape[-1], like=v)
-        encoding = replace(plain, asked=q * self.strength, table=table, values=values * self.strength, reach=self.clip)
-        return encoding, RelativeTrace(bias=_mean_bias(encoding), embeddings=table, values=values)
-
-    def _music(self, plain: Encoding) -> Scheme:
-        table = normal(self.seed, "music", 2 * self.longest + 1, plain.q.shape[-1], like=plain.q)
-        encoding = replace(plain, asked=plain.q * self.strength, table=table, reach=self.longest, skewed=True)
-        return encoding, RelativeTrace(bias=_mean_bias(encoding), embeddings=table)
-
-    def _xl(self, plain: Encoding) -> Scheme:
-        q, n, d = plain.q, plain.sequence.n, plain.q.shape[-1]
-        waves = sinusoids(torch.arange(1 - n, n, device=q.device), d).to(q.dtype)
-        projection = normal(self.seed, "xl projection", d, d, like=q) / math.sqrt(d)
-        u, v = (normal(self.seed, f"xl {name}", d, like=q) for name in ("u", "v"))
-        encoding = replace(
-            plain,
-            asked=(q + v) * self.strength,
-            table=waves @ projection,
-            reach=n - 1,
-            skewed=True,
-            key_bias=plain.k @ u * (self.strength * inverse_root(d)),
-        )
-        trace = RelativeTrace(bias=_mean_bias(encoding), embeddings=encoding.table, projection=projection, u=u, v=v)
-        return encoding, trace
-
-    def _t5(self, plain: Encoding) -> Scheme:
-        q, sequence = plain.q, plain.sequence
-        buckets = self.buckets - self.buckets % 2
-        scalars = normal(self.seed, "t5", buckets, like=q)
-        lags = torch.arange(-self.reach, self.reach + 1, device=q.device)
-        curve = scalars[t5_buckets(lags, sequence.causal, buckets, self.reach)] * self.strength
-        encoding = replace(plain, curve=curve, reach=self.reach)
-        staircase = t5_buckets(_lags(sequence), sequence.causal, buckets, self.reach)
-        bias = (scalars[staircase] * self.strength).expand(sequence.h, -1)
-        return encoding, RelativeTrace(bias=bias, scalars=scalars, buckets=staircase)
-
-    def _alibi(self, plain: Encoding) -> Scheme:
-        sequence = plain.sequence
-        slopes = alibi_slopes(sequence.head_numbers, sequence.head_count).to(plain.q)
-        encoding = replace(plain, slopes=slopes * self.strength)
-        bias = -self.strength * slopes[:, None] * _lags(sequence).abs()
-        return encoding, RelativeTrace(bias=bias, slopes=slopes)
-
-    def _rope(self, plain: Encoding) -> Scheme:
-        sequence, positions = plain.sequence, plain.sequence.token_positions
-        length = int(positions.max() - positions.min()) + 1
-        frequencies, side = scaled_frequencies(sequence.d, self.base, self.scaling, self.trained, length)
-        frequencies = frequencies.to(plain.q.device) * self.strength
-        temperature = (1 + self.strength * (side - 1)) ** 2
-        q, k = (rotate(x, positions, frequencies) for x in (plain.q * temperature, plain.k))
-        mean_q, mean_k = (_mean(x, sequence)[:, None] for x in (plain.q, plain.k))
-        turned = rotate(mean_q.expand(-1, 2 * sequence.n - 1, -1) * temperature, _lags(sequence), frequencies)
-        bias = ((turned - mean_q) * mean_k).sum(-1) * inverse_root(sequence.d)
-        trace = RelativeTrace(bias=bias, frequencies=frequencies.to(q.dtype), temperature=temperature)
-        return replace(plain, q=q, k=k), trace
-
-    def _sinusoidal(self, plain: Encoding) -> Scheme:
-        sequence, d = plain.sequence, plain.sequence.d
-        waves = sinusoids(sequence.token_positions, d).to(plain.q) * self.strength
-        lags = _lags(sequence)
-        here = sinusoids(torch.zeros_like(lags), d) * sinusoids(lags, d)
-        bias = here.sum(-1) * self.strength**2 * inverse_root(d)
-        return replace(plain, q=plain.q + waves, k=plain.k + waves), RelativeTrace(bias=bias.to(plain.q).expand(sequence.h, -1))
+        content, strength, seed = content_alone(sequence), self.strength, self.seed
+        match self.variant:
+            case "shaw":
+                return shaw(content, clip=self.clip, strength=strength, seed=seed)
+            case "music":
+                return music(content, longest=self.longest, strength=strength, seed=seed)
+            case "xl":
+                return transformer_xl(content, strength=strength, seed=seed)
+            case "t5":
+                return t5(content, buckets=self.buckets, reach=self.reach, strength=strength, seed=seed)
+            case "alibi":
+                return alibi(content, strength=strength)
+            case "rope":
+                return rope(content, base=self.base, scaling=self.scaling, trained=self.trained, strength=strength)
+            case "sinusoidal":
+                return sinusoidal(content, strength=strength)
 
     def exact_setting(self, n: int) -> Self:
-        """No strength: attention by content alone, which is exact attention of a sequence that has not been rotated.
+        """Strength 0: attention by content alone, which is exact attention of a sequence without rotation.
 
-        A rotated sequence is turned back first, so there the limit is exact attention of what it was before.
+        For a rotated sequence this is exact attention of the sequence before its rotation.
         """
         return self.with_dials(strength=0.0)
 
     def ladder(self, n: int) -> tuple[Self, ...]:
-        """The strength comes down to 0; another score is wanted here, so this measures how far it goes."""
+        """The strength falls to 0; the other score is intended, so the rungs show how much the scheme changes."""
         strengths = (self.strength / share for share in (1, 10, 100, 1000))
         return tuple(self.with_dials(strength=x) for x in (*dict.fromkeys((*strengths, 0.0)),))
 
     def with_budget(self, keys: int, n: int) -> Self:
-        """Every key is looked at, whatever the budget."""
+        """Unchanged: every key is read, whatever the budget."""
         return self
 
     @property
@@ -298,29 +231,22 @@ class Relative(Mechanism):
 
     @property
     def parameters(self) -> Origin:
-        """Vectors and numbers are learned in their papers; slopes, angles and sinusoids are given."""
+        """Four schemes learn their vectors or numbers in the papers; the slopes, angles and sinusoids of the others are fixed."""
         return "learned in the paper, untrained here" if self.variant in ("shaw", "music", "xl", "t5") else "none"
 
-
-def _lags(sequence: Sequence) -> Tensor:
-    return torch.arange(1 - sequence.n, sequence.n, device=sequence.q.device)
-
-
-def _mean(x: Float[Tensor, "h n d"], sequence: Sequence) -> Float[Tensor, "h d"]:
-    return x[:, sequence.real].mean(1)
-
-
-def _mean_bias(encoding: Encoding) -> Float[Tensor, "h m"]:
-    """What each distance adds to the score of the mean query."""
-    assert encoding.asked is not None
-    assert encoding.table is not None
-    rows = _lags(encoding.sequence).clamp(-encoding.reach, encoding.reach) + encoding.reach
-    mean = _mean(encoding.asked, encoding.sequence)
-    return mean @ encoding.table[rows].mT * inverse_root(encoding.sequence.d)
+    @property
+    def depends_on_future(self) -> str | None:
+        """Scaled rotary frequencies depend on the length of the whole text."""
+        if self.variant == "rope" and self.scaling != "none":
+            return (
+                "The rotary frequencies are scaled by the length of the whole text: beyond the trained length, each new token "
+                "changes the angles, and with them all rows, the earlier ones too."
+            )
+        return None
 
 
 def _cost(encoding: Encoding) -> Cost:
-    """Exact attention's pairs, and what the scheme adds to each; turning and tables are counted at n·d a head."""
+    """Exact attention's pairs, and what the scheme adds to each; rotations and tables count as n·d a head."""
     sequence = encoding.sequence
     h, n, d, e = sequence.h, sequence.n, sequence.d, sequence.e
     size = sequence.q.element_size()

@@ -249,8 +249,8 @@ class Routed(Mechanism):
         return self.variant != "capsules"
 
     @property
-    def leaks(self) -> str | None:
+    def depends_on_future(self) -> str | None:
         """What one of the paths leaks."""
         if self.variant != "router":
             return None
-        return next((path.leaks for path in self._built(1).values() if path.leaks is not None), None)
+        return next((path.depends_on_future for path in self._built(1).values() if path.depends_on_future is not None), None)

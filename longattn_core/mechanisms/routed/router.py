@@ -20,7 +20,8 @@ from longattn_core.contracts.mechanism import Attended, Cost, Explanation, Mecha
 from longattn_core.contracts.sequence import Sequence, exact_rows
 from longattn_core.mechanisms.routed.fitting import Ground, evenly, ground_of, logistic_regression
 from longattn_core.numerics.draws import normal
-from longattn_core.numerics.maps.listed import Entries, SparseMap
+from longattn_core.numerics.entries import Entries
+from longattn_core.numerics.maps.listed import SparseMap
 
 SAMPLE = 256
 """The router is fitted on at most this many queries, so that the fit stays linear in n."""

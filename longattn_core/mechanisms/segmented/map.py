@@ -27,11 +27,11 @@ class SegmentedReason(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SegmentedTrace:
-    """What the pictures need.
+    """The segments and their summaries.
 
     `boundaries [B+1]` are the segments' starts and n; `unshifted` those without the shift, where there is one; `segment [n]`
-    each token's segment. The summaries' queries, keys and values `[h B ·]`, and the keys and values that the second
-    attention makes of them, are None where the variant has none.
+    each token's segment. The summaries' queries, keys and values `[h B ·]`, and the keys and values of the integrated
+    summaries, are None where the variant has none.
     """
 
     boundaries: Int[Tensor, "B1"]
@@ -46,7 +46,7 @@ class SegmentedTrace:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SegmentedMap(GroupedMap):
-    """Blocks on the diagonal, and what the summaries spread beside them. `integrated`: the summaries are read as one."""
+    """Blocks on the diagonal, and the summaries' weights beside them. `integrated`: the summaries are read as one."""
 
     trace: SegmentedTrace
     integrated: bool
@@ -71,7 +71,7 @@ class SegmentedMap(GroupedMap):
             reason, facts, text = self._cut(head, query, own, other, exact)
         return Explanation(kept=kept, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
 
-    def _same(self, query: int, key: int, own: int, weight: float) -> _Said:
+    def _same(self, query: int, key: int, own: int, weight: float) -> _Sentence:
         start, end = self.bounds(own)
         facts: dict[str, float | int | str | bool] = {
             "segment": own,
@@ -87,13 +87,13 @@ class SegmentedMap(GroupedMap):
                 facts["cut"] = int(cuts[0])
                 text = (
                     f"Unshifted, a cut before token {facts['cut']} would part them; the shift puts both into "
-                    f"{_run(start, end)}, and the key gets {weight:.3g} among {among}."
+                    f"{_tokens(start, end)}, and the key gets {weight:.3g} among {among}."
                 )
                 return SegmentedReason.SHIFTED, facts, text
-        text = f"Both stand in one segment, {_run(start, end)}; the key gets {weight:.3g} among {among}."
+        text = f"Both stand in one segment, {_tokens(start, end)}; the key gets {weight:.3g} among {among}."
         return SegmentedReason.SAME_SEGMENT, facts, text
 
-    def _summed(self, head: int, query: int, other: int, covering: Covering) -> _Said:
+    def _summed(self, head: int, query: int, other: int, covering: Covering) -> _Sentence:
         start, end = self.bounds(other)
         size = int(self.reading.groups[0].size[other])
         facts: dict[str, float | int | str | bool] = {
@@ -105,21 +105,21 @@ class SegmentedMap(GroupedMap):
         }
         if not self.integrated:
             text = (
-                f"The key stands in another segment, {_run(start, end)}, which the query sees only as one mean of its "
+                f"The key stands in another segment, {_tokens(start, end)}, which the query sees only as one mean of its "
                 f"{size} token{'s' * (size != 1)}: the mean gets {covering.weight:.3g}, and this key 1/{size} of it."
             )
             return SegmentedReason.SUMMARY, facts, text
-        one = torch.tensor([query], device=self.output.device)
-        items = self.reading.entries(one, torch.tensor([head], device=self.output.device))
+        queries, heads = (torch.tensor([x], device=self.output.device) for x in (query, head))
+        items = self.reading.entries(queries, heads)
         total = float(items.weights[0, 0][items.keys[0, 0] >= self.sequence.n].sum())
         facts |= {"integrated_weight": total, "part": covering.weight / total if total > 0 else 0.0}
         text = (
             f"The query reads the other segments as one integrated summary, which gets {total:.3g}; the mean of "
-            f"{_run(start, end)} is {facts['part']:.3g} of it, and this key 1/{size} of that mean."
+            f"{_tokens(start, end)} is {facts['part']:.3g} of it, and this key 1/{size} of that mean."
         )
         return SegmentedReason.INTEGRATED, facts, text
 
-    def _overlapped(self, query: int, key: int, own: int, weight: float) -> _Said:
+    def _overlapped(self, query: int, key: int, own: int, weight: float) -> _Sentence:
         start, end = self.bounds(own)
         beyond = start - key if key < start else key - end
         facts: dict[str, float | int | str | bool] = {
@@ -130,12 +130,12 @@ class SegmentedMap(GroupedMap):
             "items": self.reading.read_count(query),
         }
         text = (
-            f"The key stands {beyond} token{'s' * (beyond != 1)} outside the query's segment, {_run(start, end)}, but within "
+            f"The key stands {beyond} token{'s' * (beyond != 1)} outside the query's segment, {_tokens(start, end)}, but within "
             f"the overlap that it also reads; it gets {weight:.3g} among {facts['items']} keys."
         )
         return SegmentedReason.OVERLAP, facts, text
 
-    def _cut(self, head: int, query: int, own: int, other: int, exact: float) -> _Said:
+    def _cut(self, head: int, query: int, own: int, other: int, exact: float) -> _Sentence:
         start, end = self.bounds(own)
         cut = start if other < own else end + 1
         unseen = ~self.kept(query, None, head)[0, 0]
@@ -148,14 +148,15 @@ class SegmentedMap(GroupedMap):
             "severed": severed,
         }
         text = (
-            f"A cut between tokens {cut - 1} and {cut} parts them: the query stands in {_run(start, end)} and does not read so "
-            f"far, so the {exact:.3g} of exact attention is lost, one part of the {severed:.3g} that this query loses at cuts."
+            f"A cut between tokens {cut - 1} and {cut} parts them: the query stands in {_tokens(start, end)} and does not read "
+            f"so far, so the {exact:.3g} of exact attention is lost, one part of the {severed:.3g} that this query loses at cuts."
         )
         return SegmentedReason.OTHER_SEGMENT, facts, text
 
 
-_Said = tuple[SegmentedReason, dict[str, float | int | str | bool], str]
+_Sentence = tuple[SegmentedReason, dict[str, float | int | str | bool], str]
+"""The parts of an explanation that depend on the case: reason, facts, text."""
 
 
-def _run(start: int, end: int) -> str:
+def _tokens(start: int, end: int) -> str:
     return f"token {start}" if start == end else f"tokens {start} to {end}"

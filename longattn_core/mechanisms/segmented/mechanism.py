@@ -14,9 +14,9 @@ import torch
 from longattn_core.contracts.mechanism import Attended, Cost, Family, Mechanism, dial
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.segmented.integration import (
-    IntegratedReading,
-    SegmentReading,
-    SummaryReading,
+    IntegratedReader,
+    SegmentReader,
+    SummaryReader,
     fixed_starts,
     sentence_starts,
 )
@@ -24,10 +24,11 @@ from longattn_core.mechanisms.segmented.map import SegmentedMap, SegmentedTrace
 from longattn_core.numerics.tiles.groups import mean_groups
 
 WIDEST = 131072
+"""The largest segment width and the largest overlap."""
 
 
 class Segmented(Mechanism):
-    """Attention inside consecutive segments of `width` tokens, with or without a way to learn of the others."""
+    """Attention inside consecutive segments of `width` tokens; the variant says what a token reads of other segments."""
 
     key: ClassVar[str] = "segmented"
     title: ClassVar[str] = "Segmented attention"
@@ -36,6 +37,10 @@ class Segmented(Mechanism):
     complexity: ClassVar[str] = "n·s·d"
     family: ClassVar[Family] = "by place"
     order: ClassVar[int] = 20
+    causal_note: ClassVar[str] = (
+        "Only segments before the query's own are read as summaries. Cuts at sentence ends depend on the length of the next "
+        "sentence: there, a later token changes earlier outputs."
+    )
 
     variant: Literal["none", "summaries", "second", "overlap", "shifted"] = dial(
         "none",
@@ -82,7 +87,7 @@ class Segmented(Mechanism):
     )
 
     def refuses(self, sequence: Sequence) -> str | None:
-        """Cuts at sentence ends need to know the sentences."""
+        """Cuts at sentence ends need the sentences of the text."""
         if self.boundaries == "sentences" and sequence.levels is None:
             return "This sequence does not say where its sentences end, so it cannot be cut there: cut every s tokens."
         return None
@@ -90,38 +95,38 @@ class Segmented(Mechanism):
     def _attend(self, sequence: Sequence) -> Attended:
         """Cost per head: n·s·(d + e), n·(n/s)·(d + e) more for summaries, (n/s)²·(2d + e) for a second attention."""
         starts = self.starts(sequence, shifted=self.variant == "shifted")
-        reading = self._reading(sequence, starts)
+        reader = self._reader(sequence, starts)
         end = starts.new_tensor([sequence.n])
         shifted = self.variant == "shifted"
-        summaries = reading.groups[0] if reading.groups else None
-        integrated = reading.integrated[:2] if isinstance(reading, IntegratedReading) else (None, None)
+        summaries = reader.groups[0] if reader.groups else None
+        integrated = reader.integrated[:2] if isinstance(reader, IntegratedReader) else (None, None)
         trace = SegmentedTrace(
             boundaries=torch.cat([starts, end]),
             unshifted=torch.cat([self.starts(sequence, shifted=False), end]) if shifted else None,
-            segment=reading.segment,
+            segment=reader.segment,
             summary_queries=None if summaries is None else summaries.q,
             summary_keys=None if summaries is None else summaries.k,
             summary_values=None if summaries is None else summaries.v,
             integrated_keys=integrated[0],
             integrated_values=integrated[1],
         )
-        read = reading.read()
+        read = reader.read()
         return SegmentedMap(
             mechanism=self,
             sequence=sequence,
             output=read.output,
             trace=trace,
             cost=read.cost,
-            reading=reading,
+            reading=reader,
             integrated=self.variant == "second",
         )
 
     def estimated_cost(self, sequence: Sequence) -> Cost:
         """The keys and summaries on the segments' lists."""
-        return self._reading(sequence, self.starts(sequence, shifted=self.variant == "shifted")).estimated_cost()
+        return self._reader(sequence, self.starts(sequence, shifted=self.variant == "shifted")).estimated_cost()
 
     def starts(self, sequence: Sequence, *, shifted: bool) -> torch.Tensor:
-        """The first token of each segment; shifted, the first segment holds only half a width."""
+        """The first token of each segment; with the shift, the first segment holds only half a width."""
         first = max(1, self.width // 2) if shifted else self.width
         if self.boundaries == "sentences" and sequence.levels is not None:
             starts = sentence_starts(sequence.levels.sentence, self.width, first)
@@ -129,34 +134,34 @@ class Segmented(Mechanism):
             starts = fixed_starts(sequence.n, self.width, first)
         return torch.tensor(starts, device=sequence.q.device)
 
-    def _reading(self, sequence: Sequence, starts: torch.Tensor) -> SegmentReading:
+    def _reader(self, sequence: Sequence, starts: torch.Tensor) -> SegmentReader:
         if self.variant not in {"summaries", "second"}:
             overlap = self.overlap if self.variant == "overlap" else 0
-            return SegmentReading(sequence=sequence, groups=(), starts=starts, overlap=overlap)
+            return SegmentReader(sequence=sequence, groups=(), starts=starts, overlap=overlap)
         segment = torch.searchsorted(starts, torch.arange(sequence.n, device=starts.device), right=True) - 1
-        kind = SummaryReading if self.variant == "summaries" else IntegratedReading
+        kind = SummaryReader if self.variant == "summaries" else IntegratedReader
         groups = (mean_groups(sequence, segment),)
         return kind(sequence=sequence, groups=groups, starts=starts, by_size=self.counts == "tokens")
 
     def exact_setting(self, n: int) -> Self | None:
-        """One segment that holds every token; shifted, the first half of a segment must."""
+        """One segment that holds every token; with the shift, the first segment must hold them in half a width."""
         return self.with_dials(width=min(WIDEST, 2 * n if self.variant == "shifted" else n))
 
     def ladder(self, n: int) -> tuple[Self, ...]:
-        """Widths up to the whole sequence: from n/16, or with summaries from √n, below which they cost more, not less."""
+        """Widths up to the whole sequence: from n/16, or with summaries from √n, because smaller ones cost more."""
         least = math.isqrt(n) if self.variant == "summaries" else 1
         widths = sorted({max(1, least, n // part) for part in (16, 8, 4, 2)} - {n})
         return (*(self.with_dials(width=min(WIDEST, width)) for width in widths), self.exact_setting(n) or self)
 
     def with_budget(self, keys: int, n: int) -> Self:
-        """Segments, overlaps and summaries that come to about `keys`, counted for the last token under a causal mask."""
+        """Segments, overlaps and summaries with about `keys` keys a query, counted for the last token under a causal mask."""
         if keys >= n:
             return self.exact_setting(n) or self
         if self.variant == "overlap":
             overlap = min(self.overlap, keys // 2)
             return self.with_dials(overlap=overlap, width=keys - overlap)
         if self.variant == "summaries":
-            # width + n/width = keys: of its two solutions the one with more keys read one by one, or its least at √n.
+            # width + n/width = keys. Of its two solutions the larger width; if there is none, √n, where the sum is smallest.
             square = keys**2 - 4 * n
             return self.with_dials(width=math.isqrt(n) if square < 0 else round((keys + math.sqrt(square)) / 2))
         return self.with_dials(width=max(1, keys - 1) if self.variant == "second" else keys)
@@ -167,14 +172,14 @@ class Segmented(Mechanism):
         return (cls(), cls(variant="summaries"))
 
     @property
-    def leaks(self) -> str | None:
-        """Packing whole sentences looks ahead to the end of the next one."""
+    def depends_on_future(self) -> str | None:
+        """Whether a sentence fits into a segment depends on where it ends."""
         if self.boundaries == "sentences":
             return "Whether a sentence still fits into a segment depends on its whole length, so a cut knows of later tokens."
         return None
 
     @property
     def label(self) -> str:
-        """The title with what crosses the cuts."""
+        """The title, and what is read across the cuts."""
         names = {"summaries": "means", "second": "integrated mean", "overlap": "overlap", "shifted": "shifted"}
         return "Segments" if self.variant == "none" else f"Segments, {names[self.variant]}"

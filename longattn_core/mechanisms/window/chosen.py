@@ -1,7 +1,7 @@
-"""The blocks that queries choose: queries are sorted by block, so that a block's keys are met by many queries at once.
+"""The blocks that queries choose: queries are sorted by block, so that each block's keys are gathered once for many queries.
 
-Source: Lu et al. 2025, arXiv:2502.13189, section 2.3 (queries are regrouped by the block that they are sent to, and what a
-query gets from its blocks is merged by logsumexps). Keys for each query by itself would be gathered once a query and block.
+Source: Lu et al. 2025, arXiv:2502.13189, section 2.3: queries are regrouped by the block that they choose, and each query's
+results from its blocks are merged by logsumexps.
 """
 
 from __future__ import annotations
@@ -16,25 +16,23 @@ from torch.nn.functional import pad
 
 from longattn_core.contracts.indexing import row_chunks
 from longattn_core.contracts.sequence import Sequence
-from longattn_core.mechanisms.window.pattern import Pattern
+from longattn_core.mechanisms.window.pattern import Part, Pattern
 from longattn_core.numerics.block_attention import attend_blocks
 
 TOGETHER = 64
-"""Queries of a tile. A block's last tile is filled up; more would fill more, and fewer would gather the block more often."""
+"""Queries of a tile. Larger tiles leave more empty places at the end of a block, smaller ones gather the block more often."""
 
 CELLS = 1 << 20
 """Numbers of gathered keys, values and scores that are held at once: 4 MB."""
 
 HELD = 1 << 23
-"""Numbers of all results that are held before a query's are merged: 32 MB."""
+"""Numbers of results that are held before they are merged: 32 MB."""
 
 
-def chosen_part(
-    sequence: Sequence, pattern: Pattern, chosen: Int[Tensor, "h n m"]
-) -> tuple[Float[Tensor, "h n e"], Float[Tensor, "h n"]]:
-    """The output and logsumexp of each query over the blocks that it chose (−1: none), but for keys seen otherwise.
+def chosen_part(sequence: Sequence, pattern: Pattern, chosen: Int[Tensor, "h n m"]) -> Part:
+    """The output and logsumexp of each query over the blocks that it chose (−1: none), except keys that another part holds.
 
-    Cost: n·m·block·(d + e) a head, and to gather n·m·(d + e). Gradients flow to q, k, v. Memory above the result: some 64 MB.
+    Cost: n·m·block·(d + e) a head, and n·m·(d + e) to gather. Gradients flow to q, k, v. Memory above the result: some 64 MB.
     """
     missing = (0, 0, 0, pattern.blocks * pattern.block - pattern.n)
     k, v = (unflatten(pad(x, missing), 1, (-1, pattern.block)) for x in (sequence.k, sequence.v))
@@ -44,15 +42,15 @@ def chosen_part(
             blocks = chosen[head, rows]
             tiles = _Tiles.of(blocks, pattern.blocks)
             parts, logs = [], []
-            for at in row_chunks(len(tiles.block), pattern.block * (sequence.d + sequence.e + TOGETHER), CELLS):
-                block, query = tiles.block[at], tiles.query[at] + rows.start
-                one, log = attend_blocks(
+            for chunk in row_chunks(len(tiles.block), pattern.block * (sequence.d + sequence.e + TOGETHER), CELLS):
+                block, query = tiles.block[chunk], tiles.query[chunk] + rows.start
+                part, log = attend_blocks(
                     sequence.q[head].index_select(0, query.flatten()).view(1, *query.shape, -1),
                     k[head].index_select(0, block)[None],
                     v[head].index_select(0, block)[None],
                     _mask(pattern, query, block)[None],
                 )
-                parts.append(one[0].flatten(0, 1))
+                parts.append(part[0].flatten(0, 1))
                 logs.append(log[0].flatten())
             output[head, rows], lse[head, rows] = _merged(torch.cat(parts), torch.cat(logs), tiles.place, blocks >= 0)
     return output, lse
@@ -60,8 +58,9 @@ def chosen_part(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Tiles:
-    """The queries of each block in tiles: `block [t]` and `query [t x]` of a tile, and `place [r m]`, where among all t·x the
-    pair of a query and its i-th block stands. Places that no pair fills repeat a query.
+    """The queries of each block in tiles of x: `block [t]` and `query [t x]` of each tile.
+
+    `place [r m]` is the index, among all t·x places, of the pair of a query and its i-th block. Empty places repeat a query.
     """
 
     block: Int[Tensor, "t"]
@@ -70,9 +69,9 @@ class _Tiles:
 
     @classmethod
     def of(cls, blocks: Int[Tensor, "r m"], count: int) -> _Tiles:
-        """Of the blocks that each query chose, −1 for none; at least one tile."""
+        """The tiles of the blocks that each query chose (−1: none); at least one tile."""
         flat = blocks.flatten()
-        # What is no pair is sorted in front.
+        # −1 is sorted to the front and left out.
         order = flat.argsort(stable=True)[int((flat < 0).sum()) :]
         ordered = flat[order]
         pairs = torch.bincount(ordered, minlength=count)
@@ -81,15 +80,16 @@ class _Tiles:
         if not len(block):
             block = flat.new_zeros(1)
         before, first = pairs.cumsum(0) - pairs, (tiles.cumsum(0) - tiles) * TOGETHER
-        stand = torch.arange(len(ordered), device=flat.device) + (first - before)[ordered]
-        query = flat.new_zeros(len(block) * TOGETHER).index_copy_(0, stand, order // blocks.shape[1])
-        place = torch.zeros_like(flat).index_copy_(0, order, stand)
+        place_of_pair = torch.arange(len(ordered), device=flat.device) + (first - before)[ordered]
+        query = flat.new_zeros(len(block) * TOGETHER).index_copy_(0, place_of_pair, order // blocks.shape[1])
+        place = torch.zeros_like(flat).index_copy_(0, order, place_of_pair)
         return cls(block=block, query=query.view(-1, TOGETHER), place=place.view_as(blocks))
 
 
 def _mask(pattern: Pattern, query: Int[Tensor, "t x"], block: Int[Tensor, "t"]) -> Bool[Tensor, "t #x b"]:
-    """Which keys a block brings a tile's queries. Without a window that hangs on the keys alone: a block that is chosen is
-    past where it must be, and no other part holds it.
+    """Which keys of its block each query of a tile reads.
+
+    Without a window this depends on the key alone: a chosen block is allowed by the mask, and no other part holds it.
     """
     if pattern.back >= 0:
         return pattern.block_keys(query, block[:, None, None].expand(-1, query.shape[1], 1)) >= 0
@@ -100,7 +100,7 @@ def _mask(pattern: Pattern, query: Int[Tensor, "t x"], block: Int[Tensor, "t"]) 
 def _merged(
     parts: Float[Tensor, "p e"], logs: Float[Tensor, "p"], place: Int[Tensor, "r m"], some: Bool[Tensor, "r m"]
 ) -> tuple[Float[Tensor, "r e"], Float[Tensor, "r"]]:
-    """What each query gets from all its blocks, by their logsumexps."""
+    """The output of each query over all its blocks, merged by the logsumexps, and the logsumexp of all."""
     log = logs[place].masked_fill(~some, -math.inf)
     total = log.logsumexp(-1)
     share = (log - total.masked_fill(total == -math.inf, 0.0)[:, None]).exp()

@@ -1,4 +1,4 @@
-"""The map of a windowed pattern: the keys of each row by place and by choice, and the sentence for each pair."""
+"""The map of a windowed pattern: the keys of each row by position and by choice, and the sentence for each pair."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -11,7 +11,8 @@ from torch.nn.functional import pad
 from longattn_core.contracts.indexing import row_chunks
 from longattn_core.contracts.mechanism import Explanation, ReadCount, Reduce
 from longattn_core.mechanisms.window.pattern import Pattern, block_scores
-from longattn_core.numerics.maps.listed import Entries, SparseMap, entries_of_scores, inverse_root
+from longattn_core.numerics.entries import Entries
+from longattn_core.numerics.maps.listed import SparseMap, entries_of_scores, inverse_root
 
 
 class WindowReason(StrEnum):
@@ -32,7 +33,7 @@ class WindowReason(StrEnum):
 class WindowTrace:
     """The pattern of one sequence.
 
-    `columns [s]`: tokens that every query sees; `full [f]`: queries that see every key; `random [u r]`: the block draw of
+    `columns [s]`: tokens that every query sees; `full [f]`: queries that see every key; `random [u r]`: the blocks drawn for
     each block of queries (−1: none), shared by all heads; `means [h B d]`: the mean key of each block, and `chosen [h n m]`:
     the blocks that each query chose (−1: none), both None unless blocks are chosen.
     """
@@ -46,9 +47,9 @@ class WindowTrace:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WindowMap(SparseMap):
-    """The map: zero but for the window, the columns, the blocks and the full rows (left empty unless `full_rows`).
+    """The map: zero except for the window, the columns, the blocks and the full rows (left empty unless `full_rows`).
 
-    `sinks` says that the columns are called sinks in sentences, and not global tokens.
+    `sinks`: sentences call the columns sinks, and not global tokens.
     """
 
     pattern: Pattern
@@ -65,13 +66,13 @@ class WindowMap(SparseMap):
 
     def _entries(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Entries:
         pattern, chosen = self.pattern, self.trace.chosen
-        by_place = [pattern.window_keys(queries), pattern.column_keys(queries)]
+        by_position = [pattern.window_keys(queries), pattern.column_keys(queries)]
         own = queries // pattern.block
         if pattern.random.shape[1]:
-            by_place.append(pattern.block_keys(queries, pattern.random[own]))
+            by_position.append(pattern.block_keys(queries, pattern.random[own]))
         if chosen is not None:
-            by_place.append(pattern.block_keys(queries, own[:, None]))
-        keys = torch.cat(by_place, -1).expand(len(heads), -1, -1).contiguous()
+            by_position.append(pattern.block_keys(queries, own[:, None]))
+        keys = torch.cat(by_position, -1).expand(len(heads), -1, -1).contiguous()
         if chosen is not None:
             keys = torch.cat([keys, pattern.block_keys(queries, chosen[heads][:, queries])], -1)
         if bool((whole := torch.isin(queries, pattern.full)).any()):
@@ -91,15 +92,15 @@ class WindowMap(SparseMap):
         full = full[(full >= rows[0]) & (full < rows[-1])]
         if not len(full) or not self.full_rows:
             return super()._pooled(rows, columns, reduce, heads)
-        # One full row among many short ones would make every row of its chunk n slots wide: pool it apart, densely.
+        # One full row would make every row of its chunk n slots wide, so full rows are pooled apart, as dense rows.
         out = replace(self, full_rows=False)._pooled(rows, columns, reduce, heads)
         tops, sides = (torch.tensor(x, device=out.device) for x in (rows, columns))
         cell = torch.bucketize(torch.arange(columns[0], columns[-1], device=out.device), sides[1:-1], right=True)
         area = (tops.diff()[:, None] * sides.diff()[None, :]).to(out.dtype)
-        for at in row_chunks(len(full), len(heads) * self.sequence.n):
-            weights = self._rows(full[at], heads)[..., columns[0] : columns[-1]]
+        for chunk in row_chunks(len(full), len(heads) * self.sequence.n):
+            weights = self._rows(full[chunk], heads)[..., columns[0] : columns[-1]]
             part = torch.zeros(*weights.shape[:2], len(columns) - 1, dtype=out.dtype, device=out.device)
-            row = torch.bucketize(full[at], tops[1:-1], right=True)
+            row = torch.bucketize(full[chunk], tops[1:-1], right=True)
             if reduce == "mean":
                 part = part.scatter_add(2, cell.expand_as(weights), weights)
                 out = out.index_add(1, row, part / area[row])
@@ -118,11 +119,11 @@ class WindowMap(SparseMap):
     def _block_scores(self, head: int, query: int) -> Float[Tensor, "B"]:
         assert self.trace.means is not None
         q = self.sequence.q[head : head + 1, query : query + 1]
-        one = torch.tensor([query], device=q.device)
-        return block_scores(q, one, self.trace.means[head : head + 1], self.pattern)[0, 0]
+        queries = torch.tensor([query], device=q.device)
+        return block_scores(q, queries, self.trace.means[head : head + 1], self.pattern)[0, 0]
 
     def _rank(self, head: int, query: int, block: int) -> tuple[int, int]:
-        """The place of a block among those the query could choose, 1 for the best, and how many there were."""
+        """The rank of a block among those that the query may choose, 1 for the best, and their number."""
         scores = self._block_scores(head, query)
         better = (scores > scores[block]).sum() + (scores[:block] == scores[block]).sum()
         return int(better) + 1, int((scores > -torch.inf).sum())

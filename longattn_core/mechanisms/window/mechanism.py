@@ -17,10 +17,8 @@ from torch import Tensor
 from longattn_core.contracts.mechanism import Attended, Cost, Family, Mechanism, Origin, dial
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.window.blockwise import pairs_seen, pattern_output, peak_cells
-from longattn_core.mechanisms.window.map import WindowMap, WindowReason, WindowTrace
+from longattn_core.mechanisms.window.map import WindowMap, WindowTrace
 from longattn_core.mechanisms.window.pattern import Pattern, block_means, chosen_blocks, random_blocks
-
-__all__ = ["Window", "WindowMap", "WindowReason", "WindowTrace"]
 
 _WINDOWED = ("sliding", "sinks", "global", "bigbird")
 
@@ -28,9 +26,9 @@ _WINDOWED = ("sliding", "sinks", "global", "bigbird")
 class Window(Mechanism):
     """Attention inside a sliding window, with what the variant adds to it.
 
-    Under a causal mask the window of width w is the query and the w − 1 tokens before it; under none it is the query and
-    ⌊w/2⌋ tokens on each side (Longformer). With a dilation δ it takes every δ-th token, w of them as before. Sinks and
-    global tokens are the first real ones of the sequence. Places, blocks and distances count tokens, padding included.
+    Under a causal mask the window of width w is the query and the w − 1 tokens before it; without a mask it is the query and
+    ⌊w/2⌋ tokens on each side (Longformer). With a dilation δ it takes every δ-th token, still w in all. Sinks and global
+    tokens are the first real tokens of the sequence. Positions, blocks and distances count tokens, padding included.
     """
 
     key: ClassVar[str] = "window"
@@ -41,7 +39,8 @@ class Window(Mechanism):
     family: ClassVar[Family] = "by place"
     order: ClassVar[int] = 10
     causal_note: ClassVar[str] = (
-        "The window looks back only, random blocks are past ones, and only blocks completed before the query's own are scored."
+        "The window reaches back only, random blocks are past ones, and only blocks before the query's own are scored. A global "
+        "token sees earlier tokens only."
     )
 
     variant: Literal["sliding", "sinks", "global", "bigbird", "selected"] = dial(
@@ -129,7 +128,7 @@ class Window(Mechanism):
     )
 
     def _attend(self, sequence: Sequence) -> Attended:
-        """Cost: (w + s)·(d + e) per query and head, b·(d + e) for each block beside; choosing blocks adds n·d/b."""
+        """Cost: (w + s)·(d + e) per query and head, and b·(d + e) for each block; choosing blocks adds n·d/b."""
         pattern = self._pattern(sequence)
         means = chosen = None
         if self.variant == "selected":
@@ -149,7 +148,7 @@ class Window(Mechanism):
         )
 
     def estimated_cost(self, sequence: Sequence) -> Cost:
-        """The pattern's pairs; which blocks a query chooses hangs on its content, so that variant attends."""
+        """The pattern's pairs; which blocks a query chooses depends on its content, so that variant must attend."""
         return super().estimated_cost(sequence) if self.variant == "selected" else _cost(sequence, self._pattern(sequence), None)
 
     def _pattern(self, sequence: Sequence) -> Pattern:
@@ -159,9 +158,9 @@ class Window(Mechanism):
         furthest = (n - 1) // dilation
         back = min(self.width - 1 if sequence.causal else self.width // 2, furthest) if windowed else -1
         ahead = min(self.width // 2, furthest) if windowed and not sequence.causal else 0
-        everywhere = {"sinks": self.sinks, "global": self.global_tokens, "bigbird": self.global_tokens}
-        first = sequence.real.nonzero().squeeze(-1)
-        columns = first[: everywhere.get(self.variant, 0)]
+        always_visible = {"sinks": self.sinks, "global": self.global_tokens, "bigbird": self.global_tokens}
+        tokens = sequence.real.nonzero().squeeze(-1)
+        columns = tokens[: always_visible.get(self.variant, 0)]
         blocks = -(-n // self.block)
         count = min(self.random_blocks, blocks - 1) if self.variant == "bigbird" else 0
         return Pattern(
@@ -173,13 +172,13 @@ class Window(Mechanism):
             dilation=dilation,
             columns=columns,
             full=columns if self.variant in ("global", "bigbird") else columns[:0],
-            # A block longer than the sequence is the sequence: its empty end would only be held and masked.
+            # A block longer than the sequence would only add masked places.
             block=min(self.block, n),
             random=random_blocks(self.seed, blocks if count else 0, count, sequence.causal).to(device),
         )
 
     def exact_setting(self, n: int) -> Self:
-        """A window that spans the sequence from either end, or all blocks chosen."""
+        """A window that spans the sequence from both of its ends, or all blocks chosen."""
         if self.variant == "selected":
             return self.with_dials(selected_blocks=-(-n // self.block))
         return self.with_dials(width=2 * n, dilation=1)
@@ -194,7 +193,7 @@ class Window(Mechanism):
         return (*(self.with_dials(width=width) for width in widths), self.exact_setting(n))
 
     def with_budget(self, keys: int, n: int) -> Self:
-        """So many keys in all: what the variant adds to the window first, the window from the rest."""
+        """`keys` keys in all: what the variant adds comes first, and the rest is the window."""
         if self.variant == "selected":
             block = min(self.block, max(1, keys // 4))
             width = max(1, keys // 4) if self.windowed else self.width
@@ -214,7 +213,7 @@ class Window(Mechanism):
 
     @property
     def label(self) -> str:
-        """What is beside the window."""
+        """The window, and what the variant adds to it."""
         return {
             "sliding": "Sliding window",
             "sinks": "Window + sinks",
@@ -233,9 +232,9 @@ def _cost(sequence: Sequence, pattern: Pattern, chosen: Int[Tensor, "h n m"] | N
     """The pairs of all parts, and for chosen blocks a score with every block's mean."""
     pairs = pairs_seen(pattern, sequence.h, chosen)
     scored = 0 if chosen is None else sequence.h * sequence.n * pattern.blocks * sequence.d
-    size, wide = sequence.q.element_size(), sequence.d + sequence.e
+    size, width = sequence.q.element_size(), sequence.d + sequence.e
     return Cost(
-        multiply_adds=pairs * wide + scored,
-        bytes_moved=size * (2 * sequence.h * sequence.n * wide + 2 * pairs + 2 * scored // sequence.d),
+        multiply_adds=pairs * width + scored,
+        bytes_moved=size * (2 * sequence.h * sequence.n * width + 2 * pairs + 2 * scored // sequence.d),
         bytes_peak=size * peak_cells(sequence, pattern),
     )

@@ -1,4 +1,4 @@
-"""Which keys a query sees by place: a window, a few fixed tokens, random blocks; and which blocks it chooses by content.
+"""Which keys a query sees by position: a window, a few fixed tokens, random blocks; and which blocks it chooses by content.
 
 Source: Beltagy et al. 2020, arXiv:2004.05150, section 3.1 (window, dilation, global tokens); Zaheer et al. 2020,
 arXiv:2007.14062, section 2 (random blocks); Xiao et al. 2023, arXiv:2309.17453, section 3 (sinks); Lu et al. 2025,
@@ -7,6 +7,7 @@ arXiv:2502.13189, section 2.2 (a block is scored by the query times its mean key
 
 import math
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,14 +18,17 @@ from longattn_core.contracts.indexing import row_chunks
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.numerics.draws import generator
 
+Part: TypeAlias = tuple[Float[Tensor, "h n e"], Float[Tensor, "h n"]]
+"""The output of one part of a pattern, and the logsumexp of its scores."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pattern:
-    """What the places of two tokens decide, for one sequence.
+    """What the positions of two tokens decide, for one sequence.
 
     The window reaches `back` steps of `dilation` tokens back and `ahead` steps ahead (`back` −1: there is no window).
-    `columns` are tokens that every query sees, `full` queries that see every key; `random [u r]` the blocks drawn for each
-    block of queries (−1: none); `block` is the tokens in a block.
+    `columns` are tokens that every query sees, `full` queries that see every key; `random [u r]` are the blocks drawn for each
+    block of queries (−1: none); `block` is the number of tokens in a block.
     """
 
     n: int
@@ -40,7 +44,7 @@ class Pattern:
 
     @property
     def blocks(self) -> int:
-        """How many blocks the tokens fill, the last one perhaps in part."""
+        """The number of blocks, a partly filled last one included."""
         return math.ceil(self.n / self.block)
 
     def in_window(self, queries: Int[Tensor, "*#r"], keys: Int[Tensor, "*#r"]) -> Bool[Tensor, "..."]:
@@ -50,55 +54,55 @@ class Pattern:
 
     def is_column(self, keys: Int[Tensor, "*r"]) -> Bool[Tensor, "*r"]:
         """Whether every query sees this key."""
-        held = torch.zeros(self.n, dtype=torch.bool, device=keys.device)
-        held[self.columns] = True
-        return held[keys]
+        column = torch.zeros(self.n, dtype=torch.bool, device=keys.device)
+        column[self.columns] = True
+        return column[keys]
 
-    def open(self, queries: Int[Tensor, "*#r"], keys: Int[Tensor, "*#r"]) -> Bool[Tensor, "..."]:
-        """Whether the mask lets the pair through; a key outside 0 … n − 1 is never let through."""
+    def allowed(self, queries: Int[Tensor, "*#r"], keys: Int[Tensor, "*#r"]) -> Bool[Tensor, "..."]:
+        """Whether the mask allows the pair; a key outside 0 … n − 1 is never allowed."""
         inside = (keys >= 0) & (keys < self.n)
-        allowed = inside & self.real[keys.clamp(0, self.n - 1)] & self.real[queries]
-        return allowed & (keys <= queries) if self.causal else allowed
+        both_real = inside & self.real[keys.clamp(0, self.n - 1)] & self.real[queries]
+        return both_real & (keys <= queries) if self.causal else both_real
 
-    def unclaimed(self, queries: Int[Tensor, "*#r"], keys: Int[Tensor, "*#r"]) -> Bool[Tensor, "..."]:
-        """Whether a block may bring the pair in: let through by the mask, and in neither the window nor the columns."""
-        claimed = self.in_window(queries, keys) | self.is_column(keys.clamp(0, self.n - 1))
-        return self.open(queries, keys) & ~claimed
+    def only_in_blocks(self, queries: Int[Tensor, "*#r"], keys: Int[Tensor, "*#r"]) -> Bool[Tensor, "..."]:
+        """Whether the mask allows the pair, and neither the window nor the columns hold it."""
+        elsewhere = self.in_window(queries, keys) | self.is_column(keys.clamp(0, self.n - 1))
+        return self.allowed(queries, keys) & ~elsewhere
 
     def window_keys(self, queries: Int[Tensor, "r"]) -> Int[Tensor, "r w"]:
         """The keys in each query's window, −1 where there is none."""
         steps = torch.arange(-self.ahead, self.back + 1, device=queries.device).flip(0)
         keys = queries[:, None] - steps * self.dilation
-        return keys.where(self.open(queries[:, None], keys), -1)
+        return keys.where(self.allowed(queries[:, None], keys), -1)
 
     def column_keys(self, queries: Int[Tensor, "r"]) -> Int[Tensor, "r s"]:
-        """The columns that each query sees and that its window does not already hold, −1 elsewhere."""
+        """The columns that each query sees outside its window, −1 elsewhere."""
         keys, rows = self.columns[None, :].expand(len(queries), -1), queries[:, None]
-        return keys.where(self.open(rows, keys) & ~self.in_window(rows, keys), -1)
+        return keys.where(self.allowed(rows, keys) & ~self.in_window(rows, keys), -1)
 
     def block_keys(self, queries: Int[Tensor, "*#r"], blocks: Int[Tensor, "*#r m"]) -> Int[Tensor, "... c"]:
-        """The keys that the given blocks bring each query beyond window and columns, −1 elsewhere; block −1 brings none."""
+        """The keys of the given blocks that are in neither window nor columns, −1 elsewhere; block −1 has no keys."""
         within = torch.arange(self.block, device=blocks.device)
         keys = torch.where(blocks[..., None] < 0, -1, blocks[..., None] * self.block + within).flatten(-2)
-        return keys.where(self.unclaimed(queries[..., None], keys), -1)
+        return keys.where(self.only_in_blocks(queries[..., None], keys), -1)
 
 
 def random_blocks(seed: int, blocks: int, count: int, causal: bool) -> Int[Tensor, "u r"]:
     """For each block of queries, `count` other blocks without repetition (past ones only when causal), −1 where there are fewer.
 
-    Floyd's method: the t-th pick is uniform in 0 … t, and t itself where that is taken. A block's draw does not depend on
-    how many blocks follow it under a causal mask. Cost: blocks·count².
+    Floyd's method: the t-th pick is uniform in 0 … t; where that number is drawn already, it is t itself. Under a causal mask
+    a block's draw does not depend on how many blocks follow. Cost: blocks·count².
     """
     own = torch.arange(blocks)
     population = own if causal else torch.full_like(own, blocks - 1)
     chance = torch.rand(blocks, count, generator=generator(seed, "random blocks"), dtype=torch.float64)
-    taken = population.clamp_max(count)
+    drawn = population.clamp_max(count)
     out = torch.full((blocks, count), -1, dtype=torch.int64)
     for step in range(count):
-        last = population - taken + step
+        last = population - drawn + step
         pick = (chance[:, step] * (last + 1)).floor().to(torch.int64).minimum(last)
         pick = torch.where((out[:, :step] == pick[:, None]).any(-1), last, pick)
-        out[:, step] = torch.where(step < taken, pick, -1)
+        out[:, step] = torch.where(step < drawn, pick, -1)
     return out if causal else torch.where(out >= own[:, None], out + 1, out)
 
 
@@ -113,8 +117,10 @@ def block_means(x: Float[Tensor, "h n d"], pattern: Pattern) -> Float[Tensor, "h
 def block_scores(
     q: Float[Tensor, "h r d"], queries: Int[Tensor, "r"], means: Float[Tensor, "h B d"], pattern: Pattern
 ) -> Float[Tensor, "h r B"]:
-    """How each query scores each block it may choose; −inf for its own block, a block without real tokens, and, under a
-    causal mask, every block that is not completed before the query's own. Cost r·B·d.
+    """The score of each block for each query: q times the block's mean key. Cost r·B·d.
+
+    It is −inf for the query's own block, for a block without real tokens and, under a causal mask, for every block that does
+    not lie before the query's own.
     """
     blocks = torch.arange(pattern.blocks, device=q.device)
     own = queries[:, None] // pattern.block
@@ -125,7 +131,7 @@ def block_scores(
 
 
 def chosen_blocks(sequence: Sequence, means: Float[Tensor, "h B d"], pattern: Pattern, count: int) -> Int[Tensor, "h n m"]:
-    """The `count` best blocks of each query in order of place, the earlier of two equal ones, −1 where there are fewer.
+    """The `count` best blocks of each query in order of position, −1 where there are fewer; of equal scores the earlier block.
 
     Cost h·n·B·d; memory: 4 M scores at once.
     """
@@ -139,15 +145,15 @@ def chosen_blocks(sequence: Sequence, means: Float[Tensor, "h B d"], pattern: Pa
 
 
 def _best(scores: Float[Tensor, "h r B"], count: int) -> Int[Tensor, "h r m"]:
-    """Places of the `count` largest finite scores (fewer than B), in order of place."""
+    """The blocks of the `count` largest finite scores (count < B), in order of position."""
     if count == 0:
         return torch.empty(*scores.shape[:2], 0, dtype=torch.int64, device=scores.device)
-    values, places = scores.topk(count + 1, dim=-1)
-    chosen, worth = places[..., :count], values[..., :count]
-    # `topk` leaves open which of two equal scores it takes: where that matters, a stable sort takes the earlier one.
-    level = (worth[..., -1] == values[..., count]) & (worth[..., -1] > -math.inf)
-    if bool(level.any()):
-        chosen = chosen.index_put((level,), scores[level].sort(dim=-1, descending=True, stable=True).indices[:, :count])
+    values, indices = scores.topk(count + 1, dim=-1)
+    chosen, best = indices[..., :count], values[..., :count]
+    # `topk` does not say which of two equal scores it takes: where that matters, a stable sort takes the earlier one.
+    tie = (best[..., -1] == values[..., count]) & (best[..., -1] > -math.inf)
+    if bool(tie.any()):
+        chosen = chosen.index_put((tie,), scores[tie].sort(dim=-1, descending=True, stable=True).indices[:, :count])
     blocks = scores.shape[-1]
-    ordered = torch.where(worth > -math.inf, chosen, blocks).sort(dim=-1).values
+    ordered = torch.where(best > -math.inf, chosen, blocks).sort(dim=-1).values
     return torch.where(ordered == blocks, -1, ordered)

@@ -1,10 +1,9 @@
-"""Softmax attention over the union of each query's stretches of sorted lists: how hashing and clustering make their output.
+"""Softmax attention over the union of each query's stretches of sorted lists: the output of hashing and clustering.
 
-Queries are taken in blocks, in the order of their stretches, so that a block's stretches overlap and a tile of consecutive
-keys covers them. Head by head and tile by tile: what is held at once stays near the processor.
+The output is computed head by head and tile by tile (see `tiles.py`), so that the buffers stay in the cache.
 
 Source: the running maximum and the merge by logsumexps are FlashAttention's (Dao et al. 2022, arXiv:2205.14135, section
-3.1). In single precision and without gradients torch's own kernel makes each tile; the plain form is the reference for it.
+3.1). In single precision and without gradients torch's kernel computes each tile; the plain form is the reference.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ def attend_lists(
     skip_self: bool = False,
     directions: bool = False,
 ) -> tuple[Float[Tensor, "h n e"], int]:
-    """The output, and how many scores were computed. With `directions` keys are read at length 1.
+    """The output, and how many scores were computed. With `directions` keys are scaled to length 1.
 
-    A real query that finds no key gives its own value; a padded one gives zero. Gradients flow to q, k, v. Cost: about
-    p·n·(w + block)·(d + e) a head; memory h·n·e and a few MB, of the plain form as much again for the keys.
+    A real query without keys gets its own value, a padded one zero. Gradients reach q, k and v. Cost: about
+    p·n·(w + block)·(d + e) a head. Memory: h·n·e numbers and a few MB; the plain form holds as many again for the keys.
     """
     if kernel_allowed(q, k, v) and v.shape[1] <= MANY:
         return _by_kernel(q, k, v, lists, real=real, scale=scale, skip_self=skip_self, directions=directions)
@@ -56,7 +55,7 @@ def _plainly(
 ) -> tuple[Float[Tensor, "h n e"], int]:
     """`attend_lists` written out: any device, any dtype, with gradients."""
     h, n, e = v.shape
-    # The column of ones sums the weights in the same product; one more row takes what ragged blocks leave over.
+    # The column of ones sums the weights in the same product. The last row takes the empty places of the blocks.
     values = torch.cat([v, torch.ones_like(v[..., :1])], dim=-1)
     sums = torch.zeros(h * n + 1, e + 1, dtype=v.dtype, device=v.device)
     ceiling = torch.full((h * n + 1,), torch.finfo(v.dtype).min, dtype=v.dtype, device=v.device)
@@ -70,7 +69,7 @@ def _plainly(
             scores = taken(q[head] * scale, tile.queries.clamp_max(n - 1)) @ taken(k[head], tile.keys).mT
             scores = scores.masked_fill(~mask, -math.inf)
             rows = torch.where(tile.queries < n, head * n + tile.queries, h * n)
-            # Any ceiling gives the same quotient, so it is held constant for the gradient.
+            # Every ceiling gives the same quotient, so the gradient treats it as a constant.
             old = ceiling[rows]
             new = torch.maximum(old, scores.detach().amax(-1))
             weights = (scores - new[..., None]).exp()
@@ -93,9 +92,9 @@ def _by_kernel(
     skip_self: bool,
     directions: bool,
 ) -> tuple[Float[Tensor, "h n e"], int]:
-    """`attend_lists` by torch's kernel, tiles merged by their logsumexps. Memory above the output: a few MB and n·d."""
+    """`attend_lists` by torch's kernel; tiles are merged by their logsumexps. Memory besides the output: a few MB and n·d."""
     h, n, e = v.shape
-    # One more row takes what ragged blocks leave over.
+    # The last row takes the empty places of the blocks.
     output, lse = zeros(v, h * n + 1, e), v.new_full((h * n + 1,), -math.inf)
     computed = 0
     for head in range(h):
@@ -104,7 +103,7 @@ def _by_kernel(
         for tile in tiles(lists, head):
             bias = biases.of(tile)
             computed += bias.numel()
-            blind = bias.amax(-1) == -math.inf
+            without_keys = bias.amax(-1) == -math.inf
             part, log = flash_blocks(
                 taken(q[head], tile.queries.clamp_max(n - 1))[None],
                 taken(keys, tile.keys)[None],
@@ -112,8 +111,8 @@ def _by_kernel(
                 bias[None],
                 scale=scale,
             )
-            # The kernel reports a logsumexp of 0 for a row with nothing to see, which a merge would take for a key.
-            part, log = part.view(-1, e), log[0].masked_fill_(blind, -math.inf).flatten()
+            # The kernel reports a logsumexp of 0 for a row without keys; a merge would take this for a key of score 0.
+            part, log = part.view(-1, e), log[0].masked_fill_(without_keys, -math.inf).flatten()
             rows = torch.where(tile.queries < n, head * n + tile.queries, h * n).flatten()
             if not tile.first:
                 part, log = merge(output.index_select(0, rows), lse.index_select(0, rows), part, log)

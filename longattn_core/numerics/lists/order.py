@@ -1,6 +1,6 @@
-"""The order of small whole numbers, as hashing and clustering need it of every token in every round.
+"""The sorting order of small whole numbers, which hashing and clustering need for all tokens in every round.
 
-Source: ours; numpy sorts sixteen bits at a time by counting (its `stable` sort), several times as fast as torch compares.
+Source: ours. Numpy's `stable` sort of 16-bit numbers is a radix sort, several times as fast as torch's comparisons.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 DIGIT = 16
-"""Bits that are sorted by in one pass."""
+"""Bits that one pass sorts by."""
 
 
 def stable_order(x: Int[Tensor, "*b n"], below: int) -> Int[Tensor, "*b n"]:
-    """The places of numbers of 0 … below − 1 (there must be no others) in rising order, equal ones as they stand.
+    """The places of the numbers in rising order; equal numbers keep their order. All must lie in 0 … below − 1.
 
-    Cost n for every sixteen bits of `below`, on a device other than the CPU n·ln n.
+    Cost: n for every sixteen bits of `below`; n·ln n on a device other than the CPU.
     """
     if x.device.type != "cpu":
         return x.argsort(dim=-1, stable=True)

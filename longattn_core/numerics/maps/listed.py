@@ -1,7 +1,8 @@
-"""Kinds of attention map: given by scores, or by a short list of keys a row; `factored` has those given by two thin factors.
+"""Maps given by scores (`ScoredMap`) or by a short list of keys in each row (`SparseMap`).
 
-A mechanism says which kind its map is; rows, what was seen, and pooled pictures follow from the structure, at its
-price. `[query, key]` orders every pair of axes.
+A mechanism states the kind of its map; its rows, its kept pairs and its pooled pictures then follow from that structure and
+cost what the structure costs. The other kinds stand beside this file: `factored.py` (two thin factors) and `grouped.py`
+(keys and groups of keys). Every pair of axes is ordered [query, key].
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from longattn_core.contracts.indexing import STREAM_CELLS
 from longattn_core.contracts.mechanism import Attended, ReadCount, Reduce
+from longattn_core.contracts.pooling import areas, cell_of
+from longattn_core.numerics.entries import Entries
 from longattn_core.numerics.pair_scores import pair_scores
 from longattn_core.numerics.softmax import masked_softmax
 
@@ -25,7 +28,7 @@ DENSE_SHARE = 4
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScoredMap(Attended):
-    """A map that is a softmax over every key the mask allows: the subclass gives the scores."""
+    """A map that is a softmax over all keys that the mask allows: the subclass defines the scores."""
 
     @abstractmethod
     def _scores(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
@@ -37,32 +40,21 @@ class ScoredMap(Attended):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Entries:
-    """The keys that each query looked at and their weights; a slot that holds no key has key −1 and weight 0.
-
-    Shapes: `keys [g r c]` (int64, no key twice in a row), `weights [g r c]`.
-    """
-
-    keys: Int[Tensor, "g r c"]
-    weights: Float[Tensor, "g r c"]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class SparseMap(Attended):
-    """A map that is zero but for a short list of keys a row: the subclass gives the list. Views cost r·c, not r·n."""
+    """A map that is zero except at a short list of keys in each row: the subclass defines the list. Views cost r·c, not r·n."""
 
     @abstractmethod
     def _entries(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Entries:
-        """The keys that were looked at and their weights, for the chosen queries and heads."""
+        """The keys that the chosen queries read in the chosen heads, and their weights."""
 
     @property
     def lists_keys(self) -> bool:
-        """A row's weights are a short list."""
+        """True: the weights of a row are a short list."""
         return True
 
     @property
     def _slots(self) -> int:
-        """About how many slots a row of entries has: sets how many rows are streamed at once."""
+        """About how many slots a row of entries has; it decides how many rows are streamed at once."""
         return int(self.sequence.n**0.5) + 64
 
     def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
@@ -102,7 +94,10 @@ class SparseMap(Attended):
         heads: Int[Tensor, "g"],
         shares: Float[Tensor, "g n"] | None = None,
     ) -> Float[Tensor, "g H W"]:
-        """The sum of each cell's weights, or the largest; each row first times its share, if any are given. Cost: the lists'."""
+        """The sum or the largest of each cell's weights; where `shares` are given, each row is first multiplied by its share.
+
+        Cost: that of the lists.
+        """
         device, width = self.output.device, len(columns) - 1
         row_cell, column_cell = cell_of(rows, self.sequence.n, device), cell_of(columns, self.sequence.n, device)
         flat = self.output.new_zeros(len(heads), (len(rows) - 1) * width)
@@ -116,45 +111,26 @@ class SparseMap(Attended):
                 inside = column >= 0
                 weights, column = weights * inside, column * inside
             cell = (row_cell[queries, None] * width + column).flatten(1)
-            # An empty slot weighs nothing wherever it falls. Weights are not negative and an unseen pair is zero, so zero is
-            # a safe start for the largest too.
+            # An empty slot has weight 0, so its cell does not matter. No weight is negative, and a dropped pair has weight 0: so
+            # 0 is a valid start for the largest too.
             flat.scatter_reduce_(1, cell, weights.flatten(1), "sum" if reduce == "mean" else "amax")
         return flat.view(len(heads), -1, width)
 
 
 def listed(keys: Int[Tensor, "g r c"], size: int) -> Bool[Tensor, "g r size"]:
-    """Which of the numbers 0 … size − 1 each row lists; −1 lists none."""
+    """Which of the numbers 0 … size − 1 each row lists; −1 is an empty slot."""
     # One column more than there are numbers takes the empty slots.
     marks = torch.zeros(*keys.shape[:2], size + 1, dtype=torch.bool, device=keys.device)
     return marks.scatter_(2, torch.where(keys >= 0, keys, size), True)[..., :size]
 
 
-def areas(rows: list[int], columns: list[int], like: Tensor) -> Float[Tensor, "H W"]:
-    """How many pairs each cell joins."""
-    tall, wide = (torch.tensor(x, dtype=like.dtype, device=like.device).diff() for x in (rows, columns))
-    return tall[:, None] * wide
-
-
-def cell_of(cell_edges: list[int], n: int, device: torch.device) -> Int[Tensor, "n"]:
-    """The cell that each token stands in, −1 outside of all. Looked up for each pair, it costs a tenth of a search."""
-    cells = torch.full((n,), -1, dtype=torch.int64, device=device)
-    widths = torch.tensor(cell_edges, device=device).diff()
-    cells[cell_edges[0] : cell_edges[-1]] = torch.arange(len(widths), device=device).repeat_interleave(widths)
-    return cells
-
-
-def entries_of_scores(
-    sequence_q: Float[Tensor, "g r d"], sequence_k: Float[Tensor, "g n d"], keys: Int[Tensor, "g r c"], scale: float
-) -> Entries:
+def entries_of_scores(q: Float[Tensor, "g r d"], k: Float[Tensor, "g n d"], keys: Int[Tensor, "g r c"], scale: float) -> Entries:
     """Softmax over the listed keys (−1 for none). Cost g·r·c·d, or g·r·n·d where nearly every key is listed."""
-    n, listed = sequence_k.shape[1], keys.clamp_min(0)
-    if DENSE_SHARE * keys.shape[-1] > n:
-        scores = (sequence_q @ sequence_k.mT).gather(2, listed)
-    else:
-        scores = pair_scores(sequence_q, sequence_k, listed)
+    some, nearly_all = keys.clamp_min(0), DENSE_SHARE * keys.shape[-1] > k.shape[1]
+    scores = (q @ k.mT).gather(2, some) if nearly_all else pair_scores(q, k, some)
     return Entries(keys=keys, weights=masked_softmax(scores * scale, keys >= 0))
 
 
 def inverse_root(d: int) -> float:
-    """1/√d, the factor that keeps the scores' variance near 1."""
+    """1/√d, the factor that keeps the variance of the scores near 1."""
     return 1.0 / math.sqrt(d)

@@ -1,6 +1,6 @@
-"""Sequences built to isolate one property each, with dials and a seed, of 1 to 65,536 tokens.
+"""Synthetic sequences of 1 to 65,536 tokens, with dials and a seed; each kind isolates one property.
 
-Source: ours; each kind says what holds exactly and what on average.
+Source: ours; each kind says what holds exactly, and what on average.
 """
 
 from types import MappingProxyType
@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from longattn_core.sequences.synthetic.base import CALIBRATION_TOKENS, Synthetic
 from longattn_core.sequences.synthetic.scored import Gaussian, Identical, Needle, Sink
 from longattn_core.sequences.synthetic.structured import Clustered, Hierarchical, Local, LowRank, Repeated
-from longattn_core.sequences.wording import sentence
+from longattn_core.validation import sentence
 
 __all__ = [
     "CALIBRATION_TOKENS",
@@ -40,11 +40,11 @@ KINDS: MappingProxyType[str, type[Synthetic]] = MappingProxyType(
         for kind in (Identical, Gaussian, Needle, Clustered, LowRank, Local, Hierarchical, Repeated, Sink)
     }
 )
-"""Kind → class, in the order in which they are offered."""
+"""Kind → class, in the order of the menu."""
 
 
 def synthetic(kind: str, /, **dials: Any) -> Synthetic:
-    """Build a synthetic sequence's model by its kind: `synthetic("needle", lead=8, n=4096).sequence()`.
+    """Build the model of a synthetic sequence by its kind: `synthetic("needle", lead=8, n=4096).sequence()`.
 
     Raises: ValueError, one sentence, for an unknown kind or dial, or a value outside a dial's bounds.
     """

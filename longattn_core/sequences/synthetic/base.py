@@ -1,7 +1,7 @@
-"""What every synthetic sequence has: its dials, its draws, and how heads become a sequence.
+"""What all synthetic sequences have: dials, random draws, and the way in which heads become a sequence.
 
-Source: ours. Draws are made token by token from one generator a head and a name, so that the first n tokens stay what
-they are when n grows, and one head is what it is among sixteen.
+Source: ours. Each name and each head has a generator of its own, and draws are made token by token. So the first n tokens do
+not change when n grows, and a head does not change when more heads are added.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["CALIBRATION_TOKENS", "Draws", "Head", "Synthetic"]
 
 CALIBRATION_TOKENS = 512
 BLOCK = 256
-"""Tokens drawn at once. Whole blocks are drawn and then cut, because a draw of another length gives other numbers."""
+"""Tokens drawn at once. Whole blocks are drawn and then cut, because a draw of another length would give other numbers."""
 
 Head = tuple[Tensor, Tensor, Tensor]
 """q [n d], k [n d] and v [n e] of one head, in float64."""
@@ -38,15 +38,15 @@ Text = Literal["sequence", "calibration"]
 class Draws:
     """The random numbers of one synthetic sequence, in float64 on the CPU.
 
-    What belongs to a token is drawn anew for the calibration; what belongs to the head (centres, a subspace,
-    frequencies) is the same in both, as a model's weights are the same for two texts.
+    The calibration has other tokens but the same heads: what belongs to a token is drawn again for it, what belongs to a head
+    (centres, a subspace, frequencies) is the same in both. In the same way two texts share the weights of a model.
     """
 
     seed: int
     text: Text
 
     def tokens(self, name: str, head: int, n: int, width: int) -> Float[Tensor, "n width"]:
-        """N(0, 1) numbers, one row a token; the first rows do not depend on n."""
+        """N(0, 1) numbers, one row per token; the first rows do not depend on n."""
         source = generator(self.seed, f"{self.text}:{name}:{head}")
         rows = torch.empty(math.ceil(n / BLOCK) * BLOCK, width, dtype=torch.float64)
         for start in range(0, len(rows), BLOCK):
@@ -62,18 +62,18 @@ class Draws:
         return picks[:n]
 
     def fixed(self, name: str, head: int, *shape: int) -> Float[Tensor, "..."]:
-        """N(0, 1) numbers that belong to the head, whatever the text."""
+        """N(0, 1) numbers that belong to the head, the same for every text."""
         return torch.randn(*shape, generator=generator(self.seed, f"head:{name}:{head}"), dtype=torch.float64)
 
     def uniform(self, name: str, head: int, count: int) -> Float[Tensor, "count"]:
-        """Numbers in [0, 1) that belong to the head, whatever the text."""
+        """Numbers in [0, 1) that belong to the head, the same for every text."""
         return torch.rand(count, generator=generator(self.seed, f"head:{name}:{head}"), dtype=torch.float64)
 
 
 class Synthetic(BaseModel, ABC):
-    """A sequence built to isolate one property. Its fields are its dials; it is frozen and refuses unknown dials.
+    """A sequence that isolates one property. Its fields are its dials; it is frozen and refuses unknown dials.
 
-    Class facts: `title`, `idea` (the property, in one sentence). `score` below means q·k/√d before the sharpness.
+    A class states `title` and `idea` (the property, in one sentence). In its docstring a *score* is q·k/√d before the sharpness.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -109,7 +109,7 @@ class Synthetic(BaseModel, ABC):
 
     @model_serializer(mode="wrap")
     def _with_kind(self, rest: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        # A dump without defaults must still say which kind it is of.
+        # A dump without defaults must still state the kind.
         return {"kind": self.kind, **rest(self)}
 
     @abstractmethod
@@ -118,7 +118,7 @@ class Synthetic(BaseModel, ABC):
 
     @abstractmethod
     def _facts(self) -> str:
-        """The dials of this kind as they are set, for the sentence that says where the sequence came from."""
+        """The values of this kind's own dials, for the sentence that states the origin of the sequence."""
 
     def _tokens(self, draws: Draws, n: int) -> tuple[str, ...]:
         return tuple(f"t{i}" for i in range(n))
@@ -133,7 +133,7 @@ class Synthetic(BaseModel, ABC):
 
     def _drawn(self, draws: Draws, n: int, calibration: Sequence | None) -> Sequence:
         dtype = torch.float32 if self.dtype == "float32" else torch.float64
-        # Cast head by head: only one head at a time is held in float64.
+        # Cast head by head, so that only one head at a time is held in float64.
         heads = [tuple(x.to(dtype) for x in self._head(draws, head, n)) for head in range(self.heads)]
         q, k, v = (torch.stack(parts) for parts in zip(*heads, strict=True))
         return Sequence(
@@ -149,7 +149,7 @@ class Synthetic(BaseModel, ABC):
 
     @property
     def origin(self) -> str:
-        """Where the sequence comes from, in one sentence."""
+        """The origin of the sequence, in one sentence."""
         return f"{self.title} (synthetic): {self._facts()}; {self.n:,} tokens, seed {self.seed}."
 
     def with_dials(self, **dials: Any) -> Self:

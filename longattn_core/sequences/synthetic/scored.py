@@ -1,7 +1,7 @@
-"""Synthetic sequences that are defined by their scores: all equal, Gaussian, one needle, one sink.
+"""Synthetic sequences defined by their scores: all equal, Gaussian, one needle, one sink.
 
-Source: ours; the laws that they obey are in `measures.theory.dilution`. A query that is a direction of length
-σ√d against Gaussian keys has scores that are independent N(0, σ²) along its row, exactly, whatever d.
+Source: ours; their laws are in `measures.theory.dilution`. The scores of a query of length σ√d with Gaussian keys are independent
+N(0, σ²) along its row, exactly and for every d.
 """
 
 from __future__ import annotations
@@ -24,11 +24,19 @@ def _directions(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     return functional.normalize(x, dim=-1)
 
 
+def _noisy(draws: Draws, head: int, n: int, d: int, noise: float) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+    """Queries and keys whose scores are independent N(0, noise²) along each row; their last channel is 0."""
+    q, k = torch.zeros(n, d, dtype=torch.float64), torch.zeros(n, d, dtype=torch.float64)
+    q[:, :-1] = noise * math.sqrt(d) * _directions(draws.tokens("q", head, n, d - 1))
+    k[:, :-1] = draws.tokens("k", head, n, d - 1)
+    return q, k
+
+
 class Identical(Synthetic):
     """Every row of q and k is one row of ±1: all scores are equal, so every weight is 1/n, or 1/(i + 1) when causal.
 
-    With ±1 a score is a sum of whole numbers, which no order of summation rounds: at sharpness 1 the weights
-    are equal bit for bit.
+    With ±1 a score is a sum of whole numbers, which is exact in every order of summation: at sharpness 1 the weights are equal
+    bit for bit.
     """
 
     title: ClassVar[str] = "Identical rows"
@@ -64,10 +72,10 @@ class Gaussian(Synthetic):
 
 
 class Needle(Synthetic):
-    """One key has the score g exactly; along a row all others have independent N(0, σ²).
+    """One key, the needle, has exactly the score g; along a row all others have independent scores N(0, σ²).
 
-    One channel holds the needle: √(g√d) in the needle and in the queries that ask for it, 0 in all other keys. The
-    other d − 1 channels hold the noise, and are 0 in the needle. A query that does not ask scores the needle 0.
+    One channel holds the needle: it is √(g√d) in the needle's key and in the queries that look for it, 0 in all other keys. The
+    other d − 1 channels hold the noise, and are 0 in the needle's key. For any other query the needle has the score 0.
     """
 
     title: ClassVar[str] = "Needle in noise"
@@ -87,13 +95,10 @@ class Needle(Synthetic):
     )
 
     def _head(self, draws: Draws, head: int, n: int) -> Head:
-        root = math.sqrt(self.d)
-        channel = math.sqrt(self.lead * root)
+        channel = math.sqrt(self.lead * math.sqrt(self.d))
         at = self._at(n)
-        q, k = torch.zeros(n, self.d, dtype=torch.float64), torch.zeros(n, self.d, dtype=torch.float64)
-        q[:, :-1] = self.noise * root * _directions(draws.tokens("q", head, n, self.d - 1))
+        q, k = _noisy(draws, head, n, self.d, self.noise)
         q[0 if self.asks == "all" else n - 1 :, -1] = channel
-        k[:, :-1] = draws.tokens("k", head, n, self.d - 1)
         k[at] = 0.0
         k[at, -1] = channel
         return q, k, draws.tokens("v", head, n, self.e)
@@ -110,11 +115,11 @@ class Needle(Synthetic):
 
 
 class Sink(Synthetic):
-    """The first key takes a share p of each row whatever its length, and its value is short.
+    """The first key, the sink, has the share p of every row, and a short value.
 
-    Along a row the other keys' scores are independent N(0, σ²). One channel holds the sink's score, which for a query
-    with c other visible keys is ln(p/(1 − p)) + ln c + σ²/2: the share is p exactly for σ = 0, and p up to the
-    fluctuation of the others' sum for σ > 0. It is set for the mask that the sequence is made with.
+    Along a row the scores of the other keys are independent N(0, σ²). One channel holds the sink's score: for a query with c
+    other visible keys it is ln(p/(1 − p)) + ln c + σ²/2. For σ = 0 the share is then exactly p; for σ > 0 it is p up to the
+    fluctuation of the others' sum. The score fits the mask with which the sequence is made.
     """
 
     title: ClassVar[str] = "Attention sink"
@@ -128,16 +133,13 @@ class Sink(Synthetic):
     )
 
     def _head(self, draws: Draws, head: int, n: int) -> Head:
-        root = math.sqrt(self.d)
         others = torch.arange(n, dtype=torch.float64) if self.causal else torch.full((n,), n - 1.0, dtype=torch.float64)
-        # The first query under a causal mask sees nothing else: any finite score gives the sink all of it.
+        # The first query under a causal mask sees only the sink: any finite score gives it all the weight.
         score = math.log(self.share / (1 - self.share)) + others.clamp_min(1).log() + self.noise**2 / 2
-        q, k = torch.zeros(n, self.d, dtype=torch.float64), torch.zeros(n, self.d, dtype=torch.float64)
-        q[:, :-1] = self.noise * root * _directions(draws.tokens("q", head, n, self.d - 1))
+        q, k = _noisy(draws, head, n, self.d, self.noise)
         q[:, -1] = score
-        k[:, :-1] = draws.tokens("k", head, n, self.d - 1)
         k[0] = 0.0
-        k[0, -1] = root
+        k[0, -1] = math.sqrt(self.d)
         v = draws.tokens("v", head, n, self.e).clone()
         v[0] = self.value * math.sqrt(self.e) * _directions(v[:1])
         return q, k, v

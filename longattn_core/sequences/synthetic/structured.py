@@ -1,4 +1,4 @@
-"""Synthetic sequences that are defined by how their tokens relate: clusters, few directions, distance, topics, repeats.
+"""Synthetic sequences defined by relations between tokens: clusters, few directions, distance, topics, repetition.
 
 Source: ours; random cosines as a kernel of the distance after Rahimi and Recht 2007 (NIPS), the repeat task after
 Olsson et al. 2022, arXiv:2209.11895.
@@ -22,7 +22,7 @@ __all__ = ["Clustered", "Hierarchical", "Local", "LowRank", "Repeated"]
 
 
 class Clustered(Synthetic):
-    """Each token stands at one of c Gaussian centres, spread around it; every channel has variance 1.
+    """Each token is one of c Gaussian centres with a deviation from it; every channel has variance 1.
 
     q, k and v of a token are (centre + spread·noise)/√(1 + spread²); q and k share their centres, v has its own. The
     expected score is √d/(1 + spread²) within a cluster, against a deviation of 1 between clusters.
@@ -51,7 +51,7 @@ class Clustered(Synthetic):
 
 
 class LowRank(Synthetic):
-    """The scores are a matrix of rank r plus noise: q and k lie in r shared directions, blurred in all d channels.
+    """The scores are a matrix of rank r plus noise: q and k lie in r shared directions, with noise in all d channels.
 
     With orthonormal directions B [r d] and a ~ N(0, 1), q = (d/r)^¼·a·B + noise·ε: for noise 0 the rank of QKᵀ is r and
     a score is a·b/√r, of variance 1. The softmax of a matrix of rank r has, in general, a higher rank.
@@ -82,9 +82,9 @@ class LowRank(Synthetic):
 class Local(Synthetic):
     """The score depends on the distance alone and decays with it: strength·exp(−|i − j|/ℓ) on average over the draw.
 
-    q = k = cosines and sines of i·ω for d/2 frequencies ω, Cauchy with scale 1/ℓ, so the score is exactly
-    strength·mean of cos(ω(i − j)): strength at distance 0, its expectation the exponential, its deviation
-    at most strength/√d. What is left at far distances is that deviation: a wider d makes it smaller.
+    q = k = cosines and sines of i·ω for d/2 frequencies ω from a Cauchy distribution with scale 1/ℓ. So the score is exactly
+    strength·mean of cos(ω(i − j)). It is `strength` at distance 0; its expectation is the exponential, its deviation at most
+    strength/√d. At large distances only this deviation remains; a larger d makes it smaller.
     """
 
     title: ClassVar[str] = "Local"
@@ -113,10 +113,10 @@ class Local(Synthetic):
 
 
 class Hierarchical(Synthetic):
-    """Each token is its paragraph's topic, plus its sentence's, plus itself; q, k and v have channels of variance 1.
+    """Each token is a sum of its paragraph's topic, its sentence's topic and a part of its own; all channels have variance 1.
 
-    With parts p, s, t of the topics (scaled so that p² + s² + t² = 1) the expected score is √d(p² + s²) within a
-    sentence, √d·p² within a paragraph and 0 beyond. Comes with the levels.
+    With p, s and t for these parts (scaled so that p² + s² + t² = 1) the expected score is √d(p² + s²) within a sentence, √d·p²
+    within a paragraph and 0 elsewhere. The sequence has levels.
     """
 
     title: ClassVar[str] = "Hierarchical topics"
@@ -159,12 +159,13 @@ class Hierarchical(Synthetic):
 
 
 class Repeated(Synthetic):
-    """The second half repeats the first, and each query looks for the token after its own previous occurrence.
+    """The second half repeats the first, and each query looks for the token after the previous occurrence of its own.
 
-    Words are random directions x. A query is its own word's, a key its predecessor's, both of length √(g√d), so the
-    score is g where the key follows an occurrence of the query's word, and about N(0, g²/d) elsewhere. With a period of
-    m = ⌈n/2⌉ tokens, query i ≥ m finds key i − m + 1; with no mask also key i + 1. The value is the key's own word's:
-    what comes next. The period, and with it every token past it, moves with n.
+    Token types are random directions. A query has the direction of its own type, a key that of its predecessor's, both of length
+    √(g√d). So the score is g where the key follows an occurrence of the query's type, and about N(0, g²/d) elsewhere. With a
+    period of m = ⌈n/2⌉ tokens, query i ≥ m finds key i − m + 1; without a mask also key i + 1. A value belongs to
+    the key's own type: that of the token that comes next. The period depends on n, and so does every token after the first
+    period.
     """
 
     title: ClassVar[str] = "Repeated text"

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from longattn_core.contracts.indexing import edges, row_chunks
 from longattn_core.contracts.mechanism import Attended
+from longattn_core.contracts.pooling import areas, cell_of
 from longattn_core.contracts.sequence import Sequence, exact_rows
-from longattn_core.numerics.maps.listed import areas, cell_of
 from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading
+from longattn_core.studies.base.run import kept_run
 from longattn_core.studies.base.study import Progress, Result, Setting, Study
 
 Span: TypeAlias = tuple[int, int]
-QueryRun: TypeAlias = Callable[[float], None]
+PartProgress: TypeAlias = Callable[[float], None]
 """Called with the share of a part of the work that is done."""
 
 MOST_LARGEST = 8192**2
@@ -40,7 +40,7 @@ class Maps(Study):
     the largest were sought in a sample of the rows (the same of both), since the whole window has too many weights.
     """
 
-    key: ClassVar[str] = "maps"
+    key: ClassVar[str] = "base.maps"
     setting: Setting
     head: int = Field(0, ge=0, le=63)
     queries: tuple[int, int] | None = None
@@ -51,9 +51,9 @@ class Maps(Study):
     def _run(self, progress: Progress) -> Result:
         sequence = self.sequence()
         head = min(self.head, sequence.h - 1)
-        queries, keys = _window(self.queries, sequence.n), _window(self.keys, sequence.n)
+        queries, keys = window_or_whole(self.queries, sequence.n), window_or_whole(self.keys, sequence.n)
         progress(0.0, self.setting.key)
-        chosen = reading(self.source, self.setting.build())
+        chosen = kept_run(self.source, self.setting.build())
         arrays = {"queries": np.array(queries), "keys": np.array(keys), "tokens": np.array(tokens_of(sequence), dtype=np.str_)}
         words = {"label": chosen.mechanism.label}
         every = (queries[1] - queries[0]) * sequence.n
@@ -71,14 +71,16 @@ class Maps(Study):
         else:
             arrays["exact"] = self._exact(sequence, head, queries, keys, rows, _part(progress, 0.1, 0.6, "exact attention"))
         if chosen.attended is not None:
-            told = _part(progress, 0.6, 1.0, self.setting.key)
-            arrays["mechanism"] = self._cells(chosen.attended, head, queries, keys, rows, told)
+            report = _part(progress, 0.6, 1.0, self.setting.key)
+            arrays["mechanism"] = self._cells(chosen.attended, head, queries, keys, rows, report)
         if "exact" in arrays and "mechanism" in arrays:
             seen = np.nan_to_num(arrays["mechanism"])
             arrays["difference"] = np.where(np.isnan(arrays["exact"]), np.nan, seen - np.nan_to_num(arrays["exact"]))
         return Result(study=self, arrays=arrays, words=words)
 
-    def _exact(self, sequence: Sequence, head: int, queries: Span, keys: Span, rows: Tensor | None, told: QueryRun) -> np.ndarray:
+    def _exact(
+        self, sequence: Sequence, head: int, queries: Span, keys: Span, rows: Tensor | None, report: PartProgress
+    ) -> np.ndarray:
         """Exact attention's map, streamed: it needs no output, so it is there where the output is too much."""
 
         def weights(chosen: Tensor) -> Tensor:
@@ -88,19 +90,21 @@ class Maps(Study):
             return torch.nn.functional.pad(part, (0, sequence.n - read.n))
 
         rows = torch.arange(*queries, device=sequence.q.device) if rows is None else rows
-        cells = self._streamed(weights, sequence.n, queries, keys, rows, told)
+        cells = self._streamed(weights, sequence.n, queries, keys, rows, report)
         return _marked(cells, self._single(queries, keys), lambda: sequence.allowed(slice(*queries))[:, slice(*keys)])
 
-    def _cells(self, attended: Attended, head: int, queries: Span, keys: Span, rows: Tensor | None, told: QueryRun) -> np.ndarray:
+    def _cells(
+        self, attended: Attended, head: int, queries: Span, keys: Span, rows: Tensor | None, report: PartProgress
+    ) -> np.ndarray:
         shape = (self.cells, self.cells)
         if rows is not None:
             n = attended.sequence.n
-            cells = self._streamed(lambda some: attended.rows(some, None, head)[0], n, queries, keys, rows, told)
+            cells = self._streamed(lambda some: attended.rows(some, None, head)[0], n, queries, keys, rows, report)
         elif self.reduce == "max" and not attended.lists_keys:
             found = []
             for share, band in attended.pooled_bands(queries, keys, shape, self.reduce, head):
                 found.append(band)
-                told(share)
+                report(share)
             cells = torch.cat(found)
         else:
             cells = attended.pooled(queries, keys, shape, self.reduce, head)[0]
@@ -112,7 +116,7 @@ class Maps(Study):
         return max(queries[1] - queries[0], keys[1] - keys[0]) <= self.cells
 
     def _streamed(
-        self, weights: Callable[[Tensor], Tensor], n: int, queries: Span, keys: Span, rows: Tensor, told: QueryRun
+        self, weights: Callable[[Tensor], Tensor], n: int, queries: Span, keys: Span, rows: Tensor, report: PartProgress
     ) -> Float[Tensor, "H W"]:
         """The cells of some rows of the window, a few million weights at a time."""
         tops, sides = edges(*queries, self.cells), edges(*keys, self.cells)
@@ -126,7 +130,7 @@ class Maps(Study):
             cells = some.new_full((len(some), len(sides) - 1), 0.0 if self.reduce == "mean" else -torch.inf)
             cells.scatter_reduce_(1, column.expand_as(some), some, operation)
             out.scatter_reduce_(0, row_cell[part, None].expand_as(cells), cells, operation)
-            told(part.stop / len(rows))
+            report(part.stop / len(rows))
         assert out is not None
         return out / areas(tops, sides, out) if self.reduce == "mean" else out
 
@@ -141,7 +145,7 @@ def _marked(cells: Tensor, single: bool, seen: Callable[[], Tensor]) -> np.ndarr
     return np.where(found == 0, np.nan, found)
 
 
-def _part(progress: Progress, begin: float, end: float, words: str) -> QueryRun:
+def _part(progress: Progress, begin: float, end: float, words: str) -> PartProgress:
     """Progress within a part of the work."""
     progress(begin, words)
     return lambda share: progress(begin + (end - begin) * share, words)
@@ -163,8 +167,9 @@ def _sampled(rows: Tensor, queries: Span) -> str:
     )
 
 
-def _window(asked: tuple[int, int] | None, n: int) -> tuple[int, int]:
-    if asked is None:
+def window_or_whole(window: Span | None, n: int) -> Span:
+    """A window of n queries or keys, cut to what there is and at least one wide; all of them where it is None."""
+    if window is None:
         return 0, n
-    start = max(0, min(asked[0], n - 1))
-    return start, max(start + 1, min(asked[1], n))
+    start = max(0, min(window[0], n - 1))
+    return start, max(start + 1, min(window[1], n))

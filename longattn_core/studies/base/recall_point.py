@@ -16,7 +16,7 @@ from longattn_core.contracts.sequence import Sequence
 from longattn_core.measures.fidelity import fidelity
 from longattn_core.measures.sampling import Unavailable
 from longattn_core.sequences.sources import Source
-from longattn_core.studies.base.run import read
+from longattn_core.studies.base.run import run_mechanism
 from longattn_core.studies.base.study import Setting, sequence_of
 from longattn_core.studies.base.sweep import Point
 
@@ -59,7 +59,7 @@ def measured(point: SettingPoint) -> dict[str, Any]:
 
     `refusal` holds the mechanism's sentence where it cannot read the sequence. Cost: one run, and exact rows of `SAMPLE` queries.
     """
-    one = read(point.setting.build(), head_of(point.source, point.head))
+    one = run_mechanism(point.setting.build(), head_of(point.source, point.head))
     row: dict[str, Any] = {"label": one.mechanism.label, "seed": one.mechanism.seed, "refusal": one.refusal or ""}
     if one.attended is None:
         return row | dict.fromkeys(UNITS, np.nan)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
-from longattn_core.contracts.mechanism import Attended, Explanation, Mechanism
+from longattn_core.contracts.mechanism import Attended, Explanation, Mechanism, Refused
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.measures.spread import Sinks, find_sinks
 from longattn_core.sequences.sources import Source, SyntheticSource
 from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.study import sequence_of
+
+A = TypeVar("A", bound=Attended)
 
 SAMPLE = 256
 """Queries that a measure of agreement samples."""
@@ -33,17 +36,33 @@ class MechanismRun:
     attended: Attended | None
     refusal: str | None
 
+    def attended_or_raise(self) -> Attended:
+        """What the mechanism gave back. Raises: Refused, with the sentence, where it cannot read the sequence."""
+        if self.attended is None:
+            raise Refused(self.refusal or "This mechanism cannot read this sequence.")
+        return self.attended
 
-_readings: SingleFlightCache[MechanismRun] = SingleFlightCache(size=48)
+    def attended_as(self, kind: type[A]) -> A:
+        """What the mechanism gave back, of the kind that it must be of.
+
+        Raises: Refused, with the sentence, where the mechanism cannot read the sequence; TypeError for another kind.
+        """
+        attended = self.attended_or_raise()
+        if not isinstance(attended, kind):
+            raise TypeError(f"{self.mechanism.label} gives a {type(attended).__name__}, not a {kind.__name__}")
+        return attended
 
 
-def reading(source: Source, mechanism: Mechanism) -> MechanismRun:
+_runs: SingleFlightCache[MechanismRun] = SingleFlightCache(size=48)
+
+
+def kept_run(source: Source, mechanism: Mechanism) -> MechanismRun:
     """Let a mechanism attend to a source's sequence, or take the run that is kept from before."""
     name = f"{mechanism.key} {mechanism.model_dump_json()} {source.model_dump_json()}"
-    return _readings.get(name, lambda: read(mechanism, sequence_of(source)))
+    return _runs.get(name, lambda: run_mechanism(mechanism, sequence_of(source)))
 
 
-def read(mechanism: Mechanism, sequence: Sequence) -> MechanismRun:
+def run_mechanism(mechanism: Mechanism, sequence: Sequence) -> MechanismRun:
     """Let a mechanism attend; its refusal, or that n² is too much here, becomes a sentence."""
     refusal = mechanism.refuses(sequence)
     if refusal is None and mechanism.quadratic and sequence.n > LONGEST_EXACT:
@@ -66,7 +85,7 @@ def why(source: Source, mechanism: Mechanism, head: int, query: int, key: int) -
     Raises: ValueError when head, query or key lies outside the sequence.
     """
     with torch.inference_mode():
-        found = reading(source, mechanism)
+        found = kept_run(source, mechanism)
         if found.attended is None:
             return found.refusal or ""
         return found.attended.explain(head, query, key)
@@ -96,6 +115,14 @@ def shortened(source: Source, n: int) -> Source:
         settings = source.settings.with_dials(n=n)
         return SyntheticSource.model_validate({"settings": settings.model_dump()})
     return source.model_copy(update={"length": n})
+
+
+def reseeded(source: Source, step: int) -> Source:
+    """Another draw of a synthetic sequence: the one whose seed is higher by `step`. Other sources have no seed and stay."""
+    if source.kind != "synthetic" or step == 0:
+        return source
+    settings = source.settings.with_dials(seed=(source.settings.seed + step) % 2**31)
+    return SyntheticSource.model_validate({"settings": settings.model_dump()})
 
 
 def read_prefix(source: Source, head: int, longest: int, *, causal: bool | None = None) -> Sequence:

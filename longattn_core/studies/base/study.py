@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,11 @@ from longattn_core.contracts.sequence import Sequence
 from longattn_core.language_model.weights import converted_weights
 from longattn_core.sequences.sources import Source
 from longattn_core.studies.base.cache import SingleFlightCache
+from longattn_core.studies.base.former_keys import FORMER_KEYS
+from longattn_core.validation import sentence
+
+M = TypeVar("M", bound=Mechanism)
+S = TypeVar("S", bound="Study")
 
 Progress = Callable[[float, str], None]
 """Called with a share of the work done, 0 … 1, and a few words; raising from it cancels the study."""
@@ -77,6 +82,12 @@ class Result:
         for array in self.arrays.values():
             array.setflags(write=False)
 
+    def study_as(self, kind: type[S]) -> S:
+        """The study that gave this result, of the kind that it must be of. Raises: TypeError for another kind."""
+        if not isinstance(self.study, kind):
+            raise TypeError(f"This is a result of {self.study.key!r}, not of a {kind.__name__}.")
+        return self.study
+
 
 class Study(BaseModel, ABC):
     """A question with all its settings; subclasses add fields and compute in `_run`."""
@@ -112,7 +123,7 @@ class Study(BaseModel, ABC):
             content = json.loads(text)
         except json.JSONDecodeError as error:
             raise ValueError(f"This is no study: it is not JSON ({error.msg} at character {error.pos}).") from None
-        return cls._from_content(content)
+        return cls.from_content(content)
 
     def to_link(self) -> str:
         """A short string for a URL; long texts and uploads go by their content hash."""
@@ -124,39 +135,40 @@ class Study(BaseModel, ABC):
     @classmethod
     def from_link(cls, link: str) -> Self:
         """Read what `to_link` wrote. Raises: ValueError when it is damaged or no link of this study."""
-        try:
-            packed = base64.b64decode(link + "=" * (-len(link) % 4), altchars=b"-_", validate=True)
-            unpacker = zlib.decompressobj()
-            text = unpacker.decompress(packed, LINK_BYTES)
-            if unpacker.unconsumed_tail or not unpacker.eof:
-                raise ValueError("too long")
-            content = json.loads(text)
-        except (ValueError, zlib.error):
-            raise ValueError("This link is damaged: it does not unpack to a study.") from None
-        return cls._from_content(content)
+        return cls.from_content(unpacked(link))
 
     @classmethod
-    def _from_content(cls, content: Any) -> Self:
-        if not isinstance(content, dict) or content.pop("study", None) != cls.key:
+    def from_content(cls, content: Any) -> Self:
+        """The study of a dictionary as `to_json` writes it. Raises: ValueError naming what is wrong."""
+        key = content.get("study") if isinstance(content, dict) else None
+        if FORMER_KEYS.get(str(key), key) != cls.key:
             raise ValueError(f"This is no study of the kind {cls.key!r}.")
         try:
-            return cls.model_validate(content)
+            return cls.model_validate({name: value for name, value in content.items() if name != "study"})
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise ValueError(f"This study cannot be read: {place}: {first['msg']}.") from None
+            raise ValueError(sentence("This study cannot be read", error, cls)) from None
 
     def to_python(self) -> str:
-        """Three lines that make the result again."""
-        kind = type(self)
+        """Three lines that make the result again, with public names only."""
+        name = self.key.replace(".", "_")
         content = self.model_dump(mode="json", exclude_defaults=True)
         content["source"] = self.source.embedded().model_dump(mode="json", exclude_defaults=True) | {"kind": self.source.kind}
-        lines = (
-            f"from {kind.__module__} import {kind.__name__}",
-            f"study = {kind.__name__}.model_validate({content!r})",
-            "result = study.run()",
-        )
+        fields = ", ".join(f"{field}={value!r}" for field, value in content.items())
+        lines = ("from longattn_core import study", f"{name} = study({self.key!r}, {fields})", f"result = {name}.run()")
         return "\n".join(lines)
+
+
+def unpacked(link: str) -> Any:
+    """What `Study.to_link` packed. Raises: ValueError when the link is damaged."""
+    try:
+        packed = base64.b64decode(link + "=" * (-len(link) % 4), altchars=b"-_", validate=True)
+        unpacker = zlib.decompressobj()
+        text = unpacker.decompress(packed, LINK_BYTES)
+        if unpacker.unconsumed_tail or not unpacker.eof:
+            raise ValueError("too long")
+        return json.loads(text)
+    except (ValueError, zlib.error):
+        raise ValueError("This link is damaged: it does not unpack to a study.") from None
 
 
 _sequences: SingleFlightCache[Sequence] = SingleFlightCache(size=12)
@@ -185,6 +197,13 @@ class Setting(BaseModel):
         from longattn_core.registry import mechanism
 
         return mechanism(self.key, **self.dials)
+
+    def build_as(self, kind: type[M]) -> M:
+        """The mechanism itself, which must be of this kind. Raises: ValueError when it is of another, or naming the dial."""
+        built = self.build()
+        if not isinstance(built, kind):
+            raise ValueError(f"This study reads {kind.title} ({kind.key!r}), not {built.title} ({built.key!r}).")
+        return built
 
     @classmethod
     def of(cls, mechanism: Mechanism) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
@@ -19,11 +19,12 @@ class Point(BaseModel):
 
 
 Row = dict[str, Any]
+P = TypeVar("P", bound=Point)
 
 _rows: SingleFlightCache[Row] = SingleFlightCache(size=8192)
 
 
-class Sweep(Study):
+class Sweep(Study, Generic[P]):
     """A study of points that know nothing of each other; the table `points` has a row for each, in their order.
 
     Subclasses name the points and measure one; `_tables` makes further tables (intervals over seeds) from the rows.
@@ -32,11 +33,11 @@ class Sweep(Study):
     """
 
     @abstractmethod
-    def points(self) -> tuple[Point, ...]:
+    def points(self) -> tuple[P, ...]:
         """The points of this sweep, in the order in which they are measured: what is cheap or most telling first."""
 
     @abstractmethod
-    def measure(self, point: Point) -> Row:
+    def measure(self, point: P) -> Row:
         """One row of the table: the point's own dials and what was measured, NaN where it cannot be had."""
 
     @property
@@ -52,7 +53,7 @@ class Sweep(Study):
         """Sentences that belong to the rows: what was refused, what was cut."""
         return {}
 
-    def name_of(self, point: Point) -> str:
+    def name_of(self, point: P) -> str:
         """A few words for the progress bar."""
         return ""
 
@@ -70,7 +71,7 @@ class Sweep(Study):
         rows = [row for point in self.points() if (row := _rows.known(self._label(point))) is not None]
         return self._result(rows) if rows else None
 
-    def _label(self, point: Point) -> str:
+    def _label(self, point: P) -> str:
         return f"{type(self).__qualname__} {type(point).__qualname__} {point.model_dump_json()}"
 
     def _result(self, rows: list[Row]) -> Result:
@@ -79,6 +80,12 @@ class Sweep(Study):
         return Result(study=self, tables={"points": table, **self._tables(table)}, words=self._words(table))
 
 
-def known_row(study: Sweep, point: Point) -> Row | None:
+def known_row(study: Sweep[P], point: P) -> Row | None:
     """The row of a point if it is measured already: for a point whose measuring hangs on what an earlier one took."""
     return _rows.known(study._label(point))
+
+
+def powers_up_to(most: int, least: int = 1) -> tuple[int, ...]:
+    """The places of a logarithmic axis: the powers of two from `least` on that are below `most`, and `most` itself."""
+    powers = [2**i for i in range(20) if least <= 2**i < most]
+    return (*powers, most)

@@ -34,7 +34,7 @@ class HeadsPoint(Point):
     sharpness: float
 
 
-class EveryHead(Sweep):
+class EveryHead(Sweep[HeadsPoint]):
     """All heads on the first 64, 128 … `longest` tokens of the source's text, under the causal mask, a pass each.
 
     Table `heads`: a row a head and length: means over the prefix's last `queries` tokens of `entropy` (nats), `effective`
@@ -42,7 +42,7 @@ class EveryHead(Sweep):
     multiplies the scores that are measured, not those inside the model. Cost: passes of the model, which streams its layers.
     """
 
-    key: ClassVar[str] = "dilution-every-head"
+    key: ClassVar[str] = "dilution.every_head"
     longest: int = Field(1024, ge=1, le=2048)
     queries: int = Field(16, ge=1, le=64)
 
@@ -55,29 +55,27 @@ class EveryHead(Sweep):
         name = hashlib.sha256(source.content().encode("utf-8", "replace")).hexdigest()
         return tuple(HeadsPoint(text=name, n=n, queries=self.queries, sharpness=source.sharpness) for n in lengths)
 
-    def measure(self, point: Point) -> Row:
-        """One pass of the model over a prefix; each number is a list with an entry a head."""
-        assert isinstance(point, HeadsPoint)
+    def measure(self, point: HeadsPoint) -> Row:
+        """One pass of the model over a prefix; each column of the row is a list with an entry a head."""
         model = load_language_model()
         ids = load_tokenizer().encode(self._text().content()).ids[: point.n]
-        found: dict[str, list[Any]] = {
+        columns: dict[str, list[Any]] = {
             name: [] for name in ("layer", "head", "entropy", "effective", "sinks", "effective without sinks")
         }
 
         def recorder(q: Tensor, k: Tensor, v: Tensor, layer: int) -> Tensor:
             sequence = Sequence(q=q, k=k, v=v, causal=True).sharpened(point.sharpness)
-            found["layer"] += [layer] * sequence.h
-            found["head"] += list(range(sequence.h))
+            columns["layer"] += [layer] * sequence.h
+            columns["head"] += list(range(sequence.h))
             for name, values in _measured(sequence, point.queries).items():
-                found[name] += values.tolist()
+                columns[name] += values.tolist()
             return exact_attention(q, k, v, layer)
 
         model.hidden(ids, attention=recorder)
-        return {"n": point.n, **found}
+        return {"n": point.n, **columns}
 
-    def name_of(self, point: Point) -> str:
+    def name_of(self, point: HeadsPoint) -> str:
         """What is being read."""
-        assert isinstance(point, HeadsPoint)
         return f"{point.n:,} tokens"
 
     def _tables(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -112,7 +110,7 @@ def _measured(sequence: Sequence, queries: int) -> dict[str, Float[Tensor, "h"]]
 
 
 def _effective(weights: Float[Tensor, "h r n"]) -> Float[Tensor, "h r"]:
-    """e^H of rows made shares again; 0 for a row with nothing left."""
+    """e^H of each row, normalised to sum 1; 0 for a row without weight."""
     total = weights.sum(-1, keepdim=True)
     shares = torch.where(total > 0, weights / total, torch.zeros_like(weights))
     return torch.where(total.squeeze(-1) > 0, entropy(shares).exp(), torch.zeros_like(total.squeeze(-1)))

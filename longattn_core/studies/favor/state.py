@@ -1,7 +1,7 @@
 """The running state of causal FAVOR+: what has been written into it after t tokens, and what the query there reads.
 
-Source: Choromanski et al. 2020, arXiv:2009.14794, section 2.5 and appendix B.1 (prefix sums). In float64 and directly from
-the features; the mechanism's own pass, which joins chunks, gives the same outputs.
+Source: Choromanski et al. 2020, arXiv:2009.14794, section 2.5 and appendix B.1 (prefix sums). Computed in float64 and directly
+from the features; the mechanism's own pass, which joins chunks, gives the same outputs.
 """
 
 from __future__ import annotations
@@ -18,71 +18,71 @@ from pydantic import Field
 from torch import Tensor
 
 from longattn_core.contracts.indexing import row_chunks
+from longattn_core.mechanisms.favor import Favor
 from longattn_core.mechanisms.favor.map import FavorMap
-from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
-from longattn_core.studies.favor.common import favor_of, log_rows
+from longattn_core.studies.base.head_study import MechanismStudy, Parts
+from longattn_core.studies.base.query import query_place
+from longattn_core.studies.base.run import MechanismRun
+from longattn_core.studies.base.study import Progress, Setting
+from longattn_core.studies.favor.sampled import log_rows
+
+Pace = Literal["token", "chunk"]
 
 FRAMES = 16
 SHOWN_FEATURES, SHOWN_CHANNELS = 32, 32
 
 
-def stops_of(n: int, pace: Literal["token", "chunk"]) -> tuple[int, ...]:
-    """After how many tokens the frames stand: the first 16, or the ends of 16 equal chunks."""
+def stops_of(n: int, pace: Pace) -> tuple[int, ...]:
+    """After how many tokens the state is shown: each of the first 16, or the ends of 16 equal chunks."""
     if pace == "token":
         return tuple(range(1, min(n, FRAMES) + 1))
     return tuple(sorted({max(1, round(n * (step + 1) / FRAMES)) for step in range(FRAMES)}))
 
 
-class RunningState(Study):
+class RunningState(MechanismStudy[Favor]):
     """The state S = Σ φ(k_j)·[v_j, 1] after `frame` stops, and the query of its last token reading it.
 
-    Unmasked, the state is filled the same way, but every query reads it only when all keys are in. Arrays: `state [features
-    channels]` of the features that hold most and the first channels, over its largest entry; `features` their numbers;
-    `share` each feature's part of the sum of weights, falling; `estimate` and `exact` `[n]` the reader's weights, NaN
-    where a token is not in the state; `stops`. Table `sums`: at every stop the estimated and exact sum of weights of the reader
-    there, as logarithms, and ln of the state's norm. Words: `reader`.
+    Without a mask the state is filled in the same way; the mechanism reads it only when all keys are in, and here the last
+    real token reads it at every stop. Arrays: `state [features channels]`, of the features that hold most and the first
+    channels, over its largest entry; `features`, their numbers; `share`, each feature's part of the sum of weights,
+    falling; `estimate` and `exact` `[n]`, the reader's weights, NaN where a token is not in the state; `stops`; `at`, the
+    stop that is shown; `reader`. Table `sums`: at every stop the estimated and the exact sum of weights of the reader
+    there, as logarithms, and ln of the state's norm. Cost: one run and one pass over the tokens.
     """
 
-    key: ClassVar[str] = "favor_running_state"
+    key: ClassVar[str] = "favor.running_state"
+    reads: ClassVar[type[Favor]] = Favor
     setting: Setting = Setting(key="favor")
-    head: int = Field(0, ge=0, le=63)
-    pace: Literal["token", "chunk"] = "chunk"
+    pace: Pace = "chunk"
     frame: int = Field(0, ge=0, le=FRAMES - 1)
 
-    def _run(self, progress: Progress) -> Result:
-        one = reading(self.source, favor_of(self.setting))
-        attended, sequence = one.attended, one.sequence
-        assert isinstance(attended, FavorMap)
-        head, real = min(self.head, sequence.h - 1), sequence.real
+    def _measure(self, run: MechanismRun, progress: Progress) -> Parts:
+        attended, sequence, head = run.attended_as(FavorMap), run.sequence, self.head_in(run.sequence)
         stops = stops_of(sequence.n, self.pace)
         at = stops[min(self.frame, len(stops) - 1)]
         states = _states(attended, head, stops)
         state = states[stops.index(at)].sums
-        size, order = _shares(state)
-        held = order[:SHOWN_FEATURES]
-        shown = state[held, :-1][:, :SHOWN_CHANNELS]
-        reader = at - 1 if sequence.causal else int(real.nonzero().max())
+        share, order = _shares(state)
+        fullest = order[:SHOWN_FEATURES]
+        shown = state[fullest, :-1][:, :SHOWN_CHANNELS]
+        reader = at - 1 if sequence.causal else query_place(sequence)
         estimate, exact = _read(attended, head, reader, at)
         arrays = {
             "state": (shown / shown.abs().max().clamp_min(1e-300)).numpy(),
-            "features": held.numpy(),
-            "share": size[order].numpy(),
+            "features": fullest.numpy(),
+            "share": share[order].numpy(),
             "estimate": estimate,
             "exact": exact,
             "stops": np.array(stops),
             "at": np.array(at),
             "reader": np.array(reader),
-            "tokens": np.array(tokens_of(sequence), dtype=np.str_),
         }
-        sums = _sums(attended, head, stops, states)
-        return Result(study=self, arrays=arrays, tables={"sums": sums}, words={"label": attended.mechanism.label})
+        return Parts(arrays=arrays, tables={"sums": _sums(attended, head, stops, states)})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class State:
-    """Σ φ(k_j)·[v_j, 1] over the tokens so far, `[c e+1]`, times e^−scale, so that it neither overflows nor vanishes."""
+    """Σ φ(k_j)·[v_j, 1] over the tokens so far, times e^−scale, so that it neither overflows nor vanishes."""
 
     sums: Float[Tensor, "c e1"]
     scale: float
@@ -92,7 +92,7 @@ def _states(attended: FavorMap, head: int, stops: tuple[int, ...]) -> list[State
     """The state at each stop, each from the one before. Cost: one pass over the tokens."""
     sequence, feature_map = attended.sequence, attended.feature_map.to(torch.float64)
     sums = torch.zeros(feature_map.columns, sequence.e + 1, dtype=torch.float64)
-    scale, start, found = -math.inf, 0, []
+    scale, start, states = -math.inf, 0, []
     for stop in stops:
         # Padding writes nothing.
         tokens = torch.arange(start, stop)[sequence.real[start:stop]]
@@ -103,9 +103,9 @@ def _states(attended: FavorMap, head: int, stops: tuple[int, ...]) -> list[State
             values = torch.cat((values, values.new_ones(len(values), 1)), dim=-1)
             sums = sums * math.exp(scale - higher) + keys.shifted(torch.tensor(-higher, dtype=torch.float64)).mT @ values
             scale = higher
-        found.append(State(sums=sums, scale=scale))
+        states.append(State(sums=sums, scale=scale))
         start = stop
-    return found
+    return states
 
 
 def _shares(state: Float[Tensor, "c e1"]) -> tuple[Float[Tensor, "c"], Tensor]:
@@ -116,24 +116,25 @@ def _shares(state: Float[Tensor, "c e1"]) -> tuple[Float[Tensor, "c"], Tensor]:
 
 
 def _read(attended: FavorMap, head: int, reader: int, at: int) -> tuple[np.ndarray, np.ndarray]:
-    """The reader's estimated and exact weights over the tokens in the state, each made a share of what is in it."""
+    """The reader's estimated and exact weights over the tokens in the state, each as a share of their sum there."""
     sequence = attended.sequence
     query = torch.tensor([reader])
     log_exact, _kernel, allowed = log_rows(sequence, head, query)
     inside = allowed[0] & (torch.arange(sequence.n) < at)
-    found = []
+    weights = []
     for row in (attended.rows(query, heads=head)[0, 0].double(), log_exact[0].exp()):
         part = row.masked_fill(~inside, 0.0)
         total = part.sum()
         part = part / total if float(total) != 0 else part
-        found.append(torch.where(inside, part, torch.nan).numpy())
-    return found[0], found[1]
+        weights.append(torch.where(inside, part, torch.nan).numpy())
+    return weights[0], weights[1]
 
 
 def _sums(attended: FavorMap, head: int, stops: tuple[int, ...], states: list[State]) -> pd.DataFrame:
+    """The table of sums: under a mask each stop has a reader of its own, without one all share the last real token."""
     sequence = attended.sequence
     causal = sequence.causal
-    readers = torch.tensor([stop - 1 for stop in stops]) if causal else torch.tensor([int(sequence.real.nonzero().max())])
+    readers = torch.tensor([stop - 1 for stop in stops] if causal else [query_place(sequence)])
     query = attended.feature_map.to(torch.float64).of(sequence.q[head, readers].double(), head=head, keys=False)
     scale = query.exponent.amax(-1, keepdim=True)
     phi = query.shifted(-scale)

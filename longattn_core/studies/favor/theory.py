@@ -1,9 +1,9 @@
 """The paper's figures by closed form and by Monte Carlo: which features err less where, the sphere, orthogonal directions.
 
 Source: Choromanski et al. 2020, arXiv:2009.14794: lemma 2 and figure 2 (ratio of mean squared errors over angle and
-length), theorem 1 (SMREG), theorem 2 (orthogonal directions). Monte Carlo only where ‖x + y‖² ≤ 2: beyond, a million
-draws do not meet the directions that carry the mean. Its intervals are of 99.9 %, from the spread of independent
-batches.
+length), theorem 1 (SMREG), theorem 2 (orthogonal directions). Monte Carlo is used only where ‖x + y‖² ≤ 2: beyond, the
+directions that contribute most of the mean are too rare for a million draws. Its intervals are of 99.9 %, from the spread
+of independent batches.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
@@ -25,7 +26,7 @@ LEVEL = 0.999
 
 
 def no_source() -> SyntheticSource:
-    """A theory reads no sequence; this stands where a study names its source, so that all visitors share one result."""
+    """A source for studies that read no sequence: always the same, so that all visitors share one result."""
     return SyntheticSource(settings=Gaussian(n=1, d=2, e=1))
 
 
@@ -34,8 +35,8 @@ class _Theory(Study):
     seed: int = Field(0, ge=0, le=2**31 - 1)
 
 
-def batched(values: np.ndarray, *, log: bool = False) -> tuple[float, float, float]:
-    """Mean of batches' values and its 99.9 % interval by Student's t; `log`: of the logarithms."""
+def mean_and_interval(values: np.ndarray, *, log: bool = False) -> tuple[float, float, float]:
+    """Mean of the batches' values and the ends of its 99.9 % interval by Student's t; with `log`, of the logarithms."""
     from scipy import stats
 
     x = np.log(values) if log else values
@@ -47,20 +48,20 @@ def batched(values: np.ndarray, *, log: bool = False) -> tuple[float, float, flo
 class RatioSurface(_Theory):
     """MSE of sines and cosines over MSE of positive features, for ‖x‖ = ‖y‖ = ℓ at angle φ: the paper's figure 2.
 
-    Arrays: `angle [a]` over −π … π and `length [l]` over −2 … 2 (a negative length turns both vectors round, and the
-    figure is symmetric around the origin, as the paper draws it); `ratio [l a]`, infinite at ±π, where positive
+    Arrays: `angle [a]` over −π … π and `length [l]` over −2 … 2 (a negative length reverses both vectors; the figure is
+    symmetric around the origin, as the paper draws it); `ratio [l a]`, infinite at ±π, where positive
     features are exact. Table `slice`: the closed form at ℓ = `length_of_slice`; `confirmable` where ‖x + y‖² ≤ 2.
     Table `measured`: Monte Carlo with its interval there.
     """
 
-    key: ClassVar[str] = "favor_ratio_surface"
+    key: ClassVar[str] = "favor.ratio_surface"
     length_of_slice: float = Field(1.0, gt=0, le=4)
     draws: int = Field(1 << 20, ge=1 << 10, le=1 << 23)
 
     def _run(self, progress: Progress) -> Result:
         angle, length = np.linspace(-math.pi, math.pi, 121), np.linspace(-2, 2, 81)
         ratio = law.mse_ratio(length[:, None], angle[None, :])
-        # As ℓ falls to 0 the ratio does too, whatever the angle short of π: 0/0 is that limit.
+        # As ℓ falls to 0 so does the ratio, at every angle below π: that limit replaces 0/0.
         ratio = np.where(np.isnan(ratio), 0.0, ratio)
         fine = np.linspace(-math.pi, math.pi, 241)
         line = pd.DataFrame({"angle": fine, "ratio": law.mse_ratio(self.length_of_slice, fine)})
@@ -75,24 +76,24 @@ class RatioSurface(_Theory):
             progress(index / len(angles), f"{self.draws:,} draws at {math.degrees(at):.0f}°")
             mean, low, high = self._drawn(self.length_of_slice, at, index)
             measured.append({"angle": at, "ratio": mean, "low": low, "high": high})
-        found = pd.DataFrame.from_records(measured, columns=["angle", "ratio", "low", "high"])
-        line.attrs["units"] = found.attrs["units"] = {"angle": "radians", "ratio": "times", "sum_norm": "‖x+y‖²"}
+        drawn = pd.DataFrame.from_records(measured, columns=["angle", "ratio", "low", "high"])
+        line.attrs["units"] = drawn.attrs["units"] = {"angle": "radians", "ratio": "times", "sum_norm": "‖x+y‖²"}
         return Result(
-            study=self, arrays={"angle": angle, "length": length, "ratio": ratio}, tables={"slice": line, "measured": found}
+            study=self, arrays={"angle": angle, "length": length, "ratio": ratio}, tables={"slice": line, "measured": drawn}
         )
 
     def _drawn(self, length: float, angle: float, index: int) -> tuple[float, float, float]:
-        """The ratio of the two measured errors; x and y span a plane, so two coordinates of ω are all that matters."""
-        source = np.random.default_rng((self.seed, index))
+        """The ratio of the two measured errors. x and y span a plane, so only two coordinates of ω matter."""
+        generator = np.random.default_rng((self.seed, index))
         x, y = np.array([length, 0.0]), length * np.array([math.cos(angle), math.sin(angle)])
         exact, ratios = math.exp(float(x @ y)), []
         for _batch in range(BATCHES):
-            omega = source.standard_normal((self.draws // BATCHES, 2))
+            omega = generator.standard_normal((self.draws // BATCHES, 2))
             a, b = omega @ x, omega @ y
             sine = math.exp(length**2) * np.cos(a - b)
             positive = math.exp(-(length**2)) * np.exp(a + b)
             ratios.append(((sine - exact) ** 2).mean() / ((positive - exact) ** 2).mean())
-        return batched(np.array(ratios), log=True)
+        return mean_and_interval(np.array(ratios), log=True)
 
 
 class Symmetry(_Theory):
@@ -102,7 +103,7 @@ class Symmetry(_Theory):
     trigonometric features. Table `curves`: relative error for m = 1 by angle and kind, by closed form, at one length.
     """
 
-    key: ClassVar[str] = "favor_symmetry"
+    key: ClassVar[str] = "favor.symmetry"
     length: float = Field(1.0, gt=0, le=4)
 
     def _run(self, progress: Progress) -> Result:
@@ -126,10 +127,10 @@ class SphereKernel(_Theory):
     """SMREG over SM against ‖x + y‖², exactly and by Monte Carlo, for several widths d, with the paper's lower bound.
 
     Table `curves`: by `d` the exact ratio; Table `measured`: Monte Carlo with its interval, where ‖x + y‖² ≤ 2. Table `bounds`:
-    1 − 2/d^{1/3} for each d, and up to which ‖x + y‖² the exact ratio stays above it.
+    1 − 2/d^{1/3} for each d, and `holds_to`, up to which ‖x + y‖² the exact ratio stays above it.
     """
 
-    key: ClassVar[str] = "favor_sphere_kernel"
+    key: ClassVar[str] = "favor.sphere_kernel"
     widths: tuple[int, ...] = (4, 16, 64, 256)
     draws: int = Field(1 << 17, ge=1 << 10, le=1 << 21)
 
@@ -143,17 +144,17 @@ class SphereKernel(_Theory):
             bound = float(law.smreg_bound(d))
             below = squares[ratio < bound]
             bounds.append({"d": d, "bound": bound, "holds_to": float(below[0]) if len(below) else math.inf})
-            # The first coordinate of a uniform direction is all that matters; its square is Beta(1/2, (d − 1)/2).
-            source = np.random.default_rng((self.seed, d))
+            # Only the first coordinate of a uniform direction matters; its square is Beta(1/2, (d − 1)/2).
+            generator = np.random.default_rng((self.seed, d))
             size = (BATCHES, self.draws // BATCHES)
-            first = np.sqrt(source.beta(0.5, (d - 1) / 2, size)) * np.where(source.random(size) < 0.5, -1, 1)
+            first = np.sqrt(generator.beta(0.5, (d - 1) / 2, size)) * np.where(generator.random(size) < 0.5, -1, 1)
             for square in (0.5, 1.0, 2.0):
                 values = np.exp(math.sqrt(d * square) * first - square / 2).mean(-1)
-                mean, low, high = batched(values)
+                mean, low, high = mean_and_interval(values)
                 measured.append({"sum_norm": square, "d": f"d = {d}", "ratio": mean, "low": low, "high": high})
-        line, found = pd.concat(curves, ignore_index=True), pd.DataFrame.from_records(measured)
-        line.attrs["units"] = found.attrs["units"] = {"sum_norm": "‖x+y‖²", "ratio": "of the softmax kernel"}
-        return Result(study=self, tables={"curves": line, "measured": found, "bounds": pd.DataFrame.from_records(bounds)})
+        line, drawn = pd.concat(curves, ignore_index=True), pd.DataFrame.from_records(measured)
+        line.attrs["units"] = drawn.attrs["units"] = {"sum_norm": "‖x+y‖²", "ratio": "of the softmax kernel"}
+        return Result(study=self, tables={"curves": line, "measured": drawn, "bounds": pd.DataFrame.from_records(bounds)})
 
 
 class Orthogonality(_Theory):
@@ -163,7 +164,7 @@ class Orthogonality(_Theory):
     the mechanism itself.
     """
 
-    key: ClassVar[str] = "favor_orthogonality"
+    key: ClassVar[str] = "favor.orthogonality"
     widths: tuple[int, ...] = (4, 16, 64)
     blocks: int = Field(4096, ge=64, le=1 << 16)
 
@@ -172,37 +173,42 @@ class Orthogonality(_Theory):
         curves, measured = [], []
         for index, d in enumerate(self.widths):
             progress(index / len(self.widths), f"d = {d}")
-            x = np.zeros((len(squares), d))
-            x[:, 0] = np.sqrt(squares) / 2
-            plain = law.mse_positive(x, x, d)
-            ratio = (plain - law.orthogonal_gain(x, x, d)) / plain
-            curves.append(pd.DataFrame({"sum_norm": squares, "d": f"d = {d}", "ratio": ratio}))
+            curves.append(pd.DataFrame({"sum_norm": squares, "d": f"d = {d}", "ratio": orthogonal_ratio(squares, d)}))
             for square in (0.5, 1.0, 2.0):
                 mean, low, high = self._drawn(d, square)
                 measured.append({"sum_norm": square, "d": f"d = {d}", "ratio": mean, "low": low, "high": high})
-        line, found = pd.concat(curves, ignore_index=True), pd.DataFrame.from_records(measured)
-        line.attrs["units"] = found.attrs["units"] = {"sum_norm": "‖x+y‖²", "ratio": "of independent directions' error"}
-        return Result(study=self, tables={"curves": line, "measured": found})
+        line, drawn = pd.concat(curves, ignore_index=True), pd.DataFrame.from_records(measured)
+        line.attrs["units"] = drawn.attrs["units"] = {"sum_norm": "‖x+y‖²", "ratio": "of independent directions' error"}
+        return Result(study=self, tables={"curves": line, "measured": drawn})
 
     def _drawn(self, d: int, square: float) -> tuple[float, float, float]:
-        """Measured error of orthogonal blocks over the closed form of independent ones: one Monte Carlo error, not two.
+        """Measured error of orthogonal blocks over the closed form of independent ones, so that only one of them is noisy.
 
         Along one direction a Haar block's first coordinates are a uniform unit vector u, so ω_i·z = z·χ_i·u_i.
         """
-        source = np.random.default_rng((self.seed, d, round(1000 * square)))
+        generator = np.random.default_rng((self.seed, d, round(1000 * square)))
         x = np.zeros(d)
         x[0] = math.sqrt(square) / 2
         exact, plain = float(law.kernel(x, x)), float(law.mse_positive(x, x, d))
         errors = []
         for _batch in range(BATCHES):
-            u = source.standard_normal((self.blocks // BATCHES * 16, d))
+            u = generator.standard_normal((self.blocks // BATCHES * 16, d))
             u /= np.linalg.norm(u, axis=1, keepdims=True)
-            lengths = np.sqrt(source.chisquare(d, u.shape))
+            lengths = np.sqrt(generator.chisquare(d, u.shape))
             estimate = np.exp(math.sqrt(square) * lengths * u - square / 2).mean(1) * exact
             errors.append(((estimate - exact) ** 2).mean() / plain)
-        return batched(np.array(errors))
+        return mean_and_interval(np.array(errors))
 
 
-def inside(measured: pd.DataFrame, exact: np.ndarray) -> int:
+def orthogonal_ratio(sum_norm: npt.ArrayLike, d: int) -> np.ndarray:
+    """The closed form of `Orthogonality`'s ratio at each ‖x + y‖², for x = y."""
+    square = np.asarray(sum_norm, dtype=np.float64)
+    x = np.zeros((*square.shape, d))
+    x[..., 0] = np.sqrt(square) / 2
+    independent = law.mse_positive(x, x, d)
+    return np.asarray((independent - law.orthogonal_gain(x, x, d)) / independent)
+
+
+def count_inside(measured: pd.DataFrame, exact: np.ndarray) -> int:
     """How many of the exact values lie in the measured intervals (`low` … `high`), row by row."""
     return int(((measured["low"].to_numpy() <= exact) & (exact <= measured["high"].to_numpy())).sum())

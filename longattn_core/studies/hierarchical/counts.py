@@ -15,16 +15,19 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
+from jaxtyping import Int
+from torch import Tensor
 
 from longattn_core.contracts.mechanism import Mechanism
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.mechanisms.hierarchical.map import HierarchicalMap
 from longattn_core.registry import mechanism
-from longattn_core.studies.base.run import read
-from longattn_core.studies.base.study import Progress, Result, Study
+from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.run import run_mechanism
+from longattn_core.studies.base.study import Progress, Result
 
 QUERIES = 128
+"""Queries whose reading is counted, at most."""
 
 
 def read_in_two_levels(n: int, s: float, causal: bool) -> float:
@@ -52,10 +55,10 @@ def read_near_far(n: int, w: int, causal: bool) -> float:
     blocks = math.ceil(n / w)
     total = 0.0
     for own in range(blocks):
-        asking = min(w, n - own * w)
+        queries = min(w, n - own * w)
         first, stop = max(0, own - 1) * w, min(n, (own + 2) * w)
-        # Causal: the blocks before, and of the own one what has been read so far, (1 + asking)/2 on average.
-        keys = own * w - first + (1 + asking) / 2 if causal else float(stop - first)
+        # Causal: the blocks before, and the own block up to the query, (1 + queries)/2 on average.
+        keys = own * w - first + (1 + queries) / 2 if causal else float(stop - first)
         level, at = 1, own
         while math.ceil(n / (w << (level - 1))) > 2:
             behind = (-2,) if at % 2 == 0 else (-3, -2)
@@ -65,7 +68,7 @@ def read_near_far(n: int, w: int, causal: bool) -> float:
                 start = (at + step) * half
                 keys += max(0, min(coarse, start + half) - start) if start >= 0 else 0
             at, level = at // 2, level + 1
-        total += asking * keys
+        total += queries * keys
     return total / n
 
 
@@ -74,19 +77,18 @@ def best_group(n: int) -> int:
     return max(1, round(math.sqrt(n)))
 
 
-class Counts(Study):
+class Counts(HeadStudy):
     """Keys and groups read per query against the group size, by formula and counted on `QUERIES` queries.
 
     Table `counts`: a row a setting and size; `formula` and `counted` are means over queries. Array `exact`: what exact
     attention reads on average.
     """
 
-    key: ClassVar[str] = "counts"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "hierarchical.counts"
 
     def _run(self, progress: Progress) -> Result:
         sequence = self.sequence()
-        alone = sequence.select_heads(min(self.head, sequence.h - 1))
+        alone = sequence.select_heads(self.head_in(sequence))
         n, causal = sequence.n, sequence.causal
         sample = sample_queries(alone, QUERIES)
         queries = torch.tensor(sample.queries)
@@ -94,14 +96,18 @@ class Counts(Study):
         settings = _settings(n)
         for index, (label, size, setting, formula) in enumerate(settings):
             progress(index / len(settings), label)
-            attended = read(setting, alone).attended
-            assert isinstance(attended, HierarchicalMap)
-            counted = (attended.reading.entries(queries, torch.tensor([0])).keys[0] >= 0).sum(-1)
-            rows.append({"label": label, "size": size, "counted": float(counted.double().mean()), "formula": formula(causal)})
+            counted = mean_read(run_mechanism(setting, alone).attended_as(HierarchicalMap), queries)
+            rows.append({"label": label, "size": size, "counted": counted, "formula": formula(causal)})
         table = pd.DataFrame.from_records(rows, columns=["label", "size", "counted", "formula"])
         table.attrs["units"] = {"size": "tokens", "counted": "keys and groups a query", "formula": "keys and groups a query"}
         visible = alone.allowed(queries).sum(-1).double().mean()
         return Result(study=self, arrays={"exact": np.array(float(visible))}, tables={"counts": table})
+
+
+def mean_read(attended: HierarchicalMap, queries: Int[Tensor, "r"]) -> float:
+    """Keys and groups that the first head reads, the mean over some queries. Cost: the queries' lists."""
+    keys = attended.reading.entries(queries, torch.tensor([0])).keys[0]
+    return float((keys >= 0).sum(-1).double().mean())
 
 
 _Formula = Callable[[bool], float]
@@ -111,16 +117,17 @@ TWO, THREE, BLOCKS = "two levels", "three levels", "near fine, far coarse"
 
 def _settings(n: int) -> list[tuple[str, int, Mechanism, _Formula]]:
     sizes = [1 << power for power in range(1, 14) if 1 << power < n]
-    found: list[tuple[str, int, Mechanism, _Formula]] = []
+    """Label, size, mechanism and formula of each setting that is counted."""
+    settings: list[tuple[str, int, Mechanism, _Formula]] = []
     for size in sizes:
         two = mechanism("hierarchical", groups="fanout", levels=2, fanout=size)
-        found.append((TWO, size, two, partial(read_in_two_levels, n, size)))
+        settings.append((TWO, size, two, partial(read_in_two_levels, n, size)))
     for size in sizes:
         if size**2 < n:
             three = mechanism("hierarchical", groups="fanout", levels=3, fanout=size)
-            found.append((THREE, size, three, partial(read_in_three_levels, n, size)))
+            settings.append((THREE, size, three, partial(read_in_three_levels, n, size)))
     for size in sizes:
         if 2 * size < n:
             blocks = mechanism("hierarchical", variant="near_far", block=size)
-            found.append((BLOCKS, size, blocks, partial(read_near_far, n, size)))
-    return found
+            settings.append((BLOCKS, size, blocks, partial(read_near_far, n, size)))
+    return settings

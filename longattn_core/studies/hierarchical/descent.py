@@ -7,6 +7,7 @@ attention's whatever the variant; the sinks' columns are kept apart in both.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -16,16 +17,17 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from longattn_core.contracts.sequence import exact_rows
+from longattn_core.contracts.sequence import Sequence, exact_rows
 from longattn_core.mechanisms.hierarchical import Hierarchical
 from longattn_core.mechanisms.hierarchical.map import HierarchicalMap
-from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading, sinks_of
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.head_study import MechanismStudy, Parts
+from longattn_core.studies.base.query import query_place
+from longattn_core.studies.base.run import MechanismRun, sinks_of
+from longattn_core.studies.base.study import Progress, Setting
 from longattn_core.studies.hierarchical.tree import Level, speller, tree_of
 
 
-class Descent(Study):
+class Descent(MechanismStudy[Hierarchical]):
     """What one query gives to each group of each level; `query` None is the last real token.
 
     Table `nodes`: one row a group that holds a visible token, coarsest level first. `parent` is the row of the group around
@@ -33,53 +35,38 @@ class Descent(Study):
     whether the query stands in it. Table `items`: what was read, one row a token or group with its weight. Table `steps`: the
     choices on the way down, each level's candidates with the share they get there (`share`) and their share of exact
     attention's mass on the same candidates (`exact`). Table `levels`: the mass that arrives at each level.
-    Arrays: `exact`, `mechanism` `[n]` (NaN: not visible, never looked at), `query`, `tokens`, `sinks`.
+    Arrays: `exact`, `mechanism` `[n]` (NaN: not visible, never read), `query`, `tokens`, `sinks`.
     """
 
-    key: ClassVar[str] = "descent"
+    key: ClassVar[str] = "hierarchical.descent"
+    reads: ClassVar[type[Hierarchical]] = Hierarchical
     setting: Setting = Setting(key="hierarchical")
-    head: int = Field(0, ge=0, le=63)
     query: int | None = Field(None, ge=0, le=65535)
 
-    def _run(self, progress: Progress) -> Result:
-        sequence = self.sequence()
-        mechanism = self.setting.build()
-        assert isinstance(mechanism, Hierarchical)
-        head = min(self.head, sequence.h - 1)
-        last = int(sequence.real.nonzero().max())
-        query = last if self.query is None or self.query >= sequence.n else self.query
-        progress(0.1, "exact attention")
-        exact = exact_rows(sequence, query, head)[0, 0].double()
-        visible = sequence.allowed(query)[0]
-        sinks = list(sinks_of(self.source)[head])
-        arrays = {
-            "exact": torch.where(visible, exact, torch.nan).numpy(),
-            "query": np.array(query),
-            "tokens": np.array(tokens_of(sequence), dtype=np.str_),
-            "sinks": np.array(sinks, dtype=np.int64),
-        }
+    def _exact(self, sequence: Sequence) -> Float[Tensor, "n"]:
+        """The query's row of exact attention. Cost: n·d."""
+        return exact_rows(sequence, query_place(sequence, self.query), self.head_in(sequence))[0, 0].double()
+
+    def _context(self, run: MechanismRun) -> Parts:
+        context, sequence = super()._context(run), run.sequence
+        query = query_place(sequence, self.query)
+        exact = torch.where(sequence.allowed(query)[0], self._exact(sequence), torch.nan)
+        sinks = np.array(sinks_of(self.source)[self.head_in(sequence)], dtype=np.int64)
+        return replace(context, arrays={**context.arrays, "exact": exact.numpy(), "query": np.array(query), "sinks": sinks})
+
+    def _measure(self, run: MechanismRun, progress: Progress) -> Parts:
+        sequence, attended, mechanism = run.sequence, run.attended_as(HierarchicalMap), self.mechanism()
+        head, query, exact = self.head_in(sequence), query_place(sequence, self.query), self._exact(sequence)
         progress(0.4, mechanism.label)
-        one = reading(self.source, mechanism)
-        if one.attended is None:
-            return Result(study=self, arrays=arrays, words={"refusal": one.refusal or ""})
-        attended = one.attended
-        assert isinstance(attended, HierarchicalMap)
-        row, seen = (view[0, 0] for view in attended.rows_and_kept(query, head))
+        row, kept = (view[0, 0] for view in attended.rows_and_kept(query, head))
         given = row.double()
-        arrays["mechanism"] = torch.where(seen, given, torch.nan).numpy()
         levels = tree_of(self.source, mechanism)
-        nodes = nodes_of(levels, exact, given, visible, query, sinks)
+        nodes = nodes_of(levels, exact, given, sequence.allowed(query)[0], query, list(sinks_of(self.source)[head]))
         items = items_of(attended, head, query)
         steps, arrivals = steps_of(items, exact, attended, query, mechanism.variant == "product", speller(self.source))
-        words = {
-            "label": mechanism.label,
-            "origin": sequence.origin,
-            "names": "\n".join(level.name for level in levels),
-            "plurals": "\n".join(level.plural for level in levels),
-        }
-        return Result(
-            study=self, arrays=arrays, words=words, tables={"nodes": nodes, "items": items, "steps": steps, "levels": arrivals}
-        )
+        words = {"names": "\n".join(level.name for level in levels), "plurals": "\n".join(level.plural for level in levels)}
+        tables = {"nodes": nodes, "items": items, "steps": steps, "levels": arrivals}
+        return Parts(arrays={"mechanism": torch.where(kept, given, torch.nan).numpy()}, tables=tables, words=words)
 
 
 def nodes_of(
@@ -124,16 +111,16 @@ def nodes_of(
 
 def items_of(attended: HierarchicalMap, head: int, query: int) -> pd.DataFrame:
     """What one query read: tokens (level 0) and groups, each with its ends, its weight and how many real tokens it has."""
-    read = attended.reading
-    entries = read.entries(torch.tensor([query]), torch.tensor([head]))
+    reading = attended.reading
+    entries = reading.entries(torch.tensor([query]), torch.tensor([head]))
     items, weights = entries.keys[0, 0], entries.weights[0, 0].double()
     items, weights = items[items >= 0], weights[items >= 0]
-    level = read.level_of(items)
+    level = reading.level_of(items)
     first, last, size = items.clone(), items.clone(), torch.ones_like(items)
-    for number, groups in enumerate(read.groups, start=1):
-        here = level == number
-        group = items[here] - read.bases[number]
-        first[here], last[here], size[here] = groups.first[group], groups.last[group], groups.size[group]
+    for number, groups in enumerate(reading.groups, start=1):
+        within = level == number
+        group = items[within] - reading.bases[number]
+        first[within], last[within], size[within] = groups.first[group], groups.last[group], groups.size[group]
     table = pd.DataFrame(
         {
             "level": level.numpy(),
@@ -167,13 +154,13 @@ def steps_of(
     arrivals = []
     arrives = total
     for level in range(len(names) - 1, -1, -1):
-        here = items[items["level"] == level]
-        mass = float(here["weight"].sum())
+        at_level = items[items["level"] == level]
+        mass = float(at_level["weight"].sum())
         if not product:
             arrives = mass
         chosen = [
             (int(first), int(last), float(weight), False)
-            for first, last, weight in zip(here["first"], here["last"], here["weight"], strict=True)
+            for first, last, weight in zip(at_level["first"], at_level["last"], at_level["weight"], strict=True)
         ]
         if product and level > 0:
             groups = attended.trace.levels[level - 1]

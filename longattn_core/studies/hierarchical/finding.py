@@ -1,7 +1,4 @@
-"""What a descent says in words: the numbers, and which sentence they allow, by rules that are tested.
-
-Source: ours.
-"""
+"""What a descent says, in words: the numbers, and which sentence they allow, by rules that are tested. Source: ours."""
 
 from __future__ import annotations
 
@@ -16,21 +13,21 @@ from longattn_core.studies.hierarchical.wrong_turns import ARRIVES, CLEAR, LEFT
 
 KEPT = 0.5
 """The best token is found if it gets at least this share of its exact weight."""
-OFTEN = 0.5
 
-Kind = Literal["alone", "sinks", "spread", "lost", "blurred", "found"]
+Kind = Literal["refused", "alone", "sinks", "spread", "lost", "blurred", "found"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class DescentFinding:
     """One descent, and how it went for the others.
 
-    `kind`: the query sees one outermost group only (alone); leaves nothing outside the sinks (sinks); has no group with half
-    of the rest (spread); the mechanism prefers another group (lost); the right group, but its best token gets less than half
-    of its exact weight (blurred); the right group and the token (found). `target` and `chosen` are the groups' labels,
-    `exact` and `given` the shares that the target gets, `rival` what the chosen one gets from the mechanism, all of the
-    mass outside the sinks. `best` is the token's place, `best_exact` and `best_given` its weights. `targets` queries of
-    `measured` have a target; `lost_share` of those lose it at the outermost level, and `arrive_share` arrive.
+    `kind`: the mechanism cannot read the sequence (refused); the query sees one outermost group only (alone); leaves nothing
+    outside the sinks (sinks); has no group with half of the rest (spread); the mechanism prefers another group (lost); the
+    right group, but its best token gets less than half of its exact weight (blurred); the right group and the token (found).
+    `target` and `chosen` are the groups' labels, `exact` and `given` the shares that the target gets, `rival` what the chosen
+    one gets from the mechanism, all of the mass outside the sinks. `best` is the token's place, `best_exact` and `best_given`
+    its weights. `targets` queries of `measured` have a target; `lost_share` of those lose it at the outermost level, and
+    `arrive_share` arrive.
     """
 
     kind: Kind
@@ -51,8 +48,12 @@ class Finding:
     arrive_share: float
 
 
-def finding(descent: Result, wrong: Result) -> Finding:
-    """Read a `Descent` and a `WrongTurns` of the same source and setting; neither was refused."""
+def descent_finding(descent: Result, wrong: Result) -> DescentFinding:
+    """Read a `Descent` and a `WrongTurns` of the same source and setting."""
+    if "refusal" in descent.words:
+        measured = ("exact", "given", "rival", "best_exact", "best_given", "sink_share", "lost_share", "arrive_share")
+        nothing = dict.fromkeys(measured, 0.0)
+        return DescentFinding(kind="refused", outer="", target="", chosen="", best=0, own=False, measured=0, targets=0, **nothing)
     nodes = descent.tables["nodes"]
     outer = nodes[nodes["depth"] == 0].reset_index(drop=True)
     exact, given = outer["exact plain"].to_numpy(), outer["mechanism plain"].to_numpy()
@@ -63,7 +64,7 @@ def finding(descent: Result, wrong: Result) -> Finding:
     best = int(row.argmax())
     weight = float(np.nan_to_num(descent.arrays["mechanism"])[best])
     queries = wrong.tables["queries"]
-    return Finding(
+    return DescentFinding(
         kind=kind_of(
             groups=len(outer),
             left=total,
@@ -90,7 +91,7 @@ def finding(descent: Result, wrong: Result) -> Finding:
 
 
 def kind_of(*, groups: int, left: float, share: float, same: bool, kept: float) -> Kind:
-    """The sentence that the numbers allow: the first rule that holds, in the order of `Finding.kind`."""
+    """The sentence that the numbers allow: the first rule that holds, in the order of `DescentFinding.kind`."""
     if groups < 2:
         return "alone"
     if left < LEFT:

@@ -22,6 +22,7 @@ from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.hierarchical import Hierarchical
 from longattn_core.numerics.tiles.groups import numbered
 from longattn_core.sequences.sources import Source
+from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.query import tokens_of
 from longattn_core.studies.base.study import sequence_of
 
@@ -57,10 +58,18 @@ class Level:
 
 
 def tree_of(source: Source, mechanism: Hierarchical) -> tuple[Level, ...]:
-    """The levels of a source's sequence under a mechanism's groups, coarsest first, tokens last. Cost: linear in n.
+    """The levels of a source's sequence under a mechanism's groups, coarsest first, tokens last; the last few are kept.
 
-    The words are left out where every token is one.
+    The words are left out where every token is one. Cost: linear in n.
     """
+    name = f"{source.model_dump_json()} {mechanism.groups} {mechanism.fanout}"
+    return _trees.get(name, lambda: _tree(source, mechanism))
+
+
+_trees: SingleFlightCache[tuple[Level, ...]] = SingleFlightCache(size=4)
+
+
+def _tree(source: Source, mechanism: Hierarchical) -> tuple[Level, ...]:
     sequence = sequence_of(source)
     text = source.content() if source.kind == "text" else None
     outer, names = mechanism.with_dials(variant="product", levels=3).membership(sequence)

@@ -13,51 +13,47 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
+from jaxtyping import Int
+from torch import Tensor
 
 from longattn_core.measures.sampling import blocks, map_rows, sample_queries
 from longattn_core.mechanisms.hierarchical import Hierarchical
+from longattn_core.mechanisms.hierarchical.map import HierarchicalMap
+from longattn_core.studies.base.head_study import MechanismStudy, Parts
 from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import SAMPLE, reading, sinks_of
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
-from longattn_core.studies.hierarchical.tree import tree_of
+from longattn_core.studies.base.run import SAMPLE, MechanismRun, sinks_of
+from longattn_core.studies.base.study import Progress, Setting
+from longattn_core.studies.hierarchical.tree import Level, tree_of
 
 LEFT = 0.05
-"""With less of its mass outside the sinks, a query looks for nothing."""
+"""With less of its mass outside the sinks, a query has no target."""
 CLEAR = 0.5
 """The share of the mass outside the sinks that makes a group a target."""
 ARRIVES = "arrives"
+COLUMNS = ["query", "token", "target", "chosen", "best", "place", "own", "share", "outcome"]
 
 
-class WrongTurns(Study):
+class WrongTurns(MechanismStudy[Hierarchical]):
     """At which level descents lose their target, over at most `SAMPLE` queries.
 
     Table `queries`: one row a query with a target; `outcome` is the level at which it is lost, or "arrives"; `own` says
     whether the target stands in the query's own group of the coarsest level. Table `outcomes`: how many of each.
-    Arrays: `measured`, how many queries were looked at; `sinks_only`, how many leave nothing; `spread`, how many have no
+    Arrays: `measured`, how many queries were measured; `sinks_only`, how many leave nothing; `spread`, how many have no
     clear target; `lone`, how many see one group only.
     """
 
-    key: ClassVar[str] = "wrong"
+    key: ClassVar[str] = "hierarchical.wrong_turns"
+    reads: ClassVar[type[Hierarchical]] = Hierarchical
     setting: Setting = Setting(key="hierarchical")
-    head: int = Field(0, ge=0, le=63)
 
-    def _run(self, progress: Progress) -> Result:
-        sequence = self.sequence()
-        mechanism = self.setting.build()
-        assert isinstance(mechanism, Hierarchical)
-        head = min(self.head, sequence.h - 1)
-        progress(0.1, mechanism.label)
-        one = reading(self.source, mechanism)
-        if one.attended is None:
-            return Result(study=self, words={"refusal": one.refusal or ""})
-        tree = tree_of(self.source, mechanism)
-        levels = [level for level in tree if level.name not in ("word", "character")]
-        alone, attended = sequence.select_heads(head), one.attended
+    def _measure(self, run: MechanismRun, progress: Progress) -> Parts:
+        sequence, attended, head = run.sequence, run.attended_as(HierarchicalMap), self.head_in(run.sequence)
+        progress(0.1, run.mechanism.label)
+        levels = [level for level in tree_of(self.source, self.mechanism()) if level.name not in ("word", "character")]
+        alone, tokens = sequence.select_heads(head), tokens_of(sequence)
         plain = torch.ones(sequence.n, dtype=torch.float64)
         plain[list(sinks_of(self.source)[head])] = 0.0
         sample = sample_queries(alone, SAMPLE)
-        tokens = tokens_of(sequence)
         records: list[dict[str, object]] = []
         skipped = dict.fromkeys(("sinks_only", "spread", "lone"), 0)
         for queries in blocks(alone, sample):
@@ -65,7 +61,7 @@ class WrongTurns(Study):
             given = attended.rows(queries, None, head)[0].double() * plain
             visible = levels[0].sums(alone.allowed(queries).double() * plain) > 0
             best = torch.stack([level.sums(exact).argmax(-1) for level in levels], dim=-1)
-            kept = torch.stack([level.sums(given).argmax(-1) for level in levels], dim=-1)
+            preferred = torch.stack([level.sums(given).argmax(-1) for level in levels], dim=-1)
             share = levels[0].sums(exact).amax(-1)
             total = exact.sum(-1)
             for i, query in enumerate(queries.tolist()):
@@ -76,48 +72,47 @@ class WrongTurns(Study):
                 elif share[i] < CLEAR * total[i]:
                     skipped["spread"] += 1
                 else:
-                    wrong = (best[i] != kept[i]).nonzero()
-                    lost = int(wrong[0, 0]) if len(wrong) else len(levels)
-                    records.append(
-                        {
-                            "query": query,
-                            "token": tokens[query],
-                            "target": levels[0].labels[int(best[i, 0])],
-                            "chosen": levels[0].labels[int(kept[i, 0])],
-                            "best": tokens[int(best[i, -1])],
-                            "place": int(best[i, -1]),
-                            "own": int(best[i, 0]) == int(levels[0].of[query]),
-                            "share": float(share[i] / total[i]),
-                            "outcome": ARRIVES if lost == len(levels) else levels[lost].name,
-                        }
-                    )
-        columns = ["query", "token", "target", "chosen", "best", "place", "own", "share", "outcome"]
-        table = pd.DataFrame.from_records(records, columns=columns)
+                    record = _descent_of(query, best[i], preferred[i], levels, tokens)
+                    records.append(record | {"share": float(share[i] / total[i])})
+        table = pd.DataFrame.from_records(records, columns=COLUMNS)
         table.attrs["units"] = {"query": "token", "place": "token", "share": "share of the mass outside sinks"}
         names = [level.name for level in levels]
         arrays = {"measured": np.array(len(sample.queries)), **{name: np.array(count) for name, count in skipped.items()}}
-        return Result(
-            study=self,
-            arrays=arrays,
-            tables={"queries": table, "outcomes": outcomes_of(table, names)},
-            words={"sample": sample.text, "outer": names[0], "label": mechanism.label},
-        )
+        tables = {"queries": table, "outcomes": outcomes_of(table, names)}
+        return Parts(arrays=arrays, tables=tables, words={"sample": sample.text, "outer": names[0]})
+
+
+def _descent_of(
+    query: int, best: Int[Tensor, "L"], preferred: Int[Tensor, "L"], levels: list[Level], tokens: list[str]
+) -> dict[str, object]:
+    """A row of the table `queries`, from the group of each level that exact attention weighs most, and the mechanism's."""
+    wrong = (best != preferred).nonzero()
+    return {
+        "query": query,
+        "token": tokens[query],
+        "target": levels[0].labels[int(best[0])],
+        "chosen": levels[0].labels[int(preferred[0])],
+        "best": tokens[int(best[-1])],
+        "place": int(best[-1]),
+        "own": int(best[0]) == int(levels[0].of[query]),
+        "outcome": levels[int(wrong[0, 0])].name if len(wrong) else ARRIVES,
+    }
 
 
 def outcomes_of(queries: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """How many descents end where, apart for targets in the query's own outermost group and in another one."""
+    """How many descents end at each level, apart for targets in the query's own outermost group and in another one."""
     rows = []
     for own in (True, False):
-        of = queries[queries["own"] == own] if len(queries) else queries
+        group = queries[queries["own"] == own] if len(queries) else queries
         for outcome in (*names, ARRIVES):
-            count = int((of["outcome"] == outcome).sum())
+            count = int((group["outcome"] == outcome).sum())
             rows.append(
                 {
                     "own": own,
                     "outcome": outcome,
                     "count": count,
-                    "share": count / len(of) if len(of) else float("nan"),
-                    "of": len(of),
+                    "share": count / len(group) if len(group) else float("nan"),
+                    "of": len(group),
                 }
             )
     table = pd.DataFrame.from_records(rows)

@@ -28,7 +28,7 @@ class LshCollision(Study):
     `DRAWS` draws of the mechanism's own hash for each angle, one round, with a 95 % interval (`low`, `high`).
     """
 
-    key: ClassVar[str] = "lsh_collision"
+    key: ClassVar[str] = "lsh.collision"
     buckets: int = Field(16, ge=1, le=1024)
     rounds: int = Field(4, ge=1, le=32)
     seed: int = Field(0, ge=0, le=2**31 - 1)

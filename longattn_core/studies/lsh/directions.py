@@ -22,10 +22,10 @@ from longattn_core.measures.spread import find_sinks, sink_mask
 from longattn_core.mechanisms.lsh import LSH
 from longattn_core.mechanisms.lsh.hashing import centres_of
 from longattn_core.mechanisms.lsh.map import LSHMap
-from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
-from longattn_core.studies.side_by_side.compare import Compare
+from longattn_core.studies.base.head_study import HeadStudy, MechanismStudy, Parts
+from longattn_core.studies.base.query import WatchedPair, token_array
+from longattn_core.studies.base.run import MechanismRun
+from longattn_core.studies.base.study import Progress, Result, Setting
 
 MOST = 1024
 """Tokens drawn in the plane and taken into the angles, spread evenly over the sequence."""
@@ -34,7 +34,7 @@ SAMPLE = 128
 BINS = np.linspace(-1, 1, 41)
 
 
-class LshPlane(Study):
+class LshPlane(MechanismStudy[LSH]):
     """Queries and keys on the plane of two axes of one round's rotation.
 
     The axes are those of the query's bucket and of the key's (of the query's second choice where they are one). Table
@@ -45,76 +45,67 @@ class LshPlane(Study):
     (`words["reason"]`).
     """
 
-    key: ClassVar[str] = "lsh_plane"
+    key: ClassVar[str] = "lsh.plane"
+    reads: ClassVar[type[LSH]] = LSH
     setting: Setting = Setting(key="lsh")
     round: int = Field(1, ge=1, le=32)
     query: int | None = Field(None, ge=0, le=65535)
     marked: int | None = Field(None, ge=0, le=65535)
-    head: int = Field(0, ge=0, le=63)
 
-    def _run(self, progress: Progress) -> Result:
-        sequence = self.sequence()
-        head = min(self.head, sequence.h - 1)
-        one = reading(self.source, self.setting.build())
-        if one.attended is None:
-            return Result(study=self, words={"refusal": one.refusal or ""})
-        attended, mechanism = one.attended, one.mechanism
-        assert isinstance(attended, LSHMap)
-        assert isinstance(mechanism, LSH)
-        trace = attended.trace
+    def _measure(self, run: MechanismRun, progress: Progress) -> Parts:
+        sequence, attended, mechanism = run.sequence, run.attended_as(LSHMap), self.mechanism()
+        head, trace = self.head_in(sequence), attended.trace
         shown = min(self.round, len(trace.rotations)) - 1
         rotation = trace.rotations[shown]
         if rotation.shape[1] == 0:
-            return Result(study=self, words={"reason": "With one bucket there is nothing to tell apart."})
-        chooser = Compare(source=self.source, query=self.query, marked=self.marked)
-        query = chooser.place(sequence)
-        marked = chooser.mark(sequence, exact_rows(sequence, query, head)[0, 0], query)
+            return Parts(words={"reason": "With one bucket there is nothing to tell apart."})
+        pair = WatchedPair.of(sequence, head, self.query, self.marked)
         q, k = directions(sequence, mechanism, head)
         projected = {"query": (q @ rotation).numpy(), "key": (k @ rotation).numpy()}
         buckets = {"query": trace.buckets[head, shown].numpy(), "key": trace.key_buckets[head, shown].numpy()}
-        axes = self._axes(mechanism, projected, buckets, query, marked)
-        tables = {"points": _points(self, sequence, projected, buckets, axes, mechanism, query, marked)}
-        angle = float(torch.rad2deg(torch.arccos((q[query] @ k[marked]).clamp(-1, 1))))
+        axes = self._axes(mechanism, projected, buckets, pair)
+        angle = float(torch.rad2deg(torch.arccos((q[pair.query] @ k[pair.key]).clamp(-1, 1))))
         arrays = {
             "axes": np.array(axes),
-            "query": np.array(query),
-            "marked": np.array(marked),
+            "query": np.array(pair.query),
+            "marked": np.array(pair.key),
             "angle": np.array(angle),
-            "query_along": projected["query"][query],
-            "key_along": projected["key"][marked],
+            "query_along": projected["query"][pair.query],
+            "key_along": projected["key"][pair.key],
         }
-        return Result(study=self, arrays=arrays, tables=tables, words={"hashing": mechanism.hashing})
+        points = _points(sequence, projected, buckets, axes, mechanism, pair)
+        return Parts(arrays=arrays, tables={"points": points}, words={"hashing": mechanism.hashing})
 
     def _axes(
-        self, mechanism: LSH, projected: dict[str, np.ndarray], buckets: dict[str, np.ndarray], query: int, marked: int
+        self, mechanism: LSH, projected: dict[str, np.ndarray], buckets: dict[str, np.ndarray], pair: WatchedPair
     ) -> tuple[int, int]:
         columns = projected["query"].shape[1]
         if columns == 1:
             return 0, -1
         if mechanism.hashing == "hyperplane":
-            differs = int(buckets["query"][query]) ^ int(buckets["key"][marked])
+            differs = int(buckets["query"][pair.query]) ^ int(buckets["key"][pair.key])
             first = (differs & -differs).bit_length() - 1 if differs else 0
             return first, (first + 1) % columns
-        first, second = int(buckets["query"][query]) % columns, int(buckets["key"][marked]) % columns
+        first, second = int(buckets["query"][pair.query]) % columns, int(buckets["key"][pair.key]) % columns
         if first == second:
-            ranked = np.argsort(-np.abs(projected["query"][query]), kind="stable")
+            ranked = np.argsort(-np.abs(projected["query"][pair.query]), kind="stable")
             second = int(ranked[1] if ranked[0] == first else ranked[0])
         return first, second
 
 
 def _points(
-    study: LshPlane,
     sequence: Sequence,
     projected: dict[str, np.ndarray],
     buckets: dict[str, np.ndarray],
     axes: tuple[int, int],
     mechanism: LSH,
-    query: int,
-    marked: int,
+    pair: WatchedPair,
 ) -> pd.DataFrame:
     real = sequence.real.nonzero().squeeze(-1).numpy()
-    kept = np.unique(np.concatenate([real[np.linspace(0, len(real) - 1, min(MOST, len(real))).astype(int)], [query, marked]]))
-    tokens = np.array(tokens_of(sequence), dtype=np.str_)
+    kept = np.unique(
+        np.concatenate([real[np.linspace(0, len(real) - 1, min(MOST, len(real))).astype(int)], [pair.query, pair.key]])
+    )
+    tokens = token_array(sequence)
     columns, frames = projected["query"].shape[1], []
     for kind in ("key", "query"):
         x = projected[kind][kept] / np.sqrt(sequence.d)
@@ -132,7 +123,7 @@ def _points(
                     "y": x[:, axes[1]] if axes[1] >= 0 else np.zeros(len(kept)),
                     "bucket": bucket,
                     "inside": inside,
-                    "tracked": kept == (query if kind == "query" else marked),
+                    "tracked": kept == (pair.query if kind == "query" else pair.key),
                 }
             )
         )
@@ -153,7 +144,7 @@ def directions(sequence: Sequence, mechanism: LSH, head: int) -> tuple[Float[Ten
     return normalize(q, dim=-1), normalize(k, dim=-1)
 
 
-class LshAngles(Study):
+class LshAngles(HeadStudy):
     """The cosines that hashing lives on: queries against keys, keys against keys, as the head has them and centred.
 
     Table `cosines`: `pairs` ("query and key", "key and key", "query and query"), `centred`, `low`, `high`, `share` of
@@ -162,12 +153,11 @@ class LshAngles(Study):
     those that hashing should bring together.
     """
 
-    key: ClassVar[str] = "lsh_angles"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "lsh.angles"
 
     def _run(self, progress: Progress) -> Result:
         sequence = self.sequence()
-        head = min(self.head, sequence.h - 1)
+        head = self.head_in(sequence)
         sample = sample_queries(sequence, SAMPLE)
         rows = torch.tensor(sample.queries)
         allowed = sequence.allowed(rows)

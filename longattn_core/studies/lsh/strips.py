@@ -6,6 +6,7 @@ Source: Kitaev et al. 2020, arXiv:2001.04451, figure 2, whose steps the strips a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -13,24 +14,22 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from longattn_core.contracts.sequence import exact_rows
-from longattn_core.measures.fidelity import Agreement, fidelity
+from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.lsh import LSH
 from longattn_core.mechanisms.lsh.map import LSHMap
-from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
-from longattn_core.studies.side_by_side.compare import Compare
+from longattn_core.studies.base.agreement import agreement_table
+from longattn_core.studies.base.head_study import MechanismStudy, Parts
+from longattn_core.studies.base.query import WatchedPair
+from longattn_core.studies.base.run import MechanismRun
+from longattn_core.studies.base.study import Progress, Setting
 
-SAMPLE = 256
-"""Queries that recall is measured on."""
 HERE, ELSEWHERE, ALWAYS = 1, 2, 3
 """Where the query found a key: in the round that is shown, in another round, or only by the local window or the
 sinks.
 """
 
 
-class LshStrips(Study):
+class LshStrips(MechanismStudy[LSH]):
     """One round of hashing, and one pair of it: `query` looks back, `marked` is the key that it should find.
 
     Arrays, n tokens: `query_buckets, key_buckets [n]` of this round (−1 for padding), `order [n]`, the keys sorted by
@@ -39,64 +38,41 @@ class LshStrips(Study):
     mask or the mechanism hides the key; `sizes [b]`, keys in each bucket. Table `rounds`: the pair's buckets in every
     round. Table `agreement`: recall, share of pairs, error and control, with and without the sinks.
     `words["refusal"]` stands in place of all that where the setting cannot read the sequence. Cost: one run and the
-    exact rows of `SAMPLE` queries.
+    exact rows of a sample of the queries.
     """
 
-    key: ClassVar[str] = "lsh_strips"
+    key: ClassVar[str] = "lsh.strips"
+    reads: ClassVar[type[LSH]] = LSH
     setting: Setting = Setting(key="lsh")
     round: int = Field(1, ge=1, le=32)
     query: int | None = Field(None, ge=0, le=131071)
     marked: int | None = Field(None, ge=0, le=131071)
-    head: int = Field(0, ge=0, le=63)
 
-    def _run(self, progress: Progress) -> Result:
-        sequence = self.sequence()
-        head = min(self.head, sequence.h - 1)
-        chooser = Compare(source=self.source, query=_small(self.query), marked=_small(self.marked))
-        query = chooser.place(sequence)
-        exact = exact_rows(sequence, query, head)[0, 0]
-        marked = chooser.mark(sequence, exact, query)
-        one = reading(self.source, self.mechanism())
-        arrays = {
-            "query": np.array(query),
-            "marked": np.array(marked),
-            "tokens": np.array(tokens_of(sequence), dtype=np.str_),
-            "exact": torch.where(sequence.allowed(query)[0], exact, torch.nan).float().cpu().numpy(),
-        }
-        words = {"origin": sequence.origin, "label": one.mechanism.label}
-        if one.attended is None:
-            return Result(study=self, arrays=arrays, words={**words, "refusal": one.refusal or ""})
-        attended = one.attended
-        assert isinstance(attended, LSHMap)
+    def _pair(self, sequence: Sequence) -> WatchedPair:
+        return WatchedPair.of(sequence, self.head_in(sequence), self.query, self.marked)
+
+    def _context(self, run: MechanismRun) -> Parts:
+        context = super()._context(run)
+        return replace(context, arrays={**context.arrays, **self._pair(run.sequence).arrays()})
+
+    def _measure(self, run: MechanismRun, progress: Progress) -> Parts:
+        attended, head, pair = run.attended_as(LSHMap), self.head_in(run.sequence), self._pair(run.sequence)
         trace, shown = attended.trace, min(self.round, attended.trace.buckets.shape[1]) - 1
-        found = _found(attended, head, query, shown)
-        row = attended.rows(query, None, head)[0, 0]
-        arrays |= {
+        found = _found(attended, head, pair.query, shown)
+        row = attended.rows(pair.query, None, head)[0, 0]
+        arrays = {
             "query_buckets": trace.buckets[head, shown].numpy(),
             "key_buckets": trace.key_buckets[head, shown].numpy(),
             "order": trace.key_order[head, shown].numpy(),
-            "place": np.array(int(trace.place[head, shown, query])),
-            "stretches": _stretches(attended, head, query, shown),
+            "place": np.array(int(trace.place[head, shown, pair.query])),
+            "stretches": _stretches(attended, head, pair.query, shown),
             "found": found,
             "weights": torch.where(torch.from_numpy(found) > 0, row, torch.nan).float().numpy(),
             "sizes": trace.sizes[head, shown].numpy(),
             "round": np.array(shown + 1),
         }
-        words["centring"] = trace.calibration
-        tables = {"rounds": _rounds(attended, head, query, marked), "agreement": _agreement(attended, head)}
-        return Result(study=self, arrays=arrays, tables=tables, words=words)
-
-    def mechanism(self) -> LSH:
-        """The setting as a mechanism. Raises: ValueError when it is no hashing."""
-        built = self.setting.build()
-        if not isinstance(built, LSH):
-            raise ValueError(f"These strips show hashing, not {built.title}.")
-        return built
-
-
-def _small(place: int | None) -> int | None:
-    # Compare's fields end at 65,535; a place beyond it is outside every sequence that is read.
-    return place if place is None or place < 65536 else None
+        tables = {"rounds": _rounds(attended, head, pair.query, pair.key), "agreement": agreement_table(attended, head)}
+        return Parts(arrays=arrays, tables=tables, words={"centring": trace.calibration})
 
 
 def _lists_of_round(names: tuple[str, ...], shown: int) -> list[int]:
@@ -146,26 +122,3 @@ def _rounds(attended: LSHMap, head: int, query: int, marked: int) -> pd.DataFram
     )
     table.attrs["units"] = {"round": "number", "query bucket": "number", "key bucket": "number"}
     return table
-
-
-def _agreement(attended: LSHMap, head: int) -> pd.DataFrame:
-    measured = fidelity(attended, queries=SAMPLE)
-    table = pd.DataFrame.from_records(
-        [
-            {"which": name, **{column: _value(agreement, column, head) for column in ("recall", "share", "error", "control")}}
-            for name, agreement in (("whole", measured.whole), ("without sinks", measured.without_sinks))
-        ]
-    )
-    table["sinks"] = len(measured.sinks[head])
-    table.attrs["units"] = {
-        "recall": "share of weight",
-        "share": "share of pairs",
-        "error": "relative",
-        "control": "relative",
-        "sinks": "keys",
-    }
-    return table
-
-
-def _value(agreement: Agreement, column: str, head: int) -> float:
-    return float(getattr(agreement, column)[head])

@@ -9,10 +9,11 @@ import pandas as pd
 from pydantic import Field
 
 from longattn_core.mechanisms.lsh import LSH
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.intervals import summarised
 from longattn_core.studies.base.recall_point import UNITS, SettingPoint, measured
 from longattn_core.studies.base.study import Setting
-from longattn_core.studies.base.sweep import Point, Row, Sweep
+from longattn_core.studies.base.sweep import Row, Sweep
 
 Over = Literal["rounds", "buckets", "seeds"]
 
@@ -20,23 +21,21 @@ ROUNDS = (1, 2, 4, 8, 16)
 BUCKETS = (2, 4, 8, 16, 32, 64, 128)
 
 
-class LshSweep(Sweep):
+class LshSweep(HeadStudy, Sweep[SettingPoint]):
     """Recall, share of pairs and error over the rounds, the buckets, or at one setting over many seeds.
 
     Table `points`: one row a run. Table `curves` (not over seeds): for each value the mean over the seeds with its 95 %
     interval, in long form: `curve` is "weight found" or "pairs looked at"; the latter is what a blind choice would find.
     """
 
-    key: ClassVar[str] = "lsh_sweep"
+    key: ClassVar[str] = "lsh.sweep"
     setting: Setting = Setting(key="lsh")
     over: Over = "rounds"
     seeds: int = Field(5, ge=1, le=40)
-    head: int = Field(0, ge=0, le=63)
 
-    def points(self) -> tuple[Point, ...]:
+    def points(self) -> tuple[SettingPoint, ...]:
         """Every value under the first seed, then under the next: a picture is there soon and its intervals follow."""
-        base = self.setting.build()
-        assert isinstance(base, LSH)
+        base = self.setting.build_as(LSH)
         values = {"rounds": ROUNDS, "buckets": BUCKETS, "seeds": (0,)}[self.over]
         return tuple(
             SettingPoint(
@@ -48,11 +47,9 @@ class LshSweep(Sweep):
             for value in values
         )
 
-    def measure(self, point: Point) -> Row:
+    def measure(self, point: SettingPoint) -> Row:
         """One run of the mechanism against exact attention."""
-        assert isinstance(point, SettingPoint)
-        built = point.setting.build()
-        assert isinstance(built, LSH)
+        built = point.setting.build_as(LSH)
         return {"buckets": built.buckets, "rounds": built.rounds, **measured(point)}
 
     @property
@@ -60,11 +57,9 @@ class LshSweep(Sweep):
         """The unit of each column."""
         return {**UNITS, "buckets": "number", "rounds": "number"}
 
-    def name_of(self, point: Point) -> str:
+    def name_of(self, point: SettingPoint) -> str:
         """The point's dials."""
-        assert isinstance(point, SettingPoint)
-        built = point.setting.build()
-        assert isinstance(built, LSH)
+        built = point.setting.build_as(LSH)
         return f"{built.buckets} × {built.rounds}, seed {built.seed}"
 
     def _tables(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:

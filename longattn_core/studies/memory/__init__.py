@@ -1,17 +1,19 @@
 """What a recurrent memory remembers, and for how long: timeline, reach, slots, states, sizes, comparison with others."""
 
-from longattn_core.studies.memory.comparison import Comparison, MemoryComparison, comparison
+from longattn_core.studies.memory.comparison import MemoryComparison
+from longattn_core.studies.memory.finding import ComparisonFinding, MemoryFinding, comparison_finding, memory_finding
+from longattn_core.studies.memory.held import STATUSES
 from longattn_core.studies.memory.lags import MemoryLags
 from longattn_core.studies.memory.reach import MemoryReach
 from longattn_core.studies.memory.rewriting import Rewriting
 from longattn_core.studies.memory.sizes import MemorySizes
 from longattn_core.studies.memory.slots import SlotsHeld
 from longattn_core.studies.memory.states import StateLife
-from longattn_core.studies.memory.timeline import STATUSES, MemoryFinding, MemoryTimeline, memory_finding
+from longattn_core.studies.memory.timeline import MemoryTimeline
 
 __all__ = [
     "STATUSES",
-    "Comparison",
+    "ComparisonFinding",
     "MemoryComparison",
     "MemoryFinding",
     "MemoryLags",
@@ -21,6 +23,6 @@ __all__ = [
     "Rewriting",
     "SlotsHeld",
     "StateLife",
-    "comparison",
+    "comparison_finding",
     "memory_finding",
 ]

@@ -7,38 +7,36 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from longattn_core.measures.sampling import sample_queries
-from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
-from longattn_core.studies.segmented.cuts import LostRows
+from longattn_core.mechanisms.memory import Memory
+from longattn_core.studies.base.head_study import MechanismStudy, Parts
+from longattn_core.studies.base.lost_rows import LostRows
+from longattn_core.studies.base.run import MechanismRun
+from longattn_core.studies.base.study import Progress, Setting
 
 SAMPLE = 256
+"""Queries whose rows are read, at most."""
 
 
-class MemoryLags(Study):
+class MemoryLags(MechanismStudy[Memory]):
     """Mass by lag, in bins that double: 0, 1, 2–3, 4–7, …
 
     Table `lags`, a row a bin: `low`, `high`, `middle` (their geometric mean; 0.5 for the query itself, so that a logarithmic
     axis can show it), mean share of a query's attention in the bin, `exact` and `memory`, both also without the sinks'
-    columns; `reached`, the part of the exact mass there that the memory reads. With a negative `memory` a state takes back.
+    columns; `reached`, the part of the exact mass there that the memory reads. A state that takes
+    back has a negative `memory`.
     """
 
-    key: ClassVar[str] = "memory lags"
+    key: ClassVar[str] = "memory.lags"
+    reads: ClassVar[type[Memory]] = Memory
     setting: Setting = Setting(key="memory")
-    head: int = Field(0, ge=0, le=63)
 
-    def _run(self, progress: Progress) -> Result:
-        one = reading(self.source, self.setting.build())
-        sequence, attended = one.sequence, one.attended
-        arrays = {"tokens": np.array(tokens_of(sequence), dtype=np.str_)}
-        if attended is None:
-            return Result(study=self, arrays=arrays, words={"refusal": one.refusal or ""})
+    def _measure(self, run: MechanismRun, progress: Progress) -> Parts:
+        sequence, attended = run.sequence, run.attended_or_raise()
         sample = sample_queries(sequence, SAMPLE)
-        rows = LostRows.of(attended, sample, min(self.head, sequence.h - 1))
+        rows = LostRows.of(attended, sample, self.head_in(sequence))
         places = torch.arange(sequence.n, device=rows.queries.device)
         lag = (rows.queries[:, None] - places).abs()
         count = (sequence.n - 1).bit_length() + 1
@@ -49,7 +47,7 @@ class MemoryLags(Study):
             mean: np.ndarray = (sums / len(rows.queries)).cpu().numpy()
             return mean
 
-        bare = rows.factors["without sinks"]
+        without_sinks = rows.factors["without sinks"]
         low = np.array([0, *(1 << power for power in range(count - 1))])
         high = np.minimum(np.array([0, *((2 << power) - 1 for power in range(count - 1))]), sequence.n - 1)
         exact, never = binned(rows.exact), binned(rows.never)
@@ -60,8 +58,8 @@ class MemoryLags(Study):
                 "middle": np.where(low == 0, 0.5, np.sqrt(np.maximum(low, 1) * high)),
                 "exact": exact,
                 "memory": binned(rows.given),
-                "exact without sinks": binned(rows.exact * bare),
-                "memory without sinks": binned(rows.given * bare),
+                "exact without sinks": binned(rows.exact * without_sinks),
+                "memory without sinks": binned(rows.given * without_sinks),
                 "reached": np.divide(exact - never, exact, out=np.full(count, np.nan), where=exact > 1e-12),
             }
         )
@@ -69,5 +67,4 @@ class MemoryLags(Study):
             **dict.fromkeys(("low", "high", "middle"), "tokens back"),
             **dict.fromkeys(("exact", "memory", "exact without sinks", "memory without sinks", "reached"), "share"),
         }
-        words = {"label": one.mechanism.label, "sample": sample.text}
-        return Result(study=self, arrays=arrays, tables={"lags": table}, words=words)
+        return Parts(tables={"lags": table}, words={"sample": sample.text})

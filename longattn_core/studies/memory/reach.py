@@ -6,6 +6,7 @@ cache); for summaries, whose groups end where tokens leave, the memory's own rec
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -16,33 +17,36 @@ from torch import Tensor
 
 from longattn_core.measures.reach import memory_reach
 from longattn_core.mechanisms.memory import Memory
-from longattn_core.mechanisms.memory.cache import CacheTrace
-from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.mechanisms.memory.cache import CacheMap
+from longattn_core.studies.base.head_study import MechanismStudy, Parts
+from longattn_core.studies.base.run import MechanismRun, kept_run
+from longattn_core.studies.base.study import Progress, Setting
 
 
-class MemoryReach(Study):
-    """Tokens back from the last token after each layer.
+class MemoryReach(MechanismStudy[Memory]):
+    """Tokens back from the last token after each layer; the same for every head.
 
-    Table `reach`: `kind` ("none": segments alone; "cache"; "rule": layers × M, as it is often said; "compressed"; "blended":
+    Table `reach`: `kind` ("none": segments alone; "cache"; "rule": layers × M, as papers often state it; "compressed"; "blended":
     slots or a state), `layer`, `back`. `arrays["divides"]` is whether the segment divides the cache: then the rule is right.
     """
 
-    key: ClassVar[str] = "memory reach"
+    key: ClassVar[str] = "memory.reach"
+    reads: ClassVar[type[Memory]] = Memory
     setting: Setting = Setting(key="memory")
     layers: int = Field(12, ge=1, le=64)
 
-    def _run(self, progress: Progress) -> Result:
-        sequence = self.sequence()
-        chosen = self.setting.build()
-        assert isinstance(chosen, Memory)
+    def _runs(self) -> MechanismRun:
+        # Only summaries need a run: where their groups end is known from the trace alone.
+        return kept_run(self.source, self.mechanism().with_dials(variant="compressed"))
+
+    def _context(self, run: MechanismRun) -> Parts:
+        return super()._context(replace(run, mechanism=self.mechanism()))
+
+    def _measure(self, run: MechanismRun, progress: Progress) -> Parts:
+        sequence, chosen = run.sequence, self.mechanism()
         last = int(sequence.real.nonzero().max())
         segment, memory = min(chosen.segment, sequence.n), min(chosen.memory, sequence.n)
-        compressed = reading(self.source, chosen.with_dials(variant="compressed")).attended
-        assert compressed is not None
-        assert isinstance(compressed.trace, CacheTrace)
-        oldest = compressed.trace.compressed[:, 0]
+        oldest = run.attended_as(CacheMap).trace.compressed[:, 0]
         backs = {
             "none": [memory_reach(last, segment, 0, layer) for layer in range(self.layers + 1)],
             "cache": [memory_reach(last, segment, memory, layer) for layer in range(self.layers + 1)],
@@ -55,13 +59,12 @@ class MemoryReach(Study):
         )
         table.attrs["units"] = {"layer": "layers", "back": "tokens"}
         arrays = {
-            "tokens": np.array(tokens_of(sequence), dtype=np.str_),
             "last": np.array(last),
             "divides": np.array(memory % segment == 0),
             "segment": np.array(segment),
             "memory": np.array(memory),
         }
-        return Result(study=self, arrays=arrays, tables={"reach": table})
+        return Parts(arrays=arrays, tables={"reach": table})
 
 
 def oldest_after(oldest: Int[Tensor, "t"], position: int, segment: int, layers: int) -> list[int]:

@@ -1,7 +1,7 @@
 """The same key written again and again: whose value does a running state give back, the newest or all of them?
 
 Source: ours, run through the mechanisms themselves. The keys are those of the sequence, but every `gap`-th is replaced by the
-first one, and every query asks with that very key. With no other key in between, the first of r writes keeps 1/r in a state
+first one, and every query equals that key. With no other key in between, the first of r writes keeps 1/r in a state
 that only adds, γ^{(r−1)·gap} of the sum of such powers in one that fades, and (1 − β)^{r−1} in the same way under the delta rule.
 """
 
@@ -17,30 +17,30 @@ from pydantic import Field
 
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.memory import Memory
-from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.study import Progress, Result, Study
+from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.query import token_array
+from longattn_core.studies.base.study import Progress, Result
 from longattn_core.studies.memory.states import RUNNING, Running
 
 
-class Rewriting(Study):
+class Rewriting(HeadStudy):
     """The share of the first and of the newest write among all writes under one key.
 
     Table `writes`: `variant`, `label`, `writes` (how often the key has been written), `first` and `newest` share, and
     `formula` (the first's, with no other key in between).
     """
 
-    key: ClassVar[str] = "memory rewriting"
+    key: ClassVar[str] = "memory.rewriting"
     half_life: float = Field(128.0, ge=1, le=float(1 << 20))
     beta: float = Field(0.5, ge=0.01, le=1)
     decays: Literal["one", "by head"] = "one"
     writes: int = Field(8, ge=2, le=32)
     gap: int = Field(16, ge=1, le=64)
-    head: int = Field(0, ge=0, le=63)
     seed: int = Field(0, ge=0, le=2**31 - 1)
 
     def _run(self, progress: Progress) -> Result:
         sequence = self.sequence()
-        head = min(self.head, sequence.h - 1)
+        head = self.head_in(sequence)
         gap = max(1, min(self.gap, sequence.n // self.writes))
         rewritten = self.rewritten(sequence, head, gap)
         places = torch.arange(0, rewritten.n, gap)
@@ -63,11 +63,11 @@ class Rewriting(Study):
             ]
         table = pd.DataFrame.from_records(records)
         table.attrs["units"] = {"writes": "writes", "first": "share", "newest": "share", "formula": "share"}
-        arrays = {"tokens": np.array(tokens_of(rewritten), dtype=np.str_), "gap": np.array(gap)}
+        arrays = {"tokens": token_array(rewritten), "gap": np.array(gap)}
         return Result(study=self, arrays=arrays, tables={"writes": table})
 
     def rewritten(self, sequence: Sequence, head: int, gap: int) -> Sequence:
-        """The first tokens of one head, every gap-th with the first one's key, all asking with it; no padding, a mask."""
+        """The first tokens of one head, every gap-th with the first one's key, which is also every query; no padding, causal."""
         n = min(sequence.n, gap * self.writes)
         alone = replace(sequence.select_heads(head).prefix(n), padding=None, causal=True)
         k = alone.k.clone()

@@ -10,24 +10,25 @@ from longattn_core.studies.base.study import Setting
 from longattn_core.studies.memory.comparison import MemoryPoint, MemorySweep
 
 SMALLEST = 4
+"""Tokens of the smallest memory."""
 MOST_SLOTS = 256
+"""More slots than this are not measured."""
 
 
 class MemorySizes(MemorySweep):
     """Agreement with exact attention as the memory grows, the segment staying as it is.
 
-    Rows as in `MemoryComparison`; `held` is the size in tokens. A cache of M tokens, M/2 cached with M/2 summaries, and
-    M slots at sizes that double up to n; each running state at the one size it has. Of the other dials the setting's own count.
+    Rows as in every `MemorySweep`; `held` is the size in tokens. A cache of M tokens, M/2 cached with M/2 summaries, and
+    M slots at sizes that double up to n; each running state at the one size it has. The other dials are the setting's.
     """
 
-    key: ClassVar[str] = "memory sizes"
+    key: ClassVar[str] = "memory.sizes"
     setting: Setting = Setting(key="memory")
 
     def points(self) -> tuple[MemoryPoint, ...]:
         """Sizes that double, smallest first, each variant in turn; then the states."""
         n = self.sequence().n
-        chosen = self.setting.build()
-        assert isinstance(chosen, Memory)
+        chosen = self.setting.build_as(Memory)
         sizes = [*(1 << power for power in range(2, n.bit_length() + 1) if SMALLEST <= 1 << power < n), min(n, LONGEST)]
         made: list[Memory] = []
         for size in sizes:
@@ -37,4 +38,4 @@ class MemorySizes(MemorySweep):
             if size <= MOST_SLOTS:
                 made.append(chosen.with_dials(variant="slots", slots=size))
         states = [chosen.with_dials(variant=name) for name in ("state", "decay", "gated", "delta")]
-        return tuple(MemoryPoint(source=self.source, setting=Setting.of(one), head=self.head) for one in [*states, *made])
+        return tuple(MemoryPoint(source=self.source, setting=Setting.of(memory), head=self.head) for memory in [*states, *made])

@@ -9,41 +9,42 @@ import pandas as pd
 import torch
 from pydantic import Field
 
+from longattn_core.contracts.mechanism import Refused
 from longattn_core.measures.spread import effective_tokens
-from longattn_core.mechanisms.memory.slots import SlotTrace
-from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.mechanisms.memory import Memory
+from longattn_core.mechanisms.memory.slots import SlotMap
+from longattn_core.studies.base.head_study import MechanismStudy, Parts
+from longattn_core.studies.base.query import token_array
+from longattn_core.studies.base.run import MechanismRun
+from longattn_core.studies.base.study import Progress, Setting
 
 
-class SlotsHeld(Study):
-    """The slots as one segment finds them (the last one, if none is asked for).
+class SlotsHeld(MechanismStudy[Memory]):
+    """The slots as one segment finds them (the last segment, if `segment` is None).
 
     Array `held [s, n]`: each token's share in each slot, NaN from the segment on; a slot is masked until it has been written.
     Table `slots`: `slot`, `spread` (effective tokens, e^entropy), `top` and `top share`, `last segment` (share of the
-    newest segment), `kept` (what the last write left of what was there before). `words["refusal"]` when nothing is written.
+    newest segment), `kept` (what the last write left of what was there before). Where nothing has been written yet,
+    `words["refusal"]` says so beside a `held` of NaN.
     """
 
-    key: ClassVar[str] = "memory slots"
+    key: ClassVar[str] = "memory.slots"
+    reads: ClassVar[type[Memory]] = Memory
     setting: Setting = Setting(key="memory", dials={"variant": "slots"})
     segment: int | None = Field(None, ge=0, le=131072)
-    head: int = Field(0, ge=0, le=63)
 
-    def _run(self, progress: Progress) -> Result:
-        one = reading(self.source, self.setting.build())
-        sequence, attended = one.sequence, one.attended
-        tokens = tokens_of(sequence)
-        arrays: dict[str, np.ndarray] = {"tokens": np.array(tokens, dtype=np.str_)}
-        if attended is None or not isinstance(attended.trace, SlotTrace):
-            return Result(study=self, arrays=arrays, words={"refusal": one.refusal or "This memory has no slots."})
-        trace, head = attended.trace, torch.tensor([min(self.head, sequence.h - 1)])
+    def _measure(self, run: MechanismRun, progress: Progress) -> Parts:
+        if self.mechanism().variant != "slots":
+            raise Refused("This memory has no slots.")
+        sequence, trace = run.sequence, run.attended_as(SlotMap).trace
+        head = torch.tensor([self.head_in(sequence)])
         last = len(trace.segments) - 1
         segment = last if self.segment is None else min(self.segment, last)
         start = int(trace.segments[segment, 0])
         held = np.full((len(trace.queries), sequence.n), np.nan, dtype=np.float32)
-        arrays |= {"held": held, "segment": np.array(segment), "start": np.array(start)}
+        arrays = {"held": held, "segment": np.array(segment), "start": np.array(start)}
         if not bool(trace.written[segment]):
-            return Result(study=self, arrays=arrays, words={"refusal": "No slot has been written yet: all are masked."})
+            return Parts(arrays=arrays, words={"refusal": "No slot has been written yet: all are masked."})
         shares = trace.mixing(segment, head)[0].double()
         held[:, :start] = shares.float().cpu().numpy()
         top = shares.argmax(-1)
@@ -52,7 +53,7 @@ class SlotsHeld(Study):
             {
                 "slot": np.arange(len(shares)),
                 "spread": effective_tokens(shares).cpu().numpy(),
-                "top": [tokens[i] for i in top.tolist()],
+                "top": token_array(sequence)[top.cpu().numpy()],
                 "top place": top.cpu().numpy(),
                 "top share": shares.amax(-1).cpu().numpy(),
                 "last segment": shares[:, newest:].sum(-1).cpu().numpy(),
@@ -68,4 +69,4 @@ class SlotsHeld(Study):
             "last segment": "share",
             "kept": "share",
         }
-        return Result(study=self, arrays=arrays, tables={"slots": table})
+        return Parts(arrays=arrays, tables={"slots": table})

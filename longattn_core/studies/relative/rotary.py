@@ -18,10 +18,11 @@ from torch import Tensor
 
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.relative.distances import Scaling, scaled_frequencies
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.query import tokens_of
 from longattn_core.studies.base.run import read_prefix
-from longattn_core.studies.base.study import Progress, Result, Study
-from longattn_core.studies.relative.curves import LONGEST, unturned
+from longattn_core.studies.base.study import Progress, Result
+from longattn_core.studies.relative.schemes import LONGEST, unturned
 
 SCALINGS: dict[Scaling, str] = {"none": "RoPE as it is", "interpolation": "interpolated", "ntk": "NTK", "yarn": "YaRN"}
 STRETCHES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
@@ -31,7 +32,7 @@ MOST_LAGS = 900
 Floats = npt.NDArray[np.float64]
 
 
-class Clocks(Study):
+class Clocks(HeadStudy):
     """The hands of one query and one key: each pair of channels turned by position × frequency.
 
     Table `hands`: pair t, `wavelength` (tokens a full turn), `query`, `key` (angles in degrees, clockwise from the top),
@@ -39,8 +40,7 @@ class Clocks(Study):
     the column sums to `score`. Arrays: `score`, `content` (before turning), the places that were taken.
     """
 
-    key: ClassVar[str] = "relative_clocks"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "relative.clocks"
     position: int = Field(256, ge=0, le=65535)
     distance: int = Field(1, ge=0, le=65535)
     base: float = Field(10_000.0, ge=10, le=1e8)
@@ -94,7 +94,7 @@ def _pairs(x: Tensor) -> Tensor:
     return pairs
 
 
-class Beyond(Study):
+class Beyond(HeadStudy):
     """A text `stretch` times as long as the trained length: the mean query's score with the mean key, and unseen angles.
 
     Tables: `scores` (scaling, distance, score) at the longest text; `lag` (scaling, length, score at distance `lag`);
@@ -103,8 +103,7 @@ class Beyond(Study):
     of n² is computed.
     """
 
-    key: ClassVar[str] = "relative_beyond"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "relative.beyond"
     base: float = Field(10_000.0, ge=10, le=1e8)
     trained: int = Field(2048, ge=16, le=131072)
     stretch: float = Field(4.0, ge=1, le=64)

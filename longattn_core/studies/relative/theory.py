@@ -18,9 +18,10 @@ from longattn_core.measures.theory.positions import alibi_slopes, t5_bucket
 from longattn_core.mechanisms.relative import Relative
 from longattn_core.mechanisms.relative.distances import skew
 from longattn_core.mechanisms.relative.map import RelativeTrace
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.run import read_prefix
-from longattn_core.studies.base.study import Progress, Result, Study
-from longattn_core.studies.relative.curves import mapped, unturned
+from longattn_core.studies.base.study import Progress, Result
+from longattn_core.studies.relative.schemes import mapped, unturned
 
 STAGES = ("by_distance", "pad", "reshape", "slice")
 """The frames of the skew, in their order."""
@@ -28,7 +29,7 @@ NONE = -99
 """The distance of a number that stands for none: what was padded."""
 
 
-class Skew(Study):
+class Skew(HeadStudy):
     """The skew on the first `size` tokens: logits by distance become logits by key without an index.
 
     Table `cells`: stage, row, column, value (a query's score against the vector of a distance, /√d), distance (`NONE` for
@@ -36,8 +37,7 @@ class Skew(Study):
     `[c c]` of the mechanism's own skew and `looked_up`, each pair's number looked up by its distance: the two are equal.
     """
 
-    key: ClassVar[str] = "relative_skew"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "relative.skew"
     size: int = Field(4, ge=1, le=6)
     seed: int = Field(0, ge=0, le=2**31 - 1)
 
@@ -97,15 +97,14 @@ def _cells(stage: str, values: np.ndarray, distances: np.ndarray, kept: np.ndarr
     )
 
 
-class Tables(Study):
+class Tables(HeadStudy):
     """The fixed numbers of T5 and ALiBi: the bucket of each distance, and the slope of each head.
 
     Tables: `buckets` (distance, bucket), `slopes` (head from 0, slope, the distance at which it has cost one unit of the
     score, `own`: the head at hand).
     """
 
-    key: ClassVar[str] = "relative_tables"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "relative.tables"
     buckets: int = Field(32, ge=4, le=256)
     reach: int = Field(128, ge=8, le=8192)
 

@@ -12,17 +12,17 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
 
 from longattn_core.measures.fidelity import mean_of_visible, relative_error
 from longattn_core.measures.sampling import blocks, map_rows, sample_queries
 from longattn_core.mechanisms.routed import Routed
-from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import SAMPLE, reading
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.mechanisms.routed.capsules import CapsuleMap
+from longattn_core.studies.base.head_study import MechanismStudy, Parts
+from longattn_core.studies.base.run import SAMPLE, MechanismRun, kept_run
+from longattn_core.studies.base.study import Progress, Setting
 
 
-class Capsules(Study):
+class Capsules(MechanismStudy[Routed]):
     """The couplings of every iteration: `couplings [t, n, c]`, each token's shares; `order [n]` sorts the tokens by the capsule
     that wins at the end; `tokens [n]`.
 
@@ -30,23 +30,21 @@ class Capsules(Study):
     coupling, `length`, the capsules' mean length. Arrays `error`, `control`: the output against exact attention without a mask.
     """
 
-    key: ClassVar[str] = "capsules"
+    key: ClassVar[str] = "routed.capsules"
+    reads: ClassVar[type[Routed]] = Routed
     setting: Setting = Setting(key="routed", dials={"variant": "capsules"})
-    head: int = Field(0, ge=0, le=63)
 
-    def _run(self, progress: Progress) -> Result:
-        mechanism = self.setting.build()
-        assert isinstance(mechanism, Routed)
-        own = mechanism.with_dials(variant="capsules")
-        open_source = self.source.masked(False)
-        progress(0.1, own.label)
-        one = reading(open_source, own)
-        if one.attended is None:
-            return Result(study=self, words={"refusal": one.refusal or ""})
-        sequence = one.sequence
-        head = min(self.head, sequence.h - 1)
+    def mechanism(self) -> Routed:
+        """The setting as capsules, whatever its variant is."""
+        return super().mechanism().with_dials(variant="capsules")
+
+    def _runs(self) -> MechanismRun:
+        return kept_run(self.source.masked(False), self.mechanism())
+
+    def _measure(self, run: MechanismRun, progress: Progress) -> Parts:
+        sequence, attended, head = run.sequence, run.attended_as(CapsuleMap), self.head_in(run.sequence)
         real = sequence.real
-        couplings = one.attended.trace.couplings[:, head].double()
+        couplings = attended.trace.couplings[:, head].double()
         entropy = -torch.special.xlogy(couplings, couplings).sum(-1)[:, real].mean(-1)
         table = pd.DataFrame(
             {
@@ -54,7 +52,7 @@ class Capsules(Study):
                 "entropy": entropy.numpy(),
                 "bound": math.log(couplings.shape[-1]),
                 "largest": couplings.amax(-1)[:, real].mean(-1).numpy(),
-                "length": one.attended.trace.lengths[:, head].double().mean(-1).numpy(),
+                "length": attended.trace.lengths[:, head].double().mean(-1).numpy(),
             }
         )
         table.attrs["units"] = {"entropy": "nats", "bound": "nats", "largest": "share", "length": "below 1"}
@@ -66,8 +64,7 @@ class Capsules(Study):
         arrays = {
             "couplings": couplings.float().numpy(),
             "order": torch.argsort(last.argmax(-1) * 2.0 + 1 - last.amax(-1), stable=True).numpy(),
-            "error": relative_error(one.attended.output[head : head + 1, queries], exact).numpy(),
+            "error": relative_error(attended.output[head : head + 1, queries], exact).numpy(),
             "control": relative_error(mean_of_visible(alone)[:, queries], exact).numpy(),
-            "tokens": np.array(tokens_of(sequence), dtype=np.str_),
         }
-        return Result(study=self, arrays=arrays, tables={"iterations": table}, words={"label": own.label})
+        return Parts(arrays=arrays, tables={"iterations": table})

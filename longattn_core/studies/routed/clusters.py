@@ -5,23 +5,27 @@ Source: ours; the clusters are those of the Routing Transformer (Roy et al. 2020
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
+from jaxtyping import Float
+from torch import Tensor
 
-from longattn_core.measures.sampling import blocks, map_rows, sample_queries
+from longattn_core.measures.sampling import QuerySample, blocks, map_rows, sample_queries
 from longattn_core.mechanisms.routed import Routed
-from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading, sinks_of
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.mechanisms.routed.clusters import ClusterMap
+from longattn_core.studies.base.head_study import MechanismStudy, Parts
+from longattn_core.studies.base.run import MechanismRun, sinks_of
+from longattn_core.studies.base.study import Progress, Setting
 
 QUERIES = 512
 
 
-class Clusters(Study):
+class Clusters(MechanismStudy[Routed]):
     """The clusters of one head, and exact attention's mass from each cluster of queries to each cluster of keys.
 
     Arrays: `queries`, `keys` `[n]`, cluster numbers (−1 for padding); `order`, the tokens sorted by the cluster of their key;
@@ -32,53 +36,29 @@ class Clusters(Study):
     and the mass that its queries give to its own keys (`kept`) beside the share of visible keys that these are (`chance`).
     """
 
-    key: ClassVar[str] = "clusters"
+    key: ClassVar[str] = "routed.clusters"
+    reads: ClassVar[type[Routed]] = Routed
     setting: Setting = Setting(key="routed", dials={"variant": "clusters"})
-    head: int = Field(0, ge=0, le=63)
 
-    def _run(self, progress: Progress) -> Result:
-        mechanism = self.setting.build()
-        assert isinstance(mechanism, Routed)
-        own = mechanism.with_dials(variant="clusters")
-        sequence = self.sequence()
-        head = min(self.head, sequence.h - 1)
-        progress(0.1, own.label)
-        one = reading(self.source, own)
-        if one.attended is None:
-            return Result(study=self, words={"refusal": one.refusal or ""})
-        trace = one.attended.trace
-        mine, its = trace.query_clusters[head], trace.key_clusters[head]
-        count = trace.centroids.shape[1]
-        alone = sequence.select_heads(head)
-        sample = sample_queries(alone, QUERIES)
-        mass, mass_plain = torch.zeros(2, count, count, dtype=torch.float64)
-        asked, kept, kept_plain, left, chance = torch.zeros(5, count, dtype=torch.float64)
-        plain = torch.ones(sequence.n, dtype=torch.float64)
-        plain[list(sinks_of(self.source)[head])] = 0.0
-        columns = its.clamp_min(0)
-        looked = 0.0
-        for queries in blocks(alone, sample):
-            rows = map_rows(alone, queries)[0]
-            of = mine[queries]
-            for total, part in ((mass, rows), (mass_plain, rows * plain)):
-                to = torch.zeros(len(queries), count, dtype=torch.float64).index_add_(1, columns, part)
-                total.index_add_(0, of, to)
-            allowed = alone.allowed(queries)
-            same = (its[None, :] == of[:, None]) & allowed
-            asked.index_add_(0, of, torch.ones(len(queries), dtype=torch.float64))
-            kept.index_add_(0, of, (rows * same).sum(-1))
-            kept_plain.index_add_(0, of, (rows * plain * same).sum(-1))
-            left.index_add_(0, of, (rows * plain).sum(-1))
-            chance.index_add_(0, of, same.sum(-1).double() / allowed.sum(-1))
-            looked += float((rows * one.attended.kept(queries, None, head)[0]).sum())
+    def mechanism(self) -> Routed:
+        """The setting as clusters, whatever its variant is."""
+        return super().mechanism().with_dials(variant="clusters")
+
+    def _measure(self, run: MechanismRun, progress: Progress) -> Parts:
+        sequence, attended, head = run.sequence, run.attended_as(ClusterMap), self.head_in(run.sequence)
+        trace = attended.trace
+        mine, count = trace.query_clusters[head], trace.centroids.shape[1]
+        sample = sample_queries(sequence.select_heads(head), QUERIES)
+        crossing = _crossing(attended, sample, head, sinks_of(self.source)[head])
+        asked, total = crossing.asked, float(crossing.asked.sum())
         sizes = pd.DataFrame(
             {
                 "cluster": np.arange(count),
                 "keys": trace.sizes[head].numpy(),
                 "queries": torch.bincount(mine[mine >= 0], minlength=count).numpy(),
                 "measured": asked.numpy(),
-                "kept": (kept / asked).numpy(),
-                "chance": (chance / asked).numpy(),
+                "kept": (crossing.kept / asked).numpy(),
+                "chance": (crossing.chance / asked).numpy(),
             }
         )
         sizes.attrs["units"] = {
@@ -88,25 +68,72 @@ class Clusters(Study):
             "kept": "share of exact mass",
             "chance": "share of the visible keys",
         }
-        total = float(asked.sum())
+        left = float(crossing.left.sum())
         arrays = {
             "queries": mine.numpy(),
-            "keys": its.numpy(),
+            "keys": trace.key_clusters[head].numpy(),
             "agreement": trace.agreement[head].numpy(),
-            "meets": (mass / asked[:, None]).numpy(),
-            "meets plain": (mass_plain / asked[:, None]).numpy(),
-            "kept plain": np.array(float(kept_plain.sum() / left.sum()) if float(left.sum()) > 0 else 0.0),
+            "meets": (crossing.mass / asked[:, None]).numpy(),
+            "meets plain": (crossing.mass_plain / asked[:, None]).numpy(),
+            "kept plain": np.array(float(crossing.kept_plain.sum() / left) if left > 0 else 0.0),
             "start": np.array(trace.start),
             "order": trace.order[head].numpy(),
-            "kept": np.array(float(kept.sum()) / total),
-            "chance": np.array(float(chance.sum()) / total),
-            "looked": np.array(looked / total),
+            "kept": np.array(float(crossing.kept.sum()) / total),
+            "chance": np.array(float(crossing.chance.sum()) / total),
+            "looked": np.array(crossing.looked / total),
             "evenness": np.array(evenness(sizes["keys"].to_numpy())),
-            "tokens": np.array(tokens_of(sequence), dtype=np.str_),
-            "cost": np.array(one.attended.cost.multiply_adds),
+            "cost": np.array(attended.cost.multiply_adds),
         }
-        words = {"calibration": trace.calibration, "sample": sample.text, "label": own.label, "origin": sequence.origin}
-        return Result(study=self, arrays=arrays, tables={"sizes": sizes}, words=words)
+        return Parts(arrays=arrays, tables={"sizes": sizes}, words={"calibration": trace.calibration, "sample": sample.text})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Crossing:
+    """Exact mass between clusters, summed over the sampled queries of each cluster `[c]`; "plain" is without the sinks.
+
+    `mass, mass_plain [c c]`, from clusters of queries to clusters of keys; `asked`, how many queries; `kept, kept_plain`, mass
+    on keys of the own cluster; `left`, mass without the sinks; `chance`, shares of the visible keys; `looked`, mass within the
+    width.
+    """
+
+    mass: Float[Tensor, "c c"]
+    mass_plain: Float[Tensor, "c c"]
+    asked: Float[Tensor, "c"]
+    kept: Float[Tensor, "c"]
+    kept_plain: Float[Tensor, "c"]
+    left: Float[Tensor, "c"]
+    chance: Float[Tensor, "c"]
+    looked: float
+
+
+def _crossing(attended: ClusterMap, sample: QuerySample, head: int, sinks: Collection[int]) -> _Crossing:
+    """Cost: the exact rows of the sample."""
+    sequence, trace = attended.sequence, attended.trace
+    mine, its = trace.query_clusters[head], trace.key_clusters[head]
+    alone, count = sequence.select_heads(head), trace.centroids.shape[1]
+    mass, mass_plain = torch.zeros(2, count, count, dtype=torch.float64)
+    asked, kept, kept_plain, left, chance = torch.zeros(5, count, dtype=torch.float64)
+    plain = torch.ones(sequence.n, dtype=torch.float64)
+    plain[list(sinks)] = 0.0
+    columns = its.clamp_min(0)
+    looked = 0.0
+    for queries in blocks(alone, sample):
+        rows = map_rows(alone, queries)[0]
+        of = mine[queries]
+        for total, part in ((mass, rows), (mass_plain, rows * plain)):
+            to = torch.zeros(len(queries), count, dtype=torch.float64).index_add_(1, columns, part)
+            total.index_add_(0, of, to)
+        allowed = alone.allowed(queries)
+        same = (its[None, :] == of[:, None]) & allowed
+        asked.index_add_(0, of, torch.ones(len(queries), dtype=torch.float64))
+        kept.index_add_(0, of, (rows * same).sum(-1))
+        kept_plain.index_add_(0, of, (rows * plain * same).sum(-1))
+        left.index_add_(0, of, (rows * plain).sum(-1))
+        chance.index_add_(0, of, same.sum(-1).double() / allowed.sum(-1))
+        looked += float((rows * attended.kept(queries, None, head)[0]).sum())
+    return _Crossing(
+        mass=mass, mass_plain=mass_plain, asked=asked, kept=kept, kept_plain=kept_plain, left=left, chance=chance, looked=looked
+    )
 
 
 def evenness(sizes: np.ndarray) -> float:

@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import ClassVar
 
 import pandas as pd
-import torch
-from pydantic import Field
 
 from longattn_core.measures.fidelity import fidelity
 from longattn_core.mechanisms.routed import Routed
+from longattn_core.mechanisms.routed.clusters import ClusterMap
 from longattn_core.numerics.softmax import exact_cost
 from longattn_core.sequences.sources import Source
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.intervals import summarised
-from longattn_core.studies.base.run import SAMPLE, read
+from longattn_core.studies.base.run import SAMPLE, run_mechanism
 from longattn_core.studies.base.study import sequence_of
 from longattn_core.studies.base.sweep import Point, Row, Sweep
 
@@ -34,17 +34,16 @@ class ClusterPoint(Point):
     seed: int
 
 
-class ClusterError(Sweep):
+class ClusterError(HeadStudy, Sweep[ClusterPoint]):
     """Error, control, recall and share of pairs against the number of clusters; `SEEDS` starts of k-means each.
 
     Table `points`: a row a run. Tables `error`, `recall`, `share`: means with their intervals over the seeds.
     """
 
-    key: ClassVar[str] = "cluster error"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "routed.cluster_error"
     centred: bool = True
 
-    def points(self) -> tuple[Point, ...]:
+    def points(self) -> tuple[ClusterPoint, ...]:
         """Numbers of clusters that double, for one seed and then for the others."""
         n = sequence_of(self.source).n
         counts = [count for count in COUNTS if count == 1 or 2 * count <= n]
@@ -54,18 +53,15 @@ class ClusterError(Sweep):
             for count in counts
         )
 
-    def measure(self, point: Point) -> Row:
+    def measure(self, point: ClusterPoint) -> Row:
         """One run of k-means and its attention. Cost: n·c·d for the clusters, and `SAMPLE` exact rows."""
-        assert isinstance(point, ClusterPoint)
         sequence = sequence_of(point.source)
         alone = sequence.select_heads(min(point.head, sequence.h - 1))
         width = min(65536, max(1, alone.n))
         setting = Routed(variant="clusters", clusters=point.clusters, width=width, centred=point.centred, seed=point.seed)
-        attended = read(setting, alone).attended
-        assert attended is not None
+        attended = run_mechanism(setting, alone).attended_as(ClusterMap)
         agreement = fidelity(attended, queries=SAMPLE).whole
         exact = exact_cost(heads=1, n=alone.n, d=alone.d, e=alone.e, causal=alone.causal)
-        assert isinstance(agreement.error, torch.Tensor)
         return {
             "clusters": point.clusters,
             "seed": point.seed,
@@ -93,7 +89,6 @@ class ClusterError(Sweep):
             for value in ("error", "recall", "share")
         }
 
-    def name_of(self, point: Point) -> str:
+    def name_of(self, point: ClusterPoint) -> str:
         """The number of clusters and the seed."""
-        assert isinstance(point, ClusterPoint)
         return f"{point.clusters} clusters, seed {point.seed}"

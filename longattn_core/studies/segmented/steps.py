@@ -1,4 +1,4 @@
-"""One query's row, frame by frame: as exact attention has it, cut, summarised, and joined in one softmax."""
+"""One query's row, step by step: as exact attention has it, cut, summarised, and joined in one softmax."""
 
 from __future__ import annotations
 
@@ -12,67 +12,63 @@ from pydantic import Field
 from torch import Tensor
 
 from longattn_core.contracts.sequence import exact_rows
+from longattn_core.mechanisms.segmented import Segmented
 from longattn_core.mechanisms.segmented.map import SegmentedMap
-from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.head_study import MechanismStudy, Parts
+from longattn_core.studies.base.query import query_place
+from longattn_core.studies.base.run import MechanismRun
+from longattn_core.studies.base.study import Progress, Setting
 
-Frame = Literal["exact", "cut", "overlap", "summarise", "integrate", "join"]
+Step = Literal["exact", "cut", "overlap", "summarise", "integrate", "join"]
 
-ORDER: dict[str, tuple[Frame, ...]] = {
+STEPS: dict[str, tuple[Step, ...]] = {
     "none": ("exact", "cut", "join"),
     "shifted": ("exact", "cut", "join"),
     "overlap": ("exact", "cut", "overlap", "join"),
     "summaries": ("exact", "cut", "summarise", "join"),
     "second": ("exact", "cut", "summarise", "integrate", "join"),
 }
-"""The frames of each integration, in order."""
+"""The steps of each integration, in order."""
 
 
-class SegmentSteps(Study):
-    """The frames of one query's row.
+class SegmentSteps(MechanismStudy[Segmented]):
+    """The steps of one query's row.
 
-    Array `weights [frames, n]`, NaN where nothing is read: `exact` the exact row; `cut` what of it lies in the own
-    segment; `overlap` also what lies in the overlap; `summarise` the others' exact mass spread evenly over each segment,
-    the best that a mean could tell; `integrate` the same mass by the second attention's shares; `join` the
+    Array `weights [steps n]`, NaN where nothing is read: `exact` the exact row; `cut` what of it lies in the own
+    segment; `overlap` also what lies in the overlap; `summarise` the exact mass of each other segment, spread evenly over its
+    tokens, the best that a mean could tell; `integrate` the same mass by the second attention's shares; `join` the
     mechanism's row, one softmax over what is left. Table `frames`: `frame`, `held` (sum of the row), `agrees`
-    (Σ min with the exact row). Table `segments`: `segment`, `start`, `stop`, `exact` and `given` mass.
+    (Σ min with the exact row), `read` (keys). Table `segments`: `segment`, `start`, `stop`, `exact` and `given` mass.
     """
 
-    key: ClassVar[str] = "segmented frames"
+    key: ClassVar[str] = "segmented.steps"
+    reads: ClassVar[type[Segmented]] = Segmented
     setting: Setting = Setting(key="segmented")
     query: int | None = Field(None, ge=0, le=131072)
-    head: int = Field(0, ge=0, le=63)
 
-    def _run(self, progress: Progress) -> Result:
-        one = reading(self.source, self.setting.build())
-        sequence, attended = one.sequence, one.attended
-        arrays = {"tokens": np.array(tokens_of(sequence), dtype=np.str_)}
-        if attended is None:
-            return Result(study=self, arrays=arrays, words={"refusal": one.refusal or ""})
-        assert isinstance(attended, SegmentedMap)
-        head, query = min(self.head, sequence.h - 1), self.place(sequence.real)
+    def _measure(self, run: MechanismRun, progress: Progress) -> Parts:
+        sequence, attended, mechanism = run.sequence, run.attended_as(SegmentedMap), self.mechanism()
+        head, query = self.head_in(sequence), query_place(sequence, self.query)
         trace = attended.trace
         exact = exact_rows(sequence, query, head)[0, 0].double()
         given = attended.rows(query, None, head)[0, 0].double()
         own = trace.segment == trace.segment[query]
         visible = sequence.allowed(query)[0]
-        seen = attended.kept(query, None, head)[0, 0]
-        variant = str(one.mechanism.variant)  # type: ignore[attr-defined]
-        made = {
+        kept = attended.kept(query, None, head)[0, 0]
+        rows = {
             "exact": torch.where(visible, exact, torch.nan),
             "cut": torch.where(own & visible, exact, torch.nan),
-            "overlap": torch.where(seen, exact, torch.nan),
+            "overlap": torch.where(kept, exact, torch.nan),
             "summarise": torch.where(own & visible, exact, _evenly(exact, visible & ~own, trace.segment)),
             "integrate": torch.where(own & visible, exact, _integrated(exact, given, visible & ~own)),
-            "join": torch.where(seen, given, torch.nan),
+            "join": torch.where(kept, given, torch.nan),
         }
-        names = ORDER[variant]
-        weights = torch.stack([made[name] for name in names]).float().cpu().numpy()
+        steps = STEPS[mechanism.variant]
+        weights = torch.stack([rows[name] for name in steps]).float().cpu().numpy()
         whole = exact.float().cpu().numpy()
         frames = pd.DataFrame(
             {
-                "frame": names,
+                "frame": steps,
                 "held": np.nansum(weights, axis=1),
                 "agrees": np.nansum(np.minimum(weights, whole), axis=1),
                 "read": (~np.isnan(weights)).sum(axis=1),
@@ -80,27 +76,19 @@ class SegmentSteps(Study):
         )
         frames.attrs["units"] = {"held": "share", "agrees": "share", "read": "keys"}
         segments = _segments(trace.boundaries, exact, given)
-        arrays |= {
+        arrays = {
             "weights": weights,
             "query": np.array(query),
             "segment": trace.segment.cpu().numpy(),
             "boundaries": trace.boundaries.cpu().numpy(),
         }
-        looked = attended.read_count(head, query)
-        return Result(
-            study=self,
-            arrays=arrays,
-            tables={"frames": frames, "segments": segments},
-            words={"label": one.mechanism.label, "looked": f"{looked.count:,} {looked.unit}"},
-        )
-
-    def place(self, real: Tensor) -> int:
-        """The query: the one asked for, or the last real token."""
-        return int(real.nonzero().max()) if self.query is None or self.query >= len(real) else self.query
+        read = attended.read_count(head, query)
+        tables = {"frames": frames, "segments": segments}
+        return Parts(arrays=arrays, tables=tables, words={"looked": f"{read.count:,} {read.unit}"})
 
 
 def _evenly(exact: Float[Tensor, "n"], others: Tensor, segment: Tensor) -> Float[Tensor, "n"]:
-    """The exact mass of each other segment, an even part of it for each of its tokens."""
+    """The exact mass of each other segment, spread evenly over its tokens."""
     count = int(segment.max()) + 1
     mass = exact.new_zeros(count).index_add(0, segment[others], exact[others])
     size = exact.new_zeros(count).index_add(0, segment[others], torch.ones_like(exact[others]))

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import pandas as pd
 from pydantic import Field
 
+from longattn_core.contracts.mechanism import Refused
 from longattn_core.measures.reach import Integration
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.mechanisms.segmented import Segmented
 from longattn_core.sequences.sources import Source
-from longattn_core.studies.base.agreement import AGREEMENT_UNITS, agreement_record
-from longattn_core.studies.base.run import read
+from longattn_core.studies.base.agreement import ALL_AGREEMENT_UNITS, agreement_record
+from longattn_core.studies.base.head_study import HeadStudy
+from longattn_core.studies.base.lost_rows import LostRows
+from longattn_core.studies.base.run import run_mechanism
 from longattn_core.studies.base.study import sequence_of
 from longattn_core.studies.base.sweep import Point, Row, Sweep
-from longattn_core.studies.segmented.cuts import LostRows
 from longattn_core.studies.segmented.reach import INTEGRATIONS
 
 SAMPLE = 256
+"""Queries of each run whose rows are read, at most."""
 NARROWEST = 8
+"""Tokens of the narrowest segments."""
 
 
 class SegmentPoint(Point):
@@ -35,18 +37,17 @@ class SegmentPoint(Point):
     head: int
 
 
-class SegmentWidths(Sweep):
+class SegmentWidths(HeadStudy, Sweep[SegmentPoint]):
     """Error, control and lost mass at widths that double up to n, for each integration.
 
     Rows: `integration`, `label`, `width`, `lost` and `lost without sinks` (exact mass that is not given any more),
     `cost` (operations, counted), and the agreement with exact attention; NaN where the setting refuses.
     """
 
-    key: ClassVar[str] = "segmented widths"
+    key: ClassVar[str] = "segmented.widths"
     boundaries: Literal["fixed", "sentences"] = "fixed"
     overlap: int = Field(16, ge=0, le=131072)
     counts: Literal["one", "tokens"] = "tokens"
-    head: int = Field(0, ge=0, le=63)
 
     def points(self) -> tuple[SegmentPoint, ...]:
         """Widths from n down, so that the right ends of all curves come first, and the integrations in turn."""
@@ -66,68 +67,34 @@ class SegmentWidths(Sweep):
             for name in INTEGRATIONS
         )
 
-    def measure(self, point: Point) -> Row:
+    def measure(self, point: SegmentPoint) -> Row:
         """One attention and its rows at `SAMPLE` queries."""
-        assert isinstance(point, SegmentPoint)
         mechanism = Segmented(
             variant=point.integration, width=point.width, boundaries=point.boundaries, overlap=point.overlap, counts=point.counts
         )
         sequence = sequence_of(point.source)
-        one = read(mechanism, sequence)
         row: Row = {"integration": point.integration, "label": INTEGRATIONS[point.integration], "width": point.width}
-        if one.attended is None:
-            return row | {"lost": float("nan"), "refusal": one.refusal or ""}
-        head = min(point.head, sequence.h - 1)
-        rows = LostRows.of(one.attended, sample_queries(sequence, SAMPLE), head)
+        try:
+            attended = run_mechanism(mechanism, sequence).attended_or_raise()
+        except Refused as refused:
+            return row | {"lost": float("nan"), "refusal": str(refused)}
+        head = self.head_in(sequence)
+        rows = LostRows.of(attended, sample_queries(sequence, SAMPLE), head)
         return row | {
             "lost": rows.whole("attention"),
             "lost without sinks": rows.whole("without sinks"),
             "never": rows.whole("attention", never=True),
-            "cost": one.attended.cost.multiply_adds,
+            "cost": attended.cost.multiply_adds,
             "refusal": "",
-            **agreement_record(one.attended, head),
+            **agreement_record(attended, head),
         }
 
     @property
     def units(self) -> dict[str, str]:
         """The unit of each column."""
-        without = {f"{name} without sinks": unit for name, unit in AGREEMENT_UNITS.items()}
         lost = dict.fromkeys(("lost", "lost without sinks", "never"), "share")
-        return {"width": "tokens", "cost": "operations", **lost, **AGREEMENT_UNITS, **without}
+        return {"width": "tokens", "cost": "operations", **lost, **ALL_AGREEMENT_UNITS}
 
-    def name_of(self, point: Point) -> str:
+    def name_of(self, point: SegmentPoint) -> str:
         """The point in words."""
-        assert isinstance(point, SegmentPoint)
         return f"{INTEGRATIONS[point.integration]}, s = {point.width:,}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class WidthFinding:
-    """From which width on any integration errs less than the mean of the visible values; None if only the whole text.
-
-    `kind`: "early" when a width below n does, "whole" when only the one segment of all tokens does, "unknown" when
-    nothing could be measured.
-    """
-
-    kind: Literal["early", "whole", "unknown"]
-    width: int
-    label: str
-    control: float
-
-
-def width_finding(rows: pd.DataFrame, n: int) -> WidthFinding:
-    """Read the `points` of a `SegmentWidths` result."""
-    measured = rows[rows["error"].notna()] if "error" in rows else rows.iloc[:0]
-    if not len(measured):
-        return WidthFinding(kind="unknown", width=0, label="", control=0.0)
-    control = float(measured["control"].iloc[0])
-    better = measured[measured["error"] < measured["control"]].sort_values(["width", "error"])
-    if not len(better):
-        return WidthFinding(kind="unknown", width=0, label="", control=control)
-    least = better.iloc[0]
-    return WidthFinding(
-        kind="early" if int(least["width"]) < n else "whole",
-        width=int(least["width"]),
-        label=str(least["label"]),
-        control=control,
-    )

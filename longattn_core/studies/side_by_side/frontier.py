@@ -1,4 +1,4 @@
-"""Fidelity against cost: every rung of every mechanism's ladder on one sequence, and the front that nothing beats."""
+"""Fidelity against cost: every setting of every mechanism's ladder on one sequence, and the settings that none beats."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
 from longattn_core.contracts.mechanism import Mechanism
 from longattn_core.registry import mechanisms
-from longattn_core.studies.base.agreement import AGREEMENT_UNITS, agreement_columns, agreement_record
+from longattn_core.studies.base.agreement import ALL_AGREEMENT_UNITS, agreement_columns, agreement_record
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.recall_point import SettingPoint, head_of
-from longattn_core.studies.base.run import read
+from longattn_core.studies.base.run import run_mechanism
 from longattn_core.studies.base.study import Setting
-from longattn_core.studies.base.sweep import Point, Row, Sweep
+from longattn_core.studies.base.sweep import Row, Sweep
 
 LONGEST = 1024
-"""Tokens of the sequence that are measured: every ladder climbs to exact attention, and there are some sixty rungs."""
+"""Tokens of the sequence that are measured: there are some sixty settings, up to the cost of exact attention."""
 
 
 class Rung(SettingPoint):
-    """One setting: the `rung`-th of its ladder, and the `place` at which its ladder stands among the others."""
+    """One setting: the `rung`-th of its ladder, which is the `place`-th of the ladders."""
 
     rung: int
     place: int
 
 
-class Frontier(Sweep):
+class Frontier(HeadStudy, Sweep[Rung]):
     """Overlap and output error against counted operations, for every ladder of every showcased mechanism.
 
     Table `rungs`: one row a setting that read the sequence, ladder by ladder; `cost` is its share of exact attention's
@@ -37,50 +37,40 @@ class Frontier(Sweep):
     says how many were measured.
     """
 
-    key: ClassVar[str] = "frontier"
-    head: int = Field(0, ge=0, le=63)
+    key: ClassVar[str] = "side_by_side.frontier"
 
-    def points(self) -> tuple[Point, ...]:
-        """Exact attention first, which all costs are shares of; then every ladder's first rung, its second, and so on."""
+    def points(self) -> tuple[Rung, ...]:
+        """Exact attention first, because costs are shares of its cost; then every ladder's first rung, its second, and so on."""
         return tuple(
             Rung(source=self.source, head=self.head, setting=setting, rung=rung, place=place)
             for rung, place, setting in _rungs(head_of(self.source, self.head, LONGEST).n)
         )
 
-    def measure(self, point: Point) -> Row:
+    def measure(self, point: Rung) -> Row:
         """One run against exact attention; a refusal in place of the measures."""
-        assert isinstance(point, Rung)
         mechanism = point.setting.build()
-        one = read(mechanism, head_of(point.source, point.head, LONGEST))
+        run = run_mechanism(mechanism, head_of(point.source, point.head, LONGEST))
         row: Row = {
             "key": mechanism.key,
             "label": mechanism.label,
             "rung": point.rung,
             "place": point.place,
             "dials": _dials(mechanism),
-            "refusal": one.refusal or "",
-            "n": one.sequence.n,
+            "refusal": run.refusal or "",
+            "n": run.sequence.n,
         }
-        if one.attended is None:
+        if run.attended is None:
             return row | {"multiply_adds": 0, "bytes_peak": 0} | dict.fromkeys(agreement_columns())
-        cost = one.attended.cost
-        return row | {"multiply_adds": cost.multiply_adds, "bytes_peak": cost.bytes_peak, **agreement_record(one.attended, 0)}
+        cost = run.attended.cost
+        return row | {"multiply_adds": cost.multiply_adds, "bytes_peak": cost.bytes_peak, **agreement_record(run.attended, 0)}
 
     @property
     def units(self) -> dict[str, str]:
         """The unit of each column that has one."""
-        return {
-            "multiply_adds": "operations",
-            "bytes_peak": "bytes",
-            "cost": "of exact",
-            "n": "tokens",
-            **AGREEMENT_UNITS,
-            **{f"{name} without sinks": unit for name, unit in AGREEMENT_UNITS.items()},
-        }
+        return {"multiply_adds": "operations", "bytes_peak": "bytes", "cost": "of exact", "n": "tokens", **ALL_AGREEMENT_UNITS}
 
-    def name_of(self, point: Point) -> str:
+    def name_of(self, point: Rung) -> str:
         """The mechanism's name."""
-        assert isinstance(point, Rung)
         return point.setting.build().label
 
     def _tables(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -99,12 +89,12 @@ class Frontier(Sweep):
 @lru_cache(maxsize=16)
 def _rungs(n: int) -> tuple[tuple[int, int, Setting], ...]:
     """Rung, place of the ladder and setting of every ladder at n tokens, exact attention first, then rung by rung."""
-    found: dict[str, tuple[int, int, Setting]] = {}
+    rungs: dict[str, tuple[int, int, Setting]] = {}
     ladders = [shown.ladder(n) for kind in mechanisms().values() for shown in kind.showcase() if shown.approximates]
     for place, ladder in enumerate(ladders):
         for rung, setting in enumerate(ladder):
-            found.setdefault(repr(setting), (rung, place, Setting.of(setting)))
-    return tuple(sorted(found.values(), key=lambda one: (one[2].key != "exact", one[0], one[1])))
+            rungs.setdefault(repr(setting), (rung, place, Setting.of(setting)))
+    return tuple(sorted(rungs.values(), key=lambda rung: (rung[2].key != "exact", rung[0], rung[1])))
 
 
 def _dials(mechanism: Mechanism) -> str:

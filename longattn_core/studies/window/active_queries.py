@@ -10,20 +10,20 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
 
-from longattn_core.contracts.mechanism import Mechanism
 from longattn_core.measures.fidelity import fidelity
 from longattn_core.measures.sampling import Unavailable
-from longattn_core.mechanisms.probsparse.mechanism import ProbSparse, ProbSparseMap
-from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.mechanisms.probsparse import ProbSparse
+from longattn_core.mechanisms.probsparse.map import ProbSparseMap
+from longattn_core.studies.base.head_study import MechanismStudy, Parts
+from longattn_core.studies.base.query import token_array
+from longattn_core.studies.base.run import MechanismRun, kept_run
+from longattn_core.studies.base.study import Progress, Setting
 
 BOTH, ONLY_EXACT, ONLY_SAMPLED, NEITHER = "active, rightly", "missed", "active, needlessly", "lazy, rightly"
 
 
-class ActiveQueries(Study):
+class ActiveQueries(MechanismStudy[ProbSparse]):
     """The measure M(q) of every query, largest less mean score, on a sample of keys and on all of them.
 
     Table `queries`: one row a real query: `position`, `token`, `sampled`, `exact`, `active` (by the sample), `rightful`
@@ -31,28 +31,23 @@ class ActiveQueries(Study):
     control and overlap of ProbSparse by its sampled and by its exact measure. Cost: n² for the exact measure.
     """
 
-    key: ClassVar[str] = "active_queries"
+    key: ClassVar[str] = "window.active_queries"
+    reads: ClassVar[type[ProbSparse]] = ProbSparse
     setting: Setting = Setting(key="probsparse")
-    head: int = Field(0, ge=0, le=63)
 
-    def _run(self, progress: Progress) -> Result:
-        sequence = self.sequence()
-        head = min(self.head, sequence.h - 1)
+    def _measure(self, run: MechanismRun, progress: Progress) -> Parts:
+        sequence, head = run.sequence, self.head_in(run.sequence)
         chosen: dict[str, ProbSparseMap] = {}
         for place, measure in enumerate(("sampled", "exact")):
             progress(place / 2, measure)
-            one = reading(self.source, self._measuring(measure))
-            if one.attended is None:
-                return Result(study=self, words={"refusal": one.refusal or ""})
-            assert isinstance(one.attended, ProbSparseMap)
-            chosen[measure] = one.attended
+            chosen[measure] = kept_run(self.source, self.mechanism().with_dials(measure=measure)).attended_as(ProbSparseMap)
         real = sequence.real.nonzero().squeeze(-1).numpy()
         measures = {name: of.trace.measure[head].double().numpy() for name, of in chosen.items()}
         active = {name: of.trace.active[head].numpy() for name, of in chosen.items()}
         table = pd.DataFrame(
             {
                 "position": real,
-                "token": np.array(tokens_of(sequence), dtype=np.str_)[real],
+                "token": token_array(sequence)[real],
                 "sampled": measures["sampled"][real],
                 "exact": measures["exact"][real],
                 "active": active["sampled"][real],
@@ -65,14 +60,8 @@ class ActiveQueries(Study):
         table.attrs["units"] = {"position": "token", "sampled": "score", "exact": "score"}
         everywhere = np.full(sequence.n, np.nan)
         everywhere[real] = measures["exact"][real]
-        arrays = {"measure": everywhere, "active": active["sampled"], "tokens": np.array(tokens_of(sequence), dtype=np.str_)}
-        return Result(study=self, arrays=arrays, tables={"queries": table, "agreement": _agreement(chosen, head)})
-
-    def _measuring(self, measure: str) -> Mechanism:
-        built = self.setting.build()
-        if not isinstance(built, ProbSparse):
-            raise ValueError(f"Active queries are ProbSparse's, not those of {built.title}.")
-        return built.with_dials(measure=measure)
+        arrays = {"measure": everywhere, "active": active["sampled"]}
+        return Parts(arrays=arrays, tables={"queries": table, "agreement": _agreement(chosen, head)})
 
 
 def _agreement(chosen: dict[str, ProbSparseMap], head: int) -> pd.DataFrame:

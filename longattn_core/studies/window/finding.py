@@ -202,6 +202,5 @@ def swap_finding(result: Result) -> SwapFinding:
 
 def _patterns_of(result: Result) -> int:
     """How many patterns the whole sweep has."""
-    study = result.study
-    assert isinstance(study, Swaps)
+    study = result.study_as(Swaps)
     return len({name for name, _mechanism in candidates(study.width, study.sinks)})

@@ -17,14 +17,15 @@ from pydantic import Field
 from torch import Tensor
 
 from longattn_core.contracts.sequence import exact_rows
-from longattn_core.measures.fidelity import fidelity
 from longattn_core.measures.sampling import QuerySample, blocks, sample_queries
 from longattn_core.measures.spread import sink_mask
+from longattn_core.mechanisms.window import Window
 from longattn_core.mechanisms.window.map import WindowMap
-from longattn_core.studies.base.query import tokens_of
-from longattn_core.studies.base.run import reading, sinks_of
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
-from longattn_core.studies.side_by_side.compare import Compare
+from longattn_core.studies.base.agreement import agreement_table
+from longattn_core.studies.base.head_study import MechanismStudy, Parts
+from longattn_core.studies.base.query import WatchedPair, token_array
+from longattn_core.studies.base.run import MechanismRun, sinks_of
+from longattn_core.studies.base.study import Progress, Setting
 
 MOST = 512
 """Queries in the ledger; of a longer text one is drawn from each of as many equal spans."""
@@ -33,7 +34,7 @@ PARTS = ("window", "first tokens", "blocks", "lost to sinks", "lost elsewhere")
 """The parts in the order in which they are stacked; the last two are what the pattern does not see."""
 
 
-class Ledger(Study):
+class Ledger(MechanismStudy[Window]):
     """Exact attention's weight, query by query, by the part of the pattern that sees it.
 
     Arrays: `seen by, exact [n]`: by which part the asked query sees each key, and its exact weights; `queries [r]`;
@@ -45,58 +46,34 @@ class Ledger(Study):
     sinks; table `ledger`: the same shares, long.
     """
 
-    key: ClassVar[str] = "window_ledger"
+    key: ClassVar[str] = "window.ledger"
+    reads: ClassVar[type[Window]] = Window
     setting: Setting = Setting(key="window")
     query: int | None = Field(None, ge=0, le=65535)
     marked: int | None = Field(None, ge=0, le=65535)
-    head: int = Field(0, ge=0, le=63)
 
-    def _run(self, progress: Progress) -> Result:
-        sequence = self.sequence()
-        head = min(self.head, sequence.h - 1)
-        one = reading(self.source, self.setting.build())
-        words = {"origin": sequence.origin, "label": one.mechanism.label}
-        if one.attended is None:
-            return Result(study=self, words={**words, "refusal": one.refusal or ""})
-        attended = one.attended
-        if not isinstance(attended, WindowMap):
-            raise ValueError(f"The ledger is kept for windows and blocks, not for {one.mechanism.title}.")
-        chooser = Compare(source=self.source, query=self.query, marked=self.marked)
-        query = chooser.place(sequence)
-        exact = exact_rows(sequence, query, head)[0, 0]
-        marked = chooser.mark(sequence, exact, query)
+    def _measure(self, run: MechanismRun, progress: Progress) -> Parts:
+        sequence, attended, head = run.sequence, run.attended_as(WindowMap), self.head_in(run.sequence)
+        pair = WatchedPair.of(sequence, head, self.query, self.marked)
         sample = sample_queries(sequence, MOST)
         # The asked query is in the ledger, in the place of its neighbour.
         queries = np.array(sample.queries)
-        queries[int(np.abs(queries - query).argmin())] = query
+        queries[int(np.abs(queries - pair.query).argmin())] = pair.query
         sinks = sinks_of(self.source)[head]
         shares, chance = _shares(attended, head, queries, sink_mask((sinks,), sequence.n)[0])
-        measured = fidelity(attended, queries=256)
-        agreement = pd.DataFrame.from_records(
-            [
-                {
-                    "which": name,
-                    **{column: float(getattr(of, column)[head]) for column in ("recall", "share", "error", "control")},
-                }
-                for name, of in (("whole", measured.whole), ("without sinks", measured.without_sinks))
-            ]
-        )
-        tokens = np.array(tokens_of(sequence), dtype=np.str_)
         arrays = {
+            **pair.arrays(),
             "queries": queries,
             "shares": shares,
             "chance": chance,
-            "tokens": tokens,
-            "query": np.array(query),
-            "marked": np.array(marked),
-            "weight": np.array(float(exact[marked])),
+            "weight": np.array(float(pair.exact[pair.key])),
             "sinks": np.array(sinks, dtype=np.int64),
-            "seen": np.array(bool(attended.kept(query, marked, head))),
+            "seen": np.array(bool(attended.kept(pair.query, pair.key, head))),
+            "seen by": _seen_by(attended, head, pair.query),
         }
-        tables = {"ledger": _long(queries, shares, tokens), "agreement": agreement}
-        arrays |= _of_query(attended, head, query, exact)
-        words["sample"] = QuerySample(queries=tuple(queries.tolist()), real=sample.real, seed=0).text
-        return Result(study=self, arrays=arrays, tables=tables, words=words)
+        tables = {"ledger": _long(queries, shares, token_array(sequence)), "agreement": agreement_table(attended, head)}
+        words = {"sample": QuerySample(queries=tuple(queries.tolist()), real=sample.real, seed=0).text}
+        return Parts(arrays=arrays, tables=tables, words=words)
 
 
 def _shares(attended: WindowMap, head: int, queries: np.ndarray, sinks: Bool[Tensor, "n"]) -> tuple[np.ndarray, np.ndarray]:
@@ -117,10 +94,8 @@ def _shares(attended: WindowMap, head: int, queries: np.ndarray, sinks: Bool[Ten
     return torch.cat(out).numpy(), torch.cat(chances).numpy()
 
 
-def _of_query(attended: WindowMap, head: int, query: int, exact: Tensor) -> dict[str, np.ndarray]:
-    """By which part the asked query sees each key `[n]` (an index of `PARTS`, 4 where lost, −1 in the future), and
-    its exact weights.
-    """
+def _seen_by(attended: WindowMap, head: int, query: int) -> np.ndarray:
+    """By which part the query sees each key `[n]`: an index of `PARTS`, 4 where lost, −1 in the future."""
     sequence = attended.sequence
     row = torch.tensor([query])
     everything = torch.arange(sequence.n)
@@ -130,8 +105,8 @@ def _of_query(attended: WindowMap, head: int, query: int, exact: Tensor) -> dict
     part[seen & attended.pattern.is_column(everything)] = PARTS.index("first tokens")
     part[seen & _near(attended, row, everything)[0]] = PARTS.index("window")
     part[~allowed] = -1
-    weights = torch.where(allowed, exact, torch.nan).float()
-    return {"seen by": part.numpy(), "exact": weights.numpy()}
+    parts: np.ndarray = part.numpy()
+    return parts
 
 
 def _near(attended: WindowMap, rows: Int[Tensor, "r"], keys: Int[Tensor, "n"]) -> Bool[Tensor, "r n"]:

@@ -15,15 +15,16 @@ from pydantic import Field
 from longattn_core.contracts.mechanism import Mechanism
 from longattn_core.mechanisms.lsh import LSH
 from longattn_core.mechanisms.window import Window
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.recall_point import UNITS, SettingPoint, head_of, measured
-from longattn_core.studies.base.run import read
-from longattn_core.studies.base.study import Progress, Result, Setting, Study
+from longattn_core.studies.base.run import run_mechanism
+from longattn_core.studies.base.study import Progress, Result, Setting
 
 CELLS = 96
 """Cells along each side of a pattern's small picture."""
 
 
-class Patterns(Study):
+class Patterns(HeadStudy):
     """Every windowed pattern, and hashing with sinks and a window, at about `keys` keys a query.
 
     Table `patterns`: `name`, `idea`, `label`, `setting`, recall, share, error and control with and without the sinks.
@@ -31,9 +32,8 @@ class Patterns(Study):
     longer text is cut to its first 2,048 tokens.
     """
 
-    key: ClassVar[str] = "patterns"
+    key: ClassVar[str] = "window.patterns"
     keys: int = Field(64, ge=4, le=4096)
-    head: int = Field(0, ge=0, le=63)
 
     def _run(self, progress: Progress) -> Result:
         sequence = head_of(self.source, self.head)
@@ -46,7 +46,7 @@ class Patterns(Study):
             setting = Setting.of(mechanism)
             row = measured(SettingPoint(source=self.source, setting=setting, head=self.head))
             records.append({"name": name, "idea": idea, "key": mechanism.key, "setting": setting.model_dump_json(), **row})
-            one = read(mechanism, sequence)
+            one = run_mechanism(mechanism, sequence)
             pictures.append(_picture(one.attended, sequence.n))
         table = pd.DataFrame.from_records(records)
         table.attrs["units"] = UNITS

@@ -21,7 +21,7 @@ class WindowReach(Study):
     Table `reach`: `layers`, `curve`, `width`, `dilation`, `tokens`. Closed form; nothing of the text is read but its length.
     """
 
-    key: ClassVar[str] = "window_reach"
+    key: ClassVar[str] = "window.reach"
     width: int = Field(60, ge=1, le=131072)
     dilation: int = Field(1, ge=1, le=4096)
 

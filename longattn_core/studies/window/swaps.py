@@ -43,7 +43,7 @@ class SwapPoint(Point):
     name: str
 
 
-class Swaps(Sweep):
+class Swaps(Sweep[SwapPoint]):
     """Perplexity and the probability of what the unchanged model expects next, for each pattern in every layer.
 
     Table `points`: `name`, `key`, `seed`, `perplexity`, `expected` (the token that the unchanged model is surest of after
@@ -51,11 +51,11 @@ class Swaps(Sweep):
     range. A synthetic or uploaded source has no text: the story stands in, and `words["text"]` says so.
     """
 
-    key: ClassVar[str] = "swaps"
+    key: ClassVar[str] = "window.swaps"
     width: int = Field(60, ge=1, le=512)
     sinks: int = Field(4, ge=0, le=64)
 
-    def points(self) -> tuple[Point, ...]:
+    def points(self) -> tuple[SwapPoint, ...]:
         """The unchanged model first; the hash's further seeds last."""
         text, tokens = text_of(self.source)
         return tuple(
@@ -63,9 +63,8 @@ class Swaps(Sweep):
             for name, mechanism in candidates(self.width, self.sinks)
         )
 
-    def measure(self, point: Point) -> Row:
+    def measure(self, point: SwapPoint) -> Row:
         """The model once, with the point's mechanism in every layer. Cost: 2 to 6 s at 512 tokens."""
-        assert isinstance(point, SwapPoint)
         mechanism = point.setting.build()
         ids = tuple(load_tokenizer().encode(point.text).ids[: point.tokens])
         logits = swapped_logits(load_language_model(), ids, mechanism)
@@ -84,9 +83,8 @@ class Swaps(Sweep):
         """The unit of each column."""
         return {"perplexity": "tokens as likely", "probability": "probability", "seed": "number"}
 
-    def name_of(self, point: Point) -> str:
+    def name_of(self, point: SwapPoint) -> str:
         """The pattern's name."""
-        assert isinstance(point, SwapPoint)
         return point.name
 
     def _tables(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -12,23 +12,23 @@ import pandas as pd
 from pydantic import Field
 
 from longattn_core.mechanisms.window import Window
+from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.recall_point import UNITS, SettingPoint, head_of, measured
 from longattn_core.studies.base.study import Setting
-from longattn_core.studies.base.sweep import Point, Row, Sweep
+from longattn_core.studies.base.sweep import Row, Sweep
 
 
-class WindowWidths(Sweep):
+class WindowWidths(HeadStudy, Sweep[SettingPoint]):
     """Fidelity over widths that double, for the sliding window alone and with `sinks` first tokens.
 
     Table `points`: `width`, `pattern` and what `measured` gives. Table `curves`: `width`, `curve`, `value`, `chance`:
     recall of the weight outside the sinks and, dashed, the share of pairs looked at; table `errors`: `width`, `pattern`, `error`.
     """
 
-    key: ClassVar[str] = "window_widths"
+    key: ClassVar[str] = "window.widths"
     sinks: int = Field(4, ge=1, le=64)
-    head: int = Field(0, ge=0, le=63)
 
-    def points(self) -> tuple[Point, ...]:
+    def points(self) -> tuple[SettingPoint, ...]:
         """Both patterns at each width, wide ones last."""
         n = head_of(self.source, self.head).n
         widths = sorted({width for width in (2**power for power in range(1, 13)) if width < n} | {n})
@@ -38,11 +38,9 @@ class WindowWidths(Sweep):
             for mechanism in (Window(variant="sliding", width=width), Window(variant="sinks", width=width, sinks=self.sinks))
         )
 
-    def measure(self, point: Point) -> Row:
+    def measure(self, point: SettingPoint) -> Row:
         """One run against exact attention."""
-        assert isinstance(point, SettingPoint)
-        built = point.setting.build()
-        assert isinstance(built, Window)
+        built = point.setting.build_as(Window)
         return {"width": built.width, "pattern": self.name_of(point).partition(",")[0], **measured(point)}
 
     @property
@@ -50,11 +48,9 @@ class WindowWidths(Sweep):
         """The unit of each column."""
         return {**UNITS, "width": "tokens"}
 
-    def name_of(self, point: Point) -> str:
+    def name_of(self, point: SettingPoint) -> str:
         """The pattern and its width."""
-        assert isinstance(point, SettingPoint)
-        built = point.setting.build()
-        assert isinstance(built, Window)
+        built = point.setting.build_as(Window)
         alone = "window alone" if built.variant == "sliding" else f"window + {built.sinks} first tokens"
         return f"{alone}, {built.width}"
 

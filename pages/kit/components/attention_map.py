@@ -4,7 +4,7 @@ One map is drawn from at most about 512 × 512 cells, a byte each. Hover, cross-
 browser; a click and a wish for finer rows come back to Python.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, Final
@@ -14,8 +14,9 @@ import numpy.typing as npt
 import streamlit as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from longattn_core.charts.cells import Encoded, Reduce, Window, cell_edges, check_tokens, encode, future_cells
-from longattn_core.charts.style.scales import Kind, Scale
+from longattn_core.charts.cells import Encoded, Window, cell_edges, check_tokens, encode, future_cells
+from longattn_core.charts.pictures import MapPicture
+from longattn_core.charts.style.scales import Scale
 from longattn_core.charts.style.theme import BELOW, FUTURE, NEVER, Theme
 from pages.kit.components.messages import component_source, pack, scale_head, scale_words
 from pages.kit.text import _
@@ -80,54 +81,37 @@ class MapResult:
 
 
 def attention_map(
-    values: npt.ArrayLike,
+    picture: MapPicture,
     *,
     key: str,
-    title: str,
     theme: Theme,
-    subtitle: str = "",
-    scale: Kind = "log",
-    top: float = 1.0,
-    full: tuple[int, int] | None = None,
-    window: Window | None = None,
-    reduce: Reduce = "max",
-    causal: bool = False,
-    tokens_rows: Sequence[str] | None = None,
-    tokens_cols: Sequence[str] | None = None,
-    size: int = 560,
     link: str = "",
     content: str = "",
-    selected: tuple[int, int] | None = None,
     strips: bool = True,
-    bar: bool = True,
-    alt: str = "",
     axes: tuple[str, str] | None = None,
     words: Mapping[str, str] | None = None,
-    on_clicked: Callable[[], None] | None = None,
+    size: int = 560,
 ) -> MapResult:
-    """Draw a map of weights, or of signed differences, and return what was clicked and which part is looked at.
+    """Draw the map and return what was clicked and which part is looked at.
 
-    `values` `[cells, cells]` are the queries × keys of `window` (the whole map if None) out of `full`, one cell a pair
-    or already pooled as `Attended.pooled` or `pool_cells` pool; NaN is "never looked at". `causal` hatches the future.
-    `tokens_rows` and `tokens_cols` name every position of the full map; without `tokens_cols` both sides are the rows'.
-    `top` is the value at the far end of the scale. Maps with one `link` share cross-hair and zoom. `content` names what
-    is drawn apart from the window: with the same name the overview stays below a finer window. `selected` holds the
-    cross-hair on a pair. `words` replaces some of the sentences and labels (see `_words`), for a matrix that holds no
-    weights. `size` is the greatest width in pixels; the map takes its column's width up to that. `axes` says
-    what rows and columns are, where they are no single tokens: ("query (paragraph)", "key (paragraph)").
+    The rows' tokens name the columns of a square map too, where the picture has no `tokens_cols`. Maps with one `link` share
+    cross-hair and zoom. `content` names what is drawn apart from the window: with the same name the overview stays below a
+    finer window. `strips` shows the texts of query and key below the map. `axes` says what rows and columns are, where they are
+    no single tokens: ("query (paragraph)", "key (paragraph)"). `words` replaces some of the sentences and labels (see `_words`),
+    for a matrix that holds no weights. `size` is the greatest width in pixels; the map takes its column's width up to that.
 
     Cost: two bytes a cell are sent up to 131,072 cells, one beyond.
 
     Raises:
-        ValueError: shapes, window, tokens or pooling do not fit together; the sentence names what was found.
+        ValueError: shape, window and tokens do not fit together; the sentence names what was found.
     """
-    x = np.asarray(values, dtype=np.float64)
-    full, window = _checked(x, full, window, reduce)
+    x = np.asarray(picture.values, dtype=np.float64)
+    full, window = _checked(x, picture.full, picture.window)
+    tokens_rows, tokens_cols, scale = picture.tokens_rows, picture.tokens_cols, picture.scale
     tokens_cols = tokens_rows if tokens_cols is None and full[0] == full[1] else tokens_cols
     check_tokens(tokens_rows, full[0], "tokens_rows")
     check_tokens(tokens_cols, full[1], "tokens_cols")
-    measure = Scale(kind=scale, top=top)
-    cells = _encoded(values, x, measure, window if causal else None)
+    cells = _encoded(picture.values, x, picture.measure, window if picture.causal else None)
     found = set(np.flatnonzero(np.bincount(cells.codes.ravel(), minlength=256)).tolist())
     present = {name for name, code in (("never", NEVER), ("future", FUTURE)) if code in found}
     if scale != "difference":
@@ -135,13 +119,13 @@ def attention_map(
         present |= {"paper"} if "never" in present else set()
     same = tokens_cols is tokens_rows or (tokens_rows is not None and tokens_cols == tokens_rows)
     head = {
-        "title": title,
-        "subtitle": subtitle,
+        "title": picture.title,
+        "subtitle": picture.subtitle,
         "shape": list(x.shape),
         "full": list(full),
         "window": [window.r0, window.r1, window.c0, window.c1],
-        "reduce": reduce,
-        "scale": scale_head(measure),
+        "reduce": picture.reduce,
+        "scale": scale_head(picture.measure),
         "kinds": [kind for kind in ("never", "paper", "future", "below") if kind in present],
         "rows": None if tokens_rows is None else list(tokens_rows),
         "cols": None if same or tokens_cols is None else list(tokens_cols),
@@ -149,17 +133,19 @@ def attention_map(
         "size": int(size),
         "link": link,
         "content": content,
-        "selected": None if selected is None else [int(selected[0]), int(selected[1])],
+        "selected": None,
         "strips": strips,
-        "bar": bar,
+        "bar": True,
         "theme": theme.variables(),
         "words": _words() | scale_words(scale) | _axes(axes) | dict(words or {}),
-        "alt": alt or describe(x, title=title, full=full, window=window, scale=measure, tokens=tokens_rows, keys=tokens_cols),
+        "alt": describe(
+            x, title=picture.title, full=full, window=window, scale=picture.measure, tokens=tokens_rows, keys=tokens_cols
+        ),
     }
     planes = {"palette": theme.palette(scale).tobytes(), "negatives": theme.negatives.tobytes(), "codes": cells.codes.tobytes()}
     if x.size <= FINE_CELLS:
         planes["fine"] = cells.fine.tobytes()
-    result = _mount(key=key, data=pack(head, planes), on_clicked_change=on_clicked or _nothing, on_view_change=_nothing)
+    result = _mount(key=key, data=pack(head, planes), on_clicked_change=_nothing, on_view_change=_nothing)
     return MapResult(clicked=checked_pair(result.get("clicked"), full=full), view=checked_view(result.get("view"), full=full))
 
 
@@ -253,15 +239,9 @@ def _clamped(start: int, stop: int, size: int) -> tuple[int, int] | None:
     return start, stop
 
 
-def _checked(
-    x: npt.NDArray[np.float64], full: tuple[int, int] | None, window: Window | None, reduce: Reduce
-) -> tuple[tuple[int, int], Window]:
-    if x.ndim != 2 or 0 in x.shape:
-        raise ValueError(f"a map needs two axes and at least one cell, found shape {list(x.shape)}")
+def _checked(x: npt.NDArray[np.float64], full: tuple[int, int] | None, window: Window | None) -> tuple[tuple[int, int], Window]:
     if max(x.shape) > MOST_CELLS:
         raise ValueError(f"a map is drawn from at most {MOST_CELLS} cells a side, found {list(x.shape)}; pool it first")
-    if reduce not in ("mean", "max"):
-        raise ValueError(f"reduce must be 'mean' or 'max', found {reduce!r}")
     if full is None:
         full = (x.shape[0], x.shape[1]) if window is None else (window.r1, window.c1)
     window = window or Window(r0=0, r1=full[0], c0=0, c1=full[1])

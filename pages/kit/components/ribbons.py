@@ -14,6 +14,7 @@ import streamlit as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from longattn_core.charts.cells import Encoded, RibbonRow, encode
+from longattn_core.charts.pictures import RibbonsPicture
 from longattn_core.charts.style.scales import Scale, weight_scale
 from longattn_core.charts.style.theme import BELOW, FUTURE, NEVER, RIBBON_HEIGHT, Theme
 from pages.kit.components.messages import component_source, fingerprint, pack, scale_head, scale_words
@@ -22,6 +23,8 @@ from pages.kit.text import _
 __all__ = ["RibbonCell", "RibbonRow", "RibbonsResult", "ribbons"]
 
 MOST_TOKENS: Final = 8192
+TEXT_HEIGHT: Final = 260
+"""Pixels of the text below the ribbons, beyond which it scrolls."""
 
 _HTML: Final = """
 <div class="la rb">
@@ -67,38 +70,30 @@ class RibbonsResult:
 
 
 def ribbons(
-    rows: Sequence[RibbonRow],
+    picture: RibbonsPicture,
     *,
-    tokens: Sequence[str],
-    query: int,
     key: str,
     theme: Theme,
-    marked: int | None = None,
-    causal: bool = True,
-    scale: Literal["log", "linear"] = "log",
-    top: float = 1.0,
     text: Literal["under", "over", "none"] = "under",
-    text_height: int = 260,
     predict: tuple[str, str] | None = None,
-    alt: str = "",
     on_query: Callable[[int], None] | None = None,
     on_clicked: Callable[[RibbonCell], None] | None = None,
 ) -> RibbonsResult:
-    """Draw a ribbon for each row over one axis of tokens, with the text to read, and return what was chosen.
+    """Draw the ribbons with the text to read, and return what was chosen.
 
-    `query` is the token that looks back and `marked` the one that is marked to begin with. Later tokens are hatched
-    when `causal`. A hidden row sends the browser nothing but its title; `predict` gives it two buttons ("finds it",
-    "loses it") whose answers come back in `guesses`. `on_query` and `on_clicked` run before the script does, so that a
-    page can keep the choice where it keeps its state; `result.query` is `query` until a word of this text is clicked.
+    A hidden row sends the browser nothing but its title; `predict` gives it two buttons ("finds it", "loses it") whose answers
+    come back in `guesses`. `on_query` and `on_clicked` run before the script does, so that a page can keep the choice where it
+    keeps its state; `result.query` is the picture's query until a word of this text is clicked.
 
     Cost: two bytes a token and row, and the text.
 
     Raises:
         ValueError: no token or more than 8,192, a query, mark or row that does not fit them, or a key used twice.
     """
-    tokens = tuple(tokens)
+    rows, tokens = picture.rows, tuple(picture.tokens)
+    query, marked, causal = picture.query, picture.marked, picture.causal
     _check(rows, tokens, query, marked, text)
-    measure = weight_scale(log=scale == "log", top=top)
+    measure = weight_scale()
     shown = [row for row in rows if not row.hidden and not row.refusal and row.weights is not None]
     cells = _encoded(shown, len(tokens), query if causal else None, measure)
     labels = tuple(dict.fromkeys(label for row in rows if not row.hidden for label, _value in row.facts))
@@ -119,14 +114,14 @@ def ribbons(
         "predict": None if predict is None else list(predict),
         "guesses": guesses,
         "text": text,
-        "text_height": int(text_height * theme.zoom),
+        "text_height": int(TEXT_HEIGHT * theme.zoom),
         "height": RIBBON_HEIGHT,
         "theme": theme.variables(),
         "words": _words() | scale_words(measure.kind),
-        "alt": alt or describe(rows, tokens=tokens, query=query, marked=marked),
+        "alt": describe(rows, tokens=tokens, query=query, marked=marked),
     }
     planes = {
-        "palette": theme.palette(scale).tobytes(),
+        "palette": theme.palette(measure.kind).tobytes(),
         "negatives": theme.negatives.tobytes(),
         "codes": cells.codes.tobytes(),
         "fine": cells.fine.tobytes(),

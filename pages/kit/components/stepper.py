@@ -42,7 +42,7 @@ def stepper(name: str, stops: Sequence[str], *, theme: Theme, start: int = 0, la
     def moved() -> None:
         wanted = _sent(st.session_state.get(key))
         if wanted is not None:
-            state.remember(name, min(wanted, last), start)
+            state.remember(name, min(wanted, last), start, view=True)
 
     head = {
         "stops": list(stops),

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 import streamlit as st
 
+from longattn_core.charts.pictures import StripsPicture
 from longattn_core.charts.style.group_colours import group_colours
 from longattn_core.charts.style.theme import Theme
 from pages.kit.components.messages import component_source, fingerprint, pack
@@ -55,46 +55,35 @@ class Strip:
 
 def strips(
     shown: Sequence[Strip],
+    picture: StripsPicture,
     *,
     key: str,
     theme: Theme,
-    tokens: Sequence[str],
-    buckets: npt.NDArray[np.integer],
-    order: npt.NDArray[np.integer],
-    found: npt.NDArray[np.integer],
-    exact: npt.NDArray[np.floating],
-    query: int,
-    marked: int | None,
-    query_bucket: int,
-    place: int,
-    stretches: npt.NDArray[np.integer],
-    causal: bool,
     gap: int = 22,
     alt: str = "",
     on_token: Callable[[int], None] | None = None,
 ) -> int | None:
-    """Draw the strips and return the token that was clicked, for one run.
+    """Draw the strips `shown` of a picture and return the token that was clicked, for one run.
 
-    `buckets, found, exact [n]` are by token, `order [n]` are the tokens sorted; `place` is where the query falls among
-    them, `stretches [m 2]` what it looks at there. Cost: thirteen bytes a token, and the text.
+    Cost: thirteen bytes a token, and the text.
 
     Raises:
         ValueError: no strip, no token or more than 8,192, or arrays and places that do not fit them.
     """
-    n = len(tokens)
-    _check(shown, n, buckets, order, found, exact, query, marked)
-    content = fingerprint(tuple(tokens))
-    present = sorted({int(b) for b in np.unique(buckets) if b >= 0})
+    n = len(picture.tokens)
+    _check(shown, picture)
+    content = fingerprint(tuple(picture.tokens))
+    present = sorted({int(b) for b in np.unique(picture.buckets) if b >= 0})
     head = {
         "n": n,
-        "tokens": list(tokens),
+        "tokens": list(picture.tokens),
         "content": content,
-        "query": query,
-        "marked": marked,
-        "query_bucket": query_bucket,
-        "place": place,
-        "stretches": np.asarray(stretches).tolist(),
-        "causal": causal,
+        "query": picture.query,
+        "marked": picture.marked,
+        "query_bucket": picture.query_bucket,
+        "place": picture.place,
+        "stretches": np.asarray(picture.stretches).tolist(),
+        "causal": picture.causal,
         "gap": gap,
         "strips": [
             {"name": one.name, "hint": one.hint, "sorted": one.sorted, "lit": one.lit, "chunk": one.chunk} for one in shown
@@ -106,10 +95,10 @@ def strips(
         "alt": alt,
     }
     planes = {
-        "buckets": np.asarray(buckets).astype("<i4").tobytes(),
-        "order": np.asarray(order).astype("<i4").tobytes(),
-        "found": np.asarray(found).astype(np.uint8).tobytes(),
-        "exact": np.asarray(exact).astype("<f4").tobytes(),
+        "buckets": np.asarray(picture.buckets).astype("<i4").tobytes(),
+        "order": np.asarray(picture.order).astype("<i4").tobytes(),
+        "found": np.asarray(picture.found).astype(np.uint8).tobytes(),
+        "exact": np.asarray(picture.exact).astype("<f4").tobytes(),
     }
 
     def clicked() -> None:
@@ -122,19 +111,19 @@ def strips(
     return checked_token(result.get("token"), content=content, n=n)
 
 
-def _check(
-    shown: Sequence[Strip], n: int, buckets: Any, order: Any, found: Any, exact: Any, query: int, marked: int | None
-) -> None:
+def _check(shown: Sequence[Strip], picture: StripsPicture) -> None:
+    n, query, marked = len(picture.tokens), picture.query, picture.marked
     if not shown:
         raise ValueError("strips need at least one strip, found none")
     if not 1 <= n <= MOST_TOKENS:
         raise ValueError(f"strips are drawn for 1 to {MOST_TOKENS} tokens, found {n}")
-    for name, given in (("buckets", buckets), ("order", order), ("found", found), ("exact", exact)):
+    for name in ("buckets", "order", "found", "exact"):
+        given = getattr(picture, name)
         if np.shape(given) != (n,):
             raise ValueError(f"{name} must have one entry a token, [{n}], found {list(np.shape(given))}")
-    if not np.array_equal(np.sort(order), np.arange(n)):
+    if not np.array_equal(np.sort(picture.order), np.arange(n)):
         raise ValueError("order must name every token once")
-    if not 0 <= query < n or (marked is not None and not 0 <= marked < n):
+    if not 0 <= query < n or not 0 <= marked < n:
         raise ValueError(f"query and key must lie in 0 … {n - 1}, found {query} and {marked}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -44,21 +45,32 @@ class _Clicked(BaseModel):
     of: str = Field(max_length=32)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TextPicture:
+    """A text of `n` tokens, and what is shown of each.
+
+    `groups` `[n]` colours each token by its group's number (−1: none); `group_names` names the groups above the text and where
+    a token is pointed at. `weights` `[n]` tints on the weights' scale instead; NaN is "never looked at". `cuts` puts a bar
+    before a token, its thickness a share 0 … 1, with a sentence. `notes` adds a sentence a token where it is pointed at.
+    `selected` frames the query; the weights after `causal_from` are drawn as the future.
+    """
+
+    tokens: Sequence[str]
+    groups: npt.ArrayLike | None = None
+    group_names: Mapping[int, str] = field(default_factory=dict)
+    group_colours: Mapping[int, str] = field(default_factory=dict)
+    weights: npt.ArrayLike | None = None
+    cuts: Mapping[int, tuple[float, str]] = field(default_factory=dict)
+    notes: Sequence[str] | None = None
+    selected: int | None = None
+    causal_from: int | None = None
+
+
 def token_text(
-    tokens: Sequence[str],
+    picture: TextPicture,
     *,
     key: str,
     theme: Theme,
-    groups: npt.ArrayLike | None = None,
-    group_names: Mapping[int, str] | None = None,
-    group_colours: Mapping[int, str] | None = None,
-    weights: npt.ArrayLike | None = None,
-    top: float = 1.0,
-    log: bool = True,
-    cuts: Mapping[int, tuple[float, str]] | None = None,
-    notes: Sequence[str] | None = None,
-    selected: int | None = None,
-    causal_from: int | None = None,
     link: str = "maps",
     height: int = 320,
     caption: str = "",
@@ -67,34 +79,31 @@ def token_text(
 ) -> int | None:
     """Draw the tokens as running text and return the one that was clicked, for one run.
 
-    `groups` `[n]` colours each token by its group's number (−1: none) and `group_names` names them above the text and
-    where one is pointed at; pressing a name dims all others. `weights` `[n]` tints on the weights' scale instead; NaN is
-    "never looked at". `cuts` puts a bar before a token, its thickness a share 0 … 1, with a sentence. `notes` adds a
-    sentence a token where it is pointed at. `selected` frames the query, tokens after `causal_from` are greyed. Texts and
-    maps of one `link` share what is pointed at. `on_token` runs before the script does.
+    Pressing the name of a group dims all others. Texts and maps of one `link` share what is pointed at. `on_token` runs before
+    the script does.
 
     More than 8,192 tokens are not drawn, and a sentence says so. Cost: the text, and six bytes a token.
 
     Raises:
         ValueError: no token; groups, weights, notes, cuts or places that do not fit them.
     """
-    tokens = tuple(tokens)
+    tokens = tuple(picture.tokens)
     n = len(tokens)
-    group, weight = _checked(n, groups, weights, cuts, notes, selected)
+    group, weight = _checked(picture)
     if n > MOST_TOKENS:
         st.caption(_("A text of more than {most:,} tokens is not drawn word by word.").format(most=MOST_TOKENS))
         return None
-    names = dict(group_names or {})
+    names = picture.group_names
     present = [] if group is None else [int(g) for g in np.unique(group) if g >= 0]
-    inks = colours_of(present, theme) | dict(group_colours or {})
-    measure = weight_scale(log=log, top=top)
+    inks = colours_of(present, theme) | dict(picture.group_colours)
+    measure = weight_scale()
     content = fingerprint(tokens)
     planes = {"palette": theme.palette(measure.kind).tobytes(), "negatives": theme.negatives.tobytes()}
     kinds: list[str] = []
     if group is not None:
         planes["groups"] = group.astype("<i4").tobytes()
     if weight is not None:
-        future = None if causal_from is None else (np.arange(n) > causal_from)[None]
+        future = None if picture.causal_from is None else (np.arange(n) > picture.causal_from)[None]
         cells = encode(weight[None], measure, future=future)
         planes |= {"codes": cells.codes.tobytes(), "fine": cells.fine.tobytes()}
         kinds = [k for k, code in (("never", NEVER), ("future", FUTURE), ("below", BELOW)) if (cells.codes == code).any()]
@@ -105,10 +114,10 @@ def token_text(
         "names": {str(g): names[g] for g in named},
         "inks": {str(g): [inks[g], theme.ink_on(inks[g])] for g in present},
         "legend": [[g, names[g], inks[g]] for g in named] if len(named) <= MOST_LEGEND else [],
-        "cuts": [[int(at), float(min(max(share, 0.0), 1.0)), said] for at, (share, said) in sorted((cuts or {}).items())],
-        "notes": None if notes is None else list(notes),
-        "selected": selected,
-        "future": causal_from,
+        "cuts": [[int(at), float(min(max(share, 0.0), 1.0)), said] for at, (share, said) in sorted(picture.cuts.items())],
+        "notes": None if picture.notes is None else list(picture.notes),
+        "selected": picture.selected,
+        "future": picture.causal_from,
         "link": link,
         "height": int(height * theme.zoom),
         "scale": scale_head(measure),
@@ -138,25 +147,24 @@ def checked_token(sent: Any, *, content: str, n: int) -> int | None:
     return chosen.token if chosen.of == content and chosen.token < n else None
 
 
-def _checked(
-    n: int,
-    groups: npt.ArrayLike | None,
-    weights: npt.ArrayLike | None,
-    cuts: Mapping[int, tuple[float, str]] | None,
-    notes: Sequence[str] | None,
-    selected: int | None,
-) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.float64] | None]:
+def _checked(picture: TextPicture) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.float64] | None]:
+    """The groups and the weights as arrays.
+
+    Raises:
+        ValueError: no token; groups, weights, notes, cuts or places that do not fit them.
+    """
+    n, cuts, notes, selected = len(picture.tokens), picture.cuts, picture.notes, picture.selected
     if n < 1:
         raise ValueError("a text of no token cannot be drawn")
-    group = None if groups is None else np.asarray(groups, dtype=np.int64)
-    weight = None if weights is None else np.asarray(weights, dtype=np.float64)
+    group = None if picture.groups is None else np.asarray(picture.groups, dtype=np.int64)
+    weight = None if picture.weights is None else np.asarray(picture.weights, dtype=np.float64)
     for name, given in (("groups", group), ("weights", weight)):
         if given is not None and given.shape != (n,):
             raise ValueError(f"{name} must have one entry a token, [{n}], found {list(given.shape)}")
     if notes is not None and len(notes) != n:
         raise ValueError(f"notes must have one entry a token, {n}, found {len(notes)}")
-    if any(not 0 <= at < n for at in cuts or {}):
-        raise ValueError(f"cuts stand before tokens 0 … {n - 1}, found {sorted(cuts or {})}")
+    if any(not 0 <= at < n for at in cuts):
+        raise ValueError(f"cuts stand before tokens 0 … {n - 1}, found {sorted(cuts)}")
     if selected is not None and not 0 <= selected < n:
         raise ValueError(f"the selected token must lie in 0 … {n - 1}, found {selected}")
     return group, weight

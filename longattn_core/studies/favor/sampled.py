@@ -1,6 +1,6 @@
-"""What the studies of random features share: one head's beginning, its exact output, and the norms of its pairs.
+"""What the studies of random features share: the beginning of one head, its exact output, and the norms of its pairs.
 
-Source: Choromanski et al. 2020, arXiv:2009.14794: x = q/d^¼ and y = k/d^¼ throughout, so that e^{xᵀy} = e^{q·k/√d}.
+Source: Choromanski et al. 2020, arXiv:2009.14794. Throughout x = q/d^¼ and y = k/d^¼, so that e^{xᵀy} = e^{q·k/√d}.
 """
 
 from __future__ import annotations
@@ -15,36 +15,26 @@ from torch import Tensor
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.measures.fidelity import mean_of_visible, relative_error
 from longattn_core.measures.sampling import sample_queries
-from longattn_core.mechanisms.favor import Favor
 from longattn_core.sequences.sources import Source
 from longattn_core.studies.base.cache import SingleFlightCache
-from longattn_core.studies.base.study import Setting, sequence_of
+from longattn_core.studies.base.study import sequence_of
 
 LONGEST = 1024
 """Tokens of a sequence that a sweep measures: its first ones."""
 QUERIES = 256
 """Queries of a sequence that an error is measured on."""
-
 MOST_CELLS = 1 << 21
-"""Weights of one map that a moved dial computes: all 256 queries of up to 8,192 tokens."""
+"""Weights of one map that are computed when a dial moves: those of all 256 queries of up to 8,192 tokens."""
 
 
-def few(most: int, n: int) -> int:
-    """How many queries are looked at: fewer where a row is so long that a moved dial would have to wait."""
+def query_count(most: int, n: int) -> int:
+    """How many queries are read: `most`, or fewer (at least 16) where n tokens a row make more than `MOST_CELLS` weights."""
     return max(16, min(most, MOST_CELLS // n))
 
 
-def favor_of(setting: Setting) -> Favor:
-    """The mechanism of a setting. Raises: ValueError when it is another than FAVOR+."""
-    built = setting.build()
-    if not isinstance(built, Favor):
-        raise ValueError(f"This study reads random features, the mechanism 'favor'; found {setting.key!r}.")
-    return built
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Measured:
-    """One head, cut to at most `LONGEST` tokens, and what exact attention and the control give its sampled queries."""
+class SampledHead:
+    """One head, cut to at most `LONGEST` tokens: the exact outputs of its sampled queries, and the control's error on them."""
 
     sequence: Sequence
     queries: Int[Tensor, "r"]
@@ -56,32 +46,34 @@ class Measured:
         return float(relative_error(output[:, self.queries], self.exact)[0])
 
 
-def measured(sequence: Sequence, head: int, longest: int = LONGEST) -> Measured:
-    """Prepare one head for many measurements. Cost: exact rows of 256 queries."""
-    alone = sequence.select_heads(min(head, sequence.h - 1)).prefix(min(sequence.n, longest))
-    if not bool(alone.real.any()):
-        # A prefix that is padding only says nothing; the whole sequence has a real token.
-        alone = sequence.select_heads(min(head, sequence.h - 1))
-    queries = torch.tensor(sample_queries(alone, QUERIES).queries)
-    weights = log_rows(alone, 0, queries)[0].exp()
-    exact = (weights @ alone.v[0].double())[None]
-    control = float(relative_error(mean_of_visible(alone)[:, queries], exact)[0])
-    return Measured(sequence=alone, queries=queries, exact=exact, control=control)
+_sampled: SingleFlightCache[SampledHead] = SingleFlightCache(size=24)
 
 
-_measured: SingleFlightCache[Measured] = SingleFlightCache(size=24)
+def sampled_head(source: Source, head: int, sharpness: float | None = None) -> SampledHead:
+    """Prepare one head of a source for many measurements, once, and keep it. Cost: exact rows of 256 queries.
 
+    `sharpness` replaces the source's own β.
+    """
 
-def measured_at(source: Source, head: int, sharpness: float | None = None) -> Measured:
-    """The same for a source, kept; `sharpness` takes the place of the source's own β."""
-
-    def make() -> Measured:
+    def make() -> SampledHead:
         sequence = sequence_of(source)
         if sharpness is not None and sharpness != sequence.sharpness:
             sequence = sequence.sharpened(sharpness / sequence.sharpness)
-        return measured(sequence, head)
+        return _sample(sequence.select_heads(min(head, sequence.h - 1)))
 
-    return _measured.get(f"{head} {sharpness} {source.model_dump_json()}", make)
+    return _sampled.get(f"{head} {sharpness} {source.model_dump_json()}", make)
+
+
+def _sample(whole: Sequence) -> SampledHead:
+    sequence = whole.prefix(min(whole.n, LONGEST))
+    if not bool(sequence.real.any()):
+        # A prefix of padding alone says nothing; the whole sequence has a real token.
+        sequence = whole
+    queries = torch.tensor(sample_queries(sequence, QUERIES).queries)
+    weights = log_rows(sequence, 0, queries)[0].exp()
+    exact = (weights @ sequence.v[0].double())[None]
+    control = float(relative_error(mean_of_visible(sequence)[:, queries], exact)[0])
+    return SampledHead(sequence=sequence, queries=queries, exact=exact, control=control)
 
 
 def log_rows(

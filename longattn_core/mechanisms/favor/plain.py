@@ -1,15 +1,16 @@
-"""Attention as a ratio of two sums over features, in time and memory that grow with n and not with its square.
+"""Attention as a ratio of two sums over features, for every kind of feature, dtype and gradient, in time and memory O(n).
 
-Source: Choromanski et al. 2020, arXiv:2009.14794, algorithm 1. Ours: a ones column beside the values carries the
-denominator; each feature has a running maximum over the keys read so far, and each query a factor of its own, so
-neither sum can overflow or vanish. Under a causal mask every maximum is taken over the past of *all* the queries that
-use it (halves of halves within a chunk, and a running state before it): the future cannot move even the rounding.
+Source: Choromanski et al. 2020, arXiv:2009.14794, algorithm 1. `fast` computes the same for positive features in single
+precision. Ours: a column of ones beside the values gives the denominator; each feature has a running maximum over the keys
+read so far, and each query a factor of its own, so neither sum can overflow or vanish. Under a causal mask every maximum is
+taken over keys that *all* the queries that use it may see (halves of halves within a chunk, and a running state before
+it), so later keys do not change even the rounding.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -29,6 +30,7 @@ CHUNK = 64
 """How many tokens are compared pair by pair before their features join the running state; a power of two."""
 
 Phi: TypeAlias = Callable[[Float[Tensor, "n d"]], Features]
+"""The feature map of one head's queries, or of its keys."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,9 +50,9 @@ class Sums:
 class Gathered:
     """What the queries of all heads gathered.
 
-    `output [h n e]`; `log_sum [h n]`, the logarithm of each query's sum of weights by size, and `negative [h n]` where that
-    sum is below 0; `reference [h s]`, the largest exponent of each feature over all keys; `underflowed [h n]`, the queries for
-    which the fast way was not exact enough.
+    `output [h n e]`; `log_sum [h n]`, the logarithm of the absolute value of each query's sum of weights, and `negative [h n]`
+    where that sum is below 0; `reference [h s]`, the largest exponent of each feature over all keys; `underflowed [h n]`, the
+    queries for which the fast path is not exact enough.
     """
 
     output: Float[Tensor, "h n e"]
@@ -65,20 +67,19 @@ def gather_plainly(
     q: Float[Tensor, "h n d"],
     k: Float[Tensor, "h n d"],
     v: Float[Tensor, "h n e"],
-    heads: Iterable[int],
+    heads: Sequence[int],
     *,
     causal: bool,
 ) -> Gathered:
-    """Some heads, one by one, for any features, dtype and size of the exponents."""
+    """The chosen heads one by one, for features, dtypes and exponents of any kind. Cost: that of `sums_over_all` and `_past`."""
     gather = sums_over_past if causal else sums_over_all
-    outputs, sums = [], []
+    sums = []
     for head in heads:
         queries, keys = (partial(feature_map.of, head=head, keys=side) for side in (False, True))
-        found = gather(queries, keys, q[head], k[head], v[head])
-        outputs.append(ratio(found, v[head]))
-        sums.append(found)
-    weights = torch.stack([found.total[:, -1].detach() for found in sums])
-    scales, references = (torch.stack([getattr(found, name) for found in sums]) for name in ("scale", "reference"))
+        sums.append(gather(queries, keys, q[head], k[head], v[head]))
+    outputs = [ratio(of_head, v[head]) for of_head, head in zip(sums, heads, strict=True)]
+    weights = torch.stack([of_head.total[:, -1].detach() for of_head in sums])
+    scales, references = (torch.stack([getattr(of_head, name) for of_head in sums]) for name in ("scale", "reference"))
     negative = weights < 0
     return Gathered(
         output=torch.stack(outputs),
@@ -90,11 +91,11 @@ def gather_plainly(
 
 
 def patched(fast: Gathered, plain: Gathered, heads: list[int]) -> Gathered:
-    """The fast way's results with those of the plain way, which has read the named heads, where single precision sank."""
-    for place, head in enumerate(heads):
+    """The fast path's results, with underflowed queries taken from the plain path, which has computed `heads` alone."""
+    for index, head in enumerate(heads):
         underflowed = fast.underflowed[head]
-        fast.output[head, underflowed] = plain.output[place, underflowed]
-        fast.log_sum[head, underflowed] = plain.log_sum[place, underflowed]
+        fast.output[head, underflowed] = plain.output[index, underflowed]
+        fast.log_sum[head, underflowed] = plain.log_sum[index, underflowed]
     return fast
 
 
@@ -112,12 +113,12 @@ def sums_over_all(queries: Phi, keys: Phi, q: Float[Tensor, "n d"], k: Float[Ten
 
 
 def sums_over_past(queries: Phi, keys: Phi, q: Float[Tensor, "n d"], k: Float[Tensor, "n d"], v: Float[Tensor, "n e"]) -> Sums:
-    """Every query gathers the keys up to its own place. Cost as without a mask, and n·(64·(c + e) + 7·c) within chunks."""
+    """Every query gathers the keys up to its own position. Cost as without a mask, and n·(64·(c + e) + 7·c) within chunks."""
     reference, state = _no_keys(v)
     totals, scales = [], []
     for rows in row_chunks(len(k), 1, ROWS):
         count = len(q[rows])
-        # The last chunk is filled up behind its tokens, where no query looks: nothing of it enters a result.
+        # The last chunk is filled up after its last token; no query reads what is filled in.
         fill = (0, 0, 0, -count % CHUNK)
         f, g = queries(pad(q[rows], fill)), keys(pad(k[rows], fill))
         values = _with_ones(pad(v[rows], fill))
@@ -136,28 +137,30 @@ def sums_over_past(queries: Phi, keys: Phi, q: Float[Tensor, "n d"], k: Float[Te
 
 
 def ratio(sums: Sums, own: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
-    """The output: the sum of values over the sum of weights; a sum of exactly 0 leaves the query its own value."""
+    """The output: the sum of values over the sum of weights; where that is exactly 0, the query's own value."""
     weight = sums.total[:, -1:]
-    nothing = weight == 0
-    return torch.where(nothing, own, sums.total[:, :-1] / torch.where(nothing, torch.ones_like(weight), weight))
+    zero = weight == 0
+    return torch.where(zero, own, sums.total[:, :-1] / torch.where(zero, torch.ones_like(weight), weight))
 
 
 def _no_keys(v: Float[Tensor, "n e"]) -> tuple[Float[Tensor, "1"], Float[Tensor, "1 e1"]]:
-    """The state before the first key: one row stands for all features."""
+    """The state before the first key; one row stands for all features."""
     return v.new_full((1,), -math.inf), v.new_zeros(1, v.shape[-1] + 1)
 
 
 def _add_keys(
     reference: Float[Tensor, "s0"], state: Float[Tensor, "c0 e1"], keys: Features, values: Float[Tensor, "n e1"]
 ) -> tuple[Float[Tensor, "s"], Float[Tensor, "c e1"]]:
+    """The running maxima and the state after some more keys; the old state is rescaled to the new maxima."""
     higher = torch.maximum(reference, keys.exponent.detach().amax(0))
-    kept = state * (reference - higher).exp()[:, None]
-    return higher, kept + keys.shifted(-higher).mT @ values
+    rescaled = state * (reference - higher).exp()[:, None]
+    return higher, rescaled + keys.shifted(-higher).mT @ values
 
 
 def _read(
     queries: Features, reference: Float[Tensor, "s"], state: Float[Tensor, "c e1"]
 ) -> tuple[Float[Tensor, "n e1"], Float[Tensor, "n 1"]]:
+    """What the queries read from the state, and the scale of each."""
     scale = (queries.exponent.detach() + reference).amax(-1, keepdim=True)
     if bool(torch.isneginf(reference).any()):
         return scale.new_zeros(len(scale), state.shape[-1]), scale
@@ -167,18 +170,19 @@ def _read(
 def _itself(
     queries: Features, keys: Features, values: Float[Tensor, "n e1"]
 ) -> tuple[Float[Tensor, "n e1"], Float[Tensor, "n 1"]]:
-    both = Features(
+    """What each query reads from its own key, and its scale."""
+    products = Features(
         exponent=queries.exponent + keys.exponent,
         wave=None if queries.wave is None or keys.wave is None else queries.wave * keys.wave,
     )
-    scale = both.exponent.detach().amax(-1, keepdim=True)
-    return both.shifted(-scale).sum(-1, keepdim=True) * values, scale
+    scale = products.exponent.detach().amax(-1, keepdim=True)
+    return products.shifted(-scale).sum(-1, keepdim=True) * values, scale
 
 
 def _earlier_in_chunk(
     queries: Features, keys: Features, values: Float[Tensor, "n e1"]
 ) -> list[tuple[Float[Tensor, "n e1"], Float[Tensor, "n 1"]]]:
-    """Within blocks of 2, 4, … CHUNK tokens: the queries of the second half gather the keys of the first."""
+    """Within blocks of 2, 4, … CHUNK tokens, the queries of the second half gather the keys of the first half."""
     parts = []
     width = 1
     while width < CHUNK:
@@ -187,7 +191,7 @@ def _earlier_in_chunk(
         scale = (second.exponent.detach() + reference).amax(-1, keepdim=True)
         weights = second.shifted(reference - scale) @ first.shifted(-reference).mT
         total = weights @ values.view(-1, 2, width, values.shape[-1])[:, 0]
-        # The first halves gather nothing here.
+        # The queries of the first halves gather nothing in this step.
         total, scale = (torch.stack((torch.full_like(x, fill), x), 1) for x, fill in ((total, 0.0), (scale, -math.inf)))
         parts.append((total.flatten(0, 2), scale.flatten(0, 2)))
         width *= 2
@@ -195,10 +199,11 @@ def _earlier_in_chunk(
 
 
 def _join(parts: list[tuple[Float[Tensor, "n e1"], Float[Tensor, "n 1"]]]) -> tuple[Float[Tensor, "n e1"], Float[Tensor, "n 1"]]:
+    """The sum of sums with different scales, at the largest scale of each query."""
     scales = torch.stack([scale for _, scale in parts])
     highest = scales.amax(0)
-    shares = (scales - highest).exp()
-    return torch.stack([total * share for (total, _), share in zip(parts, shares, strict=True)]).sum(0), highest
+    factors = (scales - highest).exp()
+    return torch.stack([total * factor for (total, _), factor in zip(parts, factors, strict=True)]).sum(0), highest
 
 
 def _part(features: Features, rows: slice) -> Features:
