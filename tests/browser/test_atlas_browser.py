@@ -6,8 +6,9 @@ import pytest
 from playwright.sync_api import expect
 
 from pages.kit.sections import examples
-from tests.browser.conftest import ROOT, at_rest
+from tests.browser.conftest import at_rest
 from tests.pages.test_every_page import PAGES
+from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.browser, pytest.mark.model]
 APP = ROOT / "app.py"

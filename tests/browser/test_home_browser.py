@@ -7,7 +7,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import ROOT, at_rest, chromium_path
+from tests.browser.conftest import at_rest, chromium_path
+from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.browser, pytest.mark.model]
 APP = ROOT / "app.py"

@@ -2,7 +2,6 @@
 
 import re
 from functools import partial
-from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -16,9 +15,9 @@ from pages.kit.menu import entries
 from pages.kit.text import escaped, prose, sections
 from pages.side_by_side.reveal import judge
 from pages.side_by_side.ribbons import row_key
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.usefixtures("_components_sought_once", "_shapes_unchecked")
-ROOT = Path(__file__).parents[2]
 SMALL = {"source": "synthetic", "kind": "gaussian", "syn.gaussian.n": "64", "keys": "16"}
 
 
