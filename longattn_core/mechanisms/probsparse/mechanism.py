@@ -31,8 +31,8 @@ class ProbSparse(Mechanism):
     family: ClassVar[Family] = "by content"
     order: ClassVar[int] = 70
     causal_note: ClassVar[str] = (
-        "A query draws its sample from its past and is ranked among the queries up to it; a lazy one takes the mean of the values "
-        "up to it."
+        "A query draws its sample from its past and is ranked among the queries up to it; a lazy one takes the mean of the "
+        "values up to it."
     )
 
     factor: float = dial(
