@@ -15,7 +15,8 @@ from longattn_core.contracts.sequence import exact_rows
 from longattn_core.mechanisms.routed.capsules import CapsuleReason
 from longattn_core.mechanisms.routed.clusters import ClusterReason
 from longattn_core.mechanisms.routed.fitting import RIDGE, evenly, logistic_regression, spherical_means
-from longattn_core.mechanisms.routed.router import RouterMap, RouterReason, with_top
+from longattn_core.mechanisms.routed.router import with_top
+from longattn_core.mechanisms.routed.router_map import RouterMap, RouterReason
 from tests.oracles.routed import first_fitted, keys_of, oracle
 from tests.support.sequences import gaussian
 

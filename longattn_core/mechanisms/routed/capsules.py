@@ -1,8 +1,8 @@
 """Capsules: tokens vote on a few vectors, agree on them over some rounds, and read them back.
 
 Source: Sabour et al. 2017, arXiv:1710.09829, procedure 1. Our deviations: a token's vote for every capsule is its value
-itself (the paper learns a matrix for each pair), and the first logits are q·κ with drawn κ in place of zero, or all capsules
-would stay alike.
+(the paper learns a matrix for each pair), and the first logits are q·κ with drawn κ, because with zeros all capsules would
+stay equal.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class CapsuleReason(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CapsuleTrace:
-    """Every draw and every iteration: c capsules, t iterations.
+    """Every draw and every step, for c capsules and t iterations.
 
     `directions [c d]` are the drawn κ; `couplings [t h n c]`, each token's shares in each iteration, zero for padding;
-    `capsules [h c e]`, the capsules' vectors after the last; `lengths [t h c]`, how sure each capsule is, below 1.
+    `capsules [h c e]`, the capsules' vectors after the last iteration; `lengths [t h c]`, their lengths, below 1.
     """
 
     directions: Float[Tensor, "c d"]
@@ -43,9 +43,9 @@ class CapsuleTrace:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CapsuleMap(FactoredMap):
-    """The couplings twice, once to write and once to read, with the squashing between: rows hold at this v.
+    """Couplings to read times squashing times couplings to write; the couplings depend on v, so rows are valid for this v only.
 
-    `shrink [h c]` is what squashing multiplies each capsule's sum by.
+    `shrink [h c]` is the factor of the squashing on each capsule's sum.
     """
 
     shrink: Float[Tensor, "h c"]
@@ -62,15 +62,15 @@ class CapsuleMap(FactoredMap):
         return ReadCount(count=self.shrink.shape[1], unit="capsules")
 
     def _explained(self, head: int, query: int, key: int, kept: bool, exact: float, weight: float) -> Explanation:
-        mine, its = self.trace.couplings[-1][head, query], self.trace.couplings[-1][head, key]
-        through = mine * self.shrink[head] * its
+        reading, writing = self.trace.couplings[-1][head, query], self.trace.couplings[-1][head, key]
+        through = reading * self.shrink[head] * writing
         best = int(through.argmax())
         share = float(through[best]) / weight if weight > 0 else 0.0
         facts: dict[str, float | int | str | bool] = {
             "capsule": best,
-            "capsules": len(mine),
-            "query_coupling": float(mine[best]),
-            "key_coupling": float(its[best]),
+            "capsules": len(reading),
+            "query_coupling": float(reading[best]),
+            "key_coupling": float(writing[best]),
             "share": share,
             "length": float(self.trace.lengths[-1, head, best]),
         }

@@ -1,9 +1,9 @@
-"""What routing may learn from: the tokens that centroids and a router are fitted on, and how.
+"""The data that centroids and a router may be fitted on, and the two fits.
 
 Source: spherical k-means as in Roy et al. 2020 (Routing Transformer), arXiv:2003.05997, section 4.1; multinomial logistic
 regression by Newton's method (Böhning 1992). Our deviations: centroids come from whole passes over up to 8,192 tokens and
-not from a moving average over training steps; the router is fitted to the path that serves each query best, and not
-trained with the model.
+not from a moving average over training steps; the router is fitted to the path with the least error for each query, and is
+not trained with the model.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ from longattn_core.numerics.certain_argmax import nearest_direction
 from longattn_core.numerics.draws import generator
 
 PASSES = 10
-"""Passes of k-means at most; it ends sooner when no token moves."""
+"""The largest number of k-means passes; it stops earlier when no token changes its cluster."""
 
 FIT_TOKENS = 8192
-"""Centroids are fitted on at most this many tokens, evenly spaced, so that a fit costs no more than one use."""
+"""Centroids are fitted on at most this many tokens, evenly spaced, so that a fit costs no more than one application."""
 
 RIDGE = 0.03
-"""Weight of the router's squared length against its mean loss, for queries scaled to unit variance."""
+"""Weight of the router's squared norm beside its mean loss, for queries scaled to unit variance."""
 
 NEWTON_STEPS = 20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Ground:
-    """What may be fitted on: a sequence, the first query that may use the fit, and where it came from in words."""
+class FitData:
+    """What may be fitted on: a sequence, the first query that may use the fit, and a name of the data in words."""
 
     sequence: Sequence
     start: int
     name: str
 
 
-def ground_of(sequence: Sequence) -> Ground:
-    """Without a mask the sequence itself; under a causal one the calibration, or else the past alone.
+def fit_data(sequence: Sequence) -> FitData:
+    """Without a mask the sequence itself; under a causal mask the calibration or, without one, the past alone.
 
-    The past alone: the first quarter of the real tokens is what is fitted on, and only the queries behind it use the fit.
+    The past alone is the first quarter of the real tokens; only the queries after it use the fit.
     """
     if not sequence.causal:
-        return Ground(sequence=sequence, start=0, name="this sequence (no mask hides any of it)")
+        return FitData(sequence=sequence, start=0, name="this sequence (no mask hides any of it)")
     if (other := sequence.calibration) is not None:
-        # The calibration is its own ground: nothing in it is hidden from a fit.
-        named = replace(other.masked(True), calibration=other)
-        return Ground(sequence=named, start=0, name=f"calibration sequence: {other.origin}")
+        # The calibration is its own calibration: nothing in it is hidden from a fit.
+        own = replace(other.masked(True), calibration=other)
+        return FitData(sequence=own, start=0, name=f"calibration sequence: {other.origin}")
     real = sequence.real.nonzero().squeeze(-1)
     start = int(real[(len(real) + 3) // 4 - 1]) + 1
     name = f"the past alone: the first {start} tokens, for the queries behind them"
-    return Ground(sequence=sequence.prefix(start), start=start, name=name)
+    return FitData(sequence=sequence.prefix(start), start=start, name=name)
 
 
 def evenly(tokens: Int[Tensor, "r"], count: int) -> Int[Tensor, "s"]:
@@ -68,19 +68,21 @@ def evenly(tokens: Int[Tensor, "r"], count: int) -> Int[Tensor, "s"]:
 def mean_of(x: Float[Tensor, "h n d"], sequence: Sequence) -> Float[Tensor, "h d"]:
     """The mean over real tokens, in float64 on the CPU."""
     real = sequence.real.nonzero().squeeze(-1)
-    return torch.stack([one.index_select(0, real).to("cpu", torch.float64).mean(0) for one in x.detach()])
+    return torch.stack([head.index_select(0, real).to("cpu", torch.float64).mean(0) for head in x.detach()])
 
 
 def unit(x: Float[Tensor, "*b d"], centre: Float[Tensor, "#*b d"] | None) -> Float[Tensor, "*b d"]:
-    """Directions from the centre, in float64 on the CPU: no rounding sends a token elsewhere on another device."""
+    """Directions from the centre, in float64 on the CPU, so that rounding is the same for every device."""
     moved = x.detach().to("cpu", torch.float64)
     return torch.nn.functional.normalize(moved if centre is None else moved - centre, dim=-1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Centroids:
-    """`directions [h c d]`, each of length 1; `agreement [h t]`, the mean cosine of a token with its own in each pass (the
-    last one repeated once nothing moves); `products`, how many cosines were computed in all.
+    """The centroids and how the fit went.
+
+    `directions [h c d]`, each of length 1; `agreement [h t]`, the mean cosine of a token with its centroid in each pass (the
+    last value repeated after an early stop); `products`, how many cosines were computed in all.
     """
 
     directions: Float[Tensor, "h c d"]
@@ -91,10 +93,10 @@ class Centroids:
 def spherical_means(vectors: Iterable[Float[Tensor, "N d"]], count: int, seed: int) -> Centroids:
     """Centroids of each head's vectors, float64 of length 1. Cost at most 10·N·c·d a head.
 
-    They start from vectors drawn without replacement; one that loses all its vectors stays where it is. With fewer
+    They start from vectors drawn without replacement; a centroid that loses all its vectors stays the same. With fewer
     vectors than clusters there are as many clusters as vectors.
     """
-    found, agreements, products = [], [], 0
+    directions, agreements, products = [], [], 0
     for x in vectors:
         chosen = torch.randperm(len(x), generator=generator(seed, "centroids"))[:count]
         centre, agreement = x[chosen], []
@@ -102,7 +104,7 @@ def spherical_means(vectors: Iterable[Float[Tensor, "N d"]], count: int, seed: i
         for _ in range(PASSES):
             nearest = nearest_direction(coarse, x.__getitem__, centre)
             sums = torch.zeros_like(centre).index_add_(0, nearest, x)
-            # What a cluster's vectors sum to, along its direction, is the sum of their cosines with it.
+            # The product of a cluster's centroid with the sum of its vectors is the sum of their cosines.
             agreement.append(float((sums * centre).sum()) / len(x))
             if torch.equal(nearest, before):
                 break
@@ -110,9 +112,9 @@ def spherical_means(vectors: Iterable[Float[Tensor, "N d"]], count: int, seed: i
             length = sums.norm(dim=-1, keepdim=True)
             centre = torch.where(length > 0, sums / length.clamp_min(1e-300), centre)
         products += len(agreement) * len(x) * len(centre)
-        found.append(centre)
+        directions.append(centre)
         agreements.append(torch.tensor(agreement + agreement[-1:] * (PASSES - len(agreement)), dtype=torch.float64))
-    return Centroids(directions=torch.stack(found), agreement=torch.stack(agreements), products=products)
+    return Centroids(directions=torch.stack(directions), agreement=torch.stack(agreements), products=products)
 
 
 def nearest_cluster(
@@ -121,21 +123,23 @@ def nearest_cluster(
     """The centroid of the largest cosine, for each token. Cost n·c·d a head."""
     out = torch.empty(x.shape[:2], dtype=torch.int64)
     for head, directions in enumerate(centroids):
-        one, middle = x[head].detach().cpu(), None if centre is None else centre[head]
-        moved = one.float() if middle is None else (one.double() - middle).float()
+        vectors, mean = x[head].detach().cpu(), None if centre is None else centre[head]
+        moved = vectors.float() if mean is None else (vectors.double() - mean).float()
         coarse = torch.nn.functional.normalize(moved, dim=-1)
-        out[head] = nearest_direction(coarse, partial(_some, one, middle), directions)
+        out[head] = nearest_direction(coarse, partial(_unit_rows, vectors, mean), directions)
     return out.to(x.device)
 
 
-def _some(x: Float[Tensor, "n d"], centre: Float[Tensor, "d"] | None, rows: Int[Tensor, "s"]) -> Float[Tensor, "s d"]:
+def _unit_rows(x: Float[Tensor, "n d"], centre: Float[Tensor, "d"] | None, rows: Int[Tensor, "s"]) -> Float[Tensor, "s d"]:
+    """The exact directions of some rows, for those that float32 leaves in doubt."""
     return unit(x[rows], centre)
 
 
 def logistic_regression(x: Float[Tensor, "s d"], shares: Float[Tensor, "s p"]) -> Float[Tensor, "d p"]:
-    """W for which softmax(x W) comes nearest to `shares`, with a small ridge; float64. Cost 20·(s + d·p)·(d·p)² at most.
+    """The W that minimises the cross-entropy of softmax(x W) with `shares`, with a small ridge; float64.
 
-    Convex with one minimum, so that Newton's steps, halved while they do not help, always end in the same place.
+    The loss is strictly convex, so Newton's steps, halved while they increase it, always end in the one minimum. Cost at most
+    20·(s + d·p)·(d·p)².
     """
     samples, d = x.shape
     p = shares.shape[1]
@@ -156,8 +160,8 @@ def logistic_regression(x: Float[Tensor, "s d"], shares: Float[Tensor, "s p"]) -
         curvature = torch.diag_embed(r) - r[:, :, None] * r[:, None, :]
         hessian = torch.einsum("sa,spq,sb->apbq", x, curvature, x).reshape(d * p, d * p) / samples + ridge
         step = torch.linalg.solve(hessian, gradient.reshape(-1)).view(d, p)
-        size, now = 1.0, loss(w)
-        while size > 1e-6 and loss(w - size * step) > now:
-            size /= 2
-        w = w - size * step
+        factor, current = 1.0, loss(w)
+        while factor > 1e-6 and loss(w - factor * step) > current:
+            factor /= 2
+        w = w - factor * step
     return w / scale

@@ -1,4 +1,4 @@
-"""Routing: send each token where it is served best, by a router over ways to attend, by clusters, or by capsules.
+"""Routing: the content of a token decides what it reads, by a router over ways to attend, by clusters, or by capsules.
 
 Source: Shazeer et al. 2017, arXiv:1701.06538 (router); Roy et al. 2020, arXiv:2003.05997 (clusters); Sabour et al. 2017,
 arXiv:1710.09829 (capsules). Each variant's file says where we deviate.
@@ -14,8 +14,8 @@ from pydantic import model_validator
 from longattn_core.contracts.mechanism import Attended, Cost, Family, Mechanism, Origin, dial
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.routed.capsules import attend_capsules
-from longattn_core.mechanisms.routed.clusters import attend_clusters, counted_clusters
-from longattn_core.mechanisms.routed.router import attend_router, counted_router
+from longattn_core.mechanisms.routed.clusters import attend_clusters, estimated_cluster_cost
+from longattn_core.mechanisms.routed.router import attend_router, estimated_router_cost
 from longattn_core.registry import mechanism
 
 Path = Literal["local", "strided", "clusters", "exact"]
@@ -32,8 +32,9 @@ class Routed(Mechanism):
     family: ClassVar[Family] = "by content"
     order: ClassVar[int] = 60
     causal_note: ClassVar[str] = (
-        "Centroids and router are fitted on a calibration, or on the first quarter of the text for the queries behind it; a "
-        "query chooses by itself alone, and looks back only."
+        "Centroids and router are fitted on the calibration, or on the first quarter of the text for the queries after it; a "
+        "query chooses by itself alone and reads earlier keys. But the length of the text sets that quarter, the stride of the "
+        "strided path and, unless it is given, the number of clusters: so a longer text changes earlier rows, whatever it says."
     )
 
     variant: Literal["router", "clusters", "capsules"] = dial(
@@ -134,12 +135,13 @@ class Routed(Mechanism):
 
     @model_validator(mode="after")
     def _distinct_paths(self) -> Self:
+        """Raises: ValueError for no path, or for a path that is named twice."""
         if not self.paths or len(set(self.paths)) < len(self.paths):
             raise ValueError(f"paths must name at least one path, and each once; found {self.paths}")
         return self
 
     def _attend(self, sequence: Sequence) -> Attended:
-        """Cost: the sum of the paths' and a fit linear in n; n·(√n + w)·d for clusters; n·t·c·e for capsules."""
+        """Cost: that of the paths and of a fit linear in n; n·(√n + w)·d for clusters; n·t·c·e for capsules."""
         if self.variant == "clusters":
             return attend_clusters(self, sequence, clusters=self.clusters, width=self.width, centred=self.centred)
         if self.variant == "capsules":
@@ -147,15 +149,15 @@ class Routed(Mechanism):
         return attend_router(self, sequence, paths=self._built(sequence.n), top_k=self.top_k, fitted=self.weights == "fitted")
 
     def estimated_cost(self, sequence: Sequence) -> Cost:
-        """The paths' formulas and the fit; clusters filled blindly. Capsules attend."""
+        """The paths' formulas and the fit; clusters count as evenly filled. Capsules have no formula and attend."""
         if self.variant == "clusters":
-            return counted_clusters(sequence, clusters=self.clusters, width=self.width, seed=self.seed)
+            return estimated_cluster_cost(sequence, clusters=self.clusters, width=self.width, seed=self.seed)
         if self.variant == "capsules":
             return super().estimated_cost(sequence)
-        return counted_router(sequence, paths=self._built(sequence.n), fitted=self.weights == "fitted")
+        return estimated_router_cost(sequence, paths=self._built(sequence.n), fitted=self.weights == "fitted")
 
     def _built(self, n: int) -> dict[str, Mechanism]:
-        """Each path as a mechanism of its own, for n tokens."""
+        """Each path as a mechanism, for n tokens."""
         sinks = min(self.sinks, self.width - 1)
         stride = max(1, min(4096, math.ceil(n / self.width)))
         known = {
@@ -167,7 +169,7 @@ class Routed(Mechanism):
         return {name: known[name] for name in self.paths}
 
     def refuses(self, sequence: Sequence) -> str | None:
-        """Capsules sum over the whole text; a router refuses what one of its paths refuses."""
+        """Capsules sum over the whole text and refuse a causal mask; a router refuses what one of its paths refuses."""
         if self.variant == "capsules":
             if sequence.causal:
                 return "Capsules gather votes from the whole text, so a causal mask, which hides the future, cannot be kept."
@@ -179,7 +181,7 @@ class Routed(Mechanism):
         return None
 
     def exact_setting(self, n: int) -> Self | None:
-        """Exact attention as the only path; one cluster with room for all keys."""
+        """Exact attention as the only path; one cluster with a width of n."""
         if self.variant == "router":
             return self.with_dials(paths=("exact",))
         if self.variant == "clusters" and n <= 65536:
@@ -188,13 +190,13 @@ class Routed(Mechanism):
 
     @property
     def no_exact_setting(self) -> str | None:
-        """Capsules never become a softmax over keys."""
+        """Capsules are no softmax over keys."""
         if self.variant == "capsules":
             return "Capsules mix values by agreement and shrink them; no number of capsules gives the softmax of q·k."
         return None
 
     def ladder(self, n: int) -> tuple[Self, ...]:
-        """More keys a path, then exact attention; fewer clusters down to one; capsules have one rung."""
+        """More keys for each path, then exact attention; fewer clusters, down to one; capsules have one rung."""
         widths = sorted({max(2, n // share) for share in (16, 8, 4, 2) if n // share <= 65536})
         if self.variant == "router":
             return (*(self.with_dials(width=width, clusters=0) for width in widths), self.with_dials(paths=("exact",)))
@@ -205,21 +207,21 @@ class Routed(Mechanism):
         return (self,)
 
     def with_budget(self, keys: int, n: int) -> Self:
-        """The keys divided among the paths that a query takes; so many clusters that one holds `keys`; so many capsules."""
+        """The keys divided among the paths that a query takes; clusters of about `keys` keys; `keys` capsules."""
         if self.variant == "capsules":
             return self.with_dials(capsules=min(keys, 128))
         if keys >= n and (limit := self.exact_setting(n)) is not None:
             return limit
         if self.variant == "clusters":
             return self.with_dials(clusters=max(1, min(1024, round(n / keys))), width=min(keys, 65536))
-        taken = min(self.top_k, len(self.paths)) or len(self.paths)
-        share = max(1, keys // taken)
+        count = min(self.top_k, len(self.paths)) or len(self.paths)
+        share = max(1, keys // count)
         clusters = max(1, min(1024, round(n / share)))
         return self.with_dials(width=min(share, 65536), sinks=min(self.sinks, share // 2), clusters=clusters)
 
     @classmethod
     def showcase(cls) -> tuple[Self, ...]:
-        """The router and the clusters; capsules cannot be causal and mix values on other grounds."""
+        """The router and the clusters; capsules cannot be causal and are no softmax."""
         return (cls(), cls(variant="clusters"))
 
     @property
@@ -238,19 +240,19 @@ class Routed(Mechanism):
 
     @property
     def not_stochastic(self) -> str | None:
-        """A capsule's length is below what was written into it or above a mean's, as the values have it."""
+        """Squashing shrinks each capsule, so the rows of capsules do not sum to 1."""
         if self.variant == "capsules":
             return "Capsules are squashed to a length below 1 and couplings depend on the values: rows hold at these values only."
         return None
 
     @property
     def differentiable(self) -> bool:
-        """What was fitted is held constant. Capsules read no keys, so that no gradient reaches them."""
+        """Fitted parameters count as constant. Capsules read no keys, which then receive no gradient."""
         return self.variant != "capsules"
 
     @property
     def depends_on_future(self) -> str | None:
-        """What one of the paths leaks."""
+        """The sentence of the first path that depends on later tokens; see `causal_note` for the length of the text."""
         if self.variant != "router":
             return None
         return next((path.depends_on_future for path in self._built(1).values() if path.depends_on_future is not None), None)

@@ -12,7 +12,8 @@ from longattn_core.contracts.sequence import Sequence, exact_rows
 from longattn_core.measures.fidelity import mean_of_visible
 from longattn_core.measures.sampling import sample_queries
 from longattn_core.mechanisms.routed import Routed
-from longattn_core.mechanisms.routed.router import RouterMap, with_top
+from longattn_core.mechanisms.routed.router import with_top
+from longattn_core.mechanisms.routed.router_map import RouterMap
 from longattn_core.sequences.sources import Source
 from longattn_core.studies.base.run import SAMPLE, MechanismRun, kept_run
 

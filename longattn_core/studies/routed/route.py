@@ -13,7 +13,7 @@ from torch import Tensor
 from longattn_core.contracts.mechanism import Attended
 from longattn_core.contracts.sequence import exact_rows
 from longattn_core.mechanisms.routed import Routed
-from longattn_core.mechanisms.routed.router import RouterMap
+from longattn_core.mechanisms.routed.router_map import RouterMap
 from longattn_core.studies.base.head_study import MechanismStudy, Parts
 from longattn_core.studies.base.query import query_place
 from longattn_core.studies.base.run import MechanismRun
