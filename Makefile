@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8501
 
-.PHONY: app test check docs bench bench-quick clean
+.PHONY: app test test-fast check docs bench bench-quick clean
 .DELETE_ON_ERROR:
 
 app: $(VENV)/app.stamp
@@ -14,6 +14,10 @@ app: $(VENV)/app.stamp
 
 test: check $(VENV)/browser.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# For the inner loop: what needs no browser, no language model and no minutes.
+test-fast: $(VENV)/test.stamp
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not browser and not model"
 
 check: $(VENV)/test.stamp
 	$(BIN)/ruff check .

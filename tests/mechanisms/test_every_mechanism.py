@@ -12,6 +12,8 @@ from longattn_core.testing.facts import bounds_of, dial_values, expect_map_or_se
 from longattn_core.testing.output import EVERY_SHAPE
 from longattn_core.testing.sequences import PADDINGS, gaussian
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = [setting for kind in MECHANISMS.values() for setting in kind.variants()]
 
 # Named exceptions, each with its reason: mechanisms that do not do what the others do, and why.

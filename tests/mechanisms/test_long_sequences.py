@@ -9,6 +9,8 @@ import pytest
 from longattn_core import MECHANISMS
 from tests.support.long_sequence import in_a_fork
 
+pytestmark = pytest.mark.slow
+
 MOST_MEGABYTES = 1500
 
 LONG = [

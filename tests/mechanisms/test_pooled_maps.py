@@ -22,6 +22,8 @@ from longattn_core.studies.base.study import Setting
 from tests.studies.test_every_study import needle
 from tests.support.sequences import gaussian
 
+pytestmark = pytest.mark.slow
+
 TOKENS = 330
 WINDOWS = (
     ((0, 330), (0, 330), (7, 11)),

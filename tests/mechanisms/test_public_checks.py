@@ -13,7 +13,7 @@ from longattn_core.numerics.maps.listed import ScoredMap
 from longattn_core.testing import CheckError, check_against_oracle, check_mechanism, checks, gaussian
 from tests.oracles.exact import oracle as exact_oracle
 
-pytestmark = pytest.mark.usefixtures("_shapes_unchecked")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("_shapes_unchecked")]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -17,7 +17,7 @@ from pages.side_by_side.reveal import judge
 from pages.side_by_side.ribbons import row_key
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.usefixtures("_components_sought_once", "_shapes_unchecked")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("_components_sought_once", "_shapes_unchecked")]
 SMALL = {"source": "synthetic", "kind": "gaussian", "syn.gaussian.n": "64", "keys": "16"}
 
 

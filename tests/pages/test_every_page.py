@@ -18,7 +18,7 @@ from pages.kit.sections import VIEWS, examples
 from pages.kit.text import sections
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.usefixtures("_components_sought_once", "_shapes_unchecked")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("_components_sought_once", "_shapes_unchecked")]
 PAGES = [name for name in sorted(entries()) if name != "side_by_side"]
 SMALL = {"source": "synthetic", "kind": "gaussian", "syn.gaussian.n": "48", "syn.gaussian.d": "16"}
 WIDGETS = ("select_slider", "slider", "toggle", "selectbox", "number_input", "button_group")

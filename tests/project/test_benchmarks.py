@@ -32,6 +32,8 @@ from longattn_core.mechanisms.window import fast as window_fast
 from longattn_core.numerics.band_attention import attend_band
 from longattn_core.numerics.block_attention import flash_blocks
 
+pytestmark = pytest.mark.slow
+
 FULL = plan(quick=False)
 ROW = Row(name="a window", mechanism="window", dials={"width": 8}, causal=True, least={})
 

@@ -13,6 +13,8 @@ from longattn_core.language_model.tokenizer import load_tokenizer
 from longattn_core.sequences.samples import sample_text, samples
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 FOLDER = ROOT / "assets/texts"
 INDEX: list[dict[str, Any]] = json.loads((FOLDER / "index.json").read_text("utf-8"))
 BY_FILE = {entry["file"]: entry for entry in INDEX}
