@@ -23,7 +23,7 @@ STEADY = 40.0
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FadingTrace:
-    """The draw, the gates, and states along the way.
+    """The draw, the gates, and some of the states.
 
     `log_gates [h n c]` is the logarithm of the share of itself that the state keeps when a token is written: one number (c = 1)
     or one for each channel (c = d). `projection [d d]` and `bias` give the gates from the keys (None without gates).
