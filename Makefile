@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8501
 
-.PHONY: app test check bench bench-quick clean
+.PHONY: app test check docs bench bench-quick clean
 .DELETE_ON_ERROR:
 
 app: $(VENV)/app.stamp
@@ -20,6 +20,10 @@ check: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Writes the tables of README.md and ARCHITECTURE.md and the code of CONTRIBUTING.md anew.
+docs: $(VENV)/test.stamp
+	$(BIN)/python -m tests.guides --write
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -W ignore -m benchmarks

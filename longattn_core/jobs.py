@@ -1,7 +1,7 @@
-"""Long work in the background: one job a study however many ask, with progress, and an end when nobody waits any more.
+"""Studies that run in the background: one job for each study however many ask, with progress and cancelling.
 
-Source: ours, on the standard library's threads. Torch and numpy let go of the interpreter while they compute, so a thread
-is enough. One process serves all; work for other processes goes through the studies' JSON.
+A job is a daemon thread: torch and numpy release the interpreter while they compute. An executor of the standard library would
+not do: it joins its threads when the process ends, however long they take, and it cannot stop a job that nobody waits for.
 """
 
 from __future__ import annotations
@@ -16,25 +16,28 @@ from collections import OrderedDict
 from longattn_core.studies.base.study import Study
 
 PATIENCE = 20.0
-"""Seconds after which a job that nobody has looked at ends by itself; what it measured is kept."""
+"""Seconds without a call of `Job.keep_alive` after which a job cancels itself. Its study keeps the points measured so far."""
 KEPT = 64
+"""Jobs that are remembered after their end."""
 LAST_STEP = 10.0
-"""Seconds that the process's end waits for a job's step."""
-
-_places = threading.BoundedSemaphore(max(1, (os.cpu_count() or 2) - 1))
-"""Jobs at a time: one core stays free for those who only turn a page."""
-
-
+"""Seconds that the end of the process waits for the current step of a job."""
 NICE = 10
-"""How far a job steps back behind the threads that answer visitors, on systems that know threads' priorities."""
+"""Added to the nice value of a job's thread, so that the threads that answer visitors run first."""
+
+_slots = threading.BoundedSemaphore(max(1, (os.cpu_count() or 2) - 1))
+"""Jobs at a time: one core stays free for the pages."""
 
 
-class Cancelled(Exception):  # noqa: N818  (it is a wish, not a fault)
-    """Raised inside a study, from its progress, when its job has been called off."""
+class Cancelled(Exception):  # noqa: N818  (a request, not an error)
+    """Raised inside a study, by its progress callback, when its job was cancelled."""
 
 
 class Job:
-    """A study that runs, or has run, in the background. `share` 0 … 1 is done; `error` is a sentence, or None."""
+    """A study that runs, or has run, in the background.
+
+    `share` is the part done, 0 … 1, and `words` what is computed at the moment. After the end one of these may be set: `error`, a
+    sentence for the visitor; `fault`, an exception that is an error of the program; `cancelled`.
+    """
 
     def __init__(self, study: Study) -> None:
         self.study = study
@@ -43,27 +46,27 @@ class Job:
         self.fault: Exception | None = None
         self.cancelled = False
         self.ended = threading.Event()
-        self.called_off = False
-        self._looked_at = time.monotonic()
+        self.cancel_requested = False
+        self._last_wanted = time.monotonic()
         threading.Thread(target=self._work, daemon=True, name=f"job {study.key}").start()
 
-    def look(self) -> None:
-        """Say that somebody still waits."""
-        self._looked_at = time.monotonic()
+    def keep_alive(self) -> None:
+        """Say that somebody still waits for the result."""
+        self._last_wanted = time.monotonic()
 
     def cancel(self) -> None:
-        """Call it off; it ends at its next step."""
-        self.called_off = True
+        """Ask the job to end; it ends at its next step."""
+        self.cancel_requested = True
 
     def _progress(self, share: float, words: str) -> None:
         self.share, self.words = share, words
-        if share < 1.0 and (self.called_off or time.monotonic() - self._looked_at > PATIENCE):
+        if share < 1.0 and (self.cancel_requested or time.monotonic() - self._last_wanted > PATIENCE):
             raise Cancelled
 
     def _work(self) -> None:
-        step_back()
+        lower_priority()
         try:
-            with _places:
+            with _slots:
                 self._progress(0.0, "")
                 self.study.run(self._progress)
             self.share = 1.0
@@ -72,16 +75,16 @@ class Job:
         except ValueError as error:
             self.error = str(error)
         except Exception as error:
-            # A fault of ours: whoever looks at the job next raises it, so that it is seen and logged.
+            # An error of the program: the page that draws the job next raises it, so that it is seen and logged.
             self.fault = error
         finally:
             self.ended.set()
 
 
-def step_back() -> None:
-    """Let the threads that answer visitors go before this one."""
+def lower_priority() -> None:
+    """Let the threads that answer visitors run before the calling thread (on Linux only)."""
     if sys.platform == "linux":
-        # On Linux the priority is a thread's own, as long as it is named by its number.
+        # Linux has a priority for each thread, when the thread is named by its number.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
@@ -92,18 +95,18 @@ _guard = threading.Lock()
 def job(study: Study, *, again: bool = False) -> Job:
     """The job of a study: the one that runs or has run, or a new one.
 
-    One that ended because nobody looked is started anew; one that was called off only when `again` asks for it.
+    A job that ended because nobody waited is started anew; a job that a visitor cancelled only with `again`.
     """
     name = _name(study)
     with _guard:
         found = _jobs.get(name)
-        left = found is not None and found.cancelled and not found.called_off
-        if found is None or found.fault is not None or left or (again and found.cancelled):
+        abandoned = found is not None and found.cancelled and not found.cancel_requested
+        if found is None or found.fault is not None or abandoned or (again and found.cancelled):
             found = _jobs[name] = Job(study)
         _jobs.move_to_end(name)
-        for old in [key for key, one in _jobs.items() if one.ended.is_set()][: max(0, len(_jobs) - KEPT)]:
+        for old in [key for key, kept in _jobs.items() if kept.ended.is_set()][: max(0, len(_jobs) - KEPT)]:
             del _jobs[old]
-    found.look()
+    found.keep_alive()
     return found
 
 
@@ -120,18 +123,18 @@ def _name(study: Study) -> str:
 def settle(patience: float = 600.0) -> None:
     """Wait until no job runs: for tests and scripts. Raises: TimeoutError when they take longer than `patience` seconds."""
     until = time.monotonic() + patience
-    for one in list(_jobs.values()):
-        while not one.ended.wait(1.0):
-            one.look()
+    for waited in list(_jobs.values()):
+        while not waited.ended.wait(1.0):
+            waited.keep_alive()
             if time.monotonic() > until:
-                raise TimeoutError(f"the job {one.study.key!r} is at {one.share:.0%} after {patience:.0f} s")
+                raise TimeoutError(f"the job {waited.study.key!r} is at {waited.share:.0%} after {patience:.0f} s")
 
 
 @atexit.register
 def _end_all() -> None:
-    """Call off what runs and wait for its step: torch does not survive the end of a process with a thread inside it."""
-    running = [one for one in list(_jobs.values()) if not one.ended.is_set()]
-    for one in running:
-        one.cancel()
-    for one in running:
-        one.ended.wait(LAST_STEP)
+    """Cancel all jobs and wait for their current step: torch crashes when the process ends while a thread is inside it."""
+    running = [started for started in list(_jobs.values()) if not started.ended.is_set()]
+    for started in running:
+        started.cancel()
+    for started in running:
+        started.ended.wait(LAST_STEP)

@@ -21,14 +21,14 @@ def mechanisms() -> MappingProxyType[str, type[Mechanism]]:
     """
     # By name and not by an import statement: the registry is in a lower layer than the mechanisms.
     package = importlib.import_module("longattn_core.mechanisms")
-    found: dict[str, type[Mechanism]] = {}
+    by_key: dict[str, type[Mechanism]] = {}
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         for _, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             if issubclass(kind, Mechanism) and not inspect.isabstract(kind) and kind.__module__ == module.name:
-                if kind.key in found:
-                    raise RuntimeError(f"{found[kind.key].__name__} and {kind.__name__} both claim the key {kind.key!r}")
-                found[kind.key] = kind
-    return MappingProxyType(dict(sorted(found.items(), key=lambda item: (item[1].order, item[0]))))
+                if kind.key in by_key:
+                    raise RuntimeError(f"{by_key[kind.key].__name__} and {kind.__name__} both claim the key {kind.key!r}")
+                by_key[kind.key] = kind
+    return MappingProxyType(dict(sorted(by_key.items(), key=lambda item: (item[1].order, item[0]))))
 
 
 def mechanism(key: str, /, **dials: Any) -> Mechanism:

@@ -11,9 +11,10 @@ import pandas as pd
 
 from longattn_core.charts.cells import Floats, Reduce, Window, check_tokens, encode, future_cells
 from longattn_core.charts.pictures import MapPicture
-from longattn_core.charts.pixels import data_uri, matrix_uri, paint
+from longattn_core.charts.pixels import matrix_uri, paint
 from longattn_core.charts.style.altair import fixed, themed
 from longattn_core.charts.style.legend import caption_lines, colour_bar
+from longattn_core.charts.style.png import data_uri
 from longattn_core.charts.style.scales import Kind
 from longattn_core.charts.style.theme import Theme
 

@@ -1,8 +1,5 @@
-"""Cells as pixels: a small PNG writer, and the hatch of the future, for pictures that no browser draws."""
+"""Cells as pixels, in the colours of the theme and with the future hatched, for pictures that no browser draws."""
 
-import base64
-import struct
-import zlib
 from hashlib import blake2b
 from typing import Any
 
@@ -11,30 +8,9 @@ import numpy.typing as npt
 
 from longattn_core.charts.cells import Encoded, encode
 from longattn_core.charts.style.colour import rgb
+from longattn_core.charts.style.png import Pixels, data_uri
 from longattn_core.charts.style.scales import Kind, Scale
 from longattn_core.charts.style.theme import BELOW, FUTURE, Theme
-
-Pixels = npt.NDArray[np.uint8]
-
-
-def png(pixels: Pixels) -> bytes:
-    """A PNG file of pixels `[height, width, 3]`."""
-    height, width, _ = pixels.shape
-    lines = np.zeros((height, 1 + 3 * width), dtype=np.uint8)
-    lines[:, 1:] = pixels.reshape(height, 3 * width)
-
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    # Level 1: weights are noise to a compressor, and higher levels take four times as long for two parts in a hundred.
-    body = zlib.compress(lines.tobytes(), 1)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
-
-
-def data_uri(pixels: Pixels) -> str:
-    """The pixels as a PNG inside a URI, which a chart carries with it: nothing is fetched to draw it."""
-    return "data:image/png;base64," + base64.b64encode(png(pixels)).decode("ascii")
 
 
 def paint(cells: Encoded, *, theme: Theme, kind: Kind, factor: tuple[int, int] = (1, 1)) -> Pixels:

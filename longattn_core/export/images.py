@@ -1,8 +1,8 @@
 """Charts as files for print: SVG, PNG and PDF, rendered without a browser and without the network.
 
-Source: vl-convert (Vega-Lite in a small embedded engine). It would fetch a picture or a table by its address while it
-draws, whatever its own list of allowed addresses says; so a chart goes through SVG, where nothing is fetched yet, and
-one that points outside of itself is refused.
+Source: vl-convert (Vega-Lite in a small embedded engine). When it draws, it fetches pictures and tables by their addresses,
+also those that its own list of allowed addresses forbids. So every chart is first made into SVG, where nothing is fetched yet,
+and a chart that refers to anything outside itself is refused.
 """
 
 import importlib.util
@@ -15,9 +15,6 @@ from longattn_core.charts.style.altair import altair_lock
 
 Format = Literal["svg", "png", "pdf"]
 
-MEDIA_TYPES: dict[Format, str] = {"svg": "image/svg+xml", "png": "image/png", "pdf": "application/pdf"}
-"""What a browser must be told of a file."""
-
 _UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _PICTURE = re.compile(r"<(?:image|use|feImage)\b[^>]*?\bhref=\"(?!data:image/|#)([^\"]{0,80})")
 
@@ -26,14 +23,14 @@ def chart_to_svg(chart: Any) -> str:
     """An Altair chart as SVG text; strings of the data are escaped. About 0.1 s for a curve, 0.3 s for a map.
 
     Raises:
-        ValueError: the chart cannot be drawn, or it points outside of itself; the sentence says which.
+        ValueError: the chart cannot be drawn, or it refers to something outside itself; the sentence says which.
     """
     import altair as alt
     import vl_convert
 
     if not hasattr(chart, "to_dict"):
         raise ValueError(f"an image is made from an Altair chart, found {type(chart).__name__}")
-    # Altair limits the rows of a chart for the sake of web pages; a file has no such limit.
+    # Altair limits the rows of a chart for web pages; a file needs no limit.
     with altair_lock, alt.data_transformers.enable("default", max_rows=None):
         specification = _writable(chart.to_dict())
     _refuse_addresses(specification)
@@ -71,7 +68,7 @@ def chart_to_pdf(chart: Any) -> bytes:
 
 
 def plotly_images() -> bool:
-    """Whether Plotly figures can be made into pictures here: the package kaleido and a Chromium are both found."""
+    """Whether Plotly figures can be exported here: the package kaleido and a Chromium are both found."""
     browsers = ("chromium", "chromium-browser", "google-chrome", "chrome")
     return importlib.util.find_spec("kaleido") is not None and any(map(shutil.which, browsers))
 
@@ -92,7 +89,7 @@ def figure_to_image(figure: Any, format: Format, *, scale: float = 2.0) -> bytes
 
 
 def image(chart: Any, format: Format, *, scale: float = 2.0) -> bytes:
-    """Any chart of ours, Altair's or Plotly's, as the bytes of a file.
+    """An Altair or Plotly chart as the bytes of a file.
 
     Raises:
         ValueError: the format is unknown, the object is no chart, or it cannot be drawn.
@@ -111,7 +108,7 @@ def _check(format: str) -> None:
 
 
 def _writable(part: Any) -> Any:
-    """The specification without the characters that no XML file may hold: a token can be any of them."""
+    """The specification without the characters that XML forbids: a token may contain any of them."""
     if isinstance(part, str):
         return _UNWRITABLE.sub("□", part)
     if isinstance(part, dict):
@@ -120,7 +117,7 @@ def _writable(part: Any) -> Any:
 
 
 def _refuse_addresses(part: Any) -> None:
-    """Refuse tables that would be fetched: only `data` and `from` objects hold their addresses."""
+    """Refuse tables that would be fetched: only `data` and `from` objects have addresses of tables."""
     if isinstance(part, list):
         for value in part:
             _refuse_addresses(value)

@@ -11,6 +11,7 @@ from longattn_core.language_model.model import load_language_model, repeat_group
 from longattn_core.language_model.tokenizer import Encoded, load_tokenizer
 from longattn_core.language_model.weights import converted_weights
 from longattn_core.sequences.levels import text_levels
+from longattn_core.wording import noun_for
 
 __all__ = ["text_sequence"]
 
@@ -102,8 +103,8 @@ def _cut(encoded: Encoded, length: int | None, most: int) -> tuple[Encoded, int]
 
 
 def _tokens(count: int) -> str:
-    return f"{count:,} token" + ("" if count == 1 else "s")
+    return f"{count:,} {noun_for(count, 'token')}"
 
 
 def _heads(chosen: Many[int]) -> str:
-    return ("head " if len(chosen) == 1 else "heads ") + ", ".join(map(str, chosen))
+    return f"{noun_for(len(chosen), 'head')} " + ", ".join(map(str, chosen))

@@ -8,27 +8,28 @@ import torch
 
 from longattn_core.contracts.mechanism import Mechanism
 from longattn_core.contracts.sequence import Sequence
-from longattn_core.testing.check import expect_close, of_sequences, reading
+from longattn_core.testing.check import expect_close, of_sequences
 from longattn_core.testing.sequences import Given
 
-CUTS = (0.31, 0.5, 0.72)
-"""Where the past ends, as shares of the sequence."""
 SURPRISE = 3.0
 """Standard deviation of the future that is put in the place of the old one."""
 
 
-@of_sequences(*(Given(n=130, causal=True, seed=seed) for seed in range(3)), Given(n=90, causal=True, calibrated=False))
+@of_sequences(
+    Given(n=80, causal=True, seed=0),
+    Given(n=128, causal=True, seed=1),
+    Given(n=186, causal=True, seed=2),
+    Given(n=100, causal=True, calibrated=False),
+)
 def the_past_does_not_depend_on_the_future(setting: Mechanism, sequence: Sequence) -> None:
-    """Other tokens after a cut change no output and no row before it, unless `depends_on_future` says how the setting leaks."""
+    """When the second half changes, no output and no row of the first changes, unless `depends_on_future` says how one does."""
     if setting.depends_on_future is not None or not sequence.causal:
         return
-    before = reading(setting, sequence)
-    for share in CUTS:
-        cut = max(1, round(share * sequence.n))
-        changed = setting.attend(_with_another_future(sequence, cut))
-        what = f"the tokens before {cut} to keep their %s when all later tokens change"
-        expect_close(changed.output[:, :cut], before.attended.output[:, :cut], what % "outputs", rtol=0, atol=1e-12)
-        expect_close(changed.rows(slice(0, cut)), before.rows[:, :cut], what % "rows", rtol=0, atol=1e-12)
+    cut = max(1, sequence.n // 2)
+    before, after = setting.attend(sequence), setting.attend(_with_another_future(sequence, cut))
+    what = f"the tokens before {cut} to keep their %s when all later tokens change"
+    expect_close(after.output[:, :cut], before.output[:, :cut], what % "outputs", rtol=0, atol=1e-12)
+    expect_close(after.rows(slice(0, cut)), before.rows(slice(0, cut)), what % "rows", rtol=0, atol=1e-12)
 
 
 def _with_another_future(sequence: Sequence, cut: int) -> Sequence:

@@ -7,26 +7,25 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-import pandas as pd
 import streamlit as st
 
 from longattn_core.charts.figures.cost import cost_chart
-from longattn_core.jobs import step_back
+from longattn_core.jobs import lower_priority
 from longattn_core.studies.base.study import Result
 from longattn_core.studies.cost import BreakEven, CostCurves, CostTimes, break_even
 from longattn_core.studies.cost.curves import BUDGETS, LENGTHS, Quantity
 from longattn_core.studies.cost.timing import gaussian
+from pages.cost.curves import AXES, TICKS, crossings_of, names_on_a_phone, timed, times_picture
 from pages.kit import state
 from pages.kit.compute import run
 from pages.kit.context import Page
-from pages.kit.figure import figure, legend
-from pages.kit.sections import predict
+from pages.kit.figure import figure
+from pages.kit.sections import answer, predict
 from pages.kit.sweep_card import sweep_card
 from pages.kit.text import _, prose
 
 Counted = Quantity | Literal["time"]
 
-TICKS = LENGTHS[::2]
 NAMES: dict[str, str] = {
     "multiply_adds": _("multiply-adds"),
     "bytes_moved": _("bytes moved"),
@@ -39,76 +38,84 @@ LESS: dict[str, str] = {
     "bytes_held": _("hold fewer bytes at once"),
     "time": _("take less time"),
 }
-AXES: dict[str, str] = {
-    "multiply_adds": _("multiply-adds (logarithmic)"),
-    "bytes_moved": _("bytes moved (logarithmic)"),
-    "bytes_held": _("bytes held at once (logarithmic)"),
-    "milliseconds": _("milliseconds (logarithmic)"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """One run of the page: what is counted at which budget, the formulas' result, and who pays by what is counted."""
+    """One run of the page: what is counted at which budget, the formulas' result, and which mechanisms pay.
+
+    `finding` is by what is counted, `by_count` by multiply-adds.
+    """
 
     what: Counted
     keys: int
     n: int
     result: Result
     times: CostTimes
-    found: BreakEven
+    finding: BreakEven
     by_count: BreakEven
-
-    @property
-    def numbers(self) -> dict[str, Any]:
-        """The numbers that the page's sentences may name."""
-        found = self.found
-        return {
-            "n": found.n,
-            "keys": self.keys,
-            "readable": found.readable,
-            "count": len(found.cheaper),
-            "best": found.cheaper[0] if found.cheaper else "",
-            "share": _percent(found.shares[0]) if found.shares else "",
-            "less": LESS[self.what],
-            "crossings": self._crossings(),
-            "longest": LENGTHS[-1],
-            "never": self._never(),
-        }
-
-    def _crossings(self) -> str:
-        first, last = self.found.first, self.found.last
-        if first is None or last is None:
-            return prose("cost", "crossings_none")
-        if first == last:
-            return prose("cost", "crossings_one", first=first[0], first_n=_tokens(first[1], self.what))
-        return prose(
-            "cost",
-            "crossings_both",
-            first=first[0],
-            first_n=_tokens(first[1], self.what),
-            last=last[0],
-            last_n=_tokens(last[1], self.what),
-        )
-
-    def _never(self) -> str:
-        count = len(self.found.never)
-        return " " + prose("cost", "never", never=", ".join(self.found.never)) if 0 < count <= 3 else ""
-
-    @property
-    def said(self) -> dict[str, Any]:
-        """The numbers of the sentence beside the articles': by count, whatever is drawn above."""
-        return {"n": self.n, "keys": self.keys, "count": len(self.by_count.cheaper), "readable": self.by_count.readable}
 
     def crossing(self, key: str) -> float:
         """From how many tokens on a mechanism needs fewer multiply-adds than exact attention; NaN: at no length here."""
         table = self.result.tables["crossings"]
-        found = table[(table["key"] == key) & (table["quantity"] == "multiply_adds")]
-        return float(found["n"].iloc[0]) if len(found) else float("nan")
+        crossed = table[(table["key"] == key) & (table["quantity"] == "multiply_adds")]
+        return float(crossed["n"].iloc[0]) if len(crossed) else float("nan")
+
+
+def numbers_of(costs: Costs) -> dict[str, Any]:
+    """The numbers that the page's sentences may name."""
+    finding = costs.finding
+    return {
+        "n": finding.n,
+        "keys": costs.keys,
+        "readable": finding.readable,
+        "count": len(finding.cheaper),
+        "best": finding.cheaper[0] if finding.cheaper else "",
+        "share": _percent(finding.shares[0]) if finding.shares else "",
+        "less": LESS[costs.what],
+        "crossings": _crossings(costs),
+        "longest": LENGTHS[-1],
+        "never": _never(finding),
+    }
+
+
+def counted_numbers_of(costs: Costs) -> dict[str, Any]:
+    """The numbers of the sentence beside the papers': by multiply-adds, whatever is drawn above."""
+    return {"n": costs.n, "keys": costs.keys, "count": len(costs.by_count.cheaper), "readable": costs.by_count.readable}
+
+
+def _crossings(costs: Costs) -> str:
+    """The sentence about the earliest and the latest crossing."""
+    first, last = costs.finding.first, costs.finding.last
+    if first is None or last is None:
+        return prose("cost", "crossings_none")
+    if first == last:
+        return prose("cost", "crossings_one", first=first[0], first_n=_tokens(first[1], costs.what))
+    return prose(
+        "cost",
+        "crossings_both",
+        first=first[0],
+        first_n=_tokens(first[1], costs.what),
+        last=last[0],
+        last_n=_tokens(last[1], costs.what),
+    )
+
+
+def _never(finding: BreakEven) -> str:
+    """The sentence that names the mechanisms that never pay, where they are few."""
+    count = len(finding.never)
+    return " " + prose("cost", "never", never=", ".join(finding.never)) if 0 < count <= 3 else ""
 
 
 def hero(page: Page) -> Costs:
-    """The dials, the picture, and what it found."""
+    """The dials, the picture, and the answer."""
+    costs = _costs(page)
+    answer(page, costs.finding.kind, **numbers_of(costs))
+    return costs
+
+
+def _costs(page: Page) -> Costs:
+    """Draw the dials and the picture of what is counted."""
     with page.dials:
         places = st.columns(2, vertical_alignment="bottom")
     with places[0]:
@@ -134,16 +141,16 @@ def hero(page: Page) -> Costs:
         result = run(CostCurves(source=page.source, keys=keys))
     _preload_counts(page.causal)
     n, times = int(result.arrays["n"]), CostTimes(source=gaussian(page.causal), keys=keys, causal=page.causal)
-    points, crossings = result.tables["points"], _of(result.tables["crossings"], what)
-    by_count = break_even(points, _of(result.tables["crossings"], "multiply_adds"), "multiply_adds", n)
+    points, crossings = result.tables["points"], crossings_of(result.tables["crossings"], what)
+    by_count = break_even(points, crossings_of(result.tables["crossings"], "multiply_adds"), "multiply_adds", n)
     if what == "time":
-        sweep_card(page, times, lambda known: draw_times(page, known, n, "hero-time"))
+        sweep_card(page, times, lambda known: times_picture(page, known, n, "hero-time"))
         known = times.known()
-        found = timed(known, n) if known is not None else BreakEven(kind="waiting", n=n, readable=0)
+        finding = timed(known, n) if known is not None else BreakEven(kind="waiting", n=n, readable=0)
         st.caption(prose("cost", "hero_time"))
-        return Costs(what="time", keys=keys, n=n, result=result, times=times, found=found, by_count=by_count)
-    found = by_count if what == "multiply_adds" else break_even(points, crossings, what, n)
-    costs = Costs(what=what, keys=keys, n=n, result=result, times=times, found=found, by_count=by_count)  # type: ignore[arg-type]
+        return Costs(what="time", keys=keys, n=n, result=result, times=times, finding=finding, by_count=by_count)
+    finding = by_count if what == "multiply_adds" else break_even(points, crossings, what, n)
+    costs = Costs(what=what, keys=keys, n=n, result=result, times=times, finding=finding, by_count=by_count)  # type: ignore[arg-type]
     drawn = points[points["approximates"]]
     drawn.attrs.update(points.attrs)
     figure(
@@ -155,9 +162,7 @@ def hero(page: Page) -> Costs:
         caption=_("Cost against n of one head, at about {keys} keys or features a query: {what}.").format(
             keys=keys, what=NAMES[what]
         ),
-        alt=_("{what} against n on logarithmic scales. {crossings}").format(
-            what=NAMES[what], crossings=costs.numbers["crossings"]
-        ),
+        alt=_("{what} against n on logarithmic scales. {crossings}").format(what=NAMES[what], crossings=_crossings(costs)),
     )
     names_on_a_phone(page, drawn, what, "cost")
     st.caption(prose("cost", f"hero_{what}"))
@@ -168,76 +173,21 @@ def hero(page: Page) -> Costs:
 def _preload_counts(causal: bool) -> None:
     """Count every mechanism's cost at the other budgets too, so that the dial answers at once.
 
-    Behind the first visit of the page and never in its way; a second or two each, once a server.
+    In a thread of low priority, started at the page's first visit; a second or two each, once a server.
     """
 
     def count() -> None:
-        step_back()
+        lower_priority()
         for keys in BUDGETS:
-            # Python waits for this thread at its end, which a thread that is deep in torch would not survive.
+            # At exit Python waits for this thread; torch must not run any more by then.
             if threading.main_thread().is_alive():
                 CostCurves(source=gaussian(causal), keys=keys).run()
 
     threading.Thread(target=count, name="count ahead").start()
 
 
-def timed(known: Result, n: int) -> BreakEven:
-    """Who pays by the clock, as far as it has run."""
-    if "times" not in known.tables:
-        return BreakEven(kind="waiting", n=n, readable=0)
-    return break_even(known.tables["times"], known.tables["crossings"], "estimate", n)
-
-
-def draw_times(page: Page, known: Result, n: int, name: str) -> None:
-    """Milliseconds against n, measured as far as the line is whole."""
-    if "times" not in known.tables:
-        return
-    times = known.tables["times"]
-    table = going_on(times).assign(milliseconds=lambda t: 1000 * t["estimate"])
-    table.attrs["units"] = {**times.attrs["units"], "milliseconds": "ms"}
-    measured = times.loc[~times["dashed"], "n"]
-    figure(
-        page,
-        name,
-        known,
-        cost_chart(
-            table,
-            known.tables["crossings"],
-            page.theme,
-            what="milliseconds",
-            n=n,
-            ticks=TICKS,
-            y_title=AXES["milliseconds"],
-            y_format=",~r",
-        ),
-        table=table,
-        caption=_("Milliseconds against n, one head of width 64, {threads} thread(s); dashed: by formula.").format(
-            threads=known.provenance.threads
-        ),
-        alt=_("Milliseconds against n for {count} mechanisms, measured up to {n:,} tokens.").format(
-            count=times["label"].nunique(), n=int(measured.max()) if len(measured) else 0
-        ),
-    )
-    names_on_a_phone(page, times, "estimate", name)
-
-
-def going_on(times: pd.DataFrame) -> pd.DataFrame:
-    """The last measured point of each curve a second time, as the first of its dashed part: a line without a gap."""
-    unmeasured = set(times.loc[times["dashed"] & times["estimate"].notna(), "label"])
-    measured = times[~times["dashed"] & times["label"].isin(unmeasured)].sort_values("n")
-    last = measured.groupby("label", sort=False).tail(1).assign(dashed=True)
-    return pd.concat([times, last], ignore_index=True)
-
-
-def names_on_a_phone(page: Page, table: pd.DataFrame, what: str, name: str) -> None:
-    """The curves' colours in a line of their own where their names do not fit beside their ends."""
-    kinds = table.loc[table[what] > 0, ["key", "label"]].drop_duplicates()
-    with st.container(key=f"phone-only-{name}"):
-        legend(page, [(page.theme.style(key).colour, label, "") for key, label in kinds.itertuples(index=False)])
-
-
 def guess(page: Page, costs: Costs) -> None:
-    """From how many tokens on do random features pay? The trap is to think: as soon as there are more tokens than features."""
+    """From how many tokens on do random features pay? The tempting guess: as soon as there are more tokens than features."""
     right = costs.crossing("favor")
     if not right > 0:
         return
@@ -262,12 +212,6 @@ def per_token(costs: Costs, key: str, n: int) -> float:
     own = points[(points["key"] == key) & points["multiply_adds"].notna()]
     row = own.iloc[int((own["n"] - n).abs().to_numpy().argmin())]
     return float(row["multiply_adds"] / row["n"])
-
-
-def _of(crossings: pd.DataFrame, what: str) -> pd.DataFrame:
-    found = crossings[crossings["quantity"] == what]
-    found.attrs.update(crossings.attrs)
-    return found
 
 
 def _tokens(n: float, what: str) -> str:

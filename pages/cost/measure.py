@@ -10,7 +10,8 @@ from longattn_core.charts.figures.cost import cost_chart
 from longattn_core.studies.base.study import Result
 from longattn_core.studies.cost.break_even import clock_against_count
 from longattn_core.studies.cost.curves import LENGTHS, MEMORY, Shape, whole_map, whole_map_ends
-from pages.cost.hero import AXES, TICKS, Costs, draw_times, names_on_a_phone, timed
+from pages.cost.curves import AXES, TICKS, crossings_of, names_on_a_phone, timed, times_picture
+from pages.cost.hero import Costs
 from pages.kit import state
 from pages.kit.context import Page
 from pages.kit.figure import figure
@@ -31,21 +32,21 @@ def measure(page: Page, costs: Costs) -> None:
 
 def _time(page: Page, costs: Costs) -> None:
     if costs.what == "time":
-        # The picture stands above and its sweep runs there: here is what it found.
+        # The picture and its sweep stand above; only the numbers are shown.
         known = costs.times.known()
         if known is not None:
             _clock(page, costs, known)
         return
 
     def draw(known: Result) -> None:
-        draw_times(page, known, costs.n, "time")
+        times_picture(page, known, costs.n, "time")
         _clock(page, costs, known)
 
     sweep_card(page, costs.times, draw)
 
 
 def _clock(page: Page, costs: Costs, known: Result) -> None:
-    """The crossings by the clock beside those by counting, and what the machine could do at best."""
+    """The crossings by the clock beside those by counting, and the machine's rates."""
     machine = known.tables["machine"]
     if len(machine):
         rates = machine.iloc[0]
@@ -54,8 +55,8 @@ def _clock(page: Page, costs: Costs, known: Result) -> None:
         return
     times, counted = known.tables["times"], costs.result.tables["crossings"]
     measured = times[~times["dashed"]].sort_values("n").groupby("label", sort=False).last()
-    by_count = counted[counted["quantity"] == "multiply_adds"].set_index("label")["n"]
-    by_bytes = counted[counted["quantity"] == "bytes_moved"].set_index("label")["n"]
+    by_count = crossings_of(counted, "multiply_adds").set_index("label")["n"]
+    by_bytes = crossings_of(counted, "bytes_moved").set_index("label")["n"]
     by_clock = known.tables["crossings"].set_index("label")["n"]
     table = pd.DataFrame(
         {
@@ -68,9 +69,9 @@ def _clock(page: Page, costs: Costs, known: Result) -> None:
             "milliseconds": 1000 * measured["seconds"].to_numpy(),
         }
     )
-    said = timed(known, costs.n)
+    by_time = timed(known, costs.n)
     apart = clock_against_count(table["by count"], table["by clock"])
-    st.markdown(prose("cost", f"differ_{apart}", n=costs.n, count=len(said.cheaper), readable=said.readable))
+    st.markdown(prose("cost", f"differ_{apart}", n=costs.n, count=len(by_time.cheaper), readable=by_time.readable))
     shown = table.assign(**{"by clock": [np.nan if np.isnan(n) else float(f"{n:.2g}") for n in table["by clock"]]})
     st.dataframe(
         shown,
@@ -93,6 +94,7 @@ def _clock(page: Page, costs: Costs, known: Result) -> None:
 
 
 def _memory(page: Page, costs: Costs) -> None:
+    """Bytes held against n, beside the n × n map held whole, and where 16 GB are full."""
     result = costs.result
     shape = Shape(d=int(result.arrays["d"]), e=int(result.arrays["e"]), causal=page.causal)
     points = result.tables["points"]
@@ -127,6 +129,7 @@ def _memory(page: Page, costs: Costs) -> None:
 
 
 def _table(page: Page, costs: Costs) -> None:
+    """A row a mechanism: how its cost grows, from where on it pays, and what it costs at the length at hand."""
     complexity = costs.result.tables["complexity"]
     shown = pd.DataFrame(
         {
@@ -184,6 +187,7 @@ def _table(page: Page, costs: Costs) -> None:
 
 
 def _reads(refusal: str, leaks: str) -> str:
+    """Whether the mechanism can read under this mask."""
     if refusal:
         return _("no: ") + refusal
     return _("yes, but it leaks: ") + leaks if leaks else _("yes")

@@ -1,4 +1,4 @@
-"""Dilution's picture above the fold: what grows, who looks, and where the weight goes."""
+"""Dilution's picture above the fold: what grows, which tokens look back, and where their weight goes."""
 
 from __future__ import annotations
 
@@ -10,42 +10,45 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from longattn_core.charts.figures.dilution import part_colours, shares_chart, shown_token
+from longattn_core.charts.figures.dilution import shown_token
 from longattn_core.sequences.sources import SyntheticSource, TextSource
 from longattn_core.sequences.synthetic import Needle
 from longattn_core.studies.base.study import Result, Study
-from longattn_core.studies.dilution.finding import Fate, fate, remedied
+from longattn_core.studies.dilution.finding import DilutionFinding, dilution_finding, remedy_finding
 from longattn_core.studies.dilution.growth import Growth
 from longattn_core.studies.dilution.needle import NeedleGrowth
-from longattn_core.studies.dilution.planted import CONTRASTS, LENGTHS, FactName, Filler, PlantedGrowth
+from longattn_core.studies.dilution.planted import LENGTHS, PlantedGrowth
+from longattn_core.studies.dilution.planted_text import FactName, Filler
+from pages.dilution.shares import part_names, parts_legend, points_of, shares_of_heads, shares_picture
 from pages.kit import state
 from pages.kit.compute import run
 from pages.kit.context import Page
-from pages.kit.figure import figure, legend
 from pages.kit.input_bar import DEFAULT_SAMPLE
-from pages.kit.sections import predict
+from pages.kit.sections import answer, predict
 from pages.kit.sweep_card import sweep_card
 from pages.kit.text import _, prose, quoted
 
 Mode = Literal["planted", "needle", "prefix"]
 
 AT_ONCE = 512
-"""Tokens of a planted text that are read before the page is drawn; longer ones come while it is looked at."""
+"""Tokens up to which planted texts are read before the page is drawn; longer ones are read while it is shown."""
+LONG = 4096
+"""From this length on a loss may be the model's own weakness: it was trained on texts of at most 8,192 tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grown:
-    """What was shown: how the text grew, the study, its result so far, and one head's rows with what became of them."""
+    """One run of the page: how the text grew, the study with its result so far, one head's rows, and what they say."""
 
     mode: Mode
     study: Study
     result: Result
     points: pd.DataFrame
-    fate: Fate
+    finding: DilutionFinding
     what: str
-    """The thing that is looked for, in a sentence (Markdown)."""
+    """The needle as a sentence names it (Markdown)."""
     names: dict[str, str]
-    """What the three parts are called in a picture."""
+    """The three parts' names in a picture."""
     head: str
     fact: FactName | None = None
     filler: Filler = "own"
@@ -54,12 +57,43 @@ class Grown:
 
     @property
     def reference(self) -> int:
-        """The length at which a remedy that goes with the length changes nothing: the shortest."""
+        """The length at which a remedy that depends on the length changes nothing: the shortest."""
         return int(getattr(self.study, "reference", self.points["n"].min()))
 
 
+def numbers_of(grown: Grown) -> dict[str, Any]:
+    """The numbers that the page's sentences may name."""
+    finding = grown.finding
+    return {
+        "what": grown.what,
+        "best": finding.best,
+        "best_n": finding.best_n,
+        "last": finding.last,
+        "last_n": finding.last_n,
+        "sinks": finding.sinks,
+        "rest": finding.rest,
+        "to_sinks": finding.to_sinks,
+        "effective": finding.effective,
+        "first": float(grown.points.sort_values("n")["needle"].iloc[0]),
+        "first_n": int(grown.points["n"].min()),
+    }
+
+
 def hero(page: Page) -> Grown:
-    """The dials, the picture, and what it found."""
+    """The dials, the bars of the three shares, and the answer with its caveats."""
+    grown = _grown(page)
+    answer(page, grown.finding.kind, **numbers_of(grown))
+    if grown.unfinished:
+        with page.top:
+            st.caption(prose("dilution", "reading_on"))
+    if grown.mode == "planted" and grown.finding.last_n >= LONG and grown.finding.kind in ("sinks", "crowd", "both"):
+        with page.top:
+            st.caption(prose("dilution", "weakness"))
+    return grown
+
+
+def _grown(page: Page) -> Grown:
+    """Draw what the source lets grow: a needle in noise, a text around a planted fact, or the sequence prefix by prefix."""
     with page.dials:
         places = st.columns(3, vertical_alignment="bottom")
     source = page.source
@@ -110,57 +144,31 @@ def _planted(page: Page, fact: FactName, places: Sequence[DeltaGenerator]) -> Gr
         )
     # A link may name a length that is no step of the slider.
     longest = max((n for n in LENGTHS if n <= longest), default=LENGTHS[0])
-    made = {"source": page.source, "fact": fact, "filler": filler, "temperature": temperature()}
-    study = PlantedGrowth(**made, longest=longest)
+    study = PlantedGrowth(
+        source=page.source, fact=fact, filler=cast("Filler", filler), temperature=temperature(), longest=longest
+    )
     with st.spinner(_("The language model reads the shortest texts …")):
-        known = run(PlantedGrowth(**made, longest=min(AT_ONCE, longest)))
-    known = study.known() or known
-    source = page.source
-    assert isinstance(source, TextSource)
-    head = f"L{source.layer} H{source.heads[0]}"
+        shortest = run(study.model_copy(update={"longest": min(AT_ONCE, longest)}))
+    known = study.known() or shortest
+    head = f"L{study.text.layer} H{study.text.heads[0]}"
     token = known.words["needle"]
-    names = _names(shown_token(token))
+    names = part_names(shown_token(token))
     # Every length keeps its place, also beyond the longest: the axis stands still while the dial moves.
-    sweep_card(page, study, lambda result: _three(page, result, head, names, list(LENGTHS)))
-    points = _of(known, head)
+    sweep_card(page, study, lambda result: shares_of_heads(page, result, head, names, list(LENGTHS)))
+    points = points_of(known, head)
     return Grown(
         mode="planted",
         study=study,
         result=known,
         points=points,
-        fate=fate(points),
+        finding=dilution_finding(points),
         names=names,
         head=head,
         fact=fact,
         what=_("the planted word {word}").format(word=quoted(token)),
-        filler=cast("Filler", filler),
+        filler=study.filler,
         unfinished=len(points) < sum(n <= longest for n in LENGTHS),
     )
-
-
-def _three(page: Page, result: Result, head: str, names: dict[str, str], lengths: list[int]) -> None:
-    """The chosen head, and beside it heads that never look for the fact."""
-    contrasts = {f"L{layer} H{number}": said for (layer, number), said in zip(CONTRASTS, _contrasts(), strict=True)}
-    others = [name for name in contrasts if name != head and not _of(result, name).empty]
-    _key(page, names)
-    places = st.columns([2.4, *(1 for _name in others)], gap="medium")
-    with places[0]:
-        _one(page, result, _of(result, head), names, lengths, title=head, name="shares")
-    for place, name in zip(places[1:], others, strict=True):
-        with place:
-            title = f"{name}, {contrasts[name]}"
-            _one(page, result, _of(result, name), names, lengths, title=title, name=f"shares-{name}", labels=False)
-
-
-def _contrasts() -> tuple[str, ...]:
-    return _("a diffuse head"), _("a local head")
-
-
-def _of(result: Result, head: str) -> pd.DataFrame:
-    points = result.tables["points"]
-    chosen = points[points["head"] == head]
-    chosen.attrs.update(points.attrs)
-    return chosen
 
 
 def _needle(page: Page, place: DeltaGenerator) -> Grown:
@@ -169,12 +177,19 @@ def _needle(page: Page, place: DeltaGenerator) -> Grown:
     study = NeedleGrowth(source=page.source, seeds=min(max(seeds, 2), 64), temperature=temperature())
     with st.spinner(_("Drawing needles …")):
         result = run(study)
-    names = _names(_("needle"), rest=_("noise"))
+    names = part_names(_("needle"), rest=_("noise"))
     points = result.tables["points"]
-    _key(page, names)
-    _one(page, result, points, names, None, title=_("mean of {draws} draws").format(draws=study.seeds), name="shares")
+    parts_legend(page, names)
+    shares_picture(page, result, points, names, None, title=_("mean of {draws} draws").format(draws=study.seeds), name="shares")
     return Grown(
-        mode="needle", study=study, result=result, points=points, fate=fate(points), what=_("the needle"), names=names, head=""
+        mode="needle",
+        study=study,
+        result=result,
+        points=points,
+        finding=dilution_finding(points),
+        what=_("the needle"),
+        names=names,
+        head="",
     )
 
 
@@ -192,16 +207,16 @@ def _prefix(page: Page, place: DeltaGenerator) -> Grown:
     study = Growth(source=page.source, queries=min(max(queries, 1), 256), temperature=temperature())
     with st.spinner(_("Reading the sequence …")):
         result = run(study)
-    names = _names(_("strongest key"))
+    names = part_names(_("strongest key"))
     points = result.tables["points"]
-    _key(page, names)
-    _one(page, result, points, names, None, title=_("as the sequence grows"), name="shares")
+    parts_legend(page, names)
+    shares_picture(page, result, points, names, None, title=_("as the sequence grows"), name="shares")
     return Grown(
         mode="prefix",
         study=study,
         result=result,
         points=points,
-        fate=fate(points),
+        finding=dilution_finding(points),
         what=_("the strongest key"),
         names=names,
         head="",
@@ -213,54 +228,14 @@ def temperature() -> float:
     return min(max(state.recall("dilution.temperature", 0.67, float), 0.1), 2.0)
 
 
-def _names(needle: str, rest: str = "") -> dict[str, str]:
-    return {"needle": needle, "sinks": _("sinks"), "rest": rest or _("all other tokens")}
-
-
-def _key(page: Page, names: dict[str, str]) -> None:
-    """What the three colours are, from the bottom of a bar to its top."""
-    inks = part_colours(page.theme)
-    legend(page, [(inks[part], f"“{name.strip() or '␣'}”" if part == "needle" else name, "") for part, name in names.items()])
-
-
-def _one(
-    page: Page,
-    result: Result,
-    points: pd.DataFrame,
-    names: dict[str, str],
-    lengths: list[int] | None,
-    *,
-    title: str,
-    name: str,
-    labels: bool = True,
-) -> None:
-    alt = "; ".join(
-        _("{n:,} tokens: {needle} {a:.0%}, sinks {b:.0%}, rest {c:.0%}").format(
-            n=int(row["n"]), needle=names["needle"], a=row["needle"], b=row["sinks"], c=row["rest"]
-        )
-        for _index, row in points.sort_values("n").iterrows()
-    )
-    chart: Any = shares_chart(points, page.theme, names=names, lengths=lengths, labels=labels)
-    figure(
-        page,
-        name,
-        result,
-        chart,
-        table=points,
-        alt=alt,
-        title=title,
-        caption=prose("dilution", "caption_shares", needle=names["needle"]),
-    )
-
-
 def guess(page: Page, grown: Grown) -> None:
     """Would a sharper softmax help? Asked before the remedies are shown."""
     if len(grown.points) < 2:
         return
-    found = remedied(grown.points)
+    finding = remedy_finding(grown.points)
     sharper = float(grown.points.sort_values("n").iloc[-1]["needle:log_n"])
-    kind = "more" if sharper > found.plain + 0.02 else ("less" if sharper < found.plain - 0.02 else "same")
-    numbers = {"what": grown.what, "n": found.n, "plain": found.plain, "sharper": sharper, "ref": grown.reference}
+    kind = "more" if sharper > finding.plain + 0.02 else ("less" if sharper < finding.plain - 0.02 else "same")
+    numbers = {"what": grown.what, "n": finding.n, "plain": finding.plain, "sharper": sharper, "ref": grown.reference}
     # One name for all outcomes: a guess stands while longer texts are still being read.
     predict(
         page,

@@ -12,7 +12,7 @@ from longattn_core.charts.figures.dilution import every_head_chart, rank_table, 
 from longattn_core.sequences.sources import TextSource
 from longattn_core.studies.base.study import Result
 from longattn_core.studies.dilution.every_head import EveryHead
-from longattn_core.studies.dilution.finding import remedied
+from longattn_core.studies.dilution.finding import remedy_finding
 from pages.dilution.hero import Grown, temperature
 from pages.kit import state
 from pages.kit.context import Page
@@ -33,13 +33,14 @@ REMEDIES = {"none": _("as the model has it"), "temperature": _("temperature"), "
 
 def measure(page: Page, grown: Grown) -> None:
     """One of five pictures of the same run."""
-    choices = list(PICTURES) if isinstance(page.source, TextSource) else [name for name in PICTURES if name != "heads"]
+    text = page.source if isinstance(page.source, TextSource) else None
+    choices = [name for name in PICTURES if name != "heads" or text is not None]
     picture = state.choose(
         "dilution.picture", _("Picture"), choices, default="scores", labels=PICTURES.__getitem__, style="segments", view=True
     )
     st.caption(prose("dilution", f"measure_{picture}", ref=grown.reference))
-    if picture == "heads":
-        _every_head(page)
+    if picture == "heads" and text is not None:
+        _every_head(page, text)
     elif picture == "remedies":
         _remedies(page, grown)
     elif picture == "sorted":
@@ -123,21 +124,21 @@ def _remedies(page: Page, grown: Grown) -> None:
             shown=lambda value: f"{value:g}",
             help=_("All scores are divided by τ; below 1 the softmax is sharper."),
         )
-    found = remedied(grown.points)
+    finding = remedy_finding(grown.points)
     names = {
         key: label if key != "temperature" else _("temperature {t:g}").format(t=temperature()) for key, label in REMEDIES.items()
     }
     st.markdown(
         prose(
             "dilution",
-            f"remedied_{found.kind}",
+            f"remedied_{finding.kind}",
             what=grown.what,
-            n=found.n,
-            plain=found.plain,
-            best=names[found.best],
-            best_share=found.best_share,
-            worst=names[found.worst],
-            worst_share=found.worst_share,
+            n=finding.n,
+            plain=finding.plain,
+            best=names[finding.best],
+            best_share=finding.best_share,
+            worst=names[finding.worst],
+            worst_share=finding.worst_share,
         )
     )
     table = remedy_table(grown.points, names)
@@ -158,14 +159,15 @@ def _remedies(page: Page, grown: Grown) -> None:
         table=table,
         caption=prose("dilution", "caption_remedies"),
         alt=_("At {n:,} tokens: {plain:.1%} without a remedy, at best {best:.1%}.").format(
-            n=found.n, plain=found.plain, best=max(found.best_share, found.plain)
+            n=finding.n, plain=finding.plain, best=max(finding.best_share, finding.plain)
         ),
     )
     for name in ("temperature", "log_n", "yarn"):
         formula(page, name, t=temperature(), ref=grown.reference)
 
 
-def _every_head(page: Page) -> None:
+def _every_head(page: Page, source: TextSource) -> None:
+    """How widely every head of the model spreads as the text grows, some of them named."""
     columns = {
         "effective": _("effective tokens (logarithmic)"),
         "effective without sinks": _("effective tokens without sinks (logarithmic)"),
@@ -175,8 +177,6 @@ def _every_head(page: Page) -> None:
     column = state.choose(
         "dilution.column", _("Of every head"), list(columns), default="effective", labels=columns.__getitem__, view=True
     )
-    source = page.source
-    assert isinstance(source, TextSource)
     chosen = f"L{source.layer} H{source.heads[0]}"
     known = {f"L{entry['layer']} H{entry['head']}": entry["name"] for entry in data("heads.json")}
     shown = ("L0 H0", "L11 H1", "L18 H8", "L7 H1")

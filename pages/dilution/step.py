@@ -46,16 +46,17 @@ def step(page: Page, grown: Grown) -> None:
 
 
 def _text(page: Page, grown: Grown, n: int) -> None:
+    """The text of n tokens in the colours of its last token's weights."""
     if n > LONGEST_SHOWN:
         st.caption(prose("dilution", "too_long", n=n, most=LONGEST_SHOWN))
         return
     source = page.source
     if grown.mode == "needle" and isinstance(source, SyntheticSource):
         source = source.model_copy(update={"settings": source.settings.with_dials(n=n)})
-    look = run(LastToken(source=source, n=n, fact=grown.fact, filler=grown.filler))
-    count = int(look.arrays["n"])
+    last = run(LastToken(source=source, n=n, fact=grown.fact, filler=grown.filler))
+    count = int(last.arrays["n"])
     token_text(
-        TextPicture(tokens=[str(token) for token in look.arrays["tokens"]], weights=look.arrays["weights"], selected=count - 1),
+        TextPicture(tokens=[str(token) for token in last.arrays["tokens"]], weights=last.arrays["weights"], selected=count - 1),
         key=f"look at {grown.mode}",
         theme=page.theme,
         link="dilution",

@@ -15,7 +15,7 @@ from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import figure
 from pages.kit.sweep_card import sweep_card
-from pages.kit.text import _, prose
+from pages.kit.text import _, ngettext, prose
 
 
 def breaks(page: Page, estimated: Estimated) -> None:
@@ -82,6 +82,6 @@ def _by_head(page: Page, result: Result, favor: Favor) -> None:
         best=finding.best,
         best_error=finding.best_error,
         best_control=finding.best_control,
-        are=_("is") if finding.closer == 1 else _("are"),
+        are=ngettext("is", "are", finding.closer),
     )
     st.caption(f"{words} {prose('favor', 'heads', text=result.words['text'], m=favor.features)}")

@@ -21,10 +21,30 @@ from pages.kit import state
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import figure
+from pages.kit.input_bar import Inputs
 from pages.kit.sections import answer, predict
-from pages.kit.text import _, prose
+from pages.kit.text import _, ngettext, prose
 
 FACES: dict[str, str] = {"weights": _("weights"), "kernel": _("kernel values, before the division")}
+
+
+START = Favor(features=64)
+
+
+def inputs() -> Inputs:
+    """Small Gaussian scores without a mask, where the theory holds; a text, once chosen, is read under the model's mask."""
+    kept = state.recall("source", "synthetic", str)
+    shown = st.session_state.get("in:source", kept) if st.session_state.get("_page") == "favor" else kept
+    if shown != kept and "mask" not in state.snapshot():
+        # The input bar still holds the former source's mask. Where the visitor chose none, the new source's default applies.
+        st.session_state.pop("in:mask", None)
+    return Inputs(
+        source="synthetic",
+        kind="gaussian",
+        head="2.0",
+        mask="none" if shown == "synthetic" else "causal",
+        dials={"gaussian": {"d": 4, "scale": 0.7}},
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +73,7 @@ class Estimated:
             "error_bare": finding.error_without_sinks,
             "negative": finding.negative,
             "cost": finding.cost,
-            "sinks": _("the one sink") if finding.sinks == 1 else _("the {count} sinks").format(count=finding.sinks),
+            "sinks": ngettext("the one sink", "the {count} sinks", finding.sinks).format(count=finding.sinks),
         }
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import streamlit as st
 
 from longattn_core.charts.figures.heads import mask_chart
-from longattn_core.studies.heads.masks import Masked, MaskName, small_mask
-from pages.heads.hero import MASKS
+from longattn_core.studies.heads.masks import PADDED, MaskName, small_mask
+from pages.heads.hero import MASKS, MaskRun
 from pages.kit.components.stepper import stepper
 from pages.kit.compute import run
 from pages.kit.context import Page
@@ -19,18 +19,18 @@ from pages.kit.text import _, prose
 WORDS = ("The", "key", "hangs", "behind", "the", "green", "clock", ".")
 
 
-def step(page: Page, settings: dict[str, Any]) -> None:
+def step(page: Page, masked: MaskRun) -> None:
     """The four masks on a text of eight tokens, one a frame, with what each is for."""
     names = list(MASKS)
-    at = stepper("heads.step", list(MASKS.values()), theme=page.theme, start=names.index(settings["mask"]), label=_("masks"))
+    at = stepper("heads.step", list(MASKS.values()), theme=page.theme, start=names.index(masked.study.mask), label=_("masks"))
     name = cast("MaskName", names[at])
-    share, side = float(settings["padding"]), settings["side"]
-    codes = small_mask(name, share, side, len(WORDS))
-    padded = (codes == 2).all(axis=0)
+    codes = small_mask(name, masked.study.padding, masked.study.side, len(WORDS))
+    padded = (codes == PADDED).all(axis=0)
+    visible = int((codes == 0).sum())
     tokens = [_("padding") if hidden else word for word, hidden in zip(WORDS, padded, strict=True)]
     left, right = st.columns([1, 1.4], gap="large")
     with left:
-        result = run(Masked(**{**settings, "mask": name}))
+        result = run(masked.study.model_copy(update={"mask": name}))
         figure(
             page,
             "mask",
@@ -39,10 +39,10 @@ def step(page: Page, settings: dict[str, Any]) -> None:
             table=result.tables["heads"],
             caption=prose("heads", "caption_mask", mask=MASKS[name]),
             title=MASKS[name].capitalize(),
-            alt=_("{seen} of {all} pairs may look.").format(seen=int((codes == 0).sum()), all=codes.size),
+            alt=_("{seen} of {all} pairs may look.").format(seen=visible, all=codes.size),
         )
     with right:
-        st.markdown(prose("heads", f"mask_{name}", seen=int((codes == 0).sum()), pairs=codes.size))
+        st.markdown(prose("heads", f"mask_{name}", seen=visible, pairs=codes.size))
         formula(page, f"mask_{name}")
         table = result.tables["heads"]
         st.markdown(

@@ -1,43 +1,41 @@
-"""The hierarchy page below its picture: the descent step by step, the measurements, and the counting behind them."""
+"""Hierarchy, measured: maps by level, what levels count, where descents go wrong, blocks, cost and error."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
 from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
-from longattn_core.charts.figures.hierarchical import blocks_chart, outcomes_chart, variants_chart
+from longattn_core.charts.figures.hierarchical_measures import outcomes_chart
 from longattn_core.charts.pictures import MapPicture
 from longattn_core.mechanisms.hierarchical import Hierarchical
 from longattn_core.mechanisms.hierarchical.mechanism import NESTED
-from longattn_core.studies.base.study import Result, Setting
-from longattn_core.studies.hierarchical import Descent, DescentFinding, Gates, GroupError, LevelMaps, Variants
-from longattn_core.studies.hierarchical.error import OWN
+from longattn_core.studies.hierarchical import Gates, LevelMaps
 from longattn_core.studies.hierarchical.tree import tree_of
 from longattn_core.studies.hierarchical.wrong_turns import ARRIVES
-from pages.hierarchical.hero import answers
+from pages.hierarchical.blocks import near_far
+from pages.hierarchical.descent import DescentRun
+from pages.hierarchical.errors import cost, group_error
 from pages.kit import state
 from pages.kit.components.attention_map import attention_map
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import figure
 from pages.kit.map_card import maps_card
-from pages.kit.sweep_card import sweep_card
-from pages.kit.text import _, prose, quoted
+from pages.kit.text import _, prose
 
 
-def measure_view(page: Page, mechanism: Hierarchical, descent: Result, wrong: Result, found: DescentFinding) -> None:
+def measure(page: Page, descent: DescentRun) -> None:
     """One measurement at a time, so that nothing is computed that is not looked at."""
     views: dict[str, tuple[str, Callable[[], None]]] = {
-        "maps": (_("Maps by level"), lambda: _maps(page, mechanism)),
-        "gates": (_("What each level counts"), lambda: _gates(page, mechanism)),
-        "wrong": (_("Where it goes wrong"), lambda: _wrong(page, mechanism, wrong, descent, found)),
-        "blocks": (_("Near fine, far coarse"), lambda: _near_far(page, mechanism, descent)),
-        "cost": (_("Cost of each way"), lambda: _cost(page, mechanism)),
-        "error": (_("Error and group size"), lambda: _error(page, mechanism)),
+        "maps": (_("Maps by level"), lambda: _maps(page, descent)),
+        "gates": (_("What each level counts"), lambda: _gates(page, descent)),
+        "wrong": (_("Where it goes wrong"), lambda: _wrong_turns(page, descent)),
+        "blocks": (_("Near fine, far coarse"), lambda: near_far(page, descent)),
+        "cost": (_("Cost of each way"), lambda: cost(page, descent)),
+        "error": (_("Error and group size"), lambda: group_error(page, descent.mechanism)),
     }
     chosen = state.choose(
         "hierarchical.measure",
@@ -51,7 +49,8 @@ def measure_view(page: Page, mechanism: Hierarchical, descent: Result, wrong: Re
     views[chosen][1]()
 
 
-def _maps(page: Page, mechanism: Hierarchical) -> None:
+def _maps(page: Page, descent: DescentRun) -> None:
+    mechanism = descent.mechanism
     tree = tree_of(page.source, mechanism)
     names = {"outer": tree[0].plural, "inner": tree[1].plural, "joined": _("tokens (joined)")}
     level = state.choose(
@@ -61,7 +60,7 @@ def _maps(page: Page, mechanism: Hierarchical) -> None:
         st.caption(prose(page.name, "maps_joined"))
         maps_card(page, mechanism)
         return
-    result = run(LevelMaps(source=page.source, setting=Setting.of(mechanism), level=level))
+    result = run(LevelMaps(source=page.source, setting=descent.setting, level=level))
     if "refusal" in result.words:
         st.info(result.words["refusal"], icon=":material/block:")
         return
@@ -90,9 +89,9 @@ def _maps(page: Page, mechanism: Hierarchical) -> None:
             )
 
 
-def _gates(page: Page, mechanism: Hierarchical) -> None:
+def _gates(page: Page, descent: DescentRun) -> None:
     with st.spinner(_("Measuring …")):
-        result = run(Gates(source=page.source, setting=Setting.of(mechanism)))
+        result = run(Gates(source=page.source, setting=descent.setting))
     table = result.tables["gates"]
     long = pd.concat(
         [
@@ -116,18 +115,19 @@ def _gates(page: Page, mechanism: Hierarchical) -> None:
             series=CurveSeries(column="curve", dashed="dash", colours=colours, points=False),
         ),
         table=table,
-        shown=type(mechanism),
-        caption=f"What each level counts along the text: {mechanism.label}.",
+        shown=Hierarchical,
+        caption=f"What each level counts along the text: {descent.mechanism.label}.",
         alt=_("Lines of the share that each level gets along the text, with exact attention's on the same reach dashed."),
     )
-    known = mechanism.variant in NESTED and tree_of(page.source, mechanism)[0].name == "paragraph"
+    known = descent.mechanism.variant in NESTED and tree_of(page.source, descent.mechanism)[0].name == "paragraph"
     st.caption(prose(page.name, "gates") if known else result.words["sample"])
 
 
-def _wrong(page: Page, mechanism: Hierarchical, wrong: Result, descent: Result, found: DescentFinding) -> None:
+def _wrong_turns(page: Page, descent: DescentRun) -> None:
+    wrong, finding = descent.wrong_turns, descent.finding
     counts = {name: int(wrong.arrays[name]) for name in ("sinks_only", "spread", "lone")}
-    numbers = answers(descent, found) | counts | {"sample": wrong.words["sample"].capitalize()}
-    if not found.targets:
+    numbers = descent.numbers | counts | {"sample": wrong.words["sample"].capitalize()}
+    if not finding.targets:
         st.info(prose(page.name, "wrong_none", **numbers))
         return
     st.markdown(prose(page.name, "wrong", **numbers))
@@ -143,14 +143,14 @@ def _wrong(page: Page, mechanism: Hierarchical, wrong: Result, descent: Result, 
         outcomes_chart(outcomes, page.theme, names=names),
         table=outcomes,
         title=_("The target stands …"),
-        shown=type(mechanism),
-        caption=f"At which level the descent of {mechanism.label} first leaves exact attention's way.",
+        shown=Hierarchical,
+        caption=f"At which level the descent of {descent.mechanism.label} first leaves exact attention's way.",
         alt=_("Bars: of the targets in the own {outer} and in another one, how many descents are lost at which level.").format(
-            outer=found.outer
+            outer=finding.outer
         ),
     )
     queries = wrong.tables["queries"]
-    shown = queries[queries["outcome"] == found.outer]
+    shown = queries[queries["outcome"] == finding.outer]
     if len(shown):
         with st.expander(_("The words that are lost at the first step")):
             st.dataframe(
@@ -166,113 +166,3 @@ def _wrong(page: Page, mechanism: Hierarchical, wrong: Result, descent: Result, 
                     "chosen": _("preferred"),
                 },
             )
-
-
-def _near_far(page: Page, mechanism: Hierarchical, descent: Result) -> None:
-    blocks = mechanism if mechanism.variant == "near_far" else mechanism.with_dials(variant="near_far")
-    query = int(descent.arrays["query"])
-    result = run(Descent(source=page.source, setting=Setting.of(blocks), query=query))
-    _blocks(page, blocks, result)
-
-
-def _blocks(page: Page, mechanism: Hierarchical, result: Result) -> None:
-    tokens, query = result.arrays["tokens"], int(result.arrays["query"])
-    items = result.tables["items"]
-    visible = int((~np.isnan(result.arrays["exact"])).sum())
-    st.caption(prose(page.name, "blocks", query=quoted(str(tokens[query])), items=len(items), visible=visible))
-    figure(
-        page,
-        "hierarchical-blocks",
-        result,
-        blocks_chart(items, page.theme, query=query, n=query + 1 if page.causal else len(tokens)),
-        table=items,
-        shown=type(mechanism),
-        caption=f"What one query reads, near blocks token by token, far ones by their means ({mechanism.label}).",
-        alt=_("Blocks that one query reads: single tokens near it, longer and longer blocks further away."),
-    )
-
-
-def _cost(page: Page, mechanism: Hierarchical) -> None:
-    with st.spinner(_("Measuring …")):
-        result = run(Variants(source=page.source, setting=Setting.of(mechanism)))
-    table = result.tables["variants"]
-    without = _sinks_switch()
-    error, control = (f"{name} without sinks" if without else name for name in ("error", "control"))
-    st.caption(prose(page.name, "cost"))
-    figure(
-        page,
-        "hierarchical-cost",
-        result,
-        variants_chart(table, page.theme, error=error, control=control),
-        table=table,
-        caption="Error of each way of joining levels over its cost beside exact attention.",
-        shown=type(mechanism),
-        alt=_("Points: each way of joining levels by its cost and its error; a dashed line for the mean of the visible values."),
-    )
-    st.dataframe(
-        table[["label", "parameters", "looked", "share", "cost", "bytes_peak", error, control, "overlap", "refusal"]],
-        hide_index=True,
-        column_config={
-            "label": _("levels joined"),
-            "parameters": _("parameters"),
-            "looked": st.column_config.NumberColumn(_("keys and groups a query"), format="%.1f"),
-            "share": st.column_config.NumberColumn(_("of the visible"), format="percent"),
-            "cost": st.column_config.NumberColumn(_("operations, of exact"), format="percent"),
-            "bytes_peak": st.column_config.NumberColumn(_("memory held, bytes"), format="compact"),
-            error: st.column_config.NumberColumn(_("error"), format="%.2f"),
-            control: st.column_config.NumberColumn(_("mean of visible values"), format="%.2f"),
-            "overlap": st.column_config.NumberColumn(_("overlap"), format="%.2f"),
-            "refusal": _("why not"),
-        },
-    )
-
-
-def _sinks_switch() -> bool:
-    return state.switch(
-        "hierarchical.plain",
-        _("Leave the sinks out"),
-        default=False,
-        help=_("The error of what the other keys add: a sink takes much weight and adds next to nothing."),
-        view=True,
-    )
-
-
-def _error(page: Page, mechanism: Hierarchical) -> None:
-    without = _sinks_switch()
-    y = "error without sinks" if without else "error"
-    outers = tree_of(page.source, mechanism)[0].plural
-    st.caption(prose(page.name, "error", outers=outers))
-    study = GroupError(
-        source=page.source, joined=mechanism.variant if mechanism.variant in NESTED else "product", counts=mechanism.counts
-    )
-
-    def draw(result: Result) -> None:
-        table = result.tables["points"]
-        control = float(table["control without sinks" if without else "control"].iloc[0])
-        rules = [(control, _("mean of the visible values"))]
-        own = table[table["label"] == OWN]
-        if len(own):
-            rules.append((float(own[y].iloc[0]), _("the text's own {outers}").format(outers=outers)))
-        swept = table[table["size"] > 0]
-        if not len(swept):
-            st.info(_("The sequence is too short to cut it into groups of two."))
-            return
-        figure(
-            page,
-            "hierarchical-error",
-            result,
-            curves_chart(
-                swept,
-                page.theme,
-                x=CurveAxis(column="size", title=_("tokens in a group, or in the near block (logarithmic)"), log=True),
-                y=CurveAxis(column=y, title=_("relative error of the output")),
-                series=CurveSeries(column="label"),
-                rules=rules,
-            ),
-            table=table,
-            caption="Error against the size of the groups, with the control.",
-            shown=type(mechanism),
-            alt=_("Lines of the output's error against the group size, for two levels, three, and blocks."),
-        )
-
-    sweep_card(page, study, draw)

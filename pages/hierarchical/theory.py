@@ -9,20 +9,20 @@ import streamlit as st
 
 from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.mechanisms.hierarchical import Hierarchical
-from longattn_core.studies.base.study import Result
 from longattn_core.studies.hierarchical import Counts
 from longattn_core.studies.hierarchical.counts import best_group
 from longattn_core.studies.hierarchical.tree import tree_of
+from pages.hierarchical.descent import DescentRun
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import figure
 from pages.kit.sections import formula
-from pages.kit.text import _, prose, quoted
+from pages.kit.text import _, prose
 
 
-def theory_view(page: Page, mechanism: Hierarchical, descent: Result) -> None:
-    """s + n/s and n log n with today's numbers, beside the counts of real runs."""
-    n = page.tokens
+def theory(page: Page, descent: DescentRun) -> None:
+    """s + n/s and n log n with the numbers of this run, beside the counts of real runs."""
+    n, mechanism = page.tokens, descent.mechanism
     st.markdown(prose(page.name, "theory"))
     groups = tree_of(page.source, mechanism)
     s = max(1, round(n / groups[1].count))
@@ -34,7 +34,7 @@ def theory_view(page: Page, mechanism: Hierarchical, descent: Result) -> None:
         pairs = n * (3 * w + 1.5 * w * math.log2(n / w))
         st.markdown(prose(page.name, "theory_blocks"))
         formula(page, "blocks", n=n, w=w, blocks=pairs, percent=100 * pairs / n**2)
-    _chain(page, mechanism, descent)
+    _chain(page, descent)
     if n < 4:
         return
     with st.spinner(_("Counting …")):
@@ -60,36 +60,26 @@ def theory_view(page: Page, mechanism: Hierarchical, descent: Result) -> None:
         ),
         table=table,
         caption="Keys and groups read by a query against the group size: counted, and by formula.",
-        shown=type(mechanism),
+        shown=Hierarchical,
         alt=_("Lines of how many keys and groups a query reads against the group size, least near √n."),
     )
     st.caption(prose(page.name, "counts", exact=float(result.arrays["exact"]), best=best_group(n)))
 
 
-def _chain(page: Page, mechanism: Hierarchical, descent: Result) -> None:
+def _chain(page: Page, descent: DescentRun) -> None:
     """The product p·p·p for the heaviest token of the query's own sentence."""
-    depth = len(descent.tables["levels"])
-    steps = descent.tables["steps"]
+    depth, steps = len(descent.result.tables["levels"]), descent.result.tables["steps"]
     tokens = steps[steps["level"] == 0]
-    if mechanism.variant != "product" or depth != 3 or not len(tokens):
+    if descent.mechanism.variant != "product" or depth != 3 or not len(tokens):
         return
     best = tokens.iloc[int(tokens["weight"].to_numpy().argmax())]
     own = steps[steps["own"]].sort_values("level", ascending=False)["share"].tolist()
-    names = descent.words["names"].split("\n")
-    text = descent.arrays["tokens"]
-    st.markdown(
-        prose(
-            page.name,
-            "theory_product",
-            query=quoted(str(text[int(descent.arrays["query"])])),
-            best=quoted(str(text[int(best["first"])])),
-        )
-    )
+    st.markdown(prose(page.name, "theory_product", query=descent.name(descent.query), best=descent.name(int(best["first"]))))
     formula(
         page,
         "product",
-        outer=names[0],
-        inner=names[1],
+        outer=descent.names[0],
+        inner=descent.names[1],
         first=float(own[0]),
         second=float(own[1]),
         third=float(best["share"]),

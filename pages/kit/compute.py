@@ -1,4 +1,4 @@
-"""Studies run once for all visitors: kept by their content, and no more heavy ones at a time than there are cores."""
+"""Runs studies once for all visitors: results are cached by the study's content, and as many studies run as there are cores."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.study import Progress, Result, Study
 
 _results: SingleFlightCache[Result] = SingleFlightCache(size=256)
-_places = threading.BoundedSemaphore(os.cpu_count() or 1)
+_slots = threading.BoundedSemaphore(os.cpu_count() or 1)
 
 
 def run(study: Study, progress: Progress | None = None) -> Result:
-    """The study's result: kept from before, or computed once however many ask.
+    """The study's result: from the cache, or computed once however many ask at the same time.
 
-    At most one heavy study a core runs at a time and the others wait, which bounds the memory of a full class and
-    costs nobody time. Raises: ValueError, one sentence, when the source gives no sequence.
+    At most one study runs for each core and the others wait. This bounds the memory when a whole class is online, and all of
+    them together take no longer. Raises: ValueError, one sentence, when the source gives no sequence.
     """
 
     def compute() -> Result:
-        with _places:
+        with _slots:
             return study.run(progress)
 
     return _results.get(f"{study.key} {study.model_dump_json()}", compute)

@@ -1,4 +1,4 @@
-"""What a page is given: its name, the source of its sequence, its theme, and the places above the picture."""
+"""What a page's body is given: the page's name, the source of its sequence, its theme, and the places above the picture."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from longattn_core.studies.base.study import sequence_of
 from pages.kit import state
 from pages.kit.fragments import inside
 
-_BEATING = "_beating"
-"""In the session: the views in which a sweep was met that ran."""
+_POLLING = "_polling"
+"""Name in the session: the pages, each with its open view, on which a running sweep was found."""
 
 
-def _view(name: str) -> tuple[str, str]:
-    """A page and what is looked at on it."""
+def _open_view(name: str) -> tuple[str, str]:
     return name, state.recall(f"{name}.view", "", str)
 
 
-class Page:
-    """The page's name, the sequence's source, the look of this run, and the places above the picture.
+def polls(name: str) -> bool:
+    """Whether a part of this page's open view is known to draw itself at intervals (`Page.polls`)."""
+    return _open_view(name) in st.session_state.get(_POLLING, ())
 
-    `top` holds question and answer, `dials` the row of dials: both stand above the picture, although what stands in
-    the answer is known only behind the dials. On a phone the dials come below the picture.
+
+class Page:
+    """The page's name, the sequence's source, the theme of this run, and the places above the picture.
+
+    `top` holds question and answer, `dials` the row of dials. Both are reserved above the picture before the answer is known,
+    because the answer depends on the dials. On a phone the dials come below the picture.
     """
 
     def __init__(self, name: str, source: Source, presenting: bool) -> None:
@@ -36,15 +40,18 @@ class Page:
         guests = tuple((kind.key, kind.family) for kind in mechanisms().values())
         self.theme = Theme(mode="dark" if st.context.theme.type == "dark" else "light", presenting=presenting, guests=guests)
 
-    def beats(self) -> None:
-        """Say that a part of the body draws itself every second: the body is no fragment then, since none stands in another."""
+    def polls(self) -> None:
+        """Declare that a part of the body is a fragment that draws itself at intervals.
+
+        The body is no fragment then, because no fragment stands in another. Where it is one, the run begins anew without.
+        """
         if inside():
-            st.session_state[_BEATING] = {*st.session_state.get(_BEATING, ()), _view(self.name)}
+            st.session_state[_POLLING] = {*st.session_state.get(_POLLING, ()), _open_view(self.name)}
             st.rerun()
 
     @property
     def tokens(self) -> int:
-        """How many tokens the sequence has. Raises: ValueError, one sentence, when the source gives none."""
+        """The number of tokens of the sequence. Raises: ValueError, one sentence, when the source gives no sequence."""
         return sequence_of(self.source).n
 
     @property

@@ -1,10 +1,11 @@
-"""Dials drawn from a model's fields: a mechanism or a synthetic sequence describes itself, and this draws it."""
+"""Dials drawn from the fields of a pydantic model: a mechanism or a synthetic sequence describes its own dials."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
+from contextlib import nullcontext
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import streamlit as st
 from pydantic import BaseModel, ValidationError
@@ -14,89 +15,82 @@ from streamlit.delta_generator import DeltaGenerator
 from longattn_core.contracts.mechanism import Mechanism
 from longattn_core.validation import bounds
 from pages.kit import state
+from pages.kit.context import Page
 from pages.kit.text import _
 
-if TYPE_CHECKING:
-    from pages.kit.context import Page
-
-
 M = TypeVar("M", bound=Mechanism)
+B = TypeVar("B", bound=BaseModel)
 
 
-class Unseen:
-    """The place of dials that are put away: they keep their values, and are not drawn."""
+def dials(kind: type[B], prefix: str, *, skip: frozenset[str] = frozenset(), columns: int = 1, start: B | None = None) -> B:
+    """Draw a widget for every field that has a meaning with the values chosen so far, and return the validated model.
 
-
-UNSEEN = Unseen()
-
-
-def dials(
-    kind: type[BaseModel], prefix: str, *, skip: frozenset[str] = frozenset(), columns: int = 1, start: BaseModel | None = None
-) -> BaseModel:
-    """Draw a widget for every field that matters at the present choices, and give the validated model.
-
-    `start` holds the values of a visitor who has chosen nothing; without it the model's own defaults stand. A value
-    that came in from a link is checked by the model itself; one that it refuses is shown as a sentence and the default
-    stands in its place.
+    `start` holds the values for a visitor who has chosen nothing; without it these are the model's defaults. The model checks the
+    values that come from a link; where it refuses one, its sentence is shown and `start` is returned.
     """
     places = st.columns(columns) if columns > 1 else [st.container()]
-    return _drawn(kind, prefix, start, lambda name, drawn: None if name in skip else places[drawn % columns])
+    return _draw_fields(kind, prefix, start, lambda _name, drawn: places[drawn % columns], skip=skip)
 
 
 def mechanism_dials(page: Page, kind: type[M], *, row: Sequence[str] = (), default: M | None = None) -> M:
-    """The dials of the page's mechanism: at most three named ones in the row above the picture, all others one press away.
+    """The dials of the page's mechanism: at most three named ones in the row above the picture, all others behind a button.
 
-    The others are drawn when they are asked for: a page has up to a dozen, and would draw them at every move of the three.
+    The others are drawn only while they are open: a mechanism has up to a dozen, and each would be drawn again whenever one of
+    the three moves.
 
-    `default` is the setting that the page begins with. The values live in the state under `m.<key>.<dial>`, as they do
-    on the page that compares all mechanisms.
+    `default` is the setting that the page begins with. The values are in the state under `m.<key>.<dial>`, on every page.
     """
     key = kind.key
     if len(row) > 3 or any(name not in kind.model_fields for name in row):
         raise ValueError(f"at most three dials of {key} stand in the row, found {list(row)}")
     with page.dials:
         left, right = st.columns([9, 2], vertical_alignment="bottom")
-        # Side by side in the order asked for; a dial without meaning at the present choices leaves no hole.
+        # Side by side in the order of `row`; a dial that has no meaning with the values chosen leaves no gap.
         line = left.container(horizontal=True, vertical_alignment="bottom")
         with right:
             more = st.popover(_("More dials"), width="stretch", key=f"more of {key}", on_change="rerun")
         places = {name: line.container() for name in row}
-        rest = more if more.open else UNSEEN
-        built = _drawn(kind, f"m.{key}", default, lambda name, _drawn: places.get(name, rest))
-    assert isinstance(built, kind)
-    return built
+        rest = more if more.open else None
+        return _draw_fields(kind, f"m.{key}", default, lambda name, _drawn: places.get(name, rest))
 
 
-def _drawn(
-    kind: type[BaseModel], prefix: str, start: BaseModel | None, place_of: Callable[[str, int], DeltaGenerator | Unseen | None]
-) -> BaseModel:
-    begin = kind() if start is None else start
+def _draw_fields(
+    kind: type[B],
+    prefix: str,
+    start: B | None,
+    place_of: Callable[[str, int], DeltaGenerator | None],
+    *,
+    skip: frozenset[str] = frozenset(),
+) -> B:
+    """The model of the dials' values. `place_of(name, drawn)` says where a field is drawn, after `drawn` others.
+
+    A field without a place is not drawn and keeps its value; one that is skipped has no value here.
+    """
+    start = kind() if start is None else start
     values: dict[str, Any] = {}
     drawn = 0
     for name, field in kind.model_fields.items():
+        if name in skip or not _matters(field, values, start):
+            continue
         place = place_of(name, drawn)
-        if place is None or not _matters(field, values, begin):
-            continue
-        if isinstance(place, Unseen):
-            values[name] = _widget(f"{prefix}.{name}", field, getattr(begin, name), drawn=False)
-            continue
-        with place:
-            values[name] = _widget(f"{prefix}.{name}", field, getattr(begin, name))
-        drawn += 1
+        with nullcontext() if place is None else place:
+            values[name] = _widget(f"{prefix}.{name}", field, getattr(start, name), drawn=place is not None)
+        drawn += place is not None
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         st.error(f"{'.'.join(map(str, first['loc'])) or kind.__name__}: {first['msg']}.")
-        return begin
+        return start
 
 
-def _matters(field: FieldInfo, values: dict[str, Any], begin: BaseModel) -> bool:
+def _matters(field: FieldInfo, values: dict[str, Any], start: BaseModel) -> bool:
+    """Whether the other fields have the values that this field has a meaning with (`when` of the contract's dials)."""
     conditions = _extra(field).get("when", {})
-    return all(values.get(other, getattr(begin, other)) in allowed for other, allowed in conditions.items())
+    return all(values.get(other, getattr(start, other)) in allowed for other, allowed in conditions.items())
 
 
-def _widget(name: str, field: FieldInfo, default: Any, *, drawn: bool = True) -> Any:
+def _widget(name: str, field: FieldInfo, default: Any, *, drawn: bool) -> Any:
     extra, annotation = _extra(field), field.annotation
     symbol = extra.get("symbol", "")
     title = _(field.title or name.rpartition(".")[2])
@@ -118,8 +112,7 @@ def _widget(name: str, field: FieldInfo, default: Any, *, drawn: bool = True) ->
         )
         return options[chosen]
     if get_origin(annotation) is tuple:
-        (one, *_more) = get_args(annotation)
-        choices = [str(value) for value in get_args(one)]
+        choices = [str(value) for value in get_args(get_args(annotation)[0])]
         names = extra.get("options", {})
         return state.choose_many(
             name, label, choices, default=default, labels=lambda value: _(names.get(value, value)), help=hint, drawn=drawn
@@ -131,12 +124,12 @@ def _widget(name: str, field: FieldInfo, default: Any, *, drawn: bool = True) ->
         steps = _whole_steps(int(low), int(high), extra)
         return state.slide(name, label, steps, default=default, parse=int, help=hint, drawn=drawn)
     if annotation is float:
-        # Bounds may be written as whole numbers: a step has one text, 8.0, whatever the bounds are.
-        fine = _steps(float(low), float(high), extra)
+        # Bounds may be whole numbers in the model; the state must write a value as 8.0 in every run, never as 8.
+        fine_steps = _steps(float(low), float(high), extra)
         return state.slide(
-            name, label, fine, default=default, parse=_finite, shown=lambda value: f"{value:.3g}", help=hint, drawn=drawn
+            name, label, fine_steps, default=default, parse=_finite, shown=lambda value: f"{value:.3g}", help=hint, drawn=drawn
         )
-    # A field of another kind has no widget: its default stands.
+    # A field of another type has no widget and keeps its default.
     return default
 
 

@@ -1,9 +1,9 @@
-"""Parts of a page that run alone when something of theirs is moved, and never one inside another.
+"""Parts of a page that run alone when one of their widgets is used; none of them stands inside another.
 
-When a fragment runs again before the browser was sent all of its run before, Streamlit takes back what is left of that run,
-but not what was drawn in fragments inside it: these messages lead to places that the browser was never told of, and the page
-stops ("Bad delta path"), as it did where a sweep inside a fragment drew itself anew. So a fragment inside another is drawn as a
-part of it.
+A fragment may run again before all messages of its last run were sent to the browser. Streamlit then drops the messages that are
+left, but not those of fragments inside the fragment. These name places that the browser does not know, and the page stops with
+"Bad delta path". This happened where a sweep inside a fragment drew itself at intervals. So here a fragment inside another is
+drawn as a part of the outer one.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _INSIDE: ContextVar[bool] = ContextVar("inside a fragment", default=False)
 
 
 def inside() -> bool:
-    """Whether what is drawn now is part of a fragment."""
+    """Whether a fragment is being drawn."""
     return _INSIDE.get()
 
 
 def fragment(draw: Callable[[], None], *, run_every: float | None = None) -> None:
-    """Draw, now and whenever a widget of it is used, or every so many seconds; inside a fragment, with all of that one."""
+    """Draw now, and again whenever a widget of it is used or `run_every` seconds have passed; inside a fragment just draw."""
     if inside():
         draw()
         return

@@ -1,4 +1,4 @@
-"""The input bar in the sidebar, shared by all pages: which sequence every mechanism reads."""
+"""The input bar in the sidebar of every page: which sequence the mechanisms read."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ DEFAULT_SAMPLE = "story.txt"
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What the input bar shows to a visitor who has chosen nothing: each page has a head or a sequence that suits it.
+    """What a page's input bar shows to a visitor who has chosen nothing: a head or a sequence that suits the page.
 
-    `dials` holds, for a kind of synthetic sequence, the dials that differ from its own defaults.
+    `dials` holds, for a kind of synthetic sequence, the values of its dials that differ from the kind's own defaults.
     """
 
     source: str = "text"
@@ -39,19 +39,20 @@ class Inputs:
 
 OWN = "own"
 _OF_THE_BAR = re.compile(r"source|sample|text|textid|n|head|mask|rotary|beta|kind|file|filename|uploadhead|syn\..*")
-"""The names in the state that the bar's widgets write."""
+"""Names of the values that the input bar writes into the state."""
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
 SHARPNESS = (0.0625, 0.125, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 4.0)
 LONGEST_TEXT = 60_000
-"""Characters in the text box: above what 8,192 tokens hold in any language."""
+"""Characters that the text box takes: more than 8,192 tokens have in any language."""
 SHORT_TEXT = 600
-"""A text of at most this many characters travels inside the link; a longer one by its content hash."""
+"""A text of at most this many characters is part of the link; of a longer one the link has the hash."""
 
 
 def input_bar(given: Inputs) -> Source:
-    """Draw the bar and give the source that it describes. What was typed stays, whatever is wrong with it.
+    """Draw the input bar and return the source that it describes.
 
-    What the visitor has chosen, on this page or another, stands; the rest is as the page gives it.
+    What the visitor has chosen, on this page or another, is kept; the rest is the page's own, `given`. A text stays in its box
+    even where it cannot be read.
     """
     with st.sidebar:
         st.divider()
@@ -75,7 +76,7 @@ def input_bar(given: Inputs) -> Source:
 
 
 def bar_state() -> dict[str, str]:
-    """What the bar shows, as it stands in the state: it describes the source."""
+    """The values of the state that describe the source."""
     return {name: value for name, value in state.snapshot().items() if _OF_THE_BAR.fullmatch(name)}
 
 

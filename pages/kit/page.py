@@ -1,4 +1,4 @@
-"""What every page begins and ends with: the theme, the style sheet, the state mirrored into the URL."""
+"""What every page begins and ends with: the style sheet, the input bar, the theme, and the state copied into the URL."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from altair.utils import schemapi
 
 from longattn_core.language_model.weights import WeightsMissing
 from pages.kit import state
-from pages.kit.context import _BEATING, Page, _view
+from pages.kit.context import Page, polls
 from pages.kit.fragments import fragment
 from pages.kit.input_bar import Inputs, bar_state, input_bar
 from pages.kit.text import ASSETS
 
-# Altair would check each part of a chart against its schema while it is made; the tests and the files that are written have
-# those checks, and a page that answers a dial has no time for them.
+# Altair checks each part of a chart against its schema while the chart is made. The tests and the exported files keep these
+# checks; a page that answers a dial has no time for them.
 schemapi.disable_debug_mode()
 
 
-def show_page(name: str, body: Callable[[Page], None], given: Inputs | None = None, *, beats: bool = False) -> None:
+def show_page(name: str, body: Callable[[Page], None], given: Inputs | None = None, *, polling: bool = False) -> None:
     """Show a page: `show_page("lsh", body, Inputs(head="14.3"))`.
 
-    `name` is the file's, and that of its prose, examples and state; `body` draws everything beside the input bar. It is a
-    fragment: a dial of its own runs it alone, and menu and input bar stand still. Only where a sweep runs (`Page.beats`; said
-    beforehand by `beats`) the sweep is the fragment, and a dial runs the whole page. A sentence that the core raises is
-    shown in the place of what could not be drawn.
+    `name` is the name of the page's folder, and of its prose, examples and state; `body` draws everything beside the input bar.
+    The body is a fragment: its dials run it alone, and menu and input bar stay as they are. Only where a sweep runs
+    (`Page.polls`, or `polling` where this is known beforehand) the sweep is the fragment, and a dial runs the whole page. A
+    sentence that the core raises is shown in place of what could not be drawn.
     """
     state.enter(name)
     presenting = _presenting()
@@ -35,7 +35,7 @@ def show_page(name: str, body: Callable[[Page], None], given: Inputs | None = No
 
     def drawn() -> None:
         if (_presenting(), bar_state()) != around:
-            # A button of the body has chosen another sequence: the bar is drawn anew.
+            # A button of the body has chosen another sequence: the input bar must be drawn anew.
             st.rerun()
         page = Page(name, source, presenting)
         try:
@@ -45,7 +45,7 @@ def show_page(name: str, body: Callable[[Page], None], given: Inputs | None = No
         finally:
             state.mirror()
 
-    if beats or _view(name) in st.session_state.get(_BEATING, ()):
+    if polling or polls(name):
         drawn()
     else:
         fragment(drawn)

@@ -1,4 +1,4 @@
-"""One run of a page that follows a query through a mechanism: the setting, its result, and the words of a sentence for it."""
+"""One run of a page: the setting, what its study gave, and the words of a sentence for it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pages.kit.text import ngettext, quoted
 
 
 @dataclass(frozen=True, kw_only=True)
-class QueryRun:
-    """A mechanism and the result of its study: arrays `query` and `tokens`, or the word `refusal`."""
+class StudyRun:
+    """A mechanism and the result of its study: array `tokens`, or the word `refusal`."""
 
     mechanism: Mechanism
     result: Result
@@ -27,13 +27,29 @@ class QueryRun:
         return "refusal" in self.result.words
 
     @property
-    def query(self) -> int:
-        """The position of the query."""
-        return int(self.result.arrays["query"])
+    def spaced(self) -> list[str]:
+        """The tokens as they are joined to a text."""
+        return spaced_tokens(self.result)
 
     def name(self, token: int) -> str:
         """The token at a position, as it is written in a sentence."""
         return quoted(str(self.result.arrays["tokens"][token]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryRun(StudyRun):
+    """A run of a page that follows a query through a mechanism: array `query` too."""
+
+    @property
+    def query(self) -> int:
+        """The position of the query."""
+        return int(self.result.arrays["query"])
+
+
+def spaced_tokens(result: Result) -> list[str]:
+    """A result's tokens as they are joined to a text: only a text's tokens bring their own spaces."""
+    space = "" if result.study.source.kind == "text" else " "
+    return [f"{space}{token}" for token in result.arrays["tokens"]]
 
 
 def outside(sinks: int) -> str:

@@ -1,4 +1,4 @@
-"""Sweeps on a page: they run in the background, draw the points that are there, show their progress, and can be cancelled."""
+"""Sweeps on a page: a sweep runs in the background, its points are drawn as they come, and it can be cancelled."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from pages.kit.context import Page
 from pages.kit.fragments import fragment
 from pages.kit.text import _, escaped
 
-BEAT = 0.8
-"""Seconds between two looks at a job that runs."""
+POLL_INTERVAL = 0.8
+"""Seconds after which the card of a running job is drawn anew."""
 
 
 def sweep_card(page: Page, study: Sweep[Any], draw: Callable[[Result], None], *, later: bool = False) -> None:
-    """Run a sweep in the background and draw what is measured already; the page is free meanwhile.
+    """Run a sweep in the background and draw the points that are measured; the page can be used meanwhile.
 
-    `draw` gets a result with the points so far, and again when there are more. What was measured for another setting of a
-    dial is used again. A cancelled sweep keeps its points and can go on. `later` lets the browser draw the page first: a
-    sweep that nobody has begun waits for the first beat.
+    `draw` gets a result with the points so far, and is called again when there are more. Points that were measured for another
+    value of a dial are used again. A cancelled sweep keeps its points and can go on. With `later` a sweep that nobody has begun
+    starts when the card is drawn for the second time, so that the browser has drawn the page by then.
     """
     waiting = later and not jobs.begun(study) and study.known() is None
     job = None if waiting else jobs.job(study)
     ended = job is not None and job.ended.is_set()
     if not ended:
-        page.beats()
-    mark = f"_runs {page.name} {study.key}"
+        page.polls()
+    running_mark = f"_runs {page.name} {study.key}"
 
     def card() -> None:
         nonlocal job, waiting
         if waiting:
-            waiting, st.session_state[mark] = False, True
+            waiting, st.session_state[running_mark] = False, True
             st.progress(0.0, text=_("Measuring …"))
             return
         job = job or jobs.job(study)
@@ -43,7 +43,7 @@ def sweep_card(page: Page, study: Sweep[Any], draw: Callable[[Result], None], *,
             raise job.fault
         finished = job.ended.is_set()
         if not finished:
-            job.look()
+            job.keep_alive()
         known = study.known()
         if known is not None:
             draw(known)
@@ -57,13 +57,13 @@ def sweep_card(page: Page, study: Sweep[Any], draw: Callable[[Result], None], *,
                 if st.button(_("Go on"), key=f"go on {study.key}"):
                     jobs.job(study, again=True)
                     st.rerun()
-        if finished and st.session_state.pop(mark, False):
-            # The last beat: the whole page runs once more, and this card stops looking.
+        if finished and st.session_state.pop(running_mark, False):
+            # The job has ended since the last drawing: the whole page runs once more, and the card is polled no longer.
             st.rerun()
         if not finished:
-            st.session_state[mark] = True
+            st.session_state[running_mark] = True
 
-    fragment(card, run_every=None if ended else BEAT)
+    fragment(card, run_every=None if ended else POLL_INTERVAL)
 
 
 def _running(job: jobs.Job) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gettext
 import json
+import math
 import re
 from functools import cache
 from pathlib import Path
@@ -51,6 +52,16 @@ def quoted(token: str) -> str:
     """A token inside a sentence: in italics, without spaces around it; a token of spaces alone is named."""
     bare = token.strip(" ")
     return f"*{escaped(bare)}*" if bare else "a space"
+
+
+def latex_count(number: float) -> str:
+    """A number, rounded to a whole one, as LaTeX sets it, with thin spaces between thousands."""
+    return f"{round(number):,}".replace(",", r"\,") if math.isfinite(number) else r"\infty"
+
+
+def latex_percent(share: float) -> str:
+    """A share in per cent, with one decimal, as LaTeX sets it."""
+    return f"{share:.1%}".replace("%", r"\,\%")
 
 
 def token_count(count: int) -> str:

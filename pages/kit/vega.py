@@ -1,4 +1,4 @@
-"""A Vega-Lite chart on a page, with words for those who cannot see it that do not build it anew."""
+"""A Vega-Lite chart on a page, with a description for screen readers that does not make the browser rebuild the chart."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pages.kit.text import _
 
 
 def vega(drawn: Mapping[str, Any], *, key: str, words: str, **options: Any) -> Any:
-    """Draw a chart's specification; `words` say what it shows, to a screen reader only. Returns what Streamlit returns.
+    """Draw a chart's specification; `words` say to a screen reader what it shows. Returns what Streamlit returns.
 
-    Streamlit's own `alt` becomes a part of the specification. Words with the run's numbers would change it at every move
-    of a dial, and a chart whose specification changes is compiled and built anew: three to five times as long as the
-    new data alone. So the chart carries one sentence for good, and the words stand before it.
+    Streamlit puts its own `alt` into the specification. Words with numbers of the run would change the specification whenever a
+    dial moves, and the browser compiles and builds a chart anew whose specification changes: three to five times as long as
+    taking over new data. So the chart has one constant sentence, and the words come before it.
     """
     st.html(f'<p class="for-the-ear">{escape(words)}</p>')
     tables = {name: _as_arrow(table) for name, table in drawn.get("datasets", {}).items()}
@@ -31,11 +31,11 @@ def vega(drawn: Mapping[str, Any], *, key: str, words: str, **options: Any) -> A
 
 
 def _as_arrow(table: Any) -> Any:
-    """A table as Streamlit sends it, without its row numbers.
+    """A table in the format that Streamlit sends, without its row numbers.
 
-    Left to Streamlit, pyarrow starts a pool of threads for each table, which takes three times as long as turning it.
+    In Streamlit's own conversion pyarrow starts a pool of threads for each table, which takes three times as long.
     """
-    # With the first chart, not with this file.
+    # Imported with the first chart, so that a server starts sooner.
     import pyarrow as pa
 
     if not isinstance(table, pd.DataFrame):
@@ -43,5 +43,5 @@ def _as_arrow(table: Any) -> Any:
     try:
         return pa.Table.from_pandas(table, nthreads=1, preserve_index=False)
     except (pa.ArrowException, OverflowError):
-        # Columns of several types are Streamlit's to mend.
+        # Streamlit can convert columns that mix types.
         return table

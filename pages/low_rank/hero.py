@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,9 @@ from longattn_core.charts.pictures import MapPicture
 from longattn_core.charts.style.scales import Kind
 from longattn_core.mechanisms.low_rank import LowRank
 from longattn_core.studies.base.pooling import pooled_by_size
+from longattn_core.studies.base.run import shortened
 from longattn_core.studies.base.study import Result
+from longattn_core.studies.low_rank.decomposition import LONGEST
 from longattn_core.studies.low_rank.factors import Factors
 from longattn_core.studies.low_rank.finding import RankFinding, rank_finding
 from longattn_core.studies.low_rank.spectrum import Spectrum
@@ -29,7 +32,7 @@ from pages.kit.figure import exported, figure
 from pages.kit.figure_menu import figure_menu
 from pages.kit.map_card import explain_pair
 from pages.kit.sections import answer, predict
-from pages.kit.text import _, prose
+from pages.kit.text import _, ngettext, prose
 
 FACES = ("factors", "difference", "exact")
 
@@ -52,16 +55,25 @@ class Ranked:
     def numbers(self) -> dict[str, Any]:
         """The numbers that the page's sentences may name."""
         finding = self.finding
+        rest = "" if finding.without == finding.rank else _(" ({without} without its sinks)").format(without=finding.without)
         return {
             "n": finding.n,
             "rank": finding.rank,
             "without": finding.without,
             "uniform": finding.uniform,
+            "rest": rest,
             "numbers": finding.numbers,
             "held": finding.held,
-            "sinks": _("one sink") if finding.sinks == 1 else _("{count} sinks").format(count=finding.sinks),
-            "them": _("it") if finding.sinks == 1 else _("them"),
+            "sinks": ngettext("one sink", "{count} sinks", finding.sinks).format(count=finding.sinks),
+            "them": ngettext("it", "them", finding.sinks),
         }
+
+
+def first_tokens(page: Page) -> Page:
+    """The same page, whose source is read to the first tokens, those whose map is decomposed."""
+    beginning = copy.copy(page)
+    beginning.source = shortened(page.source, LONGEST)
+    return beginning
 
 
 def ranked(page: Page, mechanism: LowRank) -> Ranked:

@@ -25,8 +25,8 @@ from pages.kit.text import _, prose
 from pages.low_rank.hero import Ranked
 
 
-def measure(whole: Page, page: Page, ranks: Ranked) -> None:
-    """All measurements below one another. `whole` reads all of the text, `page` the tokens whose map is decomposed."""
+def measure(page: Page, ranks: Ranked, *, whole: Page) -> None:
+    """All measurements below one another. `page` reads the tokens whose map is decomposed, `whole` all of the text."""
     mechanism = ranks.mechanism
     _energy(page, ranks)
     st.subheader(_("The map, and the method's"), anchor=False)

@@ -167,7 +167,7 @@ def strips_picture(page: Page, hashed: HashingRun) -> StripsPicture:
     """The round at hand with the pair that is followed."""
     arrays = hashed.result.arrays
     return StripsPicture(
-        tokens=spaced(hashed.result),
+        tokens=hashed.spaced,
         buckets=arrays["key_buckets"],
         order=arrays["order"],
         found=arrays["found"],
@@ -194,12 +194,6 @@ def shown_strips(page: Page, hashed: HashingRun, shown: tuple[Strip, ...], *, ke
     )
 
 
-def spaced(result: Result) -> list[str]:
-    """The tokens as they are joined to a text: only a text's tokens bring their own spaces."""
-    space = "" if result.study.source.kind == "text" else " "
-    return [f"{space}{token}" for token in result.arrays["tokens"]]
-
-
 def _text(page: Page, hashed: HashingRun) -> None:
     arrays = hashed.result.arrays
     buckets = arrays["key_buckets"]
@@ -207,7 +201,7 @@ def _text(page: Page, hashed: HashingRun) -> None:
     mine = arrays["query_buckets"]
     token_text(
         TextPicture(
-            tokens=spaced(hashed.result),
+            tokens=hashed.spaced,
             groups=buckets,
             group_names=names,
             notes=[_("as a query: bucket {number}").format(number=int(bucket)) for bucket in mine],

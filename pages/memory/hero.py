@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import streamlit as st
 
-from longattn_core.charts.figures.memory import STATUSES, status_colours, status_names, timeline_chart
+from longattn_core.charts.figures.memory import Timeline, status_colours, status_names, timeline_chart
 from longattn_core.mechanisms.memory import Memory
-from longattn_core.studies.base.study import Result
-from longattn_core.studies.memory import ComparisonFinding, MemoryComparison, MemoryFinding, comparison_finding
+from longattn_core.studies.base.study import Setting, sequence_of
+from longattn_core.studies.memory import (
+    STATUSES,
+    ComparisonFinding,
+    MemoryComparison,
+    MemoryFinding,
+    MemoryTimeline,
+    comparison_finding,
+    memory_finding,
+)
 from pages.kit import state
 from pages.kit.components.stepper import stepper
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import figure, legend
-from pages.kit.sections import predict
+from pages.kit.query_run import StudyRun
+from pages.kit.sections import answer, predict
 from pages.kit.text import _, prose
 
-NAME = "memory"
 STATES = ("state", "decay", "gated", "delta")
-ROWS = {
+FIRST_DIALS = {
     "cache": ("segment", "memory"),
     "compressed": ("segment", "memory"),
     "slots": ("segment", "slots"),
@@ -33,111 +43,123 @@ ROWS = {
 }
 
 
-def dials_of(variant: str) -> tuple[str, ...]:
-    """The two dials that matter most for a kind of memory."""
-    return ROWS.get(variant, ROWS["cache"])
+@dataclass(frozen=True, kw_only=True)
+class MemoryRun(StudyRun):
+    """One run of the page: the memory, the timeline's result, and what it says."""
+
+    mechanism: Memory
+    finding: MemoryFinding
+
+    @property
+    def is_state(self) -> bool:
+        """Whether the memory is a running state, which has no segments."""
+        return self.mechanism.variant in STATES
+
+    @cached_property
+    def numbers(self) -> dict[str, Any]:
+        """The numbers and words that the page's sentences may name."""
+        finding = self.finding
+        numbers = asdict(finding) | self.mechanism.model_dump() | {"tokens": len(self.result.arrays["tokens"])}
+        del numbers["kind"]
+        numbers["kept_said"] = prose("memory", f"kept_{self.mechanism.variant}", **numbers)
+        agrees = "agrees_nothing" if math.isnan(finding.agrees) else "agrees_share"
+        numbers["agrees_said"] = prose("memory", agrees, agrees=finding.agrees)
+        if finding.kind == "fades":
+            numbers["agrees_said"] = numbers["agrees_said"][:1].upper() + numbers["agrees_said"][1:]
+        numbers["verdict_short"] = prose("memory", f"short_{finding.verdict}")
+        numbers["sinks_said"] = prose("memory", "sinks_some" if len(self.result.arrays.get("sinks", ())) else "sinks_none")
+        return numbers | {"verdict_said": prose("memory", f"verdict_{finding.verdict}", **numbers)}
+
+    def timeline(self, page: Page) -> Timeline:
+        """What the timeline shows."""
+        arrays = {name: self.result.arrays[name] for name in ("spans", "stops", "mass", "tokens", "sinks")}
+        return Timeline(**arrays, variant=self.mechanism.variant, both_ways=self.is_state and not page.causal)
 
 
-def numbers_of(result: Result, found: MemoryFinding, mechanism: Memory) -> dict[str, Any]:
-    """What the page's sentences may name."""
-    numbers = asdict(found) | mechanism.model_dump() | {"tokens": len(result.arrays["tokens"])}
-    del numbers["kind"]
-    numbers["kept_said"] = prose(NAME, f"kept_{mechanism.variant}", **numbers)
-    nothing = math.isnan(found.agrees)
-    numbers["agrees_said"] = prose(NAME, "agrees_nothing" if nothing else "agrees_share", agrees=found.agrees)
-    if found.kind == "fades":
-        numbers["agrees_said"] = numbers["agrees_said"][:1].upper() + numbers["agrees_said"][1:]
-    numbers["verdict_short"] = prose(NAME, f"short_{found.verdict}")
-    sinks = "sinks_some" if len(result.arrays.get("sinks", ())) else "sinks_none"
-    numbers["sinks_said"] = prose(NAME, sinks)
-    return numbers | {"verdict_said": prose(NAME, f"verdict_{found.verdict}", **numbers)}
+def first_dials() -> tuple[str, ...]:
+    """The dials in the first row: the kind of memory, and the two that matter most for the kind that was chosen."""
+    variant = state.recall("m.memory.variant", "cache", str)
+    return ("variant", *FIRST_DIALS.get(variant, FIRST_DIALS["cache"]))
 
 
-def hero(page: Page, result: Result, mechanism: Memory, numbers: dict[str, Any]) -> int:
-    """The timeline with its steps; gives the place of the segment that is shown among the stops."""
-    if "segments" not in result.tables:
-        st.info(result.words["refusal"], icon=":material/block:")
+def memory_run(page: Page, mechanism: Memory) -> MemoryRun:
+    """Run the timeline."""
+    with st.spinner(_("The model reads the text …")):
+        sequence_of(page.source)
+    result = run(MemoryTimeline(source=page.source, setting=Setting.of(mechanism)))
+    return MemoryRun(mechanism=mechanism, result=result, finding=memory_finding(result))
+
+
+def hero(page: Page, memory: MemoryRun) -> int:
+    """The answer, and the timeline with its steps. Returns the place of the shown segment among the stops."""
+    answer(page, memory.finding.kind, **memory.numbers)
+    if memory.refused:
+        st.info(memory.result.words["refusal"], icon=":material/block:")
         return 0
-    arrays, variant = result.arrays, mechanism.variant
-    stops, table = arrays["stops"], result.tables["segments"]
-    name = "stop_state" if variant in STATES else "stop"
-    labels = [prose(NAME, name, number=int(segment) + 1) for segment in stops]
-    at = stepper(f"{NAME}.step", labels, theme=page.theme, start=len(labels) - 1, label=_("Segments in reading order"))
+    timeline, table = memory.timeline(page), memory.result.tables["segments"]
+    name = "stop_state" if memory.is_state else "stop"
+    labels = [prose("memory", name, number=int(segment) + 1) for segment in timeline.stops]
+    at = stepper("memory.step", labels, theme=page.theme, start=len(labels) - 1, label=_("Segments in reading order"))
     row = table.iloc[at].fillna(0.0).to_dict()
-    both_ways = variant in STATES and not page.causal
-    chart = timeline_chart(
-        arrays["spans"],
-        stops,
-        arrays["mass"],
-        at,
-        page.theme,
-        variant=variant,
-        tokens=arrays["tokens"],
-        shares={status: float(row.get(status, 0.0)) for status in STATUSES},
-        sinks=arrays["sinks"],
-        both_ways=both_ways,
-    )
-    start, end = int(row["start"]), int(row["stop"]) - 1
-    inks = status_colours(page.theme)
+    chart = timeline_chart(timeline, page.theme, at=at, shares={status: float(row.get(status, 0.0)) for status in STATUSES})
+    parts, inks = _parts(row, timeline.variant), status_colours(page.theme)
     legend(
         page,
-        [(inks[status], label, share) for status, label, share in _parts(row, variant)],
-        title=prose(NAME, "standing_now", name=labels[at].capitalize(), start=start, end=end),
+        [(inks[status], label, share) for status, label, share in parts],
+        title=prose("memory", "standing_now", name=labels[at].capitalize(), start=int(row["start"]), end=int(row["stop"]) - 1),
     )
-    some = len(stops) < len(arrays["spans"])
-    caption = prose(NAME, "hero_some" if some else "hero", count=len(arrays["spans"]), **numbers)
+    some = len(timeline.stops) < len(timeline.spans)
+    caption = prose("memory", "hero_some" if some else "hero", count=len(timeline.spans), **memory.numbers)
     figure(
         page,
         "timeline",
-        result,
+        memory.result,
         chart,
         table=table,
-        shown=type(mechanism),
+        shown=Memory,
         caption=caption,
-        alt=f"{labels[at]}: " + ", ".join(f"{label} {share}" for _ink, label, share in _parts(row, variant)),
+        alt=f"{labels[at]}: " + ", ".join(f"{label} {share}" for _status, label, share in parts),
     )
     st.caption(caption)
     return at
 
 
-def _parts(row: dict[Any, Any], variant: str) -> list[tuple[str, str, str]]:
-    """Status, its name, and its share with and without the sinks, for what this segment's words look at."""
+def _parts(row: Mapping[Any, Any], variant: str) -> list[tuple[str, str, str]]:
+    """For each status that the segment's queries give weight to: its key, its name, its share with and without the sinks."""
     names = status_names(variant)
     parts = []
-    for status in ("current", "cached", "blended", "gone", "later"):
-        share, bare = float(row.get(status, 0.0)), float(row.get(f"{status} without sinks", 0.0))
-        if share > 0 or bare > 0 or status == "current":
-            parts.append((status, names[status], f"{share:.1%} ({bare:.1%})"))
+    for status in STATUSES:
+        share, without = float(row.get(status, 0.0)), float(row.get(f"{status} without sinks", 0.0))
+        if share > 0 or without > 0 or status == "current":
+            parts.append((str(status), names[status], f"{share:.1%} ({without:.1%})"))
     return parts
 
 
 def guess(page: Page) -> None:
     """Ask how many of the seven memories beat the plain mean; they run only when somebody has guessed."""
     options = [_("none"), _("some"), _("all")]
-    if page.presenting:
-        return
-    if state.recall(f"{NAME}.guess.standing", None, int) is None:
+    if state.recall("memory.guess.standing", None, int) is None:
         predict(page, "standing", options, 0)
         return
     with st.spinner(_("Seven memories read the text …")):
-        found = comparison_finding(run(MemoryComparison(source=page.source)).tables["points"])
-    right = {"none": 0, "some": 1, "all": 2, "unknown": 0}[found.kind]
+        finding = comparison_finding(run(MemoryComparison(source=page.source)).tables["points"])
+    right = {"none": 0, "some": 1, "all": 2, "unknown": 0}[finding.kind]
     predict(
         page,
         "standing",
         options,
         right,
-        said=standing_said(found),
-        control=found.control,
-        nearest=found.nearest,
-        error=found.error,
+        said=comparison_words(finding),
+        control=finding.control,
+        nearest=finding.nearest,
+        error=finding.error,
     )
 
 
-def standing_said(found: ComparisonFinding) -> str:
-    """How many beat the mean, in words that the numbers choose."""
-    count = len(found.better) + len(found.others)
-    said = prose(NAME, f"standing_{found.kind}", count=count, better=len(found.better), names=", ".join(found.better))
-    if found.refused:
-        said += " " + prose(NAME, "standing_refused", names=", ".join(found.refused))
-    return said
+def comparison_words(finding: ComparisonFinding) -> str:
+    """How many memories beat the mean, in words that the numbers choose."""
+    count, better = len(finding.better) + len(finding.others), len(finding.better)
+    words = prose("memory", f"standing_{finding.kind}", count=count, better=better, names=", ".join(finding.better))
+    if finding.refused:
+        words += " " + prose("memory", "standing_refused", names=", ".join(finding.refused))
+    return words

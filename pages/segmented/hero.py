@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -13,21 +14,21 @@ from longattn_core.charts.style.altair import specification
 from longattn_core.charts.style.colour import blend, hexadecimal
 from longattn_core.charts.style.theme import Theme
 from longattn_core.mechanisms.segmented import Segmented
-from longattn_core.studies.base.study import Result
-from longattn_core.studies.segmented import CutFinding, SentenceCuts, place_finding
+from longattn_core.studies.base.study import Result, Setting, sequence_of
+from longattn_core.studies.segmented import CutFinding, Cuts, SentenceCuts, cut_finding, place_finding
 from pages.kit import state
 from pages.kit.components.token_text import TextPicture, token_text
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import exported
 from pages.kit.figure_menu import figure_menu
-from pages.kit.sections import predict
+from pages.kit.query_run import StudyRun
+from pages.kit.sections import answer, predict
 from pages.kit.text import _, escaped, prose, sections
 from pages.kit.vega import vega
 
-NAME = "segmented"
 COUNTED = {"without sinks": _("without sinks"), "attention": _("all attention"), "contribution": _("weight × value")}
-COUNTED_SAID = {
+COUNTED_IN_WORDS = {
     "without sinks": _("the attention outside the sinks"),
     "attention": _("all the attention"),
     "contribution": _("the weight times the length of the value"),
@@ -36,37 +37,56 @@ MOST_CUTS = 400
 """With more cuts than this the heaviest are drawn."""
 
 
-def numbers_of(result: Result, found: CutFinding, mechanism: Segmented) -> dict[str, Any]:
-    """What the page's sentences may name."""
-    crossing = prose(NAME, f"crossing_{mechanism.variant}", overlap=mechanism.overlap)
-    numbers = asdict(found) | {"crossing": crossing, "segments": found.cuts + 1, "tokens": len(result.arrays["tokens"])}
-    numbers["leaks"] = escaped(result.words.get("leaks", ""))
-    numbers["sinks_said"] = prose(NAME, "sinks_some" if found.sinks else "sinks_none")
-    del numbers["kind"]
-    return numbers | {"verdict_said": prose(NAME, f"verdict_{found.verdict}", **numbers)}
+@dataclass(frozen=True, kw_only=True)
+class SegmentedRun(StudyRun):
+    """One run of the page: the mechanism, what its cuts sever, and what that says."""
+
+    mechanism: Segmented
+    finding: CutFinding
+
+    @cached_property
+    def numbers(self) -> dict[str, Any]:
+        """The numbers and words that the page's sentences may name."""
+        finding, tokens = self.finding, len(self.result.arrays["tokens"])
+        crossing = prose("segmented", f"crossing_{self.mechanism.variant}", overlap=self.mechanism.overlap)
+        numbers = asdict(finding) | {"crossing": crossing, "segments": finding.cuts + 1, "tokens": tokens}
+        numbers["leaks"] = escaped(self.result.words.get("leaks", ""))
+        numbers["sinks_said"] = prose("segmented", "sinks_some" if finding.sinks else "sinks_none")
+        del numbers["kind"]
+        return numbers | {"verdict_said": prose("segmented", f"verdict_{finding.verdict}", **numbers)}
+
+
+def segmented_run(page: Page, mechanism: Segmented) -> SegmentedRun:
+    """Cut the text, and measure what each cut severs."""
+    with st.spinner(_("The model reads the text …")):
+        sequence_of(page.source)
+    result = run(Cuts(source=page.source, setting=Setting.of(mechanism)))
+    return SegmentedRun(mechanism=mechanism, result=result, finding=cut_finding(result))
 
 
 def counted_choice() -> str:
-    """How a lost look counts, as it was chosen under the picture."""
-    return state.recall(f"{NAME}.counted", "without sinks", lambda text: {name: name for name in COUNTED}[text])
+    """What a bar counts, as it was chosen under the picture."""
+    return state.recall("segmented.counted", "without sinks", lambda text: {name: name for name in COUNTED}[text])
 
 
-def hero(page: Page, result: Result, mechanism: Segmented, numbers: dict[str, Any]) -> None:
-    """The text, its cuts, and what thickness counts."""
-    if "cuts" not in result.tables:
+def hero(page: Page, segmented: SegmentedRun) -> None:
+    """The answer, the text with its cuts, and the choice of what thickness counts."""
+    answer(page, segmented.finding.kind, **segmented.numbers)
+    result = segmented.result
+    if segmented.refused:
         st.info(result.words["refusal"], icon=":material/block:")
         return
     counted = counted_choice()
     cuts, arrays = result.tables["cuts"], result.arrays
     drawn = cuts if len(cuts) <= MOST_CUTS else cuts.nlargest(MOST_CUTS, counted).sort_values("cut")
-    bars = {int(row["cut"]): (float(row[counted]), _cut_said(row.to_dict(), counted)) for _index, row in drawn.iterrows()}
+    bars = {int(row["cut"]): (float(row[counted]), _cut_words(row.to_dict(), counted)) for _index, row in drawn.iterrows()}
     segment = arrays["segment"]
     edges = arrays["boundaries"]
     strip = cuts_strip(cuts, page.theme, n=len(segment), counted=counted, boundaries=edges)
     vega(specification(strip, page.theme), key="cuts strip", words=_alt(result, counted))
     token_text(
         TextPicture(
-            tokens=_spaced(result),
+            tokens=segmented.spaced,
             groups=segment,
             group_colours=_tints(page.theme, len(edges) - 1),
             cuts=bars,
@@ -79,9 +99,9 @@ def hero(page: Page, result: Result, mechanism: Segmented, numbers: dict[str, An
         on_token=_follow,
     )
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(prose(NAME, "hero", **numbers), width="stretch")
+        st.caption(prose(page.name, "hero", **segmented.numbers), width="stretch")
         state.choose(
-            f"{NAME}.counted",
+            "segmented.counted",
             _("A bar counts"),
             list(COUNTED),
             default="without sinks",
@@ -96,9 +116,9 @@ def hero(page: Page, result: Result, mechanism: Segmented, numbers: dict[str, An
         result,
         chart=lambda: exported(page, chart),
         table=lambda: text_table(result),
-        shown=type(mechanism),
+        shown=Segmented,
         caption=_("What each cut severs: {counted}. {origin}").format(
-            counted=COUNTED_SAID[counted], origin=result.words["origin"]
+            counted=COUNTED_IN_WORDS[counted], origin=result.words["origin"]
         ),
     )
 
@@ -118,18 +138,13 @@ def text_table(result: Result) -> pd.DataFrame:
     return table
 
 
-def _spaced(result: Result) -> list[str]:
-    space = "" if result.study.source.kind == "text" else " "
-    return [f"{space}{token}" for token in result.arrays["tokens"]]
-
-
-def _cut_said(row: dict[Any, Any], counted: str) -> str:
-    pairs = prose(NAME, "cut_pairs", pairs=row["pairs"]) if row["pairs"] else ""
+def _cut_words(row: dict[Any, Any], counted: str) -> str:
+    pairs = prose("segmented", "cut_pairs", pairs=row["pairs"]) if row["pairs"] else ""
     return prose(
-        NAME,
+        "segmented",
         "cut",
         cut=int(row["cut"]),
-        counted=COUNTED_SAID[counted],
+        counted=COUNTED_IN_WORDS[counted],
         queries=int(row["queries"]),
         share=row[counted],
         pairs=pairs,
@@ -138,9 +153,9 @@ def _cut_said(row: dict[Any, Any], counted: str) -> str:
 
 def _notes(result: Result) -> list[str]:
     notes = [_("Segment {number}.").format(number=segment + 1) for segment in result.arrays["segment"]]
-    told = sections(NAME)["note"]
+    note = sections("segmented")["note"]
     for query, lost in zip(result.arrays["queries"].tolist(), result.arrays["lost"].tolist(), strict=True):
-        notes[query] += " " + told.format(lost=lost)
+        notes[query] += " " + note.format(lost=lost)
     return notes
 
 
@@ -151,8 +166,8 @@ def _tints(theme: Theme, count: int) -> dict[int, str]:
 
 
 def _follow(token: int) -> None:
-    state.remember(f"{NAME}.query", token, view=True)
-    st.session_state.pop(f"in:{NAME}.query", None)
+    state.remember("segmented.query", token, view=True)
+    st.session_state.pop("in:segmented.query", None)
 
 
 def _alt(result: Result, counted: str) -> str:
@@ -163,29 +178,29 @@ def _alt(result: Result, counted: str) -> str:
     return _("The text with cuts; what is lost at each, by the token behind it: {shares}.").format(shares=shares)
 
 
-def guess(page: Page, mechanism: Segmented, found: CutFinding) -> None:
+def guess(page: Page, segmented: SegmentedRun) -> None:
     """Ask first: sentence ends against the same lengths in any order; without sentences or cuts, against the mean."""
-    if found.kind == "refused" or page.presenting:
+    finding = segmented.finding
+    if segmented.refused:
         return
-    levels = SentenceCuts(source=page.source, width=mechanism.width).sequence().levels
-    if found.kind != "uncut" and levels is not None and int(levels.sentence[-1]) > 1:
-        _guess_places(page, mechanism)
+    levels = sequence_of(page.source).levels
+    if finding.kind != "uncut" and levels is not None and int(levels.sentence[-1]) > 1:
+        _guess_places(page, segmented.mechanism)
         return
-    right = {"better": 0, "worse": 1, "even": 1}[found.verdict]
-    predict(page, "mean", [_("yes, nearer"), _("no")], right, error=found.error, control=found.control)
+    right = {"better": 0, "worse": 1, "even": 1}[finding.verdict]
+    predict(page, "mean", [_("yes, nearer"), _("no")], right, error=finding.error, control=finding.control)
 
 
 def _guess_places(page: Page, mechanism: Segmented) -> None:
     options = [_("less"), _("about the same"), _("more")]
     # Only a guess needs the controls: they are computed when there is one.
-    if state.recall(f"{NAME}.guess.places", None, int) is None:
+    if state.recall("segmented.guess.places", None, int) is None:
         predict(page, "places", options, 0)
         return
     result = run(SentenceCuts(source=page.source, width=mechanism.width))
-    found = place_finding(result)
-    if found.kind == "refused":
+    finding = place_finding(result)
+    if finding.kind == "refused":
         st.caption(result.words["refusal"])
         return
-    right = ("less", "alike", "more").index(found.kind)
-    words = (_("less"), _("about the same"), _("more"))
-    predict(page, "places", options, right, **asdict(found), said=words[right])
+    right = ("less", "alike", "more").index(finding.kind)
+    predict(page, "places", options, right, **asdict(finding), said=options[right])

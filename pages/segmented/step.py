@@ -6,17 +6,16 @@ import streamlit as st
 
 from longattn_core.charts.figures.segmented import row_chart
 from longattn_core.mechanisms.segmented import Segmented
-from longattn_core.studies.base.study import Setting
 from longattn_core.studies.segmented import SegmentSteps
 from pages.kit import state
 from pages.kit.components.stepper import stepper
 from pages.kit.compute import run
 from pages.kit.context import Page
 from pages.kit.figure import figure
-from pages.kit.text import _, prose, quoted
-from pages.segmented.hero import NAME
+from pages.kit.text import _, prose
+from pages.segmented.hero import SegmentedRun
 
-FRAMES = {
+STEPS = {
     "exact": _("exact"),
     "cut": _("cut"),
     "overlap": _("overlap"),
@@ -26,22 +25,21 @@ FRAMES = {
 }
 
 
-def step(page: Page, mechanism: Segmented) -> None:
+def step(page: Page, segmented: SegmentedRun) -> None:
     """One query's row: exact, cut, summarised, joined."""
     n = page.tokens
-    default = n - 1
-    asked = state.whole(f"{NAME}.query", _("The word that asks (token)"), least=0, most=n - 1, default=default, view=True)
-    result = run(SegmentSteps(source=page.source, setting=Setting.of(mechanism), query=asked))
+    chosen = state.whole("segmented.query", _("The word that asks (token)"), least=0, most=n - 1, default=n - 1, view=True)
+    result = run(SegmentSteps(source=page.source, setting=segmented.setting, query=chosen))
     frames, tokens = result.tables["frames"], result.arrays["tokens"]
     query, boundaries = int(result.arrays["query"]), result.arrays["boundaries"]
-    st.markdown(prose(NAME, "step", query=quoted(str(tokens[query])), at=query))
+    st.markdown(prose(page.name, "step", query=segmented.name(query), at=query))
     names = list(frames["frame"])
-    at = stepper(f"{NAME}.step", [FRAMES[name] for name in names], theme=page.theme)
+    at = stepper("segmented.step", [STEPS[name] for name in names], theme=page.theme)
     row = frames.iloc[at]
     own = int(result.arrays["segment"][query])
     inside = float(frames.loc[frames["frame"] == "cut", "held"].iloc[0])
     words = prose(
-        NAME,
+        page.name,
         f"frame_{names[at]}",
         held=float(row["held"]),
         agrees=float(row["agrees"]),
@@ -66,7 +64,7 @@ def step(page: Page, mechanism: Segmented) -> None:
         result,
         chart,
         table=result.tables["segments"],
-        shown=type(mechanism),
-        caption=_("The row of one query, {frame}.").format(frame=FRAMES[names[at]]),
+        shown=Segmented,
+        caption=_("The row of one query, {frame}.").format(frame=STEPS[names[at]]),
         alt=words,
     )

@@ -1,4 +1,4 @@
-"""Fidelity against cost for every setting of every ladder, and the table of the comparison."""
+"""Fidelity against cost for every setting of every mechanism's ladder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import streamlit as st
 from longattn_core.charts.figures.frontier import COST_CEILING, frontier_chart
 from longattn_core.charts.style.altair import specification, themed
 from longattn_core.charts.style.theme import Theme
-from longattn_core.studies.base.run import SAMPLE
 from longattn_core.studies.base.study import Result
 from longattn_core.studies.side_by_side.frontier import Frontier
 from pages.kit.context import Page
@@ -22,16 +21,16 @@ from pages.kit.text import _, escaped, prose
 from pages.kit.vega import vega
 
 
-def frontier_panel(page: Page) -> None:
+def frontier(page: Page) -> None:
     """The chart with its sentence, point by point as they are measured; the settings that refused are named below it."""
     study = Frontier(source=page.source)
 
     def draw(result: Result) -> None:
         rungs = result.tables["rungs"]
         whole = len(result.tables["points"]) == len(study.points())
-        said = _sentence(rungs) if whole else prose("side_by_side", "frontier_measuring")
-        st.markdown(said)
-        vega(_drawn(study, len(result.tables["points"]), page.theme), key="frontier", words=said)
+        sentence = _sentence(rungs) if whole else prose("side_by_side", "frontier_measuring")
+        st.markdown(sentence)
+        vega(_drawn(study, len(result.tables["points"]), page.theme), key="frontier", words=sentence)
         st.caption(prose("side_by_side", "frontier"))
         st.caption(_left_out(rungs))
         for label, refusal in result.words.items():
@@ -49,7 +48,7 @@ def frontier_panel(page: Page) -> None:
 
 @lru_cache(maxsize=32)
 def _drawn(study: Frontier, _points: int, theme: Theme) -> Mapping[str, Any]:
-    """The chart's specification, made once for each number of points: the dial above the ribbons moves nothing in it."""
+    """The chart's specification, made once for each number of points: the dial above the ribbons changes nothing in it."""
     known = study.known()
     assert known is not None
     return specification(frontier_chart(known.tables["rungs"], theme), theme)
@@ -57,15 +56,15 @@ def _drawn(study: Frontier, _points: int, theme: Theme) -> Mapping[str, Any]:
 
 def _left_out(rungs: pd.DataFrame) -> str:
     """How much of the sequence was measured, and which settings cost too much to be drawn."""
-    said = [_("Measured on the first {n:,} tokens.").format(n=int(rungs["n"].iloc[0]))]
+    sentences = [_("Measured on the first {n:,} tokens.").format(n=int(rungs["n"].iloc[0]))]
     beyond = rungs[rungs["cost"] > COST_CEILING]
     for label, group in beyond.groupby("label"):
-        said.append(
+        sentences.append(
             _("{label} is not drawn: it costs {times:,.0f} times as much as exact attention.").format(
                 label=escaped(str(label)), times=group["cost"].min()
             )
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def _sentence(rungs: pd.DataFrame) -> str:
@@ -83,27 +82,3 @@ def _sentence(rungs: pd.DataFrame) -> str:
         cost=best["cost"],
         control=control,
     )
-
-
-def table_panel(page: Page, comparison: Result) -> None:
-    """The numbers behind the ribbons, in a fold."""
-    table = comparison.tables["mechanisms"]
-    with st.expander(_("The numbers behind the ribbons")):
-        st.caption(prose("side_by_side", "table", sample=min(SAMPLE, page.tokens)))
-        names = {
-            "label": _("mechanism"),
-            "looked": _("looked at"),
-            "unit": _("what"),
-            "weight": _("weight on the marked key"),
-            "overlap": _("overlap"),
-            "error": _("error"),
-            "control": _("mean of visible values"),
-            "parameters": _("parameters"),
-        }
-        st.dataframe(
-            table[list(names)].rename(columns=names),
-            hide_index=True,
-            column_config={
-                names[c]: st.column_config.NumberColumn(format="%.3f") for c in ("weight", "overlap", "error", "control")
-            },
-        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import streamlit as st
 
-from longattn_core.contracts.mechanism import Mechanism
 from longattn_core.registry import mechanisms
 from pages.kit import state
 from pages.kit.context import Page
@@ -13,7 +12,7 @@ from pages.kit.map_card import maps_card
 from pages.kit.text import _
 
 
-def maps_panel(page: Page, default: str = "lsh") -> None:
+def maps(page: Page, default: str = "lsh") -> None:
     """Choose a mechanism and its dials; draw the maps; answer the click."""
     kinds = mechanisms()
     names = [key for key in kinds if key != "exact"]
@@ -21,5 +20,4 @@ def maps_panel(page: Page, default: str = "lsh") -> None:
     with st.expander(_("Dials of this mechanism"), expanded=state.recall("dials", False, lambda text: text == "1")):
         st.caption(_(kinds[key].idea))
         mechanism = dials(kinds[key], f"m.{key}", columns=3)
-    assert isinstance(mechanism, Mechanism)
     maps_card(page, mechanism)

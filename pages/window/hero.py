@@ -21,7 +21,7 @@ from pages.kit.context import Page
 from pages.kit.figure import figure, legend
 from pages.kit.query_run import QueryRun, outside
 from pages.kit.sections import answer, predict
-from pages.kit.text import _, prose, token_count
+from pages.kit.text import _, ngettext, prose, token_count
 
 NEAR = 0.1
 """An error within this share of the control's is called about the same."""
@@ -100,10 +100,8 @@ def hero(page: Page, ledger: LedgerRun) -> None:
         "" if n <= MOST else _("{count} queries of the text, {sample}.").format(count=MOST, sample=ledger.result.words["sample"])
     )
     together = queries_a_bar(table["query"].nunique())
-    bar = (
-        _("One bar a query")
-        if together <= 1
-        else _("Each bar is the mean of {count} neighbouring queries").format(count=together)
+    bar = ngettext("One bar a query", "Each bar is the mean of {count} neighbouring queries", max(1, together)).format(
+        count=together
     )
     worse = "error_better" if finding.error < finding.control else "error_worse"
     st.caption(f"{prose('window', 'ledger', bar=bar, sample=sampled)} {prose('window', worse, **ledger.numbers)}")
@@ -151,10 +149,9 @@ def _text(page: Page, ledger: LedgerRun, present: list[str]) -> None:
     exact = arrays["exact"]
     notes = ["" if np.isnan(weight) else _("exact weight {weight:.3g}").format(weight=float(weight)) for weight in exact]
     notes = [f"{_('not seen')} · {note}" if part == lost else note for part, note in zip(seen, notes, strict=True)]
-    space = "" if page.source.kind == "text" else " "
     token_text(
         TextPicture(
-            tokens=[f"{space}{token}" for token in arrays["tokens"]],
+            tokens=ledger.spaced,
             groups=np.where(seen == lost, -1, seen),
             group_names=names,
             group_colours={index: inks[name] for index, name in enumerate(PARTS[:3])},

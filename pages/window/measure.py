@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import numpy as np
 import streamlit as st
@@ -35,6 +34,7 @@ from pages.kit.dials import dials
 from pages.kit.figure import figure
 from pages.kit.figure_menu import figure_menu
 from pages.kit.map_card import maps_card
+from pages.kit.query_run import spaced_tokens
 from pages.kit.sweep_card import sweep_card
 from pages.kit.text import _, escaped, prose
 from pages.window.hero import LedgerRun
@@ -225,7 +225,7 @@ def _pictures(page: Page, result: Result) -> None:
 def _active(page: Page, ledger: LedgerRun) -> None:
     st.markdown(prose("window", "active"))
     with st.expander(_("Dials of ProbSparse")):
-        mechanism = cast("ProbSparse", dials(ProbSparse, "m.probsparse", columns=3, skip=frozenset({"measure"})))
+        mechanism = dials(ProbSparse, "m.probsparse", columns=3, skip=frozenset({"measure"}))
     with st.spinner(_("Measuring every query …")):
         result = run(ActiveQueries(source=page.source, setting=Setting.of(mechanism)))
     if refusal := result.words.get("refusal"):
@@ -277,10 +277,9 @@ def _measured_text(page: Page, result: Result) -> None:
     groups = np.full(len(measures), -1)
     for index, verdict in enumerate(inks):
         groups[table.loc[table["verdict"] == verdict, "position"].to_numpy()] = index
-    space = "" if page.source.kind == "text" else " "
     token_text(
         TextPicture(
-            tokens=[f"{space}{token}" for token in result.arrays["tokens"]],
+            tokens=spaced_tokens(result),
             groups=groups,
             group_names={index: _(name) for index, name in enumerate(inks)},
             group_colours=dict(enumerate(inks.values())),

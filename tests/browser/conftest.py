@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from playwright import sync_api as playwright
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT
+
 FLAGS = (
     "--headless",
     "--no-sandbox",

@@ -6,8 +6,9 @@ import pytest
 from playwright.sync_api import expect
 
 from pages.kit.sections import examples
-from tests.browser.conftest import ROOT, at_rest
+from tests.browser.conftest import at_rest
 from tests.pages.test_every_page import PAGES
+from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.browser, pytest.mark.model]
 APP = ROOT / "app.py"
@@ -99,7 +100,7 @@ def test_a_journey_through_the_page(room, name, tmp_path):
     assert again.locator("h1").inner_text() == page.locator("h1").inner_text()
 
 
-def test_a_dial_of_the_page_reaches_the_address_and_a_lesson_the_input_bar(room):
+def test_a_dial_of_the_page_reaches_the_address_and_a_example_the_input_bar(room):
     page = room("window", "?n=128&m.window.width=64")
     bar = page.locator("[data-testid=stSidebar] [data-testid=stSlider]").filter(has_text="Tokens read")
     expect(bar).to_contain_text("128")

@@ -7,7 +7,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import ROOT, at_rest, chromium_path
+from tests.browser.conftest import at_rest, chromium_path
+from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.browser, pytest.mark.model]
 APP = ROOT / "app.py"
@@ -126,4 +127,4 @@ def test_the_figure_menu_gives_every_format(home, tmp_path):
         saved = tmp_path / label
         download.value.save_as(saved)
         assert Path(saved).read_bytes().lstrip().startswith(begins), label
-    expect(page.get_by_text("result = study.run()").first).to_be_visible()
+    expect(page.get_by_text("result = side_by_side_compare.run()").first).to_be_visible()

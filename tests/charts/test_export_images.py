@@ -17,8 +17,9 @@ from longattn_core.charts.cells import RibbonRow, Window, encode, pool_cells
 from longattn_core.charts.figures.ribbons import ribbons_chart, strongest
 from longattn_core.charts.maps import attention_map_chart, pooling_note, visible
 from longattn_core.charts.pictures import MapPicture, RibbonsPicture
-from longattn_core.charts.pixels import paint, png
+from longattn_core.charts.pixels import paint
 from longattn_core.charts.style.colour import rgb
+from longattn_core.charts.style.png import png
 from longattn_core.charts.style.scales import weight_scale
 from longattn_core.charts.style.theme import FUTURE, LEVELS, NEVER, Theme
 from longattn_core.export.images import chart_to_pdf, chart_to_png, chart_to_svg, image

@@ -24,7 +24,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
-from transformers import GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
 
 from longattn_core.language_model import gguf_file
 from longattn_core.language_model import model as model_module
@@ -42,6 +41,7 @@ from longattn_core.language_model.weights import (
     weights_fingerprint,
 )
 from longattn_core.numerics.rotary import rotary_frequencies, rotate, unrotate
+from tests.support.paths import ROOT
 
 TINY = ModelConfig(
     vocabulary=96, width=24, hidden=40, layers=2, heads=6, key_value_heads=2, context=64, rotary_base=1e4, epsilon=1e-5
@@ -85,6 +85,9 @@ def packed() -> GGUFReader:
 
 def transformers_logits(model: LanguageModel, ids: list[int]) -> Tensor:
     """The same weights in `transformers`, whose rotary layout pairs channel i with i + d/2."""
+    # Imported where it is used: it takes seconds, and every worker reads every test module.
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     config, tensors = model.config, model._tensors
     theirs = LlamaConfig(
         vocab_size=config.vocabulary,
@@ -465,10 +468,12 @@ def plain_byte_pairs(text: str, pieces: list[str], merges: list[str]) -> list[in
 
 
 def test_tokens_equal_byte_pairs_from_the_packed_file_and_transformers(tokenizer: TextTokenizer, packed: GGUFReader) -> None:
+    from transformers import GPT2Tokenizer
+
     pieces = packed.fields["tokenizer.ggml.tokens"].contents()
     merges = packed.fields["tokenizer.ggml.merges"].contents()
     theirs = GPT2Tokenizer(vocab={p: i for i, p in enumerate(pieces)}, merges=[tuple(m.split(" ")) for m in merges])
-    folder = Path(__file__).parents[2] / "assets/texts"
+    folder = ROOT / "assets/texts"
     for file in sorted(folder.glob("*.txt")):
         # Spaces before a number are where a forgotten digits rule shows: no merge of this vocabulary holds a digit.
         text = file.read_text("utf-8")[:6000] + TEXT + "\n    47 =  1816"
@@ -664,10 +669,7 @@ def test_a_dead_conversion_s_leftovers_are_swept_but_not_a_living_one_s(tiny_cac
 
 
 def test_two_processes_that_convert_at_once_both_end_well(tiny_cache: Path, tiny_package: Path) -> None:
-    environment = os.environ | {
-        "LONGATTN_CACHE": str(tiny_cache),
-        "PYTHONPATH": os.pathsep.join([str(tiny_package), str(Path(__file__).parents[2])]),
-    }
+    environment = os.environ | {"LONGATTN_CACHE": str(tiny_cache), "PYTHONPATH": os.pathsep.join([str(tiny_package), str(ROOT)])}
     command = [sys.executable, "-m", "longattn_core.language_model.weights"]
     running = [
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)

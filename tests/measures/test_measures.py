@@ -605,7 +605,7 @@ class Refusing(Given):
         return replace(dense(sequence, rows), cost=Cost(multiply_adds=2000 * sequence.n, bytes_moved=1, bytes_peak=1))
 
 
-def test_a_refusal_stands_in_the_curve_and_a_cheaper_mechanism_pays_from_somewhere():
+def test_a_refusal_is_a_point_of_the_curve_and_a_cheaper_mechanism_breaks_even():
     points = cost.cost_curve(Refusing(), gaussian(512, heads=1), (64, 128, 256, 512))
     assert points[0].cost == Unavailable(reason="Too short.")
     assert cost.growth(points) == pytest.approx(1.0, rel=1e-12)
@@ -614,7 +614,7 @@ def test_a_refusal_stands_in_the_curve_and_a_cheaper_mechanism_pays_from_somewhe
     assert cost.break_even(points, heads=1, d=8, e=6, causal=False) == 256
 
 
-def test_a_mechanism_pays_from_where_it_stays_cheaper():
+def test_a_mechanism_breaks_even_where_it_stays_cheaper():
     exact = {n: cost.exact_cost(heads=1, n=n, d=4, e=4, causal=True).multiply_adds for n in (64, 128, 256, 512)}
     dear = {64: -1, 128: 1, 256: -1, 512: -1}
     points = [cost.CostPoint(n=n, cost=Cost(multiply_adds=exact[n] + dear[n], bytes_moved=1, bytes_peak=1)) for n in exact]

@@ -2,7 +2,6 @@
 
 import re
 from functools import partial
-from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -14,10 +13,11 @@ from pages.kit import dials as controls
 from pages.kit import state
 from pages.kit.menu import entries
 from pages.kit.text import escaped, prose, sections
-from pages.side_by_side.hero import judge, row_key
+from pages.side_by_side.reveal import judge
+from pages.side_by_side.ribbons import row_key
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.usefixtures("_components_sought_once", "_shapes_unchecked")
-ROOT = Path(__file__).parents[2]
 SMALL = {"source": "synthetic", "kind": "gaussian", "syn.gaussian.n": "64", "keys": "16"}
 
 
@@ -265,12 +265,12 @@ def test_prose_has_every_section_and_place():
 
 
 def test_guesses_are_judged_by_the_rule():
-    from longattn_core.studies.side_by_side.finding import finding
+    from longattn_core.studies.side_by_side.finding import comparison_finding
     from tests.studies.test_every_study import made_up
 
     result = made_up(0.8, [0.8, 0.4, 0.1])
     assert [row_key(result, index) for index in range(3)] == ["m0", "m1", "m2"]
-    assert judge({"m0": True, "m1": False, "m2": False, "other": True}, result, finding(result)) == (2, 3)
+    assert judge({"m0": True, "m1": False, "m2": False, "other": True}, result, comparison_finding(result)) == (2, 3)
 
 
 def test_state_names_from_a_url_are_plain_and_short():

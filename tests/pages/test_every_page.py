@@ -1,7 +1,6 @@
 """Every page of the atlas without a browser: sources, variants, extremes, views, things to try, and random walks."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +16,9 @@ from pages.cost import hero as cost_hero
 from pages.kit.menu import entries
 from pages.kit.sections import VIEWS, examples
 from pages.kit.text import sections
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.usefixtures("_components_sought_once", "_shapes_unchecked")
-ROOT = Path(__file__).parents[2]
 PAGES = [name for name in sorted(entries()) if name != "side_by_side"]
 SMALL = {"source": "synthetic", "kind": "gaussian", "syn.gaussian.n": "48", "syn.gaussian.d": "16"}
 WIDGETS = ("select_slider", "slider", "toggle", "selectbox", "number_input", "button_group")
@@ -326,7 +325,7 @@ def test_a_forged_link_falls_back(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_lessons_are_whole(page):
+def test_the_examples_are_whole(page):
     entries = json.loads((ROOT / "assets" / "examples" / f"{page}.json").read_text(encoding="utf-8"))
     for entry in entries:
         assert set(entry) == {"name", "label", "sets", "expects"}

@@ -84,7 +84,7 @@ def test_just_show_me_gives_no_verdict():
     assert any(text.startswith("It is 1.") for text in words(app))
 
 
-def test_a_lesson_sets_the_dials_and_its_sentence_goes_with_the_kind_until_something_is_changed():
+def test_a_example_sets_the_dials_and_its_sentence_goes_with_the_kind_until_something_is_changed():
     app = opened()
     assert "Near: 1." in words(app)
     app.button(key="try sharp").click().run()

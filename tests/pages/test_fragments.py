@@ -86,7 +86,7 @@ def swept():
     def body(here):
         st.text("hero")
         if st.session_state.running:
-            here.beats()
+            here.polls()
         fragment(lambda: st.text("sweep"))
 
     show_page("lsh", body)

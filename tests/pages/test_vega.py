@@ -5,7 +5,8 @@ import pytest
 
 from longattn_core import jobs
 from pages.kit import vega
-from tests.pages.test_every_page import ROOT, SMALL, opened, shown
+from tests.pages.test_every_page import SMALL, opened, shown
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.usefixtures("_components_sought_once", "_shapes_unchecked")
 

@@ -100,7 +100,7 @@ def test_what_is_expected_to_take_too_long_is_not_run():
     assert too_long({16384: 3.0}, 65536, 10.0) and not too_long({16384: 2.0}, 65536, 10.0)
 
 
-def test_every_round_runs_every_cell_once_and_the_warm_up_is_looked_at():
+def test_every_round_runs_every_cell_once_and_the_warm_up_is_checked():
     order, looked = [], []
 
     def cell(name):

@@ -2,7 +2,6 @@
 
 import ast
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +11,9 @@ from torch import Tensor
 from longattn_core.language_model.model import exact_attention, load_language_model
 from longattn_core.language_model.tokenizer import load_tokenizer
 from longattn_core.sequences.samples import sample_text, samples
+from tests.support.paths import ROOT
 
-FOLDER = Path(__file__).parents[2] / "assets/texts"
+FOLDER = ROOT / "assets/texts"
 INDEX: list[dict[str, Any]] = json.loads((FOLDER / "index.json").read_text("utf-8"))
 BY_FILE = {entry["file"]: entry for entry in INDEX}
 each = pytest.mark.parametrize("entry", INDEX, ids=[entry["file"] for entry in INDEX])

@@ -24,7 +24,7 @@ from longattn_core.studies.cost import CostCurves, CostTimes, SparseLimits, brea
 from longattn_core.studies.cost.break_even import clock_against_count, crossing_between, value_at
 from longattn_core.studies.cost.curves import LENGTHS, MEMORY, QUANTITIES, Shape, crossing, showcased, whole_map_ends
 from pages.cost import hero as cost_hero
-from pages.cost.hero import going_on
+from pages.cost.curves import without_gaps
 from pages.cost.step import large
 from tests.support.sizes import largest_tensor
 
@@ -515,7 +515,7 @@ def test_a_line_goes_on_without_a_gap():
             "dashed": [False, False, True, False],
         }
     )
-    added = going_on(times).iloc[len(times) :]
+    added = without_gaps(times).iloc[len(times) :]
     assert added[["label", "n", "dashed"]].to_numpy().tolist() == [["a", 128, True]]
 
 

@@ -15,12 +15,13 @@ from longattn_core.language_model.weights import weights_available
 from longattn_core.sequences.sources import SyntheticSource, TextSource
 from longattn_core.sequences.synthetic import Identical, Needle, Sink, synthetic
 from longattn_core.studies.dilution.every_head import EveryHead
-from longattn_core.studies.dilution.finding import fate, remedied
+from longattn_core.studies.dilution.finding import dilution_finding, remedy_finding
 from longattn_core.studies.dilution.growth import Growth
 from longattn_core.studies.dilution.last_token import LastToken
 from longattn_core.studies.dilution.needle import LENGTHS, NeedleGrowth, NeedleTheory, noise
-from longattn_core.studies.dilution.planted import PlantedGrowth, PlantedText, planted_look
-from longattn_core.studies.dilution.weight_shares import Look, measured, remedy_factor, row_of
+from longattn_core.studies.dilution.planted import PlantedGrowth, planted_rows
+from longattn_core.studies.dilution.planted_text import PlantedText
+from longattn_core.studies.dilution.weight_shares import ScoreRows, measured_rows, remedy_factor, table_row
 
 model = [pytest.mark.model, pytest.mark.skipif(not weights_available(), reason="the language model is not installed")]
 
@@ -29,43 +30,43 @@ def close(found: float, expected: float, tolerance: float) -> None:
     assert abs(found - expected) <= tolerance, f"{found} is not within {tolerance} of {expected}"
 
 
-# ------------------------------------------------------------------------------------------------ one look
+# ------------------------------------------------------------------------------------------------ rows of scores
 
 
 def test_shares_are_what_softmax_gives_and_sum_to_one() -> None:
     scores = torch.tensor([[2.0, 0.5, -1.0, 3.0, -math.inf]])
-    look = measured(Look(scores=scores, needle=1, sinks=(3,)))
+    measured = measured_rows(ScoreRows(scores=scores, needle=1, sinks=(3,)))
     weights = np.exp([2.0, 0.5, -1.0, 3.0]) / np.exp([2.0, 0.5, -1.0, 3.0]).sum()
-    close(float(look["needle"]), weights[1], 1e-12)
-    close(float(look["sinks"]), weights[3], 1e-12)
-    close(float(look["rest"]), weights[0] + weights[2], 1e-12)
-    close(float(look["entropy"]), -(weights * np.log(weights)).sum(), 1e-12)
+    close(float(measured["needle"]), weights[1], 1e-12)
+    close(float(measured["sinks"]), weights[3], 1e-12)
+    close(float(measured["rest"]), weights[0] + weights[2], 1e-12)
+    close(float(measured["entropy"]), -(weights * np.log(weights)).sum(), 1e-12)
     left = weights[:3] / weights[:3].sum()
-    close(float(look["effective without sinks"]), math.exp(-(left * np.log(left)).sum()), 1e-12)
-    close(float(look["bound"]), math.log(4), 1e-12)
+    close(float(measured["effective without sinks"]), math.exp(-(left * np.log(left)).sum()), 1e-12)
+    close(float(measured["bound"]), math.log(4), 1e-12)
     # 2.0 scores above the needle's 0.5; the sink's 3.0 does not count as another that outranks it.
-    assert float(look["outranked"]) == 1.0
-    assert float(measured(Look(scores=torch.tensor([[0.0, 0.5, 9.0]]), needle=1, sinks=(2,)))["outranked"]) == 0.0
+    assert float(measured["outranked"]) == 1.0
+    assert float(measured_rows(ScoreRows(scores=torch.tensor([[0.0, 0.5, 9.0]]), needle=1, sinks=(2,)))["outranked"]) == 0.0
 
 
 def test_without_a_needle_each_query_has_its_own_strongest_key_and_never_a_sink() -> None:
     scores = torch.tensor([[5.0, 1.0, 0.0], [5.0, 0.0, 1.0]])
-    look = measured(Look(scores=scores, needle=None, sinks=(0,)))
+    measured = measured_rows(ScoreRows(scores=scores, needle=None, sinks=(0,)))
     weight = math.e / (math.exp(5) + math.e + 1)
-    assert look["needle"].tolist() == pytest.approx([weight, weight], abs=1e-12)
+    assert measured["needle"].tolist() == pytest.approx([weight, weight], abs=1e-12)
 
 
 def test_one_key_alone_has_all_the_weight_and_no_rest() -> None:
-    row = row_of(Look(scores=torch.zeros(1, 1), needle=None))
+    row = table_row(ScoreRows(scores=torch.zeros(1, 1), needle=None))
     assert (row["n"], row["needle"], row["rest"], row["entropy"]) == (1, 1.0, 0.0, 0.0)
     assert math.isnan(row["score rest"])
     assert math.isnan(row["rank 2"])
 
 
 def test_a_needle_among_the_sinks_counts_as_the_needle() -> None:
-    look = measured(Look(scores=torch.tensor([[1.0, 1.0]]), needle=0, sinks=(0,)))
-    assert float(look["needle"]) == pytest.approx(0.5, abs=1e-12)
-    assert float(look["sinks"]) == 0.0
+    measured = measured_rows(ScoreRows(scores=torch.tensor([[1.0, 1.0]]), needle=0, sinks=(0,)))
+    assert float(measured["needle"]) == pytest.approx(0.5, abs=1e-12)
+    assert float(measured["sinks"]) == 0.0
 
 
 def test_remedies_multiply_by_their_formulas() -> None:
@@ -80,7 +81,7 @@ def test_remedies_multiply_by_their_formulas() -> None:
 
 def test_a_remedied_share_is_that_of_the_multiplied_scores_and_ranks_are_the_sorted_weights() -> None:
     scores = torch.tensor([[3.0, 1.0, 0.0, 2.0]], dtype=torch.float64)
-    row = row_of(Look(scores=scores, needle=0), reference=2, temperature=0.5)
+    row = table_row(ScoreRows(scores=scores, needle=0), reference=2, temperature=0.5)
     doubled = np.exp(2 * scores[0].numpy())
     close(row["needle:temperature"], doubled[0] / doubled.sum(), 1e-12)
     close(row["needle:log_n"], doubled[0] / doubled.sum(), 1e-12)  # ln 4 / ln 2 = 2
@@ -171,11 +172,11 @@ def test_prefixes_of_any_length_and_mask_sum_to_one(n: int, causal: bool) -> Non
     assert int(table["n"].iloc[-1]) == n
 
 
-def test_a_look_at_one_prefix_is_the_row_of_exact_attention() -> None:
+def test_the_last_token_s_weights_are_the_row_of_exact_attention() -> None:
     source = SyntheticSource(settings=synthetic("clustered", n=64))
-    look = LastToken(source=source, n=40).run().arrays
+    arrays = LastToken(source=source, n=40).run().arrays
     row = exact_rows(source.sequence().prefix(40), 39)[0, 0].numpy()
-    np.testing.assert_allclose(look["weights"], row, atol=1e-6)  # float32 scores
+    np.testing.assert_allclose(arrays["weights"], row, atol=1e-6)  # float32 scores
 
 
 # ------------------------------------------------------------------------------------------------ sentences
@@ -204,29 +205,32 @@ def _rows(*shares: tuple[int, float, float], effective: float = 3.0) -> pd.DataF
     ],
 )
 def test_what_became_of_the_needle_is_chosen_by_rule(table: pd.DataFrame, kind: str) -> None:
-    assert fate(table).kind == kind
+    assert dilution_finding(table).kind == kind
 
 
 def test_the_order_of_the_rows_does_not_matter_and_the_loss_is_counted_from_the_best() -> None:
-    found = fate(_rows((8192, 0.1, 0.8), (256, 0.5, 0.4), (512, 0.9, 0.05)))
+    found = dilution_finding(_rows((8192, 0.1, 0.8), (256, 0.5, 0.4), (512, 0.9, 0.05)))
     assert (found.best_n, found.last_n, found.kind) == (512, 8192, "sinks")
     close(found.to_sinks, 0.75 / 0.8, 1e-12)
     with pytest.raises(ValueError, match="Nothing"):
-        fate(_rows())
+        dilution_finding(_rows())
 
 
 def test_remedies_are_said_to_help_or_hurt_by_rule() -> None:
     base = {"n": [512, 4096], "needle": [0.9, 0.5]}
-    helps = remedied(pd.DataFrame(base | {"needle:log_n": [0.9, 0.8], "needle:yarn": [0.9, 0.45]}))
+    helps = remedy_finding(pd.DataFrame(base | {"needle:log_n": [0.9, 0.8], "needle:yarn": [0.9, 0.45]}))
     assert (helps.kind, helps.best, helps.n) == ("helps", "log_n", 4096)
-    assert remedied(pd.DataFrame(base | {"needle:log_n": [0.9, 0.3]})).kind == "hurts"
-    assert remedied(pd.DataFrame(base | {"needle:log_n": [0.9, 0.52]})).kind == "little"
+    assert remedy_finding(pd.DataFrame(base | {"needle:log_n": [0.9, 0.3]})).kind == "hurts"
+    assert remedy_finding(pd.DataFrame(base | {"needle:log_n": [0.9, 0.52]})).kind == "little"
 
 
-def test_lessons_say_what_a_run_finds() -> None:
-    assert fate(NeedleGrowth(source=SyntheticSource(settings=Needle(lead=8, noise=1))).run().tables["points"]).kind == "crowd"
+def test_examples_say_what_a_run_finds() -> None:
+    assert (
+        dilution_finding(NeedleGrowth(source=SyntheticSource(settings=Needle(lead=8, noise=1))).run().tables["points"]).kind
+        == "crowd"
+    )
     identical = Growth(source=SyntheticSource(settings=Identical(n=1024)), queries=1).run().tables["points"]
-    assert fate(identical).kind == "never_crowd"
+    assert dilution_finding(identical).kind == "never_crowd"
 
 
 def test_the_prose_has_a_sentence_for_every_kind() -> None:
@@ -288,17 +292,17 @@ class TestOnTheModel:
         runs = [body[i : i + window] for i in range(len(body) - window)]
         assert len(set(runs)) == len(runs)
 
-    def test_the_last_look_is_exact_attention_of_the_captured_head(self) -> None:
+    def test_the_last_token_s_scores_are_those_of_the_captured_head(self) -> None:
         from longattn_core.language_model.model import load_language_model
 
         text = PlantedText(n=256)
-        look = planted_look(text, 17, 3)
+        last = planted_rows(text, 17, 3)
         with torch.inference_mode():
             one = load_language_model().capture(text.build().ids, 17)[17]
             scores = one.q[3, -1].double() @ one.k[1].double().T / 8
         # float32 inside the model; the order of summation differs.
-        torch.testing.assert_close(look.scores[0].double(), scores, rtol=1e-4, atol=1e-4)
-        assert look.sinks == (0,)
+        torch.testing.assert_close(last.scores[0].double(), scores, rtol=1e-4, atol=1e-4)
+        assert last.sinks == (0,)
 
     def test_the_expected_shares_and_contrasts(self) -> None:
         points = PlantedGrowth(source=TextSource(), longest=1024).run().tables["points"]
@@ -306,9 +310,9 @@ class TestOnTheModel:
         # Expected .96 .98 .99 on another cut of the same filler; the cut moves them by some .03.
         for n, expected in ((256, 0.96), (512, 0.98), (1024, 0.99)):
             close(float(own[n]), expected, 0.04)
-        assert fate(points[points["head"] == "L17 H3"]).kind == "holds"
-        assert fate(points[points["head"] == "L0 H0"]).kind == "never_crowd"
-        assert fate(points[points["head"] == "L11 H1"]).kind == "never_few"
+        assert dilution_finding(points[points["head"] == "L17 H3"]).kind == "holds"
+        assert dilution_finding(points[points["head"] == "L0 H0"]).kind == "never_crowd"
+        assert dilution_finding(points[points["head"] == "L11 H1"]).kind == "never_few"
 
     def test_known_points_are_used_again_by_a_longer_sweep_and_by_a_contrast(self) -> None:
         longer = PlantedGrowth(source=TextSource(), longest=2048)

@@ -16,7 +16,7 @@ from longattn_core.studies.base.maps import Maps
 from longattn_core.studies.base.run import run_mechanism, why
 from longattn_core.studies.base.study import Result, Setting, sequence_of
 from longattn_core.studies.side_by_side.compare import Compare
-from longattn_core.studies.side_by_side.finding import finding
+from longattn_core.studies.side_by_side.finding import comparison_finding
 from longattn_core.studies.side_by_side.frontier import Frontier, front_of
 
 
@@ -130,16 +130,16 @@ def made_up(share, weights, *, refusals=None, n=10):
 
 
 def test_the_sentence_follows_the_numbers():
-    strong = finding(made_up(0.8, [0.8, 0.4, 0.39, 0.0]))
+    strong = comparison_finding(made_up(0.8, [0.8, 0.4, 0.39, 0.0]))
     assert (strong.kind, strong.found, strong.lost, strong.distance) == ("strong", ("m0", "m1"), ("m2", "m3"), 7)
-    assert finding(made_up(0.49, [0.1])).kind == "spread"
-    refused = finding(made_up(0.8, [0.8, None], refusals=["", "It cannot."]))
+    assert comparison_finding(made_up(0.49, [0.1])).kind == "spread"
+    refused = comparison_finding(made_up(0.8, [0.8, None], refusals=["", "It cannot."]))
     assert (refused.found, refused.lost) == (("m0",), ())
 
 
 def test_one_token_can_only_attend_to_itself():
     alone = Compare(source=needle(n=1)).run()
-    assert finding(alone).kind == "alone"
+    assert comparison_finding(alone).kind == "alone"
     assert float(alone.arrays["exact"][0]) == 1.0
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from longattn_core.charts.figures import heads as charts
+from longattn_core.charts.figures import heads_sharing, heads_survey
 from longattn_core.charts.style.theme import Theme
 from longattn_core.contracts.sequence import Sequence, exact_rows
 from longattn_core.language_model.weights import weights_available
@@ -18,11 +19,13 @@ from longattn_core.measures.cost import key_value_bytes
 from longattn_core.sequences.sources import SyntheticSource, TextSource
 from longattn_core.sequences.synthetic import Gaussian, Local, Repeated, Sink, synthetic
 from longattn_core.studies.base.cache import SingleFlightCache
-from longattn_core.studies.heads import masks
-from longattn_core.studies.heads.maps import HeadMap, pair_said
-from longattn_core.studies.heads.masks import FUTURE, PADDED, Masked, mask_finding, masked, small_mask
-from longattn_core.studies.heads.roles import RULES, counted, name_heads, role_of, traits_of
-from longattn_core.studies.heads.sharing import Sharing, bonds, growth, likeness
+from longattn_core.studies.heads import masked as masked_heads
+from longattn_core.studies.heads.finding import likeness_finding, mask_finding
+from longattn_core.studies.heads.maps import HeadMap, pair_sentence
+from longattn_core.studies.heads.masked import Masked
+from longattn_core.studies.heads.masks import FUTURE, PADDED, masked, small_mask
+from longattn_core.studies.heads.roles import RULES, name_heads, role_counts, role_of, traits_of
+from longattn_core.studies.heads.sharing import Sharing, bonds, cache_growth
 from longattn_core.studies.heads.survey import HeadSurvey, measured_head
 
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -142,10 +145,10 @@ def test_traits_say_what_else_is_true() -> None:
 
 
 def test_every_name_has_a_rule_a_colour_and_all_but_the_rest_a_letter() -> None:
-    inks = charts.role_colours(Theme())
+    inks = heads_survey.role_colours(Theme())
     assert set(RULES) == set(inks)
-    assert set(charts.LETTERS) == set(RULES) - {"mixed"}
-    assert len(set(charts.LETTERS.values())) == len(charts.LETTERS)
+    assert set(heads_survey.LETTERS) == set(RULES) - {"mixed"}
+    assert len(set(heads_survey.LETTERS.values())) == len(heads_survey.LETTERS)
 
 
 # ------------------------------------------------------------------------------------------------ masks
@@ -210,8 +213,8 @@ def test_rows_that_are_kept_between_moves_are_those_computed_anew(monkeypatch) -
     source = SyntheticSource(settings=synthetic("sink", n=70, heads=2))
     studies = [Masked(source=source, mask="padding", padding=share, cells=32) for share in (0.2, 0.5)]
     kept = [study.run().tables["heads"] for study in studies]
-    monkeypatch.setattr(masks, "HELD_CELLS", 0)
-    monkeypatch.setattr(masks, "_held", SingleFlightCache(size=1))
+    monkeypatch.setattr(masked_heads, "KEPT_WEIGHTS", 0)
+    monkeypatch.setattr(masked_heads, "_kept", SingleFlightCache(size=1))
     for study, table in zip(studies, kept, strict=True):
         pd.testing.assert_frame_equal(study.run().tables["heads"], table, rtol=1e-12)
 
@@ -251,15 +254,15 @@ def test_one_map_and_its_window_hold_the_rows_themselves() -> None:
 def test_a_pair_is_explained_by_what_hides_it_or_by_its_place() -> None:
     source = SyntheticSource(settings=Gaussian(n=8))
     setting = Masked(source=source, mask="both", padding=0.25)
-    assert "one token ahead" in pair_said(setting, 0, 2, 3)
-    assert "3 tokens ahead" in pair_said(setting, 0, 2, 5)
-    assert "the key counts as padding" in pair_said(setting, 0, 2, 7)
-    assert "the query counts as padding" in pair_said(setting, 0, 7, 2)
+    assert "one token ahead" in pair_sentence(setting, 0, 2, 3)
+    assert "3 tokens ahead" in pair_sentence(setting, 0, 2, 5)
+    assert "the key counts as padding" in pair_sentence(setting, 0, 2, 7)
+    assert "the query counts as padding" in pair_sentence(setting, 0, 7, 2)
     row = exact_rows(setting.masked(), 5)[0, 0]
     best = int(row.argmax())
-    assert f"{float(row[best]):.3g}, place 1 among the 6 keys" in pair_said(setting, 0, 5, best)
+    assert f"{float(row[best]):.3g}, place 1 among the 6 keys" in pair_sentence(setting, 0, 5, best)
     with pytest.raises(ValueError, match="query must lie in"):
-        pair_said(setting, 0, 8, 0)
+        pair_sentence(setting, 0, 8, 0)
 
 
 # ------------------------------------------------------------------------------------------------ shared keys
@@ -279,9 +282,9 @@ def test_the_cache_is_counted_by_formula_and_grows_with_the_text() -> None:
     assert cache.loc["multi-query", "bytes a token"] == (16 + 8) * 2
     assert cache.loc["multi-head", "bytes"] == 32 * 4 * (16 + 8) * 2
     assert result.words["model"] == "multi-head"
-    curve = growth(result.tables["cache"]).query("scheme == 'multi-query' and n == 1024")
+    curve = cache_growth(result.tables["cache"]).query("scheme == 'multi-query' and n == 1024")
     assert int(curve["bytes"].iloc[0]) == 1024 * 48
-    assert likeness(result.tables["pairs"])[0] == "one"
+    assert likeness_finding(result.tables["pairs"])[0] == "one"
 
 
 def test_overlaps_are_the_shares_that_two_rows_have_in_common() -> None:
@@ -293,9 +296,9 @@ def test_overlaps_are_the_shares_that_two_rows_have_in_common() -> None:
 
 def test_likeness_compares_means_by_rule() -> None:
     pairs = pd.DataFrame({"share keys": [True, False], "overlap without sinks": [0.5, 0.3]})
-    assert likeness(pairs) == ("more", 0.5, 0.3)
-    assert likeness(pairs.assign(**{"overlap without sinks": [0.5, 0.47]}))[0] == "same"
-    assert likeness(pairs.iloc[:1])[0] == "one"
+    assert likeness_finding(pairs) == ("more", 0.5, 0.3)
+    assert likeness_finding(pairs.assign(**{"overlap without sinks": [0.5, 0.47]}))[0] == "same"
+    assert likeness_finding(pairs.iloc[:1])[0] == "one"
 
 
 # ------------------------------------------------------------------------------------------------ charts
@@ -307,12 +310,12 @@ def test_charts_are_drawn_in_both_themes() -> None:
     result, sharing = Masked(source=source, mask="both").run(), Sharing(source=source).run()
     for theme in (Theme(), Theme(mode="dark", presenting=True)):
         for value in ("role", "near", "rank without sinks"):
-            chart = charts.survey_chart(heads, theme, chosen="L0 H1", value=value, layers=30).to_dict()
+            chart = heads_survey.survey_chart(heads, theme, chosen="L0 H1", value=value, layers=30).to_dict()
             assert [param["name"] for param in chart["params"]] == ["head"]
         assert charts.mask_chart(small_mask("both", 0.25, "end", 4), theme, tokens=("a", "b", "c", "d")).to_dict()["layer"]
-        assert charts.bonds_chart({"multi-head": bonds(3, 3)}, theme, model="multi-head", chosen=1).to_dict()["layer"]
-        assert charts.cache_chart(sharing.tables["cache"], theme, model="multi-head").to_dict()["layer"]
-        assert charts.likeness_chart(sharing.tables["pairs"], theme, heads=(0, 1, 2)).to_dict()["layer"]
+        assert heads_sharing.bonds_chart({"multi-head": bonds(3, 3)}, theme, model="multi-head", chosen=1).to_dict()["layer"]
+        assert heads_sharing.cache_chart(sharing.tables["cache"], theme, model="multi-head").to_dict()["layer"]
+        assert heads_sharing.likeness_chart(sharing.tables["pairs"], theme, heads=(0, 1, 2)).to_dict()["layer"]
         assert charts.maps_chart(result.arrays["maps"], result.arrays["hidden"], theme, heads=("H0", "H1", "H2")).to_dict()
 
 
@@ -380,9 +383,9 @@ class TestOnTheModel:
         assert result.words["model"] == "grouped-query"
         assert dict(cache) == {"multi-head": 69120, "grouped-query": 23040, "multi-query": 7680}
         assert cache["grouped-query"] == key_value_bytes(layers=30, key_value_heads=3, d=64, e=64)
-        assert likeness(result.tables["pairs"])[0] == "more"
+        assert likeness_finding(result.tables["pairs"])[0] == "more"
 
-    def test_lessons_say_what_a_run_finds(self) -> None:
+    def test_examples_say_what_a_run_finds(self) -> None:
         for example in json.loads((ASSETS / "examples" / "heads.json").read_text(encoding="utf-8")):
             sets = example["sets"]
             layer = int(sets["head"].split(".")[0])
@@ -404,4 +407,4 @@ class TestOnTheModel:
         assert len(points) == 270
         assert [point.layer for point in points[:9]] == [17] * 9
         heads = name_heads(pd.DataFrame([HeadSurvey(source=TextSource(length=64)).measure(points[3])]))
-        assert counted(heads) and heads["name"].iloc[0] == "L17 H3"
+        assert role_counts(heads) and heads["name"].iloc[0] == "L17 H3"

@@ -10,16 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
-from longattn_core.charts.figures.hierarchical import (
+from longattn_core.charts.figures.hierarchical import SELECTED, THIN, icicle_chart, laid_out, roles_of
+from longattn_core.charts.figures.hierarchical_measures import (
     MOST_BARS,
-    SELECTED,
-    THIN,
     blocks_chart,
     choices_chart,
-    icicle_chart,
-    laid_out,
     outcomes_chart,
-    roles_of,
     variants_chart,
 )
 from longattn_core.charts.style.altair import themed
@@ -181,6 +177,8 @@ def test_a_setting_that_cannot_read_it_leaves_the_exact_row_and_its_reason():
     assert "causal" in result.words["refusal"]
     assert not result.tables
     assert int(result.arrays["query"]) == 95
+    wrong_turns = WrongTurns(source=topics(), setting=setting(variant="h1d")).run()
+    assert descent_finding(result, wrong_turns).kind == "refused"
 
 
 def test_sinks_are_kept_apart():
@@ -477,7 +475,7 @@ def test_the_pictures_can_be_drawn(mode):
     ],
 )
 def test_a_click_is_a_box_of_the_picture_or_nothing(sent, row):
-    from pages.hierarchical.hero import clicked_node
+    from pages.hierarchical.icicle import clicked_node
 
     assert clicked_node(sent, 6) == row
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from longattn_core.charts.figures import memory as charts
+from longattn_core.charts.figures import memory_measures as measures
+from longattn_core.charts.figures import memory_states as states
 from longattn_core.charts.style.theme import Theme
 from longattn_core.language_model.weights import weights_available
 from longattn_core.measures.fidelity import fidelity
@@ -317,7 +319,7 @@ def test_written_again_at_once_the_first_value_keeps_its_closed_share(beta):
     assert np.allclose(state["first"], 1 / state["writes"], atol=1e-9)
 
 
-# --------------------------------------------------------------------------------------------------- standing, sizes
+# --------------------------------------------------------------------------------------------------- the comparison, sizes
 
 
 def rows(errors):
@@ -366,17 +368,9 @@ def test_the_timeline_is_drawn_at_every_stop(variant):
         arrays = result.arrays
         for at in {0, len(arrays["stops"]) - 1}:
             shares = {name: float(result.tables["segments"][name][at]) for name in STATUSES}
-            chart = charts.timeline_chart(
-                arrays["spans"],
-                arrays["stops"],
-                arrays["mass"],
-                at,
-                Theme(),
-                variant=variant,
-                shares=shares,
-                tokens=arrays["tokens"],
-                sinks=arrays["sinks"],
-            )
+            drawn_arrays = {name: arrays[name] for name in ("spans", "stops", "mass", "tokens", "sinks")}
+            timeline = charts.Timeline(**drawn_arrays, variant=variant)
+            chart = charts.timeline_chart(timeline, Theme(), at=at, shares=shares)
             drawn = chart.layer[0].data
             assert drawn["now"].any()
             assert set(drawn["status"]) <= set(charts.status_names(variant).values())
@@ -398,19 +392,19 @@ def test_the_other_pictures_are_drawn():
     theme, given = Theme(mode="dark"), small()
     lags = MemoryLags(source=given, setting=keeping("delta")).run().tables["lags"]
     for bare in (True, False):
-        charts.lags_chart(lags, theme, bare=bare, label="delta rule").to_dict()
+        measures.lags_chart(lags, theme, without_sinks=bare, label="delta rule").to_dict()
     reach = MemoryReach(source=given, setting=keeping()).run().tables["reach"]
-    charts.reach_chart(reach, theme, n=45, names={"cache": "cache", "rule": "rule"}).to_dict()
+    measures.reach_chart(reach, theme, n=45, names={"cache": "cache", "rule": "rule"}).to_dict()
     life = StateLife(source=given).run()
-    charts.survival_chart(life.tables["survival"], theme).to_dict()
-    charts.recall_chart(life.tables["recall"], theme).to_dict()
-    charts.norms_chart(life.tables["norms"], theme).to_dict()
-    charts.rewriting_chart(Rewriting(source=given).run().tables["writes"], theme).to_dict()
+    states.survival_chart(life.tables["survival"], theme).to_dict()
+    states.recall_chart(life.tables["recall"], theme).to_dict()
+    states.norms_chart(life.tables["norms"], theme).to_dict()
+    states.rewriting_chart(Rewriting(source=given).run().tables["writes"], theme).to_dict()
     points = MemorySizes(source=given, setting=keeping()).run().tables["points"]
-    charts.sizes_chart(points, theme, control=1.0, size=8).to_dict()
-    charts.standing_chart(MemoryComparison(source=given).run().tables["points"], theme, control=1.0).to_dict()
+    measures.sizes_chart(points, theme, control=1.0, size=8).to_dict()
+    measures.comparison_chart(MemoryComparison(source=given).run().tables["points"], theme, control=1.0).to_dict()
     slots = SlotsHeld(source=given, setting=keeping("slots")).run()
-    charts.slots_chart(slots.arrays["held"], theme, start=40).to_dict()
+    measures.slots_chart(slots.arrays["held"], theme, start=40).to_dict()
 
 
 # --------------------------------------------------------------------------------------------------- the real head

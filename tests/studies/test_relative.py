@@ -418,7 +418,7 @@ def test_the_previous_token_head_finds_its_token_by_angles_alone():
 
 
 @pytest.mark.model
-def test_the_lessons_say_what_is_so():
+def test_the_examples_say_what_is_so():
     examples = json.loads((Path(__file__).parents[2] / "assets/examples/relative.json").read_text(encoding="utf-8"))
     source = TextSource(sample="story.txt", length=512, layer=16, heads=(0,), rotary=False)
     for example in examples:

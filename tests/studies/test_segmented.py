@@ -256,11 +256,11 @@ def test_the_rule_about_widths():
     assert width_finding(pd.DataFrame({"refusal": ["no"]}), 64).kind == "unknown"
 
 
-# --------------------------------------------------------------------------------------------------- frames, pictures
+# --------------------------------------------------------------------------------------------------- steps, pictures
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_frames_hold_what_their_names_say(variant):
+def test_the_steps_hold_what_their_names_say(variant):
     given = small()
     result = SegmentSteps(source=given, setting=cutting(variant, overlap=4), query=35).run()
     weights = dict(zip(result.tables["frames"]["frame"], result.arrays["weights"], strict=True))
@@ -299,10 +299,10 @@ def test_the_pictures_are_drawn_also_for_one_token_and_many_cuts():
             strip = charts.cuts_strip(cuts, theme, n=n, counted=counted, boundaries=edges).to_dict()
             assert len(strip["layer"]) == 1 + (len(cuts) > 0) + (0 < len(cuts) <= 16)
             charts.cuts_chart(cuts, theme, n=n, counted=counted).to_dict()
-        frames = SegmentSteps(source=given, setting=cutting(width=width)).run()
-        for row in frames.arrays["weights"]:
+        steps = SegmentSteps(source=given, setting=cutting(width=width)).run()
+        for row in steps.arrays["weights"]:
             charts.row_chart(
-                row, theme, boundaries=edges, query=n - 1, tokens=frames.arrays["tokens"], own=len(edges) - 2, key="exact"
+                row, theme, boundaries=edges, query=n - 1, tokens=steps.arrays["tokens"], own=len(edges) - 2, key="exact"
             ).to_dict()
     reach = SegmentReach(source=small(), setting=cutting()).run().tables["reach"]
     charts.reach_chart(reach, theme, n=40).to_dict()

@@ -18,7 +18,7 @@ __all__ = ["cost_chart", "crossing_marks", "multiples_chart"]
 ROW = 26
 """Pixels of one mechanism's row."""
 LEAST, MOST = 1e-4, 1e3
-"""The ends of the axis of multiples: what lies beyond is drawn on them."""
+"""The ends of the axis of multiples; a value beyond them is drawn at the end."""
 
 
 def cost_chart(
@@ -34,8 +34,8 @@ def cost_chart(
     y_format: str = "~s",
     rules: Sequence[tuple[float, str]] = (),
 ) -> alt.LayerChart:
-    """A line a mechanism over n, both axes logarithmic, its name at the end; a ring where it falls below exact attention's
-    for good; the sequence at hand as a vertical line.
+    """A line a mechanism over n, both axes logarithmic, its name at the end; a ring from where on it stays below exact
+    attention's; the length of the sequence at hand as a vertical line.
 
     `points` has `key`, `label`, `n`, the column `what`, and may have `dashed`, true where a value is an estimate.
     """
@@ -67,12 +67,12 @@ def cost_chart(
 def crossing_marks(points: pd.DataFrame, crossings: pd.DataFrame, what: str) -> pd.DataFrame:
     """Where each crossing stands in the picture: `label`, `n`, and exact attention's cost there, on the drawn line.
 
-    One that lies at the shortest length has been crossed before the picture begins, and is none.
+    A crossing at the shortest length is left out: the curves crossed before the picture begins.
     """
     exact = points[(points["key"] == "exact") & (points[what] > 0)].sort_values("n")
-    found = crossings[crossings["n"] > points["n"].min()]
-    at = np.exp(np.interp(np.log(found["n"].astype(float)), np.log(exact["n"].astype(float)), np.log(exact[what])))
-    marks: pd.DataFrame = found[["key", "label", "n"]].assign(value=at).reset_index(drop=True)
+    inside = crossings[crossings["n"] > points["n"].min()]
+    at = np.exp(np.interp(np.log(inside["n"].astype(float)), np.log(exact["n"].astype(float)), np.log(exact[what])))
+    marks: pd.DataFrame = inside[["key", "label", "n"]].assign(value=at).reset_index(drop=True)
     return marks
 
 

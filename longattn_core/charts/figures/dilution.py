@@ -18,12 +18,13 @@ __all__ = ["PARTS", "denominator_chart", "every_head_chart", "part_colours", "ra
 
 PARTS = ("needle", "sinks", "rest")
 LABELLED = 0.07
-"""Shares from here on bear their number inside the bar."""
+"""From this share on, a bar shows its number."""
 PALE = 0.35
+"""Opacity of the points of earlier lengths."""
 
 
 def part_colours(theme: Theme) -> dict[str, str]:
-    """The needle in the colour of what is marked, the sinks in grey, the rest in the middle of the weights' scale."""
+    """The needle in the colour of marks, the sinks in grey, the rest in the middle colour of the weights' scale."""
     return {"needle": theme.mark, "sinks": theme.border, "rest": hexadecimal(theme.weights[128])}
 
 
@@ -37,14 +38,14 @@ def shares_chart(
     labels: bool = True,
     y_title: str = "share of the last token's weight",
 ) -> alt.LayerChart | alt.FacetChart:
-    """One bar a length: the needle's share at the bottom, the sinks', and everybody else's, 1 in all.
+    """One bar a length: the needle's share at the bottom, then the sinks', then that of all other keys; together 1.
 
-    `points` has `n`, `needle`, `sinks`, `rest`, one row a length; `names` says what the three are called in the picture;
-    `lengths` keeps places for lengths that are not measured yet.
+    `points` has `n`, `needle`, `sinks`, `rest`, one row a length; `names` names the three in the picture; `lengths` reserves
+    places for lengths that are not measured yet.
     """
     table = _long(points, names)
     order = [f"{n:,}" for n in (lengths or sorted(points["n"].unique()))]
-    inks, size = part_colours(theme), SIZES["tick"] * theme.zoom
+    colours, size = part_colours(theme), SIZES["tick"] * theme.zoom
     x = alt.X(
         "length:N",
         sort=order,
@@ -56,7 +57,7 @@ def shares_chart(
     y = alt.Y(
         "low:Q", title=y_title if labels else None, scale=scale, axis=alt.Axis(format="%", values=[0, 0.25, 0.5, 0.75, 1.0])
     )
-    colour = alt.Color("part:N", scale=alt.Scale(domain=list(PARTS), range=[inks[part] for part in PARTS]), legend=None)
+    colour = _part_colour(theme)
     tooltip = [
         alt.Tooltip("length:N", title="tokens of the text"),
         alt.Tooltip("name:N", title="part"),
@@ -74,11 +75,17 @@ def shares_chart(
             tooltip=tooltip,
         )
     )
-    numbers.data = numbers.data.assign(ink=[theme.ink_on(inks[part]) for part in numbers.data["part"]])
+    numbers.data = numbers.data.assign(ink=[theme.ink_on(colours[part]) for part in numbers.data["part"]])
     return layered(bars, *([numbers] if labels else []), height=height, width="container")
 
 
+def _part_colour(theme: Theme) -> alt.Color:
+    colours = part_colours(theme)
+    return alt.Color("part:N", scale=alt.Scale(domain=list(PARTS), range=[colours[part] for part in PARTS]), legend=None)
+
+
 def _long(points: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    """One row a length and part, with the ends and the middle of its piece of the bar."""
     rows: list[dict[str, Any]] = []
     for _, point in points.sort_values("n").iterrows():
         low = 0.0
@@ -103,9 +110,9 @@ def _long(points: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
 def denominator_chart(
     points: pd.DataFrame, at: int, theme: Theme, *, names: Mapping[str, str], height: int = 200
 ) -> alt.LayerChart | alt.FacetChart:
-    """What needle, sinks and rest each add to the softmax's denominator at length `at`, earlier lengths pale behind it.
+    """What needle, sinks and rest each add to the softmax's denominator at length `at`, with earlier lengths pale behind it.
 
-    In units of what the needle adds at the shortest length; logarithmic, because e to a score spans decades.
+    In units of what the needle adds at the shortest length; logarithmic, because the exponentials of scores span decades.
     """
     ordered = points.sort_values("n")
     unit = float(ordered["score needle"].iloc[0])
@@ -121,15 +128,15 @@ def denominator_chart(
         for part in PARTS
         if int(point["n"]) <= at and np.isfinite(point[f"score {part}"])
     ]
-    everything = [
-        float(np.exp(ordered[f"score {part}"].max() - unit)) for part in PARTS if ordered[f"score {part}"].notna().any()
-    ]
-    least = [float(np.exp(ordered[f"score {part}"].min() - unit)) for part in PARTS if ordered[f"score {part}"].notna().any()]
+    # The axis holds all lengths, so that it stays the same from frame to frame.
+    scores = [ordered[f"score {part}"] for part in PARTS if ordered[f"score {part}"].notna().any()]
+    most = [float(np.exp(score.max() - unit)) for score in scores]
+    least = [float(np.exp(score.min() - unit)) for score in scores]
     table = pd.DataFrame(rows, columns=["part", "name", "n", "added", "share"])
     table = table[table["added"] > 0]
     now, before = table[table["n"] == at], table[table["n"] < at]
-    domain = [max(min(least, default=1.0), 1e-12) / 2, max(everything, default=1.0) * 2]
-    inks, size = part_colours(theme), SIZES["tick"] * theme.zoom
+    domain = [max(min(least, default=1.0), 1e-12) / 2, max(most, default=1.0) * 2]
+    size = SIZES["tick"] * theme.zoom
     x = alt.X(
         "added:Q",
         title="what it adds (1: the first, at the shortest length)",
@@ -142,7 +149,7 @@ def denominator_chart(
         title=None,
         axis=alt.Axis(labelLimit=220, labelFontSize=SIZES["label"] * theme.zoom),
     )
-    colour = alt.Color("part:N", scale=alt.Scale(domain=list(PARTS), range=[inks[part] for part in PARTS]), legend=None)
+    colour = _part_colour(theme)
     tooltip = [
         alt.Tooltip("name:N", title="part"),
         alt.Tooltip("n:Q", title="tokens", format=","),
@@ -160,28 +167,28 @@ def denominator_chart(
 def every_head_chart(
     heads: pd.DataFrame, theme: Theme, *, y: str, y_title: str, named: Mapping[str, str], height: int = 420
 ) -> alt.LayerChart | alt.FacetChart:
-    """A thin line a head over the lengths, with the heads of `named` (name → label) drawn out and labelled at their ends.
+    """A thin line a head over the lengths; the heads of `named` (name → label) are drawn thick and labelled at their ends.
 
     `y` is a column of the table: "effective", "effective without sinks", "entropy" or "sinks". The dashed line is the bound: n
     effective tokens, ln n nats.
     """
-    share = y == "sinks"
-    log = not share and y != "entropy"
+    is_share = y == "sinks"
+    log = not is_share and y != "entropy"
     table = heads.assign(value=heads[y].clip(lower=1.0 if log else 0.0), label=heads["name"].map(dict(named)).fillna(""))
     table = table[["name", "label", "n", "value"]]
     lengths = np.array(sorted(table["n"].unique()))
-    scale = alt.Scale(type="log", nice=False) if log else alt.Scale(domain=[0, 1] if share else alt.Undefined)
+    scale = alt.Scale(type="log", nice=False) if log else alt.Scale(domain=[0, 1] if is_share else alt.Undefined)
     across = alt.X(
         "n:Q",
         title="tokens of the text (logarithmic)",
         axis=alt.Axis(values=lengths.tolist(), format=","),
         scale=alt.Scale(type="log", nice=False, padding=6),
     )
-    down = alt.Y("value:Q", title=y_title, scale=scale, axis=alt.Axis(format="%" if share else "~g", tickCount=6))
+    down = alt.Y("value:Q", title=y_title, scale=scale, axis=alt.Axis(format="%" if is_share else "~g", tickCount=6))
     tooltip = [
         alt.Tooltip("name:N", title="head"),
         alt.Tooltip("n:Q", title="tokens", format=","),
-        alt.Tooltip("value:Q", title=y_title, format=".1%" if share else ".3~g"),
+        alt.Tooltip("value:Q", title=y_title, format=".1%" if is_share else ".3~g"),
     ]
     base = alt.Chart(table)
     layers: list[Any] = [
@@ -189,7 +196,7 @@ def every_head_chart(
             x=across, y=down, detail=alt.Detail("name:N"), tooltip=tooltip
         )
     ]
-    if not share:
+    if not is_share:
         bound = pd.DataFrame({"n": lengths, "value": np.log(lengths) if y == "entropy" else lengths.astype(float)})
         dashed = alt.Chart(bound).mark_line(strokeDash=[6, 4], color=theme.muted, strokeWidth=1.5)
         layers.append(dashed.encode(x=across, y=down))
@@ -208,7 +215,7 @@ def every_head_chart(
 
 
 def _apart(ends: pd.DataFrame, *, log: bool, height: int) -> pd.DataFrame:
-    """Labels' places: at their values, moved up where two would cover one another."""
+    """The labels' places: at their values, moved up where two would overlap."""
     if ends.empty:
         return ends.assign(place=[])
     ordered = ends.sort_values("value").reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Fidelity against cost: every setting of every mechanism as a point, the front that nothing beats as a line."""
+"""Fidelity against cost: every setting of every mechanism as a point, and a line through those that no cheaper one matches."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from longattn_core.charts.style.labels import place_labels
 from longattn_core.charts.style.theme import SIZES, Theme
 
 ERROR_FLOOR = 0.01
-"""Errors below this are drawn on it: they are exact as far as a picture goes."""
+"""Errors below this are drawn at it: in a picture they are exact."""
 ERROR_CEILING = 100.0
-"""Errors above this are drawn on it: some estimators have no bound."""
+"""Errors above this are drawn at it: some estimators have no bound."""
 COST_CEILING = 20.0
-"""A setting that costs more than so many times exact attention is a yardstick, and left out of the picture."""
+"""A setting that costs more than this many times exact attention is left out of the picture."""
 _DRAWN_WIDTH = 1000
+"""Pixels of the chart's width for which the labels' places are computed."""
 ROOM = "width < 480 ? 0 : 1"
-"""On a phone the labels would cover the points: there a touch names them."""
+"""On a phone the labels would cover the points; a touch names them."""
 
 
 def drawn(rungs: pd.DataFrame) -> pd.DataFrame:
@@ -101,6 +102,8 @@ def _labels(
     y: alt.Y,
     colour: alt.Color,
 ) -> list[alt.Chart]:
+    """Each ladder's name at one of its points, where it covers as little as possible."""
+
     def share(values: pd.Series, domain: list[float]) -> np.ndarray:
         low, high = np.log(domain)
         return np.asarray((np.log(values.to_numpy(dtype=np.float64)) - low) / (high - low))

@@ -11,9 +11,10 @@ import pandas as pd
 from longattn_core.charts.cells import Encoded, RibbonRow, cell_edges, encode, pool_cells
 from longattn_core.charts.maps import visible
 from longattn_core.charts.pictures import RibbonsPicture
-from longattn_core.charts.pixels import data_uri, paint
+from longattn_core.charts.pixels import paint
 from longattn_core.charts.style.altair import fixed, themed
 from longattn_core.charts.style.legend import caption_lines, colour_bar
+from longattn_core.charts.style.png import data_uri
 from longattn_core.charts.style.scales import Scale, weight_scale
 from longattn_core.charts.style.theme import RIBBON_GAP, RIBBON_HEIGHT, Theme
 
@@ -21,7 +22,9 @@ Align = Literal["left", "right", "center"]
 Weight = Literal["normal", "bold"]
 
 _DOTS = 2
+"""Dots of the image for each pixel of the chart's width."""
 _LABELS, _COLUMN = 230, 84
+"""Pixels of the labels on the left, and of a column of numbers on the right."""
 
 
 def ribbons_chart(

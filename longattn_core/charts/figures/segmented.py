@@ -1,4 +1,4 @@
-"""Pictures of cuts: bars of what they sever, the row of one query frame by frame, patterns, and curves against the width."""
+"""Pictures of cuts: bars of what they sever, the row of one query step by step, patterns, and curves against the width."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import pandas as pd
 
 from longattn_core.charts.cells import Window, encode, future_cells
 from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
-from longattn_core.charts.pixels import data_uri, paint
+from longattn_core.charts.pixels import paint
 from longattn_core.charts.style.altair import layered
+from longattn_core.charts.style.axes import token_axis
 from longattn_core.charts.style.colour import blend, hexadecimal
+from longattn_core.charts.style.png import data_uri
 from longattn_core.charts.style.scales import WEIGHT_FLOOR, Scale
-from longattn_core.charts.style.theme import CURVE_HEIGHT, SIZES, Theme
+from longattn_core.charts.style.theme import CURVE_HEIGHT, Theme
 
 Chart: TypeAlias = alt.LayerChart | alt.FacetChart
 
@@ -27,19 +29,14 @@ COUNTED = {
     "without sinks": "lost, outside the sinks",
     "contribution": "lost of weight × value",
 }
-"""The ways of counting, as an axis names them."""
+"""The ways to count, as an axis names them."""
 
 
 def cuts_chart(cuts: pd.DataFrame, theme: Theme, *, n: int, counted: str) -> Chart:
     """A bar a cut at its place in the text: its loss as it is counted, and a pale one for its loss of all attention."""
     ink = theme.style("segmented").colour
     width = max(2.0, min(28.0, 700 / max(1, len(cuts)) - 4))
-    x = alt.X(
-        "cut:Q",
-        title="place of the cut (token)",
-        scale=alt.Scale(domain=[0, n], nice=False),
-        axis=alt.Axis(format="d", tickCount=8, grid=False),
-    )
+    x = token_axis("cut", n, "place of the cut (token)")
     y = alt.Y(
         "shown:Q", title=f"{COUNTED[counted]} (share)", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=5)
     )
@@ -52,7 +49,7 @@ def cuts_chart(cuts: pd.DataFrame, theme: Theme, *, n: int, counted: str) -> Cha
     layers.append(base.mark_bar(size=max(2.0, 0.6 * width), color=ink).encode(x=x, y=y, tooltip=tooltip))
     if len(cuts) <= 12:
         layers.append(
-            base.mark_text(dy=-8, fontSize=SIZES["tick"] * theme.zoom, color=theme.text).encode(
+            base.mark_text(dy=-8, fontSize=theme.size("tick"), color=theme.text).encode(
                 x=x, y=alt.Y("upper:Q"), text=alt.Text("shown:Q", format=".0%")
             )
         )
@@ -72,16 +69,14 @@ def _cut_tooltip() -> list[alt.Tooltip]:
 
 
 def cuts_strip(cuts: pd.DataFrame, theme: Theme, *, n: int, counted: str, boundaries: np.ndarray) -> Chart:
-    """The whole text as a band, each cut as wide as what it severs, with its share written above where there is room."""
+    """The whole text as a band, each cut as wide as what it severs, with its share above it where there is room."""
     steps = blend(theme.background, theme.style("segmented").colour, 13)
     bands = pd.DataFrame({"from": boundaries[:-1], "to": boundaries[1:]})
     bands["ink"] = [hexadecimal(steps[1 + i % 2]) for i in range(len(bands))]
     # With many cuts even a whole loss must leave its neighbours visible.
     widest = max(2.0, min(46.0, 800 / max(1, len(cuts))))
     shown = cuts.assign(**{"from": cuts["cut"], "share": cuts[counted], "wide": 1.5 + (widest - 1.5) * cuts[counted]})
-    x = alt.X(
-        "from:Q", title="token", scale=alt.Scale(domain=[0, n], nice=False), axis=alt.Axis(format="d", tickCount=8, grid=False)
-    )
+    x = token_axis("from", n)
     low, high = alt.Y("low:Q", axis=None, scale=alt.Scale(domain=[0, 1])), alt.Y2("high:Q")
     bands, shown = (table.assign(low=0.0, high=0.68, said=0.86) for table in (bands, shown))
     layers: list[Any] = [
@@ -93,7 +88,7 @@ def cuts_strip(cuts: pd.DataFrame, theme: Theme, *, n: int, counted: str, bounda
         layers.append(base.mark_rule(color=theme.mark).encode(x=x, y=low, y2=high, size=size, tooltip=_cut_tooltip()))
         if len(shown) <= 16:
             layers.append(
-                base.mark_text(fontSize=SIZES["label"] * theme.zoom, fontWeight="bold", color=theme.text).encode(
+                base.mark_text(fontSize=theme.size("label"), fontWeight="bold", color=theme.text).encode(
                     x=x, y=alt.Y("said:Q"), text=alt.Text("share:Q", format=".0%")
                 )
             )
@@ -126,9 +121,7 @@ def row_chart(
     )
     bars["shown"] = bars["weight"].clip(lower=WEIGHT_FLOOR) if len(bars) else []
     bars["floor"] = WEIGHT_FLOOR
-    x = alt.X(
-        "from:Q", title="token", scale=alt.Scale(domain=[0, n], nice=False), axis=alt.Axis(format="d", tickCount=8, grid=False)
-    )
+    x = token_axis("from", n)
     scale = alt.Scale(type="log", domain=[WEIGHT_FLOOR, 1], clamp=True)
     y = alt.Y("shown:Q", title="weight (logarithmic)", scale=scale, axis=alt.Axis(format="~g", values=[1e-4, 1e-3, 0.01, 0.1, 1]))
     layers: list[Any] = []
@@ -155,11 +148,11 @@ def row_chart(
         best = best[best["weight"] > 0.02]
         layers.append(
             alt.Chart(best)
-            .mark_text(dy=-7, fontSize=SIZES["tick"] * theme.zoom, color=theme.text)
+            .mark_text(dy=-7, fontSize=theme.size("tick"), color=theme.text)
             .encode(x=x, y=y, text=alt.Text("token:N"))
         )
-    asked = alt.Chart(pd.DataFrame({"from": [query + 0.5]}))
-    layers.append(asked.mark_rule(color=theme.mark, strokeWidth=2).encode(x=x))
+    place = alt.Chart(pd.DataFrame({"from": [query + 0.5]}))
+    layers.append(place.mark_rule(color=theme.mark, strokeWidth=2).encode(x=x))
     return layered(*layers, height=height)
 
 
@@ -250,7 +243,7 @@ def kinds_chart(kinds: pd.DataFrame, theme: Theme) -> Chart:
             x=alt.X("low_bare:Q"), x2=alt.X2("high_bare:Q"), y=y, tooltip=tooltip
         ),
         base.mark_point(size=130, filled=True, color=ink, opacity=1).encode(x=x, y=y, tooltip=tooltip),
-        base.mark_text(dy=-13, fontSize=SIZES["tick"] * theme.zoom, color=theme.text).encode(
+        base.mark_text(dy=-13, fontSize=theme.size("tick"), color=theme.text).encode(
             x=x, y=y, text=alt.Text("lost_bare:Q", format=".1%")
         ),
         height=170,
@@ -265,12 +258,7 @@ def places_chart(places: pd.DataFrame, theme: Theme, *, n: int) -> Chart:
         keep = places["sentence start"] | (np.arange(len(places)) % (len(places) // MOST_BARS) == 0)
         places = places[keep]
     shown = places.dropna(subset=["severed"])
-    x = alt.X(
-        "token:Q",
-        title="cut before token",
-        scale=alt.Scale(domain=[0, n], nice=False),
-        axis=alt.Axis(format="d", tickCount=8, grid=False),
-    )
+    x = token_axis("token", n, "cut before token")
     y = alt.Y(
         "severed:Q",
         title="would be severed, outside the sinks",

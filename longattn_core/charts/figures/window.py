@@ -13,10 +13,11 @@ import pandas as pd
 from longattn_core.charts.cells import encode
 from longattn_core.charts.curves import CurveAxis, CurveSeries, curves_chart
 from longattn_core.charts.maps import visible
-from longattn_core.charts.pixels import data_uri, paint
+from longattn_core.charts.pixels import paint
 from longattn_core.charts.style.altair import fixed, layered
 from longattn_core.charts.style.colour import blend, hexadecimal
 from longattn_core.charts.style.labels import place_labels
+from longattn_core.charts.style.png import data_uri
 from longattn_core.charts.style.scales import Scale
 from longattn_core.charts.style.theme import Theme
 

@@ -8,9 +8,9 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from longattn_core.charts.pixels import data_uri
 from longattn_core.charts.style.altair import fixed
 from longattn_core.charts.style.colour import rgb
+from longattn_core.charts.style.png import data_uri
 from longattn_core.charts.style.scales import Scale
 from longattn_core.charts.style.theme import BELOW, FUTURE, LEVELS, NEVER, Theme
 

@@ -19,6 +19,7 @@ from longattn_core.contracts.mechanism import Attended, Explanation, ReadCount, 
 from longattn_core.mechanisms.favor.deviation import relative_deviation
 from longattn_core.mechanisms.favor.features import FeatureMap, Features
 from longattn_core.numerics.maps.factored import FactoredMap
+from longattn_core.wording import noun_for
 
 SAFE = 600.0
 """The largest exponent of a left factor for which float64 still represents the matching right factor."""
@@ -211,7 +212,7 @@ def _sentence(
     feature_map: FeatureMap, facts: dict[str, float | int | str | bool], deviation: float | None, exact: float, weight: float
 ) -> tuple[FavorReason, str]:
     columns = facts["features"]
-    noun = "feature" if columns == 1 else "features"
+    noun = noun_for(int(columns), "feature")
     if feature_map.kind == "hedgehog":
         return FavorReason.LEARNED, (
             f"{columns} learned {noun}, fitted to imitate exact attention, give this key {weight:.3g} "

@@ -14,6 +14,7 @@ from longattn_core.mechanisms.hierarchical.dyadic import CoarseReader
 from longattn_core.mechanisms.hierarchical.nested import NestedReader, TileScores
 from longattn_core.numerics.maps.grouped import Covering, GroupedMap
 from longattn_core.numerics.tiles.groups import Groups
+from longattn_core.wording import noun_for
 
 Facts = dict[str, float | int | str | bool]
 
@@ -114,7 +115,7 @@ class HierarchicalMap(GroupedMap):
             facts[f"{name}_gate"] = float(self.trace.gates[head, query, level])
         parts = ", ".join(f"{facts[f'{self.trace.names[c.level]}_part']:.3g} {_read_as(self.trace.names, c)}" for c in coverings)
         text = (
-            f"The weights of {len(self.trace.names)} level{'s' * (len(self.trace.names) != 1)} are added, each times what the "
+            f"The weights of {len(self.trace.names)} {noun_for(len(self.trace.names), 'level')} are added, each times what the "
             f"level counts for this query; this key gets {parts}."
         )
         reason = HierarchicalReason.SEVERAL if len(coverings) > 1 else _depth(coverings[0].level, len(self.trace.levels))
@@ -124,7 +125,7 @@ class HierarchicalMap(GroupedMap):
         facts: Facts = {"distance": abs(query - key), "level": covering.level}
         if covering.level == 0:
             text = (
-                f"The key is {facts['distance']} token{'s' * (facts['distance'] != 1)} away, in the query's own block or one "
+                f"The key is {facts['distance']} {noun_for(abs(query - key), 'token')} away, in the query's own block or one "
                 f"beside it, and is read one by one: {covering.weight:.3g}."
             )
             return HierarchicalReason.NEAR, facts, text

@@ -18,6 +18,7 @@ from torch import Tensor
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.low_rank.map import LowRankMap
 from longattn_core.mechanisms.low_rank.pieces import Groups, attend_some, consecutive_groups, read_through, softmax_over
+from longattn_core.wording import noun_for
 
 MAGNIFIED = 2e3
 """The largest absolute row sum of the inverse up to which the long sums are taken in the input's precision."""
@@ -61,7 +62,7 @@ class NystromMap(LowRankMap):
         groups: Groups = self.trace.groups
         facts = {"query_landmark": int(groups.group[query]), "key_landmark": int(groups.group[key])}
         size = len(groups.members(facts["key_landmark"]))
-        noun = "landmark" if self.rank == 1 else "landmarks"
+        noun = noun_for(self.rank, "landmark")
         own = "the key alone" if size == 1 else f"the mean of {size} keys"
         return ({**facts, "size": size}, f"Query and key meet only through {self.rank} {noun}, and the key's own is {own}")
 

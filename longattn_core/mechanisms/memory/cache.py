@@ -19,7 +19,8 @@ from longattn_core.contracts.mechanism import Cost, Explanation, Mechanism
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.memory.reasons import Facts, MemoryReason, reason_by_segment, segment_facts
 from longattn_core.mechanisms.memory.segments import Layout, attend_run, by_segment, peak_cells, runs, visible_pairs
-from longattn_core.numerics.maps.listed import Entries, SparseMap
+from longattn_core.numerics.entries import Entries
+from longattn_core.numerics.maps.listed import SparseMap
 from longattn_core.numerics.softmax import masked_softmax
 
 

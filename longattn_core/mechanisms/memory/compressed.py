@@ -19,6 +19,7 @@ from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.memory.cache import CacheMap, CacheTrace, Pooled, cache_cost
 from longattn_core.mechanisms.memory.reasons import Facts, MemoryReason
 from longattn_core.mechanisms.memory.segments import Far, Layout, attend_run, runs
+from longattn_core.wording import noun_for
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,7 +111,7 @@ class CompressedMap(CacheMap):
         if kept:
             facts["summary_weight"] = weight * count
             text = (
-                f"The key left the cache and was averaged with {count - 1} other token{'' if count == 2 else 's'} into "
+                f"The key left the cache and was averaged with {count - 1} other {noun_for(count - 1, 'token')} into "
                 f"one summary (tokens {start} to {stop - 1}); the summary gets {weight * count:.3g}, "
                 f"so each of its tokens gets {weight:.3g}."
             )

@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from longattn_core.contracts.mechanism import Attended, Explanation, Reduce
-from longattn_core.numerics.maps.listed import Entries, SparseMap
+from longattn_core.numerics.entries import Entries
+from longattn_core.numerics.maps.listed import SparseMap
 
 
 class RouterReason(StrEnum):

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from longattn_core.contracts.indexing import row_chunks
 from longattn_core.contracts.mechanism import Cost
-from longattn_core.numerics.maps.listed import Entries
+from longattn_core.numerics.entries import Entries
 from longattn_core.numerics.softmax import masked_softmax
 from longattn_core.numerics.tiles.cutting import cut_tiles, laid_out, spans
 from longattn_core.numerics.tiles.reading import TiledReader, TileWeights

@@ -12,6 +12,7 @@ from torch import Tensor
 from longattn_core.contracts.mechanism import Explanation, ReadCount
 from longattn_core.contracts.sequence import exact_rows
 from longattn_core.numerics.maps.grouped import Covering, GroupedMap
+from longattn_core.wording import noun_for
 
 
 class SegmentedReason(StrEnum):
@@ -105,7 +106,7 @@ class SegmentedMap(GroupedMap):
         if not self.integrated:
             text = (
                 f"The key stands in another segment, {_tokens(start, end)}, which the query sees only as one mean of its "
-                f"{size} token{'s' * (size != 1)}: the mean gets {covering.weight:.3g}, and this key 1/{size} of it."
+                f"{size} {noun_for(size, 'token')}: the mean gets {covering.weight:.3g}, and this key 1/{size} of it."
             )
             return SegmentedReason.SUMMARY, facts, text
         queries, heads = (torch.tensor([x], device=self.output.device) for x in (query, head))
@@ -129,7 +130,7 @@ class SegmentedMap(GroupedMap):
             "items": self.reading.read_count(query),
         }
         text = (
-            f"The key stands {beyond} token{'s' * (beyond != 1)} outside the query's segment, {_tokens(start, end)}, but within "
+            f"The key stands {beyond} {noun_for(beyond, 'token')} outside the query's segment, {_tokens(start, end)}, but within "
             f"the overlap that it also reads; it gets {weight:.3g} among {facts['items']} keys."
         )
         return SegmentedReason.OVERLAP, facts, text

@@ -11,7 +11,8 @@ from torch.nn.functional import pad
 from longattn_core.contracts.indexing import row_chunks
 from longattn_core.contracts.mechanism import Explanation, ReadCount, Reduce
 from longattn_core.mechanisms.window.pattern import Pattern, block_scores
-from longattn_core.numerics.maps.listed import Entries, SparseMap, entries_of_scores, inverse_root
+from longattn_core.numerics.entries import Entries
+from longattn_core.numerics.maps.listed import SparseMap, entries_of_scores, inverse_root
 
 
 class WindowReason(StrEnum):

@@ -18,9 +18,10 @@ from torch.nn.functional import pad
 
 from longattn_core.contracts.mechanism import Reduce
 from longattn_core.contracts.pooling import cell_of
+from longattn_core.numerics.entries import Entries
 from longattn_core.numerics.lists.sorted_lists import GATHER_PRICE, SortedLists, entries_of_lists, taken
 from longattn_core.numerics.lists.tiles import MANY, Biases, Tile, tiles
-from longattn_core.numerics.maps.listed import Entries, SparseMap
+from longattn_core.numerics.maps.listed import SparseMap
 
 LOG2_E = 1 / math.log(2)
 

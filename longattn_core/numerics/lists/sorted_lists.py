@@ -24,9 +24,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from longattn_core.contracts.indexing import row_chunks
+from longattn_core.numerics.entries import Entries
 from longattn_core.numerics.huge_pages import empty, empty_like
 from longattn_core.numerics.lists.order import stable_order
-from longattn_core.numerics.maps.listed import Entries
 from longattn_core.numerics.softmax import masked_softmax
 
 VIEW_CELLS = 1 << 22

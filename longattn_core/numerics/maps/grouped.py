@@ -24,7 +24,8 @@ from longattn_core.contracts.indexing import STREAM_CELLS
 from longattn_core.contracts.mechanism import Attended, ReadCount, Reduce
 from longattn_core.contracts.pooling import areas, cell_of
 from longattn_core.contracts.selection import Index
-from longattn_core.numerics.maps.listed import Entries, listed
+from longattn_core.numerics.entries import Entries
+from longattn_core.numerics.maps.listed import listed
 from longattn_core.numerics.tiles.reading import TiledReader
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from longattn_core.contracts.indexing import STREAM_CELLS
 from longattn_core.contracts.mechanism import Attended, ReadCount, Reduce
 from longattn_core.contracts.pooling import areas, cell_of
+from longattn_core.numerics.entries import Entries
 from longattn_core.numerics.pair_scores import pair_scores
 from longattn_core.numerics.softmax import masked_softmax
 
@@ -36,17 +37,6 @@ class ScoredMap(Attended):
     def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
         scores = self._scores(queries, heads)
         return masked_softmax(scores, self.sequence.allowed(queries).expand_as(scores))
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Entries:
-    """The keys that each query reads, and their weights. An empty slot has key −1 and weight 0.
-
-    Shapes: `keys [g r c]` (int64; no key occurs twice in a row), `weights [g r c]`.
-    """
-
-    keys: Int[Tensor, "g r c"]
-    weights: Float[Tensor, "g r c"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

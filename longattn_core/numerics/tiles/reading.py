@@ -24,7 +24,7 @@ from torch import Tensor
 
 from longattn_core.contracts.indexing import STREAM_CELLS, row_chunks
 from longattn_core.contracts.mechanism import Cost
-from longattn_core.numerics.maps.listed import Entries
+from longattn_core.numerics.entries import Entries
 from longattn_core.numerics.tiles.cutting import laid_out, spans
 from longattn_core.numerics.tiles.pattern import TilePattern, shared_product
 

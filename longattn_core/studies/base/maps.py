@@ -51,7 +51,7 @@ class Maps(Study):
     def _run(self, progress: Progress) -> Result:
         sequence = self.sequence()
         head = min(self.head, sequence.h - 1)
-        queries, keys = _window(self.queries, sequence.n), _window(self.keys, sequence.n)
+        queries, keys = window_or_whole(self.queries, sequence.n), window_or_whole(self.keys, sequence.n)
         progress(0.0, self.setting.key)
         chosen = kept_run(self.source, self.setting.build())
         arrays = {"queries": np.array(queries), "keys": np.array(keys), "tokens": np.array(tokens_of(sequence), dtype=np.str_)}
@@ -167,8 +167,9 @@ def _sampled(rows: Tensor, queries: Span) -> str:
     )
 
 
-def _window(asked: tuple[int, int] | None, n: int) -> tuple[int, int]:
-    if asked is None:
+def window_or_whole(window: Span | None, n: int) -> Span:
+    """A window of n queries or keys, cut to what there is and at least one wide; all of them where it is None."""
+    if window is None:
         return 0, n
-    start = max(0, min(asked[0], n - 1))
-    return start, max(start + 1, min(asked[1], n))
+    start = max(0, min(window[0], n - 1))
+    return start, max(start + 1, min(window[1], n))

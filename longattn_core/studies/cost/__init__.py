@@ -1,8 +1,8 @@
-"""When cheaper attention pays: operations, bytes and time against n, the lengths where mechanisms cross exact attention.
+"""When cheaper attention pays: operations, bytes and time against n, and from which length on a mechanism costs less.
 
 Source: ours. `curves.py` counts every mechanism's cost at lengths that double, by its own formula, and finds the crossings;
-`break_even.py` finds from which length on who is cheaper; `timing.py` measures the same settings on this machine; `limits.py`
-measures how much any choice of so many keys could keep of a real head.
+`break_even.py` reads from them which mechanisms are cheaper, and from which length on; `timing.py` measures the same
+settings on this machine; `limits.py` measures how much of a real head any choice of k keys could keep.
 """
 
 from longattn_core.studies.cost.break_even import BreakEven, break_even

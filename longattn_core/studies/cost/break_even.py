@@ -1,4 +1,4 @@
-"""Who pays, from where on, and who is cheaper at today's length: the numbers of the sentence, and which sentence it is."""
+"""Which mechanisms are cheaper than exact attention at n tokens, from which length on each is, and which sentence says it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Kind = Literal["most", "few", "later", "never", "waiting"]
 
 @dataclass(frozen=True, kw_only=True)
 class BreakEven:
-    """`cheaper` are those below exact attention at n tokens, the cheapest first, with `shares` of its cost; `first` and `last`
-    the earliest and the latest crossing among the lengths; `never` those that cross at none of them.
+    """`cheaper` are the mechanisms below exact attention at n tokens, the cheapest first, with `shares` of its cost; `first` and
+    `last` the earliest and the latest crossing among the lengths; `never` those that cross at none of them.
 
     `kind`: "most" when more than half of those that can read n tokens are cheaper there, "few" when some are, "later" when
     none is but one will be, "never" when none ever is, "waiting" while exact attention has no number yet.
@@ -32,11 +32,11 @@ class BreakEven:
 
 
 def break_even(points: pd.DataFrame, crossings: pd.DataFrame, what: str, n: int) -> BreakEven:
-    """Read a column `what` of points (`label`, `key`, `approximates`, `n`) and the crossings of that quantity.
+    """Read the column `what` of points (`label`, `key`, `approximates`, `n`) and the crossings of that quantity.
 
-    Where n is no measured length, a line through its neighbours on logarithmic scales stands for it.
+    Where n is no measured length, the value comes from a line through its neighbours on logarithmic scales.
     """
-    # As arrays: a selection of rows a mechanism, each with the table's units copied, would take most of a dial's answer.
+    # As arrays: each selection of a table's rows copies its units, which would take most of the time after a dial moves.
     lengths, values = (points[column].to_numpy(dtype=float) for column in ("n", what))
     is_exact, label = points["key"].to_numpy() == "exact", points["label"].to_numpy()
     exact = value_at(lengths[is_exact], values[is_exact], n)
@@ -44,22 +44,22 @@ def break_even(points: pd.DataFrame, crossings: pd.DataFrame, what: str, n: int)
         return BreakEven(kind="waiting", n=n, readable=0)
     others = dict.fromkeys(label[points["approximates"].to_numpy(dtype=bool) & ~is_exact])
     costs = {name: value_at(lengths[label == name], values[label == name], n) for name in others}
-    shares = {label: cost / exact for label, cost in costs.items() if np.isfinite(cost)}
-    cheap = sorted((share, label) for label, share in shares.items() if share < 1)
+    shares = {name: cost / exact for name, cost in costs.items() if np.isfinite(cost)}
+    cheap = sorted((share, name) for name, share in shares.items() if share < 1)
     crossed = crossings[crossings["n"].notna()].sort_values("n")
-    ends = [(str(row["label"]), float(row["n"])) for _index, row in crossed.iterrows()]
+    places = [(str(row["label"]), float(row["n"])) for _index, row in crossed.iterrows()]
     if not cheap:
-        kind: Kind = "later" if any(at > n for _label, at in ends) else "never"
+        kind: Kind = "later" if any(place > n for _name, place in places) else "never"
     else:
         kind = "most" if 2 * len(cheap) > len(shares) else "few"
     return BreakEven(
         kind=kind,
         n=n,
         readable=len(shares),
-        cheaper=tuple(label for _share, label in cheap),
-        shares=tuple(share for share, _label in cheap),
-        first=ends[0] if ends else None,
-        last=ends[-1] if ends else None,
+        cheaper=tuple(name for _share, name in cheap),
+        shares=tuple(share for share, _name in cheap),
+        first=places[0] if places else None,
+        last=places[-1] if places else None,
         never=tuple(crossings.loc[crossings["n"].isna(), "label"]),
     )
 
@@ -98,9 +98,10 @@ def crossing_between(rows: pd.DataFrame, exact: pd.DataFrame, what: str) -> floa
 
 
 def clock_against_count(by_count: pd.Series, by_clock: pd.Series) -> Literal["later", "sooner", "apart"]:
-    """Whether mechanisms begin to pay later by the clock than by counting, sooner, or now this and now that.
+    """Whether mechanisms begin to pay later by the clock than by counting, sooner, or neither as a rule ("apart").
 
-    One direction is named when more than twice as many go there as in the other; what never pays by one of them is left out.
+    A direction is named when more than twice as many mechanisms go that way as the other; a mechanism that never pays by the
+    clock, or never by counting, is left out.
     """
     both = pd.DataFrame({"count": by_count.to_numpy(), "clock": by_clock.to_numpy()}).dropna()
     later, sooner = int((both["clock"] > both["count"]).sum()), int((both["clock"] < both["count"]).sum())

@@ -26,20 +26,20 @@ LENGTHS = tuple(1 << power for power in range(6, 17))
 """64 … 65,536 tokens."""
 
 BUDGETS = (16, 32, 64, 128, 256, 512, 1024)
-"""Keys or features a query between which a visitor chooses."""
+"""The budgets that a visitor chooses between: keys or features per query."""
 
 FINE = 256
-"""A crossing beyond twice this is found to one part in so many."""
+"""A crossing beyond twice this many tokens is found to one part in this many."""
 OCTAVES = 3
-"""Doublings of n over which an exponent is fitted: over one alone, rounding to whole blocks would show."""
+"""Doublings of n over which an exponent is fitted: over a single one, rounding to whole blocks would change it."""
 
 NUMBER_BYTES = 4
 """Costs are counted in float32."""
 MEMORY = 16 * 2**30
-"""The memory whose end is asked for: 16 GB."""
+"""The page says at which length this much memory is full: 16 GB."""
 WHOLE = "n × n, held whole"
 STEEP = 1.5
-"""Powers of n from here on are quadratic rather than linear."""
+"""From this power of n on, what is held is carried on by its power, below along a line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +77,10 @@ class CostCurves(Study):
         shape = Shape(d=sequence.d, e=sequence.e, causal=sequence.causal)
         lengths = sorted({*LENGTHS, sequence.n})
         records, crossings, summaries = [], [], []
-        found = showcased()
+        mechanisms = showcased()
         exact = mechanism("exact")
-        for index, (label, shown) in enumerate(found.items()):
-            progress(index / len(found), label)
+        for index, (label, shown) in enumerate(mechanisms.items()):
+            progress(index / len(mechanisms), label)
             points = [counted(shown, self.keys, n, shape) for n in lengths]
             records += [_record(shown, label, point, shape) for point in points]
             crossed: dict[Quantity, float] = {}
@@ -109,29 +109,29 @@ class CostCurves(Study):
 
     def _crossing(self, shown: Mechanism, exact: Mechanism, points: list[CostPoint], what: Quantity, shape: Shape) -> float:
         def cheaper(n: int) -> bool:
-            mine, its = counted(shown, self.keys, n, shape).cost, counted(exact, self.keys, n, shape).cost
-            if not (isinstance(mine, Cost) and isinstance(its, Cost)):
+            own, of_exact = counted(shown, self.keys, n, shape).cost, counted(exact, self.keys, n, shape).cost
+            if not (isinstance(own, Cost) and isinstance(of_exact, Cost)):
                 return False
-            return shape.of(mine, what, n) < shape.of(its, what, n)
+            return shape.of(own, what, n) < shape.of(of_exact, what, n)
 
-        # Between the same lengths whatever the sequence's own is: so what was counted for one text serves all.
+        # Only between the fixed lengths, whatever the sequence's own is: what was counted for one text serves all.
         return crossing(cheaper, [point.n for point in points if isinstance(point.cost, Cost) and point.n in LENGTHS])
 
 
 def showcased() -> dict[str, Mechanism]:
-    """The settings that stand beside one another, by their labels; exact attention is the first."""
+    """The settings that are compared, by their labels; exact attention is the first."""
     return {shown.label: shown for kind in mechanisms().values() for shown in kind.showcase()}
 
 
 def counted(shown: Mechanism, keys: int, n: int, shape: Shape) -> CostPoint:
-    """The cost of n tokens at this budget, kept for all who ask."""
+    """The cost of n tokens at this budget, computed once in the process."""
     setting, name = _named(shown, min(keys, n), n)
     return _counted.get(f"{name} {shape}", lambda: counted_at(setting, _hollow(n, shape)))
 
 
 @lru_cache(maxsize=1 << 14)
 def _named(shown: Mechanism, keys: int, n: int) -> tuple[Mechanism, str]:
-    """A mechanism at a budget, and the name under which its cost is kept: asked for a thousand times at each move of a dial."""
+    """A mechanism at a budget, and the name under which its cost is kept. Cached: called a thousand times at a dial's move."""
     setting = shown.with_budget(keys, n)
     return setting, f"{setting.key} {setting.model_dump_json()} {n}"
 
@@ -142,9 +142,9 @@ def _hollow(n: int, shape: Shape) -> Sequence:
 
 
 def crossing(cheaper: Callable[[int], bool], lengths: list[int]) -> float:
-    """The least n from which on `cheaper` holds at every one of the lengths, found by halving between two of them.
+    """The least n from which on `cheaper` holds at every one of the lengths, found by bisection between two of them.
 
-    Exact below 2·`FINE` tokens, beyond to one part in `FINE`: where buckets are filled at random nothing finer has a meaning.
+    Exact below 2·`FINE` tokens, beyond to one part in `FINE`, because the counts of random buckets have no finer meaning.
     NaN when it does not hold at the longest; the shortest length when it holds at all of them.
     """
     last = next((index for index in reversed(range(len(lengths))) if not cheaper(lengths[index])), None)
@@ -177,7 +177,7 @@ def _values(point: CostPoint, shape: Shape) -> dict[str, float]:
 
 
 def _summary(shown: Mechanism, label: str, points: list[CostPoint], pays: float, n: int, shape: Shape) -> dict[str, object]:
-    here = next(point for point in points if point.n == n)
+    now = next(point for point in points if point.n == n)
     known = [point for point in points if isinstance(point.cost, Cost) and point.n in LENGTHS]
     held = {point.n: _values(point, shape)["bytes_held"] for point in known}
     return {
@@ -188,10 +188,10 @@ def _summary(shown: Mechanism, label: str, points: list[CostPoint], pays: float,
         "textbook": type(shown).complexity,
         "exponent": _power({point.n: _values(point, shape)["multiply_adds"] for point in known}),
         "memory exponent": _power(held),
-        **_values(here, shape),
+        **_values(now, shape),
         "memory ends": _ends(held),
         "pays from": pays,
-        "refusal": "" if isinstance(here.cost, Cost) else here.cost.reason,
+        "refusal": "" if isinstance(now.cost, Cost) else now.cost.reason,
         "leaks": shown.depends_on_future or "",
     }
 
@@ -206,9 +206,9 @@ def _power(values: Mapping[int, float]) -> float:
 
 
 def _ends(held: Mapping[int, float]) -> float:
-    """The length at which the bytes held reach `MEMORY`, beyond the longest length by its last growth; NaN if none is known.
+    """The length at which the bytes held reach `MEMORY`, extrapolated from the last lengths; NaN for fewer than two lengths.
 
-    What grows at most about linearly goes on along a line, what grows faster by its power.
+    Growth that is about linear is carried on along a line, faster growth by its power (`STEEP`).
     """
     if len(held) < 2:
         return np.nan

@@ -1,6 +1,6 @@
-"""How much any choice of so many keys a query could keep of a head, and what a window or a blind choice keeps.
+"""How much of a head's weight any choice of k keys per query could keep, and what a window or a blind choice keeps.
 
-Source: the largest k weights of a row hold the most that any k keys can; the rest is counting. Nothing is approximated here.
+Source: no k keys hold more weight than the k largest weights of a row; the rest is counting. Nothing is approximated here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class SparseLimits(HeadStudy):
     """The share of exact attention that k keys a query can hold, for k = 1, 2, 4 … n.
 
     Table `limits`: `keys`, `best` (the k largest weights), `window` (the k nearest keys up to the query, or around it), `blind`
-    (a choice that looks at nothing: the share of keys itself), means over at most 256 queries. `words["sample"]` names them.
+    (a choice that knows nothing of the keys: k as a share of the visible keys), means over at most 256 queries.
+    `words["sample"]` names the queries.
     """
 
     key: ClassVar[str] = "cost.limits"
@@ -43,9 +44,9 @@ class SparseLimits(HeadStudy):
             rows = exact_rows(sequence, queries, head)[0].double()
             allowed = sequence.allowed(queries)
             held = rows.sort(dim=-1, descending=True).values.cumsum(-1)
-            # Distance from the query, the masked ones behind all others: the k first are the k nearest.
-            far = (places - queries[:, None]).abs().masked_fill(~allowed, n + 1).argsort(dim=-1, stable=True)
-            near, visible = rows.gather(-1, far).cumsum(-1), allowed.sum(-1)
+            # Keys by their distance from the query, masked ones last: the first k are the k nearest.
+            nearest = (places - queries[:, None]).abs().masked_fill(~allowed, n + 1).argsort(dim=-1, stable=True)
+            near, visible = rows.gather(-1, nearest).cumsum(-1), allowed.sum(-1)
             for index, count in enumerate(counts):
                 best[index] += held[:, count - 1].sum()
                 window[index] += near[:, count - 1].sum()

@@ -1,8 +1,8 @@
 """Milliseconds on this machine: the same settings measured at lengths that double, within a bounded time.
 
-The machine's own limits, a large matrix product and a large copy, are measured first: what an algorithm must multiply and
-move at these rates is the least time that it could take. Rows belong to the machine and not to a text, so all who ask
-share them.
+The machine's own limits, a large matrix product and a large copy, are measured first: the time of an algorithm's
+multiplications and copies at these rates is the least that it could take. The rows depend on the machine and not on a text,
+so all visitors share them.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from longattn_core.studies.cost.curves import LENGTHS, Shape, counted, showcased
 WIDTH = 64
 """Channels of the one head that is measured, as in the language model."""
 RUNS, MOST_RUNS = 3, 9
-"""Runs whose median is kept: at least three, so that the first, which warms up, is rarely that; more while they are short."""
+"""Runs whose median is kept: at least three, so that the slow first one is rarely the median; more while they are short."""
 SHORT = 0.05
-"""Seconds up to which runs are added."""
+"""Runs are repeated until they took this many seconds together, or `MOST_RUNS` are done."""
 LONGEST_RUN = 0.5
-"""Seconds that one run may be expected to take; longer ones are not measured."""
+"""Where one run would take longer than this many seconds, it is not measured."""
 ALL_RUNS = 40.0
-"""Seconds for all runs of one sweep together; what is left then is not measured."""
+"""Once the runs of a sweep took this many seconds together, no more are measured."""
 PRODUCT, COPY = 1024, 1 << 24
 """The matrix product's side, and the numbers that are copied: 64 MB, more than a cache holds."""
 
@@ -57,7 +57,7 @@ def gaussian(causal: bool = True) -> SyntheticSource:
 class CostTimes(Sweep[TimePoint]):
     """Seconds of every showcased mechanism at one budget: one head of width 64, unit Gaussian queries, keys and values.
 
-    Processor time where the process has one thread, as the server has, else time on the wall. Table `times`: `seconds` (NaN
+    Processor time where the process has one thread, as the server has, else wall time. Table `times`: `seconds` (NaN
     where it was not measured) and `estimate`, which goes on from the last measured length by the mechanism's own formula,
     `dashed` where it does; `floor`, the least that the machine's rates allow, and `share` = floor ÷ seconds. `crossings` as in
     `CostCurves`; `machine` holds the rates. The shortest lengths come first.
@@ -97,14 +97,14 @@ class CostTimes(Sweep[TimePoint]):
         cost = self._cost(point)
         if cost is None:
             return row
-        before = self._before(point, cost)
-        # What was slow once for another's sake shall not end the curve: the best rate so far decides.
-        if before and (min(before) > LONGEST_RUN or self._spent() > ALL_RUNS):
-            return row | {"estimate": before[-1]}
+        expected = self._expected(point, cost)
+        # The best rate decides: one run that was slow because of another process must not end the curve.
+        if expected and (min(expected) > LONGEST_RUN or self._spent() > ALL_RUNS):
+            return row | {"estimate": expected[-1]}
         mechanism, sequence = shown.with_budget(min(point.keys, point.n), point.n), _heads(point.n, point.causal)
-        begun = perf_counter()
+        started = perf_counter()
         times: list[float] = []
-        while len(times) < RUNS or (len(times) < MOST_RUNS and perf_counter() - begun < SHORT):
+        while len(times) < RUNS or (len(times) < MOST_RUNS and perf_counter() - started < SHORT):
             times.append(_timed(lambda: mechanism.attend(sequence)))
         seconds = median(times)
         machine = known_row(self, self._point("", 0)) or _machine()
@@ -114,7 +114,7 @@ class CostTimes(Sweep[TimePoint]):
             "estimate": seconds,
             "floor": floor,
             "share": floor / seconds,
-            "spent": perf_counter() - begun,
+            "spent": perf_counter() - started,
         }
 
     def name_of(self, point: TimePoint) -> str:
@@ -131,18 +131,18 @@ class CostTimes(Sweep[TimePoint]):
 
     def _cost(self, point: TimePoint) -> Cost | None:
         shape = Shape(d=WIDTH, e=WIDTH, causal=point.causal)
-        found = counted(showcased()[point.label], point.keys, point.n, shape).cost
-        return found if isinstance(found, Cost) else None
+        cost = counted(showcased()[point.label], point.keys, point.n, shape).cost
+        return cost if isinstance(cost, Cost) else None
 
-    def _before(self, point: TimePoint, cost: Cost) -> list[float]:
-        """Seconds to expect from the rate of each shorter length that was measured, by the formula; the longest is the last."""
-        found = []
+    def _expected(self, point: TimePoint, cost: Cost) -> list[float]:
+        """Seconds by the formula at the rate of each shorter length that was measured; the rate of the longest comes last."""
+        seconds = []
         for n in (n for n in LENGTHS if n < point.n):
             shorter = point.model_copy(update={"n": n})
-            row, its = known_row(self, shorter), self._cost(shorter)
-            if row is not None and its is not None and np.isfinite(row["seconds"]):
-                found.append(float(row["seconds"]) * cost.multiply_adds / its.multiply_adds)
-        return found
+            row, shorter_cost = known_row(self, shorter), self._cost(shorter)
+            if row is not None and shorter_cost is not None and np.isfinite(row["seconds"]):
+                seconds.append(float(row["seconds"]) * cost.multiply_adds / shorter_cost.multiply_adds)
+        return seconds
 
     def _spent(self) -> float:
         return float(sum(row.get("spent", 0.0) for p in self.points() if (row := known_row(self, p)) is not None))
@@ -187,8 +187,8 @@ def _machine() -> Row:
 
 
 def _timed(act: Callable[[], object]) -> float:
-    """Seconds of processor time where one thread does all the work, so that others do not count; else by the wall."""
+    """Seconds of processor time where one thread does all the work, so that other processes do not count; else wall time."""
     clock = thread_time if torch.get_num_threads() == 1 else perf_counter
-    begun = clock()
+    started = clock()
     act()
-    return clock() - begun
+    return clock() - started

@@ -56,23 +56,23 @@ class EveryHead(Sweep[HeadsPoint]):
         return tuple(HeadsPoint(text=name, n=n, queries=self.queries, sharpness=source.sharpness) for n in lengths)
 
     def measure(self, point: HeadsPoint) -> Row:
-        """One pass of the model over a prefix; each number is a list with an entry a head."""
+        """One pass of the model over a prefix; each column of the row is a list with an entry a head."""
         model = load_language_model()
         ids = load_tokenizer().encode(self._text().content()).ids[: point.n]
-        found: dict[str, list[Any]] = {
+        columns: dict[str, list[Any]] = {
             name: [] for name in ("layer", "head", "entropy", "effective", "sinks", "effective without sinks")
         }
 
         def recorder(q: Tensor, k: Tensor, v: Tensor, layer: int) -> Tensor:
             sequence = Sequence(q=q, k=k, v=v, causal=True).sharpened(point.sharpness)
-            found["layer"] += [layer] * sequence.h
-            found["head"] += list(range(sequence.h))
+            columns["layer"] += [layer] * sequence.h
+            columns["head"] += list(range(sequence.h))
             for name, values in _measured(sequence, point.queries).items():
-                found[name] += values.tolist()
+                columns[name] += values.tolist()
             return exact_attention(q, k, v, layer)
 
         model.hidden(ids, attention=recorder)
-        return {"n": point.n, **found}
+        return {"n": point.n, **columns}
 
     def name_of(self, point: HeadsPoint) -> str:
         """What is being read."""
@@ -110,7 +110,7 @@ def _measured(sequence: Sequence, queries: int) -> dict[str, Float[Tensor, "h"]]
 
 
 def _effective(weights: Float[Tensor, "h r n"]) -> Float[Tensor, "h r"]:
-    """e^H of rows made shares again; 0 for a row with nothing left."""
+    """e^H of each row, normalised to sum 1; 0 for a row without weight."""
     total = weights.sum(-1, keepdim=True)
     shares = torch.where(total > 0, weights / total, torch.zeros_like(weights))
     return torch.where(total.squeeze(-1) > 0, entropy(shares).exp(), torch.zeros_like(total.squeeze(-1)))

@@ -1,4 +1,4 @@
-"""What became of the needle as the text grew: chosen by rules from the shares, never by hand."""
+"""What became of the needle as the text grew, and whether a remedy helps: chosen by rules on the measured shares."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Literal
 
 import pandas as pd
 
-__all__ = ["KEEPS", "MOSTLY", "SEEN", "Fate", "Kind", "Remedied", "fate", "remedied"]
+__all__ = ["KEEPS", "MOSTLY", "SEEN", "DilutionFinding", "Kind", "RemedyFinding", "dilution_finding", "remedy_finding"]
 
 SEEN = 0.1
-"""A key that never gets so much of the weight is not what the query looks for."""
+"""A key whose weight never reaches this is not what the query looks for."""
 KEEPS = 0.8
-"""A needle holds if at the longest length it has at least this part of its largest share."""
+"""A needle keeps its weight if at the longest length it has at least this part of its largest share."""
 MOSTLY = 2 / 3
-"""From this part of the loss on, it went to the one side."""
+"""If at least this part of the loss went to the sinks, it is called theirs; likewise for the other keys."""
 MANY = 32.0
-"""From so many effective tokens on, what takes the weight is a crowd."""
+"""From so many effective tokens on, the other keys are called a crowd."""
 
 Kind = Literal["holds", "sinks", "crowd", "both", "never_sinks", "never_crowd", "never_few", "alone"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fate:
+class DilutionFinding:
     """The needle's largest share and its share at the longest length, and who took what it lost.
 
     `kind`: it holds; it lost to the sinks, to the crowd of other keys, or to both; or it was never seen, and the sinks, a
@@ -41,7 +41,7 @@ class Fate:
     effective: float
 
 
-def fate(points: pd.DataFrame) -> Fate:
+def dilution_finding(points: pd.DataFrame) -> DilutionFinding:
     """Read a table of shares over lengths, of one head. Raises: ValueError when it is empty."""
     if points.empty:
         raise ValueError("Nothing has been measured yet.")
@@ -50,7 +50,7 @@ def fate(points: pd.DataFrame) -> Fate:
     lost = float(best["needle"] - last["needle"])
     gained = max(float(last["sinks"] - best["sinks"]), 0.0)
     to_sinks = min(gained / lost, 1.0) if lost > 0 else 0.0
-    return Fate(
+    return DilutionFinding(
         kind=_kind(ordered, float(best["needle"]), float(last["needle"]), to_sinks, last),
         best=float(best["needle"]),
         best_n=int(best["n"]),
@@ -78,10 +78,10 @@ def _kind(ordered: pd.DataFrame, best: float, final: float, to_sinks: float, las
 
 
 @dataclass(frozen=True, kw_only=True)
-class Remedied:
-    """The needle's share at the longest length without and with each remedy; `kind`: does the best one help, or none.
+class RemedyFinding:
+    """The needle's share at the longest length without and with each remedy; `kind` says whether one helps.
 
-    "helps" where some remedy adds at least 0.05, "hurts" where none does and one takes as much, else "little".
+    "helps" where some remedy adds at least `CHANGES`, "hurts" where none does and one takes as much away, else "little".
     """
 
     kind: Literal["helps", "hurts", "little"]
@@ -97,7 +97,7 @@ CHANGES = 0.05
 """A remedy changes something if the share moves by this much."""
 
 
-def remedied(points: pd.DataFrame) -> Remedied:
+def remedy_finding(points: pd.DataFrame) -> RemedyFinding:
     """Compare the remedies at the longest length of a table of one head."""
     last = points.sort_values("n").iloc[-1]
     shares = {name.partition(":")[2]: float(last[name]) for name in points.columns if str(name).startswith("needle:")}
@@ -108,6 +108,6 @@ def remedied(points: pd.DataFrame) -> Remedied:
         kind = "helps"
     elif shares[worst] <= plain - CHANGES:
         kind = "hurts"
-    return Remedied(
+    return RemedyFinding(
         kind=kind, n=int(last["n"]), plain=plain, best=best, best_share=shares[best], worst=worst, worst_share=shares[worst]
     )

@@ -1,7 +1,7 @@
 """Any sequence as it grows: what its last queries give to their strongest key, to the sinks, and to the rest.
 
-Source: ours. Under a causal mask the first n tokens are what they were before the others came, so one reading of the
-model serves every length.
+Source: ours. Under a causal mask no later token changes the queries, keys and values of the first n, so one pass of the
+model gives every length.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from longattn_core.measures.sampling import sample_queries
 from longattn_core.measures.spread import find_sinks
 from longattn_core.studies.base.head_study import HeadStudy
 from longattn_core.studies.base.study import Progress, Result
-from longattn_core.studies.dilution.weight_shares import UNITS, Look, row_of
+from longattn_core.studies.dilution.weight_shares import UNITS, ScoreRows, table_row
 
-__all__ = ["Growth", "last_look"]
+__all__ = ["Growth", "head_sinks", "last_rows"]
 
 SHORTEST = 16
 SINK_QUERIES = 256
 
 
 class Growth(HeadStudy):
-    """The last `queries` real tokens of each prefix look back over it; lengths double from 16 to the whole.
+    """What the last `queries` real tokens of each prefix give their weight to; the lengths double from 16 to the whole.
 
-    Table `points`: a row a length with the columns of `row_of`; the needle is each query's strongest key that is no sink.
-    Sinks are those of the whole sequence. Without a mask a prefix sees itself, and nothing beyond its end.
+    Table `points`: a row a length with the columns of `table_row`; the needle is each query's strongest key that is no sink.
+    Sinks are those of the whole sequence. Without a mask a query sees its whole prefix, and nothing beyond its end.
     """
 
     key: ClassVar[str] = "dilution.growth"
@@ -41,24 +41,33 @@ class Growth(HeadStudy):
 
     def _run(self, progress: Progress) -> Result:
         sequence = self.sequence()
-        alone = sequence.select_heads(self.head_in(sequence))
-        sinks = find_sinks(alone, sample_queries(alone, min(SINK_QUERIES, int(alone.real.sum()))))[0]
-        lengths = doublings(alone.n, start=SHORTEST)
+        head = sequence.select_heads(self.head_in(sequence))
+        sinks = head_sinks(head)
+        lengths = doublings(head.n, start=SHORTEST)
         rows = []
         for index, n in enumerate(lengths):
             progress(index / len(lengths), f"{n:,} tokens")
-            if bool(alone.real[:n].any()):
-                look = last_look(alone, n, self.queries, tuple(sink for sink in sinks if sink < n))
-                row = row_of(look, reference=self.reference, temperature=self.temperature)
-                rows.append({**row, "queries": len(look.scores), "sink count": len(look.sinks)})
+            if bool(head.real[:n].any()):
+                last = last_rows(head, n, self.queries, sinks)
+                row = table_row(last, reference=self.reference, temperature=self.temperature)
+                rows.append({**row, "queries": len(last.scores), "sink count": len(last.sinks)})
         table = pd.DataFrame.from_records(rows)
         table.attrs["units"] = {**UNITS, "queries": "queries averaged", "sink count": "keys"}
         return Result(study=self, tables={"points": table}, words={"origin": sequence.origin})
 
 
-def last_look(alone: Sequence, n: int, queries: int, sinks: tuple[int, ...]) -> Look:
-    """How the last real tokens of the first n score the keys that they may see. Cost: queries·n·d."""
-    prefix = alone.prefix(n)
+def head_sinks(head: Sequence) -> tuple[int, ...]:
+    """The sinks of a sequence of one head, found on a sample of its queries."""
+    return find_sinks(head, sample_queries(head, min(SINK_QUERIES, int(head.real.sum()))))[0]
+
+
+def last_rows(head: Sequence, n: int, queries: int, sinks: tuple[int, ...]) -> ScoreRows:
+    """The scores of the last `queries` real tokens among the first n of one head, over the keys that they may see.
+
+    Of `sinks`, those beyond the first n tokens are left out. Cost: queries·n·d.
+    """
+    prefix = head.prefix(n)
     last = prefix.real.nonzero().squeeze(-1)[-queries:]
     scores = prefix.q[0, last].double() @ prefix.k[0].double().mT / math.sqrt(prefix.d)
-    return Look(scores=scores.masked_fill(~prefix.allowed(last), -torch.inf), needle=None, sinks=sinks)
+    inside = tuple(sink for sink in sinks if sink < n)
+    return ScoreRows(scores=scores.masked_fill(~prefix.allowed(last), -torch.inf), needle=None, sinks=inside)

@@ -1,4 +1,4 @@
-"""One look at one length, token by token: whom the last token of a planted text, or of a prefix, gives its weight to."""
+"""The weights of the last token over all tokens, of a planted text or of a prefix, at one length."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from longattn_core.measures.sampling import sample_queries
-from longattn_core.measures.spread import find_sinks
-from longattn_core.sequences.sources import TextSource
 from longattn_core.studies.base.head_study import HeadStudy
-from longattn_core.studies.base.query import tokens_of
+from longattn_core.studies.base.query import token_array
 from longattn_core.studies.base.study import Progress, Result
-from longattn_core.studies.dilution.growth import SINK_QUERIES, last_look
-from longattn_core.studies.dilution.planted import FactName, Filler, PlantedText, planted_look
+from longattn_core.studies.dilution.growth import head_sinks, last_rows
+from longattn_core.studies.dilution.planted import planted_rows, text_of
+from longattn_core.studies.dilution.planted_text import FactName, Filler, PlantedText
+from longattn_core.studies.dilution.weight_shares import ScoreRows
 
 __all__ = ["LastToken"]
 
@@ -31,27 +30,26 @@ class LastToken(HeadStudy):
     filler: Filler = "own"
 
     def _run(self, progress: Progress) -> Result:
-        if self.fact is not None:
-            if not isinstance(self.source, TextSource):
-                raise ValueError("A planted fact is a text: it needs the language model's heads.")
-            text = PlantedText(fact=self.fact, filler=self.filler, n=self.n)
-            source = self.source
-            look = planted_look(text, source.layer, source.heads[0], rotary=source.rotary, sharpness=source.sharpness)
-            tokens, needle = list(text.build().tokens), look.needle
-        else:
-            sequence = self.sequence()
-            alone = sequence.select_heads(self.head_in(sequence))
-            n = min(self.n, alone.n)
-            sinks = find_sinks(alone, sample_queries(alone, min(SINK_QUERIES, int(alone.real.sum()))))[0]
-            if not bool(alone.real[:n].any()):
-                raise ValueError(f"The first {n:,} tokens are all padding: none of them looks at anything.")
-            look = last_look(alone, n, 1, tuple(sink for sink in sinks if sink < n))
-            tokens, needle = tokens_of(alone)[:n], None
+        rows, tokens = self._prefix() if self.fact is None else self._planted(self.fact)
         arrays = {
-            "weights": look.scores[0].double().softmax(-1).numpy(),
-            "tokens": np.array(tokens, dtype=np.str_),
-            "sinks": np.array(look.sinks, dtype=np.int64),
-            "needle": np.array(-1 if needle is None else needle),
+            "weights": rows.scores[0].double().softmax(-1).numpy(),
+            "tokens": tokens,
+            "sinks": np.array(rows.sinks, dtype=np.int64),
+            "needle": np.array(-1 if rows.needle is None else rows.needle),
             "n": np.array(len(tokens)),
         }
         return Result(study=self, arrays=arrays)
+
+    def _planted(self, fact: FactName) -> tuple[ScoreRows, np.ndarray]:
+        source = text_of(self.source)
+        text = PlantedText(fact=fact, filler=self.filler, n=self.n)
+        rows = planted_rows(text, source.layer, source.heads[0], rotary=source.rotary, sharpness=source.sharpness)
+        return rows, np.array(text.build().tokens, dtype=np.str_)
+
+    def _prefix(self) -> tuple[ScoreRows, np.ndarray]:
+        sequence = self.sequence()
+        head = sequence.select_heads(self.head_in(sequence))
+        n = min(self.n, head.n)
+        if not bool(head.real[:n].any()):
+            raise ValueError(f"The first {n:,} tokens are all padding: none of them looks at anything.")
+        return last_rows(head, n, 1, head_sinks(head)), token_array(head)[:n]

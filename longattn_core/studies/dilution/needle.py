@@ -1,7 +1,7 @@
-"""A needle in noise: the share of one key that leads by g among n − 1 with Gaussian scores, over many draws.
+"""A needle in noise: the weight of one key whose score leads by g among n − 1 with Gaussian scores, over many draws.
 
 Source: ours; the closed forms are those of `measures.theory.dilution`. The scores are those of the synthetic sequence
-`Needle`: along a row the needle's is g and the others' σ·z with z ~ N(0, 1), so that z is drawn once for all g and σ.
+`Needle`: in a row the needle's score is g and the others' are σ·z with z ~ N(0, 1), so z is drawn once for all g and σ.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from longattn_core.sequences.synthetic import Gaussian, Identical, Needle
 from longattn_core.studies.base.cache import SingleFlightCache
 from longattn_core.studies.base.intervals import interval, summarised
 from longattn_core.studies.base.study import Progress, Result, Study
-from longattn_core.studies.dilution.weight_shares import UNITS, Look, measured, row_of
+from longattn_core.studies.dilution.weight_shares import UNITS, ScoreRows, measured_rows, table_row
 
 __all__ = ["LENGTHS", "NeedleGrowth", "NeedleTheory", "noise"]
 
@@ -65,7 +65,7 @@ def _settings(study: Study) -> Needle:
 class NeedleGrowth(Study):
     """The last query's shares as n grows to 8,192, over `seeds` draws, beside the closed form.
 
-    Table `points`: means over the draws, with the columns of `row_of`, `low` and `high` (95 % interval of the needle's mean
+    Table `points`: means over the draws, with the columns of `table_row`, `low` and `high` (95 % interval of the needle's mean
     share), `formula`, and whether it `holds` or `few keys dominate` (σ² > 2·ln n). `draws`: a row a draw and length.
     The lead and the noise are the source's times its sharpness; its own length and position change nothing here.
     """
@@ -83,11 +83,11 @@ class NeedleGrowth(Study):
             progress(index / len(LENGTHS), f"{n:,} tokens")
             z = torch.stack([noise(settings.d, settings.seed + seed, n) for seed in range(self.seeds)])
             scores = torch.cat((torch.full((self.seeds, 1), lead, dtype=torch.float64), sigma * z), dim=1)
-            look = Look(scores=scores, needle=0)
-            each = measured(look)["needle"].tolist()
+            drawn = ScoreRows(scores=scores, needle=0)
+            each = measured_rows(drawn)["needle"].tolist()
             draws += [{"n": n, "draw": seed, "needle": weight} for seed, weight in enumerate(each)]
             _, low, high = interval(each)
-            row = row_of(look, reference=self.reference, temperature=self.temperature)
+            row = table_row(drawn, reference=self.reference, temperature=self.temperature)
             rows.append(row | {"low": max(low, 0.0), "high": min(high, 1.0)})
         table = pd.DataFrame.from_records(rows)
         lengths = table["n"].to_numpy()
@@ -96,10 +96,10 @@ class NeedleGrowth(Study):
         table["few keys dominate"] = few_keys_dominate(lengths, sigma)
         units = {**UNITS, **dict.fromkeys(("low", "high", "formula"), "share of weight")}
         table.attrs["units"] = units
-        kept = pd.DataFrame.from_records(draws)
-        kept.attrs["units"] = units
+        each_draw = pd.DataFrame.from_records(draws)
+        each_draw.attrs["units"] = units
         arrays = {"lead": np.array(lead), "noise": np.array(sigma)}
-        return Result(study=self, arrays=arrays, tables={"points": table, "draws": kept})
+        return Result(study=self, arrays=arrays, tables={"points": table, "draws": each_draw})
 
 
 class NeedleTheory(Study):
@@ -128,19 +128,19 @@ class NeedleTheory(Study):
         for index, length in enumerate(LENGTHS):
             progress(index / len(LENGTHS), f"{length:,} tokens")
             z = torch.stack([noise(settings.d, settings.seed + seed, length) for seed in range(self.seeds)])
-            leads_all = (sigma * z.amax(-1) <= lead).double()
-            low, high = _wilson(float(leads_all.sum()), self.seeds)
+            first = (sigma * z.amax(-1) <= lead).double()
+            low, high = _wilson(float(first.sum()), self.seeds)
             chances.append(
                 {
                     "n": length,
                     "formula": float(chance_of_leading(lead, length, sigma)),
-                    "drawn": float(leads_all.mean()),
+                    "drawn": float(first.mean()),
                     "low": low,
                     "high": high,
                 }
             )
-            look = measured(Look(scores=sigma * z, needle=None))
-            spreads.append({"n": length, "entropy": float(look["entropy"].mean()), "bound": float(entropy_bound(length - 1))})
+            entropy = measured_rows(ScoreRows(scores=sigma * z, needle=None))["entropy"]
+            spreads.append({"n": length, "entropy": float(entropy.mean()), "bound": float(entropy_bound(length - 1))})
         for name, kind in (("identical", Identical), ("distinct", Gaussian)):
             rows = [_largest(kind, settings.d, seed, length) for length in LENGTHS for seed in range(4)]
             alike.append(summarised(pd.DataFrame(rows), by=["n"], value="largest", log=True).assign(rows=name))
@@ -164,7 +164,7 @@ def _largest(kind: type[Identical] | type[Gaussian], d: int, seed: int, n: int) 
 
 
 def _wilson(hits: float, draws: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927): unlike the usual one it is not empty where all draws agree."""
+    """The 95 % interval of a share (Wilson 1927): unlike the usual interval it has a width where all draws agree."""
     z, share = 1.959964, hits / draws
     middle = (share + z * z / (2 * draws)) / (1 + z * z / draws)
     half = z / (1 + z * z / draws) * math.sqrt(share * (1 - share) / draws + z * z / (4 * draws * draws))

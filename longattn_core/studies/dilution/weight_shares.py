@@ -1,4 +1,4 @@
-"""One query's look over n keys, cut into three shares: the needle's, the sinks', and everybody else's.
+"""A query's weight over n keys as three shares: the needle's, the sinks', and that of all other keys.
 
 Source: ours. The remedies multiply all scores by one factor: a fixed temperature; ln n over the logarithm of a reference
 length (scalable softmax, Nakanishi 2025, arXiv:2501.19399, with its learnt slope replaced by that quotient); and YaRN's
@@ -17,19 +17,30 @@ from torch import Tensor
 
 from longattn_core.measures.spread import entropy
 
-__all__ = ["RANKS", "REMEDIES", "UNITS", "Look", "Remedy", "measured", "rank_columns", "remedy_factor", "row_of", "shares"]
+__all__ = [
+    "RANKS",
+    "REMEDIES",
+    "UNITS",
+    "Remedy",
+    "ScoreRows",
+    "measured_rows",
+    "rank_columns",
+    "remedy_factor",
+    "table_row",
+    "weight_shares",
+]
 
 Remedy = Literal["none", "temperature", "log_n", "yarn"]
 REMEDIES: tuple[Remedy, ...] = get_args(Remedy)
 RANKS = tuple(1 << power for power in range(14))
-"""The places in the falling order of weights that are kept: 1, 2, 4 … 8,192."""
+"""The places in the descending order of weights whose weights are kept: 1, 2, 4 … 8,192."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Look:
-    """The scores (q·k/√d, with the sharpness) of some queries over the n keys of a text, −∞ where the mask hides one.
+class ScoreRows:
+    """The scores (q·k/√d, times the sharpness) of one head's r queries over the n keys of a text, −∞ where the mask hides a key.
 
-    `needle` is the key that is looked for; None stands for each query's strongest key that is no sink.
+    `needle` is the key that the queries should find; None stands for each query's strongest key that is no sink.
     """
 
     scores: Float[Tensor, "r n"]
@@ -38,9 +49,9 @@ class Look:
 
 
 def remedy_factor(remedy: Remedy, n: int, *, reference: int, temperature: float) -> float:
-    """What a remedy multiplies the scores by at length n; 1 for all but the fixed temperature at n = `reference`.
+    """The factor by which a remedy multiplies the scores at length n; at n = `reference` it is 1, but for the fixed temperature.
 
-    Raises: ValueError for a reference below 2, whose logarithm is no divisor.
+    Raises: ValueError for a reference below 2, because ln n is divided by its logarithm.
     """
     if reference < 2:
         raise ValueError(f"the reference length must be at least 2, found {reference}")
@@ -53,69 +64,69 @@ def remedy_factor(remedy: Remedy, n: int, *, reference: int, temperature: float)
     return 1.0
 
 
-def shares(look: Look, factor: float = 1.0) -> dict[str, Float[Tensor, "r"]]:
+def weight_shares(rows: ScoreRows, factor: float = 1.0) -> dict[str, Float[Tensor, "r"]]:
     """The shares of `needle`, `sinks` and `rest` for each query, which sum to 1, in float64; and their logarithms.
 
     `score needle`, `score sinks`, `score rest` are the logarithms of what each adds to the softmax's denominator. The scores
     are multiplied by `factor`. Cost: r·n.
     """
-    scores = look.scores.double() * factor
-    hidden = _hidden(look)
-    others = scores.masked_fill(hidden, -math.inf)
-    named = torch.full((len(scores), 1), look.needle or 0)
-    at = others.argmax(-1, keepdim=True) if look.needle is None else named
+    scores = rows.scores.double() * factor
+    sinks = _sink_mask(rows)
+    others = scores.masked_fill(sinks, -math.inf)
+    given = torch.full((len(scores), 1), rows.needle or 0)
+    needle = others.argmax(-1, keepdim=True) if rows.needle is None else given
     parts = {
-        "score needle": others.gather(1, at).squeeze(-1),
-        "score sinks": scores.masked_fill(~hidden, -math.inf).logsumexp(-1),
-        "score rest": others.scatter(1, at, -math.inf).logsumexp(-1),
+        "score needle": others.gather(1, needle).squeeze(-1),
+        "score sinks": scores.masked_fill(~sinks, -math.inf).logsumexp(-1),
+        "score rest": others.scatter(1, needle, -math.inf).logsumexp(-1),
     }
-    whole = scores.logsumexp(-1)
-    return {name.removeprefix("score "): (part - whole).exp() for name, part in parts.items()} | parts
+    denominator = scores.logsumexp(-1)
+    return {name.removeprefix("score "): (part - denominator).exp() for name, part in parts.items()} | parts
 
 
-def measured(look: Look) -> dict[str, Float[Tensor, "r"]]:
-    """The look's numbers for each query, in float64: its `shares`, and how widely it spreads.
+def measured_rows(rows: ScoreRows) -> dict[str, Float[Tensor, "r"]]:
+    """What is measured of each query's row, in float64: its `weight_shares`, and how widely its weight spreads.
 
-    `entropy` in nats and `effective` tokens of the whole row; `effective without sinks` of what is left without them, made
-    shares again. `bound`: ln of the visible keys. `outranked`: 1 where another key but a sink scores higher than the needle.
+    `entropy` in nats and `effective` tokens of the whole row; `effective without sinks` of the row without them, normalised
+    again. `bound`: ln of the visible keys. `outranked`: 1 where a key that is no sink scores higher than the needle.
     """
-    found = shares(look)
-    scores = look.scores.double()
-    others = scores.masked_fill(_hidden(look), -math.inf)
+    shares = weight_shares(rows)
+    scores = rows.scores.double()
+    others = scores.masked_fill(_sink_mask(rows), -math.inf)
     nats = entropy(scores.softmax(-1))
     left = torch.isfinite(others).any(-1)
     spread = torch.where(left, entropy(others.softmax(-1).nan_to_num()).exp(), torch.zeros_like(nats))
-    return found | {
+    return shares | {
         "entropy": nats,
         "effective": nats.exp(),
         "effective without sinks": spread,
         "bound": torch.isfinite(scores).sum(-1).double().log(),
-        "outranked": (others.amax(-1) > found["score needle"]).double(),
+        "outranked": (others.amax(-1) > shares["score needle"]).double(),
     }
 
 
-def _hidden(look: Look) -> Bool[Tensor, "n"]:
-    """True for a sink; a needle is never one."""
-    hidden = torch.zeros(look.scores.shape[-1], dtype=torch.bool)
-    hidden[list(look.sinks)] = True
-    if look.needle is not None:
-        hidden[look.needle] = False
-    return hidden
+def _sink_mask(rows: ScoreRows) -> Bool[Tensor, "n"]:
+    """True for a sink; the needle never counts as one."""
+    sinks = torch.zeros(rows.scores.shape[-1], dtype=torch.bool)
+    sinks[list(rows.sinks)] = True
+    if rows.needle is not None:
+        sinks[rows.needle] = False
+    return sinks
 
 
-def row_of(look: Look, *, reference: int = 512, temperature: float = 0.67) -> dict[str, Any]:
-    """The means over a look's queries, the shares under each remedy, and the weights at the places `RANKS`.
+def table_row(rows: ScoreRows, *, reference: int = 512, temperature: float = 0.67) -> dict[str, Any]:
+    """One row of a table over lengths: means over the queries, the shares under each remedy, and the weights at `RANKS`.
 
-    A remedy's shares stand under `needle:log_n` and so on. A logarithm of nothing (no sinks, no rest) is NaN.
+    A remedy's shares are the columns `needle:log_n` and so on. The score of an empty part (no sinks, no rest) is NaN.
     """
-    n = look.scores.shape[-1]
-    row = {name: _mean(values) for name, values in measured(look).items()}
+    n = rows.scores.shape[-1]
+    row = {name: _mean(values) for name, values in measured_rows(rows).items()}
     for remedy in REMEDIES[1:]:
         factor = remedy_factor(remedy, n, reference=reference, temperature=temperature)
-        changed = shares(look, factor)
-        row |= {f"{part}:{remedy}": _mean(changed[part]) for part in ("needle", "sinks", "rest")}
-    falling = look.scores.double().softmax(-1).sort(-1, descending=True).values.mean(0)
-    row |= {name: float(falling[rank - 1]) if rank <= n else math.nan for rank, name in zip(RANKS, rank_columns())}
+        shares = weight_shares(rows, factor)
+        row |= {f"{part}:{remedy}": _mean(shares[part]) for part in ("needle", "sinks", "rest")}
+    descending = rows.scores.double().softmax(-1).sort(-1, descending=True).values.mean(0)
+    row |= {name: float(descending[rank - 1]) if rank <= n else math.nan for rank, name in zip(RANKS, rank_columns())}
     return {"n": n, **row}
 
 

@@ -1,6 +1,6 @@
 """Names for what a head does, by rules on measured numbers: a name says what most of its free weight is for.
 
-Source: our own thresholds, set so that the heads that the laboratory shows by default bear their names on a story, an
+Source: our own thresholds, set so that the heads that the laboratory shows by default get their names on a story, an
 article and a program. Free weight is what lies outside the sinks.
 """
 
@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
-__all__ = ["ROLES", "RULES", "Role", "counted", "name_heads", "role_of", "traits_of"]
+__all__ = ["ROLES", "RULES", "Role", "name_heads", "role_counts", "role_of", "traits_of"]
 
 Role = Literal["previous token", "local", "induction", "same word", "sinks", "diffuse", "high rank", "mixed"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -54,9 +54,9 @@ def role_of(row: Mapping[str, Any]) -> Role:
 
 
 def traits_of(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """What else is true of a head, whatever its name."""
+    """What else is true of a head, whatever its name: see the conditions below."""
     n, rank, without = row["n"], row["rank"], row["rank without sinks"]
-    said = {
+    holds = {
         "several sinks": row["sink count"] >= SEVERAL and row["sinks"] >= SINKS_HALF,
         "sinks take half": row["sink count"] < SEVERAL and SINKS_HALF <= row["sinks"] < SINKS_ONLY,
         "no sink": row["sink count"] == 0,
@@ -64,7 +64,7 @@ def traits_of(row: Mapping[str, Any]) -> tuple[str, ...]:
         "low rank only by its sink": rank <= n / 32 and without >= 32 and without >= 4 * rank,
         "high rank": without >= HIGH_RANK * n,
     }
-    return tuple(name for name, true in said.items() if true)
+    return tuple(name for name, true in holds.items() if true)
 
 
 def name_heads(rows: pd.DataFrame) -> pd.DataFrame:
@@ -77,7 +77,7 @@ def name_heads(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def counted(heads: pd.DataFrame) -> dict[Role, int]:
-    """How many heads bear each name, names that none bears left out, the commonest first."""
+def role_counts(heads: pd.DataFrame) -> dict[Role, int]:
+    """How many heads have each name, the most frequent first; names without a head are left out."""
     counts = heads["role"].value_counts()
     return {role: int(counts[role]) for role in sorted(ROLES, key=lambda role: -counts.get(role, 0)) if role in counts}

@@ -21,7 +21,7 @@ from longattn_core.measures.spread import find_sinks, sink_mask
 from longattn_core.studies.base.study import Progress, Result, Study, sequence_of
 from longattn_core.studies.heads.survey import all_heads
 
-__all__ = ["SCHEMES", "Scheme", "Sharing", "bonds", "growth", "likeness"]
+__all__ = ["SCHEMES", "Scheme", "Sharing", "bonds", "cache_growth"]
 
 Scheme = Literal["multi-head", "grouped-query", "multi-query"]
 SCHEMES: tuple[Scheme, ...] = ("multi-head", "grouped-query", "multi-query")
@@ -96,7 +96,7 @@ class Sharing(Study):
 
 
 def _overlap(first: torch.Tensor, second: torch.Tensor, hidden: torch.Tensor) -> float:
-    """Σ min of two heads' rows, made shares again without the hidden keys; rows with nothing left in either are left out."""
+    """Σ min of two heads' rows without the hidden keys, normalised to sum 1; rows without weight in either are left out."""
     a, b = (rows.double().masked_fill(hidden, 0.0) for rows in (first, second))
     left = torch.minimum(a.sum(-1), b.sum(-1)) > 0
     if not bool(left.any()):
@@ -105,19 +105,7 @@ def _overlap(first: torch.Tensor, second: torch.Tensor, hidden: torch.Tensor) ->
     return float(torch.minimum(a, b).sum(-1).mean())
 
 
-def likeness(pairs: pd.DataFrame) -> tuple[Literal["more", "same", "one"], float, float]:
-    """Whether heads that share keys look more alike than others (by 0.05 of overlap without sinks), and both means.
-
-    "one" where there are not pairs of both kinds to compare.
-    """
-    together = pairs[pairs["share keys"].astype(bool)]["overlap without sinks"].mean()
-    apart = pairs[~pairs["share keys"].astype(bool)]["overlap without sinks"].mean()
-    if not (np.isfinite(together) and np.isfinite(apart)):
-        return "one", float("nan"), float("nan")
-    return ("more" if together >= apart + 0.05 else "same"), float(together), float(apart)
-
-
-def growth(cache: pd.DataFrame) -> pd.DataFrame:
+def cache_growth(cache: pd.DataFrame) -> pd.DataFrame:
     """The cache's bytes for texts of 1 to 131,072 tokens under each scheme: it grows with the text, token by token."""
     rows = [
         {"scheme": row["scheme"], "n": 1 << power, "bytes": int(row["bytes a token"]) << power}

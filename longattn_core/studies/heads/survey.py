@@ -35,7 +35,7 @@ NEAR = 8
 RANKED = 0.99
 """A head's rank is the number of singular values that hold this share of Σσ²."""
 FIRST = 32
-"""Queries before this one see too little to tell heads apart; they are left out where there are others."""
+"""Queries before this one see too few keys to tell heads apart; they are left out where there are later ones."""
 
 
 class HeadPoint(Point):
@@ -129,66 +129,66 @@ def _layers(source: TextSource, name: str, longest: int) -> dict[int, Sequence]:
         size = model.config.group_size
         return {
             layer: Sequence(
-                q=one.q, k=repeat_groups(one.k, size), v=repeat_groups(one.v, size), causal=source.causal, tokens=tokens
+                q=heads.q, k=repeat_groups(heads.k, size), v=repeat_groups(heads.v, size), causal=source.causal, tokens=tokens
             ).sharpened(source.sharpness)
-            for layer, one in captured.items()
+            for layer, heads in captured.items()
         }
 
     return _captured.get(f"{name} {len(_ids(source, longest))}", capture)
 
 
-def measured_head(alone: Sequence) -> dict[str, float | int]:
-    """What one head of a sequence does: means over the queries from token 32 on (over all, where there are none).
+def measured_head(head: Sequence) -> dict[str, float | int]:
+    """What a sequence of one head does: means over the queries from token 32 on (over all, where there are none).
 
     Shares of weight: `near` (within 8 tokens, itself among them), `previous`, `itself`, `same word` (earlier places of
     the query's own token) and `induction` (the tokens that followed those), both over the queries whose token stood before;
-    `sinks`. `… without sinks`: the share of what is left outside them, all queries together. `first is previous`: the
+    `sinks`. `… without sinks`: the share of the weight outside the sinks, all queries together. `first is previous`: the
     share of queries whose heaviest key without sinks is the token before. `possible`: the mean number of visible keys.
     `effective` tokens; `rank` and `rank without sinks`, singular values for 99 % of Σσ². Cost: n² and n³.
     """
-    n = alone.n
-    sinks = sink_mask(find_sinks(alone, sample_queries(alone)), n)[0]
-    weights = exact_rows(alone)[0].double()
-    late = alone.real & (torch.arange(n) >= FIRST)
-    queries = (late if bool(late.any()) else alone.real).nonzero().squeeze(-1)
+    n = head.n
+    sinks = sink_mask(find_sinks(head, sample_queries(head)), n)[0]
+    weights = exact_rows(head)[0].double()
+    late = head.real & (torch.arange(n) >= FIRST)
+    queries = (late if bool(late.any()) else head.real).nonzero().squeeze(-1)
     rows, rest = weights[queries], weights[queries].masked_fill(sinks, 0.0)
     ahead = torch.arange(n) - queries[:, None]
-    earlier, followed = _returns(alone, queries)
-    found: dict[str, float | int] = {
-        "head": alone.head_numbers[0],
+    earlier, followed = _returns(head, queries)
+    row: dict[str, float | int] = {
+        "head": head.head_numbers[0],
         "n": n,
         "sinks": float((rows * sinks).sum(-1).mean()),
         "sink count": int(sinks.sum()),
         "effective": float(effective_tokens(rows).mean()),
         "effective without sinks": _effective(rest),
-        "possible": float(alone.allowed(queries).sum(-1).double().mean()),
+        "possible": float(head.allowed(queries).sum(-1).double().mean()),
         "first is previous": _mean((rest.argmax(-1) == queries - 1)[queries > 0].double()),
     }
     places = {"near": ahead.abs() < NEAR, "previous": ahead == -1, "itself": ahead == 0}
     for name, where in (places | {"same word": earlier, "induction": followed}).items():
-        asked = where.any(-1)
-        found[name] = _mean((rows * where).sum(-1)[asked])
-        left = float(rest[asked].sum())
-        found[f"{name} without sinks"] = float((rest * where)[asked].sum()) / left if left > 0 else math.nan
+        has_place = where.any(-1)
+        row[name] = _mean((rows * where).sum(-1)[has_place])
+        outside = float(rest[has_place].sum())
+        row[f"{name} without sinks"] = float((rest * where)[has_place].sum()) / outside if outside > 0 else math.nan
     rank = _rank(weights)
-    # A head without sinks has the same rank twice: no need to pay for it again.
+    # Without sinks both ranks are the same, and the second is not computed.
     without = _rank(weights.masked_fill(sinks, 0.0)) if bool(sinks.any()) else rank
-    return {**found, "rank": rank, "rank without sinks": without}
+    return {**row, "rank": rank, "rank without sinks": without}
 
 
-def _returns(alone: Sequence, queries: Int[Tensor, "r"]) -> tuple[Bool[Tensor, "r n"], Bool[Tensor, "r n"]]:
-    """Where each query's token stood earlier, and the places behind those; nothing where tokens have no names."""
-    places = torch.arange(alone.n)
-    if alone.tokens is None:
-        nothing = torch.zeros(len(queries), alone.n, dtype=torch.bool)
+def _returns(head: Sequence, queries: Int[Tensor, "r"]) -> tuple[Bool[Tensor, "r n"], Bool[Tensor, "r n"]]:
+    """Where each query's token stood earlier, and the places after those; all False where the sequence has no tokens."""
+    places = torch.arange(head.n)
+    if head.tokens is None:
+        nothing = torch.zeros(len(queries), head.n, dtype=torch.bool)
         return nothing, nothing
-    numbers = {token: index for index, token in enumerate(dict.fromkeys(alone.tokens))}
-    words = torch.tensor([numbers[token] for token in alone.tokens])
-    same = (words[queries, None] == words) & alone.real
+    numbers = {token: index for index, token in enumerate(dict.fromkeys(head.tokens))}
+    words = torch.tensor([numbers[token] for token in head.tokens])
+    same = (words[queries, None] == words) & head.real
     earlier = same & (places < queries[:, None])
     followed = torch.zeros_like(earlier)
-    # A token that follows itself at once is the query: no look back.
-    followed[:, 1:] = earlier[:, :-1] & (places[1:] < queries[:, None]) & alone.real[1:]
+    # Where a token follows itself at once, the place after it is the query itself, which does not count.
+    followed[:, 1:] = earlier[:, :-1] & (places[1:] < queries[:, None]) & head.real[1:]
     return earlier, followed
 
 
@@ -197,10 +197,10 @@ def _mean(values: Float[Tensor, "r"]) -> float:
 
 
 def _effective(rest: Float[Tensor, "r n"]) -> float:
-    """The mean of e^H over the rows with something left, made shares again."""
-    left = rest.sum(-1, keepdim=True)
-    kept = rest[left.squeeze(-1) > 0] / left[left > 0][:, None]
-    return float(effective_tokens(kept).mean()) if len(kept) else 0.0
+    """The mean of e^H over the rows with any weight, normalised to sum 1; 0 where there are none."""
+    total = rest.sum(-1, keepdim=True)
+    shares = rest[total.squeeze(-1) > 0] / total[total > 0][:, None]
+    return float(effective_tokens(shares).mean()) if len(shares) else 0.0
 
 
 def _rank(weights: Float[Tensor, "n n"]) -> int:

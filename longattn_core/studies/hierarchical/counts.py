@@ -57,7 +57,7 @@ def read_near_far(n: int, w: int, causal: bool) -> float:
     for own in range(blocks):
         queries = min(w, n - own * w)
         first, stop = max(0, own - 1) * w, min(n, (own + 2) * w)
-        # Causal: the blocks before, and of the own one what has been read so far, (1 + queries)/2 on average.
+        # Causal: the blocks before, and the own block up to the query, (1 + queries)/2 on average.
         keys = own * w - first + (1 + queries) / 2 if causal else float(stop - first)
         level, at = 1, own
         while math.ceil(n / (w << (level - 1))) > 2:

@@ -154,13 +154,13 @@ def steps_of(
     arrivals = []
     arrives = total
     for level in range(len(names) - 1, -1, -1):
-        here = items[items["level"] == level]
-        mass = float(here["weight"].sum())
+        at_level = items[items["level"] == level]
+        mass = float(at_level["weight"].sum())
         if not product:
             arrives = mass
         chosen = [
             (int(first), int(last), float(weight), False)
-            for first, last, weight in zip(here["first"], here["last"], here["weight"], strict=True)
+            for first, last, weight in zip(at_level["first"], at_level["last"], at_level["weight"], strict=True)
         ]
         if product and level > 0:
             groups = attended.trace.levels[level - 1]

@@ -14,19 +14,20 @@ from longattn_core.studies.hierarchical.wrong_turns import ARRIVES, CLEAR, LEFT
 KEPT = 0.5
 """The best token is found if it gets at least this share of its exact weight."""
 
-Kind = Literal["alone", "sinks", "spread", "lost", "blurred", "found"]
+Kind = Literal["refused", "alone", "sinks", "spread", "lost", "blurred", "found"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DescentFinding:
     """One descent, and how it went for the others.
 
-    `kind`: the query sees one outermost group only (alone); leaves nothing outside the sinks (sinks); has no group with half
-    of the rest (spread); the mechanism prefers another group (lost); the right group, but its best token gets less than half
-    of its exact weight (blurred); the right group and the token (found). `target` and `chosen` are the groups' labels,
-    `exact` and `given` the shares that the target gets, `rival` what the chosen one gets from the mechanism, all of the
-    mass outside the sinks. `best` is the token's place, `best_exact` and `best_given` its weights. `targets` queries of
-    `measured` have a target; `lost_share` of those lose it at the outermost level, and `arrive_share` arrive.
+    `kind`: the mechanism cannot read the sequence (refused); the query sees one outermost group only (alone); leaves nothing
+    outside the sinks (sinks); has no group with half of the rest (spread); the mechanism prefers another group (lost); the
+    right group, but its best token gets less than half of its exact weight (blurred); the right group and the token (found).
+    `target` and `chosen` are the groups' labels, `exact` and `given` the shares that the target gets, `rival` what the chosen
+    one gets from the mechanism, all of the mass outside the sinks. `best` is the token's place, `best_exact` and `best_given`
+    its weights. `targets` queries of `measured` have a target; `lost_share` of those lose it at the outermost level, and
+    `arrive_share` arrive.
     """
 
     kind: Kind
@@ -48,7 +49,11 @@ class DescentFinding:
 
 
 def descent_finding(descent: Result, wrong: Result) -> DescentFinding:
-    """Read a `Descent` and a `WrongTurns` of the same source and setting; neither was refused."""
+    """Read a `Descent` and a `WrongTurns` of the same source and setting."""
+    if "refusal" in descent.words:
+        measured = ("exact", "given", "rival", "best_exact", "best_given", "sink_share", "lost_share", "arrive_share")
+        nothing = dict.fromkeys(measured, 0.0)
+        return DescentFinding(kind="refused", outer="", target="", chosen="", best=0, own=False, measured=0, targets=0, **nothing)
     nodes = descent.tables["nodes"]
     outer = nodes[nodes["depth"] == 0].reset_index(drop=True)
     exact, given = outer["exact plain"].to_numpy(), outer["mechanism plain"].to_numpy()

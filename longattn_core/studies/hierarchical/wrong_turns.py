@@ -26,7 +26,7 @@ from longattn_core.studies.base.study import Progress, Setting
 from longattn_core.studies.hierarchical.tree import Level, tree_of
 
 LEFT = 0.05
-"""With less of its mass outside the sinks, a query looks for nothing."""
+"""With less of its mass outside the sinks, a query has no target."""
 CLEAR = 0.5
 """The share of the mass outside the sinks that makes a group a target."""
 ARRIVES = "arrives"
@@ -100,7 +100,7 @@ def _descent_of(
 
 
 def outcomes_of(queries: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """How many descents end where, apart for targets in the query's own outermost group and in another one."""
+    """How many descents end at each level, apart for targets in the query's own outermost group and in another one."""
     rows = []
     for own in (True, False):
         group = queries[queries["own"] == own] if len(queries) else queries

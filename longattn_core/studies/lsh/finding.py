@@ -92,7 +92,6 @@ class Directions:
     kind: Literal["cone", "cone_near", "spread"]
     query_key: float
     key_key: float
-    centred_query_key: float
     centred_key_key: float
     weighted_angle: float
     centred_weighted_angle: float
@@ -119,7 +118,6 @@ def directions_finding(result: Result) -> Directions:
         kind=kind,
         query_key=query_key,
         key_key=key_key,
-        centred_query_key=of("query and key", True),
         centred_key_key=of("key and key", True),
         weighted_angle=of("query and key", False, "weighted angle"),
         centred_weighted_angle=of("query and key", True, "weighted angle"),

@@ -26,7 +26,7 @@ from longattn_core.studies.base.study import Progress, Setting
 class MemoryReach(MechanismStudy[Memory]):
     """Tokens back from the last token after each layer; the same for every head.
 
-    Table `reach`: `kind` ("none": segments alone; "cache"; "rule": layers × M, as it is often said; "compressed"; "blended":
+    Table `reach`: `kind` ("none": segments alone; "cache"; "rule": layers × M, as papers often state it; "compressed"; "blended":
     slots or a state), `layer`, `back`. `arrays["divides"]` is whether the segment divides the cache: then the rule is right.
     """
 

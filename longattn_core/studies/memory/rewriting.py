@@ -1,7 +1,7 @@
 """The same key written again and again: whose value does a running state give back, the newest or all of them?
 
 Source: ours, run through the mechanisms themselves. The keys are those of the sequence, but every `gap`-th is replaced by the
-first one, and every query asks with that very key. With no other key in between, the first of r writes keeps 1/r in a state
+first one, and every query equals that key. With no other key in between, the first of r writes keeps 1/r in a state
 that only adds, γ^{(r−1)·gap} of the sum of such powers in one that fades, and (1 − β)^{r−1} in the same way under the delta rule.
 """
 
@@ -67,7 +67,7 @@ class Rewriting(HeadStudy):
         return Result(study=self, arrays=arrays, tables={"writes": table})
 
     def rewritten(self, sequence: Sequence, head: int, gap: int) -> Sequence:
-        """The first tokens of one head, every gap-th with the first one's key, all asking with it; no padding, a mask."""
+        """The first tokens of one head, every gap-th with the first one's key, which is also every query; no padding, causal."""
         n = min(sequence.n, gap * self.writes)
         alone = replace(sequence.select_heads(head).prefix(n), padding=None, causal=True)
         k = alone.k.clone()

@@ -20,7 +20,7 @@ from longattn_core.studies.base.study import Progress, Setting
 
 
 class SlotsHeld(MechanismStudy[Memory]):
-    """The slots as one segment finds them (the last one, if none is asked for).
+    """The slots as one segment finds them (the last segment, if `segment` is None).
 
     Array `held [s, n]`: each token's share in each slot, NaN from the segment on; a slot is masked until it has been written.
     Table `slots`: `slot`, `spread` (effective tokens, e^entropy), `top` and `top share`, `last segment` (share of the

@@ -1,4 +1,4 @@
-"""How long a running state keeps what was written: what is left of a write, what a planted token's key still brings back.
+"""How long a running state keeps what was written: what is left of a write, and what a planted token's key still reads.
 
 Source: closed forms of our own beside what is measured. A decay γ leaves γ^lag. Under the delta rule a key that points anywhere
 in d dimensions takes β/d of a write away on average, so (1 − β/d)^lag is left if keys were random; real keys are not.
@@ -94,14 +94,14 @@ class StateLife(HeadStudy):
         return Memory(variant=variant, half_life=self.half_life, beta=self.beta, decays=self.decays, seed=self.seed)
 
     def place(self, sequence: Sequence, head: int) -> int:
-        """The planted token: the one asked for, or the one that the last token looks at most (no sink, not itself)."""
+        """The planted token: the one asked for, or the key that the last token weighs most (not the first token, not itself)."""
         if self.planted is not None and self.planted < sequence.n:
             return self.planted
         last = query_place(sequence)
         return watched_key(exact_rows(sequence, last, head)[0, 0], last)
 
     def formula(self, variant: Running, lag: int, sequence: Sequence, head: int) -> float:
-        """What is left after `lag` tokens by the closed form: exact for a state and one decay, else a yardstick."""
+        """What is left after `lag` tokens by the closed form: exact for a state and one decay, otherwise only a comparison."""
         if variant == "state":
             return 1.0
         if variant == "delta":

@@ -1,4 +1,4 @@
-"""What a comparison says in words: the numbers and the choice of sentence, by rules and never by hand."""
+"""What a comparison finds: its numbers, and which sentence says them, chosen by rules."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from longattn_core.studies.base.study import Result
 
 STRONG = 0.5
-"""From this share of a query's attention on, it is said to give it to that key; below, to spread it."""
+"""From this share of its attention on, a query is said to give it to one key; below, to spread it."""
 FINDS = 0.5
 """A mechanism finds a key if it gives it at least this share of its exact weight."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
-    """Exact attention's share on the marked key, how far back it lies, and who finds it at this budget.
+class ComparisonFinding:
+    """Exact attention's share on the marked key, how many tokens away it lies, and which mechanisms find it at this budget.
 
     `found` and `lost` are labels of approximating mechanisms that could read the sequence; exact itself, refused ones, and
     those that compute another score on purpose are in neither.
@@ -31,7 +31,7 @@ class Finding:
     lost: tuple[str, ...]
 
 
-def finding(result: Result) -> Finding:
+def comparison_finding(result: Result) -> ComparisonFinding:
     """Read a `Compare` result."""
     exact, query, marked = result.arrays["exact"], int(result.arrays["query"]), int(result.arrays["marked"])
     visible = int((~np.isnan(exact)).sum())
@@ -40,7 +40,7 @@ def finding(result: Result) -> Finding:
     judged = table[table["approximates"] & (table["refusal"] == "") & (table["key"] != "exact")]
     finds = judged["weight"] >= FINDS * share
     kind: Literal["strong", "spread", "alone"] = "strong" if share >= STRONG else "spread"
-    return Finding(
+    return ComparisonFinding(
         kind="alone" if visible < 2 else kind,
         share=share,
         distance=abs(query - marked),

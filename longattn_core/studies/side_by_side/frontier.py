@@ -1,4 +1,4 @@
-"""Fidelity against cost: every rung of every mechanism's ladder on one sequence, and the front that nothing beats."""
+"""Fidelity against cost: every setting of every mechanism's ladder on one sequence, and the settings that none beats."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from longattn_core.studies.base.study import Setting
 from longattn_core.studies.base.sweep import Row, Sweep
 
 LONGEST = 1024
-"""Tokens of the sequence that are measured: every ladder climbs to exact attention, and there are some sixty rungs."""
+"""Tokens of the sequence that are measured: there are some sixty settings, up to the cost of exact attention."""
 
 
 class Rung(SettingPoint):
-    """One setting: the `rung`-th of its ladder, and the `place` at which its ladder stands among the others."""
+    """One setting: the `rung`-th of its ladder, which is the `place`-th of the ladders."""
 
     rung: int
     place: int
@@ -40,7 +40,7 @@ class Frontier(HeadStudy, Sweep[Rung]):
     key: ClassVar[str] = "side_by_side.frontier"
 
     def points(self) -> tuple[Rung, ...]:
-        """Exact attention first, which all costs are shares of; then every ladder's first rung, its second, and so on."""
+        """Exact attention first, because costs are shares of its cost; then every ladder's first rung, its second, and so on."""
         return tuple(
             Rung(source=self.source, head=self.head, setting=setting, rung=rung, place=place)
             for rung, place, setting in _rungs(head_of(self.source, self.head, LONGEST).n)
@@ -49,20 +49,20 @@ class Frontier(HeadStudy, Sweep[Rung]):
     def measure(self, point: Rung) -> Row:
         """One run against exact attention; a refusal in place of the measures."""
         mechanism = point.setting.build()
-        one = run_mechanism(mechanism, head_of(point.source, point.head, LONGEST))
+        run = run_mechanism(mechanism, head_of(point.source, point.head, LONGEST))
         row: Row = {
             "key": mechanism.key,
             "label": mechanism.label,
             "rung": point.rung,
             "place": point.place,
             "dials": _dials(mechanism),
-            "refusal": one.refusal or "",
-            "n": one.sequence.n,
+            "refusal": run.refusal or "",
+            "n": run.sequence.n,
         }
-        if one.attended is None:
+        if run.attended is None:
             return row | {"multiply_adds": 0, "bytes_peak": 0} | dict.fromkeys(agreement_columns())
-        cost = one.attended.cost
-        return row | {"multiply_adds": cost.multiply_adds, "bytes_peak": cost.bytes_peak, **agreement_record(one.attended, 0)}
+        cost = run.attended.cost
+        return row | {"multiply_adds": cost.multiply_adds, "bytes_peak": cost.bytes_peak, **agreement_record(run.attended, 0)}
 
     @property
     def units(self) -> dict[str, str]:
@@ -89,12 +89,12 @@ class Frontier(HeadStudy, Sweep[Rung]):
 @lru_cache(maxsize=16)
 def _rungs(n: int) -> tuple[tuple[int, int, Setting], ...]:
     """Rung, place of the ladder and setting of every ladder at n tokens, exact attention first, then rung by rung."""
-    found: dict[str, tuple[int, int, Setting]] = {}
+    rungs: dict[str, tuple[int, int, Setting]] = {}
     ladders = [shown.ladder(n) for kind in mechanisms().values() for shown in kind.showcase() if shown.approximates]
     for place, ladder in enumerate(ladders):
         for rung, setting in enumerate(ladder):
-            found.setdefault(repr(setting), (rung, place, Setting.of(setting)))
-    return tuple(sorted(found.values(), key=lambda one: (one[2].key != "exact", one[0], one[1])))
+            rungs.setdefault(repr(setting), (rung, place, Setting.of(setting)))
+    return tuple(sorted(rungs.values(), key=lambda rung: (rung[2].key != "exact", rung[0], rung[1])))
 
 
 def _dials(mechanism: Mechanism) -> str:

@@ -1,8 +1,8 @@
-"""The scripts that every page needs, named in the document, so that a browser has them before a session asks for them.
+"""Links in the HTML document to the scripts that every page needs, so that a browser fetches them before a session begins.
 
-Streamlit loads what draws an element when the first such element arrives: on a server that has just started these are some
-hundred small files, each of which waits behind the first studies. The browser has nothing to do while the server imports;
-that is when it can fetch them.
+Streamlit's browser part fetches the scripts for an element when the first such element arrives: about a hundred small files. On a
+server that has just started each of them waits behind the first studies. With the links the browser fetches them earlier, while
+the server still imports.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ DRAWING = (
     "vega-interpreter",
     "DataFrame",
 )
-"""What our pages are drawn by, as Streamlit calls its scripts. One that a release has no more is left out."""
+"""The elements of our pages, as Streamlit names their scripts. A name that a release does not have is left out."""
 _IMPORT = re.compile(r"""(?:from|import)\s*["']\./([\w.-]+\.js)["']""")
 
 
 def modules(static: Path = STATIC, drawing: tuple[str, ...] = DRAWING) -> tuple[str, ...]:
-    """The files in `static/js` of these names and all that they import, but for those that the document names already.
+    """The files in `static/js` with these names and all that they import, without those that the document links to already.
 
-    Cost: reads each once, some hundred files, a few hundredths of a second.
+    Cost: reads about a hundred files once, a few hundredths of a second.
     """
     folder = static / "static" / "js"
     document = (static / "index.html").read_text("utf-8")
@@ -55,7 +55,7 @@ def modules(static: Path = STATIC, drawing: tuple[str, ...] = DRAWING) -> tuple[
 
 
 class PreloadScripts:
-    """Adds a `modulepreload` link for each of `modules` to every HTML document that a browser asks for."""
+    """Middleware that adds a `modulepreload` link for each of `modules` to every HTML document that a browser asks for."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -63,36 +63,36 @@ class PreloadScripts:
         self.links = "".join(links).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and its document with the links."""
+        """Handle a request; a document is sent with the links."""
         if scope["type"] != "http" or scope["method"] != "GET" or "text/html" not in Headers(scope=scope).get("accept", ""):
             await self.app(scope, receive, send)
             return
-        # Behind us some documents would be packed, and could not be added to.
-        plain = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
-        held: Message | None = None
+        # The app would compress some documents, and a compressed one cannot be changed here.
+        uncompressed = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
+        start: Message | None = None
         body = b""
 
-        async def sent(message: Message) -> None:
-            nonlocal held, body
+        async def send_with_links(message: Message) -> None:
+            nonlocal start, body
             if message["type"] == "http.response.start" and _is_document(message):
-                held = message
-            elif held is not None and message["type"] == "http.response.body":
+                start = message
+            elif start is not None and message["type"] == "http.response.body":
                 body += message.get("body", b"")
                 if not message.get("more_body", False):
-                    whole = body.replace(b"</head>", self.links + b"</head>", 1)
-                    headers = MutableHeaders(raw=held["headers"])
-                    headers["content-length"] = str(len(whole))
-                    # They name the file, which is no longer what goes out.
+                    document = body.replace(b"</head>", self.links + b"</head>", 1)
+                    headers = MutableHeaders(raw=start["headers"])
+                    headers["content-length"] = str(len(document))
+                    # These describe the file, and the document is no longer equal to it.
                     del headers["etag"], headers["last-modified"]
-                    await send(held)
-                    await send({"type": "http.response.body", "body": whole})
+                    await send(start)
+                    await send({"type": "http.response.body", "body": document})
             else:
                 await send(message)
 
-        await self.app({**scope, "headers": plain}, receive, sent)
+        await self.app({**scope, "headers": uncompressed}, receive, send_with_links)
 
 
 def _is_document(start: Message) -> bool:
     headers = Headers(raw=start["headers"])
-    whole = start["status"] == 200 and "content-encoding" not in headers
-    return whole and headers.get("content-type", "").startswith("text/html")
+    plain = start["status"] == 200 and "content-encoding" not in headers
+    return plain and headers.get("content-type", "").startswith("text/html")

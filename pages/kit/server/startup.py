@@ -1,4 +1,4 @@
-"""What a server does before its first visitor: heavy imports in a safe order, the model, the default page's studies."""
+"""What a server does before its first visitor: heavy imports in a safe order, the model, the studies of the first page."""
 
 from __future__ import annotations
 
@@ -10,32 +10,31 @@ from threading import Event, Thread
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-TURN = 0.001
-"""Seconds after which a thread that computes in Python lets another one go on: a page need not wait long for a sweep."""
+SWITCH_INTERVAL = 0.001
+"""Seconds after which Python switches from one computing thread to another, so that a page does not wait long for a sweep."""
 
 PAUSE = 2.0
-"""Seconds between one study that is computed ahead and the next."""
+"""Seconds between two studies that are computed before anybody asks."""
 
 imported = Event()
-"""Set when all is imported: from then on sessions may begin."""
+"""Set when everything is imported: from then on sessions may begin."""
 
 ending = Event()
-"""Set when the server ends: torch would not survive a thread that is still inside it, so the process waits for the step
-that runs, and no other is begun."""
+"""Set when the server ends; no further study is begun then. Torch crashes when the process ends while a thread is inside it."""
 
 
 def start_up(home: str) -> None:
-    """Import what is heavy, freeze the collector, then compute the default text's first pictures.
+    """Import the heavy packages, freeze the garbage collector, then compute the first pictures of the default text.
 
-    `home` is the package of the page that opens first, `pages.side_by_side`: it has a text and studies in `first_studies.py`.
+    `home` is the package of the page that opens first, `pages.side_by_side`: its `first_studies.py` has a text and studies.
 
-    The order of the imports matters: importing plotly before numpy from several sessions at once has failed, so no
-    session begins before they are done (`app.py` sees to that). The model reads the first text meanwhile, because its
-    products need no interpreter. The collector rests meanwhile: what is imported stays, and looking through it again
-    and again takes a tenth of the time. Freezing moves it out of the collector's sight, which Streamlit calls after
-    every run. Without the weights the synthetic sequences still work, so their absence is no error here.
+    Importing plotly before numpy from several sessions at once has failed, so no session begins before the imports are done
+    (`SessionsWait`). The model reads the first text at the same time, because matrix products release the interpreter. The
+    garbage collector is off meanwhile: all that is imported stays, and the collector's passes took a tenth of the time. Freezing
+    takes these objects out of all later passes, and Streamlit collects after every run. Without the model's weights the synthetic
+    sequences still work, so missing weights are no error here.
     """
-    sys.setswitchinterval(TURN)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     gc.disable()
     try:
         import numpy as np  # noqa: F401
@@ -65,20 +64,20 @@ def start_up(home: str) -> None:
         gc.enable()
         imported.set()
     for study in others if weights_available() else ():
-        # Whoever came first has the first picture drawn by now; what follows would take its time from that.
+        # The pause lets the first visitor's picture be drawn first.
         if ending.wait(PAUSE):
             return
         run(study)
 
 
 class SessionsWait:
-    """Scripts, styles and pictures pass at once; a session, which is a websocket, when all is imported."""
+    """Middleware that holds a session, which is a websocket, until everything is imported; files pass at once."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, now or then."""
+        """Handle a request, now or after the imports."""
         if scope["type"] == "websocket" and not imported.is_set():
             await asyncio.to_thread(imported.wait)
         await self.app(scope, receive, send)
