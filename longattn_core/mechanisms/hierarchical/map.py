@@ -113,7 +113,7 @@ class HierarchicalMap(GroupedMap):
         for level, name in enumerate(self.trace.names):
             facts[f"{name}_part"] = sum(c.weight * c.share for c in coverings if c.level == level)
             facts[f"{name}_gate"] = float(self.trace.gates[head, query, level])
-        parts = ", ".join(f"{facts[f'{self.trace.names[c.level]}_part']:.3g} {_way(self.trace.names, c)}" for c in coverings)
+        parts = ", ".join(f"{facts[f'{self.trace.names[c.level]}_part']:.3g} {_read_as(self.trace.names, c)}" for c in coverings)
         text = (
             f"The weights of {len(self.trace.names)} {noun_for(len(self.trace.names), 'level')} are added, each times what the "
             f"level counts for this query; this key gets {parts}."
@@ -159,5 +159,5 @@ def _depth(level: int, levels: int) -> HierarchicalReason:
     return HierarchicalReason.OUTER_GROUP if level == levels and levels > 1 else HierarchicalReason.GROUP
 
 
-def _way(names: tuple[str, ...], covering: Covering) -> str:
+def _read_as(names: tuple[str, ...], covering: Covering) -> str:
     return "as a token" if covering.level == 0 else f"through its {names[covering.level]}"

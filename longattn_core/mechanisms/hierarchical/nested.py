@@ -69,14 +69,14 @@ class Chain:
     """The softmax of each level before the levels are joined, finest level first.
 
     `tokens [g b T C]` are the weights within the own sentence. At each level above, `others` are the weights of the other
-    groups, and `own [g b T]` that of the own group (product only). `found [b T]` says at which levels the query reads
+    groups, and `own [g b T]` that of the own group (product only). `readable [b T]` says at which levels the query reads
     anything, and `lse [g b T]` is the logsumexp there, 0 where it reads nothing.
     """
 
     tokens: Float[Tensor, "g b T C"]
     others: tuple[Float[Tensor, "g b T _"], ...]
     own: tuple[Float[Tensor, "g b T"], ...]
-    found: tuple[Bool[Tensor, "b T"], ...]
+    readable: tuple[Bool[Tensor, "b T"], ...]
     lse: tuple[Float[Tensor, "g b T"], ...]
 
 
@@ -170,7 +170,7 @@ class NestedReader(TiledReader):
         near, listed = scored.near, scored.listed
         token, product = scored.near_read & (listed < self.sequence.n)[:, None], self.joined == "product"
         tokens, total = _softmax_and_lse(near, token)
-        others, own, found, lse = [], [], [any_of(token)[..., 0]], [total]
+        others, own, readable, lse = [], [], [any_of(token)[..., 0]], [total]
         # The mean of the own tokens' scores is the score of their mean key: no running mean of keys is needed.
         count = token.sum(-1).to(near.dtype)
         score = (near * token).sum(-1) / count.clamp_min(1)
@@ -182,7 +182,7 @@ class NestedReader(TiledReader):
                 own_score = score + count.clamp_min(1).log() if self.by_size else score
                 weights = masked_softmax(
                     torch.cat([biased, own_score[..., None]], dim=-1),
-                    torch.cat([read, found[0][..., None]], dim=-1).expand(*biased.shape[:-1], -1),
+                    torch.cat([read, readable[0][..., None]], dim=-1).expand(*biased.shape[:-1], -1),
                 )
                 others.append(weights[..., :-1])
                 own.append(weights[..., -1])
@@ -194,9 +194,9 @@ class NestedReader(TiledReader):
             else:
                 weights, total = _softmax_and_lse(biased, read)
                 others.append(weights)
-                found.append(any_of(read)[..., 0])
+                readable.append(any_of(read)[..., 0])
                 lse.append(total)
-        return Chain(tokens=tokens, others=tuple(others), own=tuple(own), found=tuple(found), lse=tuple(lse))
+        return Chain(tokens=tokens, others=tuple(others), own=tuple(own), readable=tuple(readable), lse=tuple(lse))
 
     def _above(self, scored: TileScores) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Scores, what is read, and items of each level above the tokens, finest first."""
@@ -213,12 +213,12 @@ class NestedReader(TiledReader):
 
     def gates(self, chain: Chain) -> Float[Tensor, "g b T L"]:
         """γ: how much each level counts (mean and gate), 0 for a level at which the query reads nothing."""
-        found = torch.stack(chain.found, dim=-1)
+        readable = torch.stack(chain.readable, dim=-1)
         if self.joined == "mean":
-            equal = found.to(chain.tokens.dtype) / found.sum(-1, keepdim=True).clamp_min(1)
+            equal = readable.to(chain.tokens.dtype) / readable.sum(-1, keepdim=True).clamp_min(1)
             return equal.expand(len(chain.tokens), -1, -1, -1)
         lse = torch.stack(chain.lse, dim=-1)
-        return masked_softmax(lse, found.expand_as(lse))
+        return masked_softmax(lse, readable.expand_as(lse))
 
     def join(
         self,

@@ -1,9 +1,9 @@
 """A cache: each segment also sees the keys and values of the last M positions before it.
 
 Source: Dai et al. 2019, arXiv:1901.02860, section 3.2. Our deviations: one layer, so the cache holds this layer's own
-keys and values; their relative positions are the mechanism `relative`'s subject (a text's keys come rotated by
-their true positions, which is relative already); gradients do flow into the cache. Without a mask a token sees its own
-segment both ways and the cache before it: recurrent memory reads segments in order and never holds a later one.
+keys and values; their relative positions are left to the mechanism `relative` (the keys of a text are rotated by their true
+positions, which are relative already); gradients flow into the cache. Without a mask a token sees its whole own segment and
+the cache before it: recurrent memory reads segments in order and never holds a later one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from longattn_core.contracts.mechanism import Cost, Explanation, Mechanism
 from longattn_core.contracts.sequence import Sequence
-from longattn_core.mechanisms.memory.reasons import MemoryReason
+from longattn_core.mechanisms.memory.reasons import Facts, MemoryReason, reason_by_segment, segment_facts
 from longattn_core.mechanisms.memory.segments import Layout, attend_run, by_segment, peak_cells, runs, visible_pairs
 from longattn_core.numerics.entries import Entries
 from longattn_core.numerics.maps.listed import SparseMap
@@ -40,20 +40,21 @@ class CacheTrace:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pooled:
-    """The summaries that one segment sees: `keys [g p d]`, `there [p]`; `group [c]` and `share [c]` are those of
-    each token from `start` on: which of the summaries it was pooled into, and with what weight.
+    """The summaries that one segment sees: `keys [g p d]`, and `readable [p]`, False for one without a real token.
+
+    For each token from `start` on, `group [c]` is the summary that it is pooled into, and `share [c]` its weight there.
     """
 
     start: int
     keys: Float[Tensor, "g p d"]
-    there: Bool[Tensor, "p"]
+    readable: Bool[Tensor, "p"]
     group: Int[Tensor, "c"]
     share: Float[Tensor, "c"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CacheMap(SparseMap):
-    """A map of one run of keys a row: the cache and the segment up to the query (or to its end)."""
+    """A map with one run of keys in each row: the cache, and the segment up to the query (without a mask: all of it)."""
 
     layout: Layout
 
@@ -62,7 +63,7 @@ class CacheMap(SparseMap):
         return min(self.layout.n, self.layout.segment + self.layout.memory)
 
     def _pooled_memory(self, segment: int, heads: Int[Tensor, "g"]) -> Pooled | None:
-        """The summaries that this segment sees; a plain cache keeps none."""
+        """The summaries that this segment sees; a plain cache has none."""
         return None
 
     def _entries(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Entries:
@@ -81,13 +82,13 @@ class CacheMap(SparseMap):
             scores = rows @ sequence.k[heads, first:stop].mT
             pooled = self._pooled_memory(segment, heads)
             if pooled is not None:
-                here = pooled.there & sequence.real[chosen, None]
+                summaries = pooled.readable & sequence.real[chosen, None]
                 scores = torch.cat((rows @ pooled.keys.mT, scores), dim=-1)
                 far = (sequence.real[pooled.start : first] & sequence.real[chosen, None]).expand(len(chosen), -1)
                 tokens = torch.arange(pooled.start, stop, device=device)
-                soft = masked_softmax(scores / math.sqrt(sequence.d), torch.cat((here, mask), dim=-1).expand_as(scores))
+                joined = masked_softmax(scores / math.sqrt(sequence.d), torch.cat((summaries, mask), dim=-1).expand_as(scores))
                 count = pooled.keys.shape[1]
-                part = torch.cat((soft[..., :count][..., pooled.group] * pooled.share, soft[..., count:]), dim=-1)
+                part = torch.cat((joined[..., :count][..., pooled.group] * pooled.share, joined[..., count:]), dim=-1)
                 mask = torch.cat((far, mask), dim=-1)
             else:
                 part = masked_softmax(scores / math.sqrt(sequence.d), mask.expand_as(scores))
@@ -96,34 +97,24 @@ class CacheMap(SparseMap):
         return Entries(keys=keys.repeat(len(heads), 1, 1), weights=weights)
 
     def _explained(self, head: int, query: int, key: int, kept: bool, exact: float, weight: float) -> Explanation:
-        layout = self.layout
-        own, other = query // layout.segment, key // layout.segment
-        start, stop = layout.span(own)
-        facts: dict[str, float | int | str | bool] = {"segment": own, "start": start, "stop": stop, "lag": query - key}
-        if other == own:
-            reason = MemoryReason.IN_SEGMENT
-            text = f"The key stands in the query's own segment (tokens {start} to {stop - 1}), so it is seen as it is."
-        elif other > own:
-            reason = MemoryReason.LATER
-            text = (
-                f"The key stands in segment {other}, which is read after the query's segment {own}: "
-                "a recurrent memory holds the past only."
-            )
-        elif key >= layout.oldest(own):
-            facts["oldest"] = layout.oldest(own)
+        layout, facts = self.layout, segment_facts(self.layout, query, key)
+        own = query // layout.segment
+        start, oldest = layout.span(own)[0], layout.oldest(own)
+        if (found := reason_by_segment(layout, query, key)) is not None:
+            reason, text = found
+        elif key >= oldest:
+            facts["oldest"] = oldest
             reason = MemoryReason.CACHED
             text = (
-                f"The key is one of the {start - layout.oldest(own)} tokens that are cached before the segment "
-                f"(tokens {layout.oldest(own)} to {start - 1}), {query - key} tokens back."
+                f"The key is one of the {start - oldest} tokens that are cached before the segment "
+                f"(tokens {oldest} to {start - 1}), {query - key} tokens back."
             )
         else:
-            return self._beyond_the_cache(facts, head, query, key, kept, exact, weight)
+            reason, text = self._beyond_the_cache(facts, query, key, kept, weight)
         return Explanation(kept=kept, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
 
-    def _beyond_the_cache(
-        self, facts: dict[str, float | int | str | bool], head: int, query: int, key: int, kept: bool, exact: float, weight: float
-    ) -> Explanation:
-        """The sentence for a key that is older than everything in the cache."""
+    def _beyond_the_cache(self, facts: Facts, query: int, key: int, kept: bool, weight: float) -> tuple[MemoryReason, str]:
+        """Reason and text for a key that is older than everything in the cache; adds to the facts."""
         layout = self.layout
         left_at = ((key + layout.memory) // layout.segment + 1) * layout.segment
         facts |= {"left_at": left_at, "gone_for": query - left_at}
@@ -131,7 +122,7 @@ class CacheMap(SparseMap):
             f"The key left the cache of {layout.memory} tokens when the segment at token {left_at} began, "
             f"{query - left_at} tokens before the query."
         )
-        return Explanation(kept=kept, exact=exact, weight=weight, reason=MemoryReason.GONE, facts=facts, text=text)
+        return MemoryReason.GONE, text
 
 
 def attend_cache(mechanism: Mechanism, sequence: Sequence, *, segment: int, memory: int) -> CacheMap:
@@ -154,7 +145,7 @@ def attend_cache(mechanism: Mechanism, sequence: Sequence, *, segment: int, memo
 
 
 def cache_cost(sequence: Sequence, layout: Layout, far: Int[Tensor, "t"] | None = None) -> Cost:
-    """Pairs that the mask and the memory allow, times d + e; each segment's keys and values are read once."""
+    """Pairs that the mask and the memory allow, times d + e; each segment reads its keys and values once."""
     pairs = visible_pairs(layout, sequence.causal, far)
     width, size = sequence.d + sequence.e, sequence.q.element_size()
     most = 0 if far is None else int(far.max())

@@ -1,8 +1,8 @@
 """A compressed memory: what leaves the cache is pooled c : 1 into summaries, of which the last few are kept.
 
 Source: Rae et al. 2019, arXiv:1911.05507, section 3.1, with mean pooling (section 3.1, compression function 1). Our
-deviations: one layer; keys are pooled as they are (rotated ones too); what leaves at one step and is no multiple of c
-ends in a shorter group, so that no token is dropped; padding is left out of a group's mean.
+deviations: one layer; keys are pooled as they are (rotated ones too); where the tokens that leave at one step are no multiple
+of c, the last group is shorter, so that no token is dropped; padding does not count in a group's mean.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from longattn_core.contracts.mechanism import Cost, Explanation, Mechanism, ReadCount
+from longattn_core.contracts.mechanism import Cost, Mechanism, ReadCount
 from longattn_core.contracts.sequence import Sequence
 from longattn_core.mechanisms.memory.cache import CacheMap, CacheTrace, Pooled, cache_cost
-from longattn_core.mechanisms.memory.reasons import MemoryReason
+from longattn_core.mechanisms.memory.reasons import Facts, MemoryReason
 from longattn_core.mechanisms.memory.segments import Far, Layout, attend_run, runs
 from longattn_core.wording import noun_for
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Summaries:
-    """All summaries that are ever made, oldest first, and which of them each segment finds.
+    """All summaries that are ever made, oldest first, and which of them each segment sees.
 
-    `spans [p 2]` tokens of each; `keys [h p d]`, `values [h p e]` their means over real tokens; `counts [p]` how many
-    real tokens went in; segment t sees the summaries `first[t]` … `last[t]` − 1.
+    `spans [p 2]` tokens of each; `keys [h p d]`, `values [h p e]` their means over real tokens; `counts [p]` the
+    number of these; segment t sees the summaries `first[t]` … `last[t]` − 1.
     """
 
     spans: Int[Tensor, "p 2"]
@@ -38,7 +38,7 @@ class Summaries:
     last: Int[Tensor, "t"]
 
     def of_run(self, run: range) -> Far | None:
-        """What the segments of a run see; None when none of them has a summary yet."""
+        """The summaries that the segments of a run see; None when none of them has one yet."""
         first, last = self.first[run.start : run.stop], self.last[run.start : run.stop]
         width = int((last - first).max())
         if width == 0:
@@ -46,7 +46,7 @@ class Summaries:
         index = (last[:, None] - width + torch.arange(width)).to(self.keys.device)
         inside = index >= first[:, None].to(index.device)
         index = torch.where(inside, index, 0)
-        return Far(keys=self.keys[:, index], values=self.values[:, index], there=inside & (self.counts[index] > 0))
+        return Far(keys=self.keys[:, index], values=self.values[:, index], readable=inside & (self.counts[index] > 0))
 
 
 def summarise(sequence: Sequence, layout: Layout, *, rate: int, kept: int) -> Summaries:
@@ -91,7 +91,7 @@ class CompressedMap(CacheMap):
         group = torch.repeat_interleave(torch.arange(last - first), spans.diff(dim=1)[:, 0]).to(counts.device)
         start, stop = int(spans[0, 0]), int(spans[-1, 1])
         share = self.sequence.real[start:stop] / counts.clamp_min(1)[group].to(self.output.dtype)
-        return Pooled(start=start, keys=summaries.keys[heads, first:last], there=counts > 0, group=group, share=share)
+        return Pooled(start=start, keys=summaries.keys[heads, first:last], readable=counts > 0, group=group, share=share)
 
     def _read_count(self, head: int, query: int) -> ReadCount:
         sequence, segment = self.sequence, query // self.layout.segment
@@ -102,9 +102,7 @@ class CompressedMap(CacheMap):
         first, last = int(self.summaries.first[segment]), int(self.summaries.last[segment])
         return ReadCount(count=tokens + int((self.summaries.counts[first:last] > 0).sum()), unit="keys and summaries")
 
-    def _beyond_the_cache(
-        self, facts: dict[str, float | int | str | bool], head: int, query: int, key: int, kept: bool, exact: float, weight: float
-    ) -> Explanation:
+    def _beyond_the_cache(self, facts: Facts, query: int, key: int, kept: bool, weight: float) -> tuple[MemoryReason, str]:
         summaries, layout = self.summaries, self.layout
         index = int(torch.searchsorted(summaries.spans[:, 1].contiguous(), key, right=True))
         start, stop = summaries.spans[index].tolist()
@@ -112,23 +110,21 @@ class CompressedMap(CacheMap):
         facts |= {"summary": index, "summary_start": start, "summary_stop": stop, "pooled": count}
         if kept:
             facts["summary_weight"] = weight * count
-            reason = MemoryReason.COMPRESSED
             text = (
                 f"The key left the cache and was averaged with {count - 1} other {noun_for(count - 1, 'token')} into "
                 f"one summary (tokens {start} to {stop - 1}); the summary gets {weight * count:.3g}, "
                 f"so each of its tokens gets {weight:.3g}."
             )
-        else:
-            # The summary is gone from the first segment on whose oldest one is younger.
-            left_at = int(torch.searchsorted(summaries.first, index, right=True)) * layout.segment
-            facts |= {"left_at": left_at, "gone_for": query - left_at}
-            reason = MemoryReason.GONE
-            most = int((summaries.last - summaries.first).max())
-            text = (
-                f"The key's summary was pushed out by newer ones when the segment at token {left_at} began, "
-                f"{query - left_at} tokens before the query: only the last {most} summaries are kept."
-            )
-        return Explanation(kept=kept, exact=exact, weight=weight, reason=reason, facts=facts, text=text)
+            return MemoryReason.COMPRESSED, text
+        # The summary is gone from the first segment on whose oldest summary is younger.
+        left_at = int(torch.searchsorted(summaries.first, index, right=True)) * layout.segment
+        facts |= {"left_at": left_at, "gone_for": query - left_at}
+        most = int((summaries.last - summaries.first).max())
+        text = (
+            f"The key's summary was pushed out by newer ones when the segment at token {left_at} began, "
+            f"{query - left_at} tokens before the query: only the last {most} summaries are kept."
+        )
+        return MemoryReason.GONE, text
 
 
 def attend_compressed(

@@ -1,10 +1,9 @@
-"""The delta rule: before a token writes its value, the state first takes back what it held under that key.
+"""The delta rule: before a token writes its value, a share of what the state holds under its key is removed.
 
 Source: Schlag et al. 2021, arXiv:2102.11174, section 4.2; Yang et al. 2024, arXiv:2406.06484, section 3 (in chunks):
-S_t = (I − β k kᵀ) S_{t−1} + β k vᵀ. In a chunk, what the tokens really write solves (I + β·strictly lower KKᵀ) U =
-β (V − K S).
+S_t = (I − β k kᵀ) S_{t−1} + β k vᵀ. In a chunk, the net writes U of the tokens solve (I + β·strictly lower KKᵀ) U = β (V − K S).
 Our deviations: β is one dial where the paper learns it for each token; queries and keys are scaled to length 1 and
-go through no SiLU, which the paper trains for; padding neither writes nor takes back.
+have no SiLU, which needs training; padding neither writes nor removes.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from longattn_core.mechanisms.memory.reasons import MemoryReason
 from longattn_core.mechanisms.memory.states import SNAPSHOTS, Block, StateMap
 
 CHUNK = 64
+"""Tokens of a chunk, and the step in which views walk back."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,14 +35,14 @@ class DeltaTrace:
 
 
 def _corrections(keys: Float[Tensor, "g b d"], strength: Float[Tensor, "b"]) -> Float[Tensor, "g b b"]:
-    """I + β·strictly lower KKᵀ, of which token t's row says how much of each earlier write it takes back."""
+    """I + β·strictly lower KKᵀ: row t says how much of each earlier write token t removes."""
     eye = torch.eye(keys.shape[1], dtype=keys.dtype, device=keys.device)
     return eye + strength[:, None] * (keys @ keys.mT).tril(-1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DeltaMap(StateMap):
-    """What a query reads of a token: β·q·k, with q first passed through every later (I − β k kᵀ)."""
+    """The weight β·q·k, with q first multiplied by (I − β k kᵀ) of every later token."""
 
     def _reading(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r d"]:
         return normalize(self.sequence.q[heads[:, None], queries], dim=-1) * self.sequence.real[queries, None]
@@ -62,35 +62,31 @@ class DeltaMap(StateMap):
     def _back(
         self, reading: Float[Tensor, "g r d"], past: Bool[Tensor, "s b"], block: Block, heads: Int[Tensor, "g"]
     ) -> tuple[Float[Tensor, "g r b"], Float[Tensor, "g r d"]]:
-        """Solve w_j = β_j (r·k_j − Σ_{l>j} w_l k_l·k_j) for the whole block; r loses Σ w_j k_j. Cost r·b·(d + b)."""
+        """Solve w_j = β_j (r·k_j − Σ_{l>j} w_l k_l·k_j) for the whole block; r becomes r − Σ w_j k_j. Cost r·b·(d + b)."""
         tokens = slice(block.start, block.stop)
         keys, strength = normalize(self.sequence.k[heads, tokens], dim=-1), self.trace.strength[tokens]
-        # Scaled by its own β each token's equation stays solvable where β is zero.
-        rows = (reading @ keys.mT) * past
-        solved = torch.linalg.solve_triangular(_corrections(keys, strength), rows, upper=False, unitriangular=True, left=False)
+        # Solved for w_j / β_j, so that the equations have a solution where β is zero.
+        products = (reading @ keys.mT) * past
+        solved = torch.linalg.solve_triangular(
+            _corrections(keys, strength), products, upper=False, unitriangular=True, left=False
+        )
         weights = solved * strength
         return weights, reading - weights @ keys
 
     def survival(self, lags: Int[Tensor, "k"], samples: int = 128) -> Float[Tensor, "h k"]:
-        """What is left of a write after so many more tokens, read with the very key it was written under.
-
-        The mean over at most `samples` evenly spread real tokens that have as many after them; not a number where
-        no token has. Cost: lag·d a sample and head for each lag.
-        """
-        sequence = self.sequence
-        keys = normalize(sequence.k, dim=-1)
-        out = keys.new_full((sequence.h, len(lags)), math.nan)
-        for place, lag in enumerate(lags.tolist()):
-            written = sequence.real[: max(sequence.n - lag, 0)].nonzero().squeeze(-1)
-            written = written[:: math.ceil(len(written) / samples) or 1]
-            if len(written):
-                own = keys[:, written]
+        """See `StateMap.survival`. Cost: lag·d a sample and head for each lag."""
+        keys = normalize(self.sequence.k, dim=-1)
+        out = keys.new_full((self.sequence.h, len(lags)), math.nan)
+        for index, lag in enumerate(lags.tolist()):
+            tokens = self.tokens_before(lag, samples)
+            if len(tokens):
+                own = keys[:, tokens]
                 left = own
                 for step in range(1, lag + 1):
-                    later = keys[:, written + step]
-                    taken = (left * later).sum(-1) * self.trace.strength[written + step]
-                    left = left - taken[..., None] * later
-                out[:, place] = (left * own).sum(-1).mean(1)
+                    later = keys[:, tokens + step]
+                    removed = (left * later).sum(-1) * self.trace.strength[tokens + step]
+                    left = left - removed[..., None] * later
+                out[:, index] = (left * own).sum(-1).mean(1)
         return out
 
     def _explained(self, head: int, query: int, key: int, kept: bool, exact: float, weight: float) -> Explanation:
@@ -128,28 +124,28 @@ class DeltaMap(StateMap):
 
 
 def attend_delta(mechanism: Mechanism, sequence: Sequence, *, beta: float) -> DeltaMap:
-    """Cost: about 3·d·e + chunk·(2·d + 1.5·e) a token and head; memory one state and one chunk above the output."""
+    """Cost for each token and head: about 3·d·e + chunk·(2·d + 1.5·e); memory above the output: one state and one chunk."""
     strength = sequence.real.to(sequence.q.dtype) * beta
     state = sequence.q.new_zeros(sequence.h, sequence.d, sequence.e)
-    parts, ends, kept = [], [], []
+    parts, ends, snapshots = [], [], []
     stride = CHUNK * math.ceil(sequence.n / CHUNK / SNAPSHOTS)
     for start in range(0, sequence.n, CHUNK):
         tokens = slice(start, min(start + CHUNK, sequence.n))
         q, k = normalize(sequence.q[:, tokens], dim=-1), normalize(sequence.k[:, tokens], dim=-1)
         corrections = _corrections(k, strength[tokens])
-        asked = strength[tokens, None] * (sequence.v[:, tokens] - k @ state)
-        writes = torch.linalg.solve_triangular(corrections, asked, upper=False, unitriangular=True)
+        differences = strength[tokens, None] * (sequence.v[:, tokens] - k @ state)
+        writes = torch.linalg.solve_triangular(corrections, differences, upper=False, unitriangular=True)
         out = q @ state + (q @ k.mT).tril() @ writes
         parts.append(out * sequence.real[tokens, None])
         state = state + k.mT @ writes
         if (start + CHUNK) % stride == 0 or tokens.stop == sequence.n:
             ends.append(tokens.stop - 1)
-            kept.append(state.detach())
+            snapshots.append(state.detach())
     return DeltaMap(
         mechanism=mechanism,
         sequence=sequence,
         output=torch.cat(parts, dim=1),
-        trace=DeltaTrace(strength=strength, ends=torch.tensor(ends), states=torch.stack(kept, dim=1)),
+        trace=DeltaTrace(strength=strength, ends=torch.tensor(ends), states=torch.stack(snapshots, dim=1)),
         cost=_cost(sequence),
         block=CHUNK,
     )

@@ -3,8 +3,8 @@
 Source: Dai et al. 2019, arXiv:1901.02860 (cache); Rae et al. 2019, arXiv:1911.05507 (compressed); Bulatov et al. 2022,
 arXiv:2207.06881 (slots); Katharopoulos et al. 2020, arXiv:2006.16236 (running state); Sun et al. 2023,
 arXiv:2307.08621 (decay); Yang et al. 2023, arXiv:2312.06635 (gates); Yang et al. 2024, arXiv:2406.06484 (delta rule).
-Each file here says where it deviates. Segments and caches count positions, padding included; padding leaves slots and
-states as they are.
+The file of each variant says where we deviate. Segments and caches count positions, padding included; padding does not
+change slots or states.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ from longattn_core.mechanisms.memory.segments import Layout
 from longattn_core.mechanisms.memory.slots import attend_slots
 
 LONGEST = 1 << 17
+"""The largest segment, cache and number of summaries, in tokens."""
+
 SHORTEST_FADE, LONGEST_FADE = 1.0, float(1 << 20)
+"""The range of half-lives, in tokens."""
+
 NAMES = {
     "cache": "cache",
     "compressed": "compressed",
@@ -34,7 +38,7 @@ NAMES = {
 
 
 class Memory(Mechanism):
-    """Attention to what a memory has kept of everything before: tokens, summaries, slots, or one running state."""
+    """Attention to what a memory keeps of all earlier tokens: tokens, summaries, slots, or one running state."""
 
     key: ClassVar[str] = "memory"
     title: ClassVar[str] = "Recurrent memory"
@@ -43,6 +47,10 @@ class Memory(Mechanism):
     complexity: ClassVar[str] = "n·(s + M)·d"
     family: ClassVar[Family] = "by place"
     order: ClassVar[int] = 30
+    causal_note: ClassVar[str] = (
+        "A segment sees the memory of earlier segments and, under a causal mask, its own tokens up to the query; a state is read "
+        "after the query's own token is written. Without a mask, running states that fade or correct themselves are refused."
+    )
 
     variant: Literal["cache", "compressed", "slots", "state", "decay", "gated", "delta"] = dial(
         "cache",
@@ -137,7 +145,7 @@ class Memory(Mechanism):
     )
 
     def _attend(self, sequence: Sequence) -> Attended:
-        """Cost: (L + M)·(d + e) a token with a cache, about d·e with a state; see each variant's file."""
+        """Cost for each token and head: (L + M)·(d + e) with a cache, about d·e with a state; see each variant's file."""
         match self.variant:
             case "cache":
                 return attend_cache(self, sequence, segment=self.segment, memory=self.memory)
@@ -154,13 +162,13 @@ class Memory(Mechanism):
                 return attend_fading(self, sequence, fading=fading, half_life=self.half_life, by_head=by_head)
 
     def estimated_cost(self, sequence: Sequence) -> Cost:
-        """A cache's pairs by formula; the other memories attend."""
+        """A cache's pairs; the other memories have no formula and attend."""
         if self.variant != "cache":
             return super().estimated_cost(sequence)
         return cache_cost(sequence, Layout.of(sequence.n, self.segment, self.memory))
 
     def refuses(self, sequence: Sequence) -> str | None:
-        """A state that fades or corrects itself has a direction; without a mask there is none."""
+        """A state that fades or corrects itself depends on the order, so it needs a causal mask."""
         if not sequence.causal and self.variant in ("decay", "gated", "delta"):
             return (
                 f"The {NAMES[self.variant]} reads from left to right and depends on the order, "
@@ -169,14 +177,14 @@ class Memory(Mechanism):
         return None
 
     def exact_setting(self, n: int) -> Self | None:
-        """One segment for the whole text, with or without a mask (under a causal one M ≥ n would do as well)."""
+        """One segment for the whole text (under a causal mask, a cache of n tokens would be exact too)."""
         if self.variant not in ("cache", "compressed") or n > LONGEST:
             return None
         return self.with_dials(segment=n)
 
     @property
     def no_exact_setting(self) -> str | None:
-        """Why slots and states never become exact attention."""
+        """Why slots and states have no exact setting."""
         if self.variant in ("cache", "compressed"):
             return None
         if self.variant == "slots":
@@ -189,7 +197,7 @@ class Memory(Mechanism):
         )
 
     def ladder(self, n: int) -> tuple[Self, ...]:
-        """Longer segments and caches; for a state that fades, longer half-lives; else the one setting."""
+        """Longer segments and caches; for a state that fades, longer half-lives; else this setting alone."""
         if self.variant in ("cache", "compressed", "slots"):
             widths = [min(max(1, n // part), LONGEST) for part in (16, 8, 4, 2)]
             rungs = [self.with_dials(segment=width, memory=width) for width in widths]
@@ -200,7 +208,7 @@ class Memory(Mechanism):
         return (self,)
 
     def with_budget(self, keys: int, n: int) -> Self:
-        """Half of the budget for the segment, the rest for what is kept before it; a state has one size only."""
+        """Half of the keys for the segment, the rest for the memory before it; the size of a state does not change."""
         half = max(1, keys // 2)
         whole = keys >= n
         match self.variant:
@@ -217,17 +225,17 @@ class Memory(Mechanism):
 
     @property
     def label(self) -> str:
-        """What is carried along."""
+        """What the memory consists of."""
         return f"Memory: {NAMES[self.variant]}"
 
     @property
     def parameters(self) -> Origin:
-        """Slot queries and gates are learned in the papers and drawn here."""
+        """The papers learn slot queries and gates, which are drawn here."""
         return "learned in the paper, untrained here" if self.variant in ("slots", "gated") else "none"
 
     @property
     def not_stochastic(self) -> str | None:
-        """The delta rule's rows are the exception."""
+        """Only the rows of the delta rule may be negative."""
         if self.variant == "delta":
             return "The delta rule takes back what its state held, so weights can be negative and do not sum to 1."
         return None

@@ -1,12 +1,13 @@
-"""The map of a running state, read backwards: a query walks back over the tokens and meets each one's write.
+"""The map of a running state, computed backwards from each query.
 
-Source: Yang et al. 2024, arXiv:2406.06484, section 2 (linear recurrences S_t = A_t·S_{t−1} + write_t). What a query
-reads of token j is its reading carried back through A_i … A_{j+1}, times the write of j. That is linear in the reading, so
-the mean map of a cell of queries needs one reading for the whole cell.
+Source: Yang et al. 2024, arXiv:2406.06484, section 2 (linear recurrences S_t = A_t·S_{t−1} + write_t). A query i reads the
+state with a vector, its *reading*. Its weight on token j is the reading multiplied by A_i … A_{j+1}, times the write of j.
+That is linear in the reading, so the mean map of a cell of queries needs only the sum of the cell's readings.
 """
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,10 +20,10 @@ from longattn_core.contracts.mechanism import Attended, ReadCount, Reduce
 from longattn_core.contracts.pooling import cell_of
 
 SNAPSHOTS = 64
-"""How many states a trace keeps at most, evenly spread over the chunks' ends."""
+"""The largest number of states that a trace keeps, evenly spread over the ends of chunks."""
 
 ROWS = 4096
-"""How many rows a map of largest weights walks back at once."""
+"""Rows that a map of largest weights computes at once."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,29 +36,37 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StateMap(Attended):
-    """A map given by a recurrence. Subclasses say how a reading starts, and how it passes a block of tokens."""
+    """A map given by a recurrence. Subclasses define the reading of a query, and how a block of tokens changes it."""
 
     block: int
 
     @abstractmethod
     def _reading(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r d"]:
-        """What each query reads the state with, normalised; zero for a padded query."""
+        """The vector with which each query reads the state, normalised; zero for a padded query."""
 
     @abstractmethod
     def _inside(
         self, reading: Float[Tensor, "g r d"], queries: Int[Tensor, "r"], block: Block, heads: Int[Tensor, "g"]
     ) -> tuple[Float[Tensor, "g r b"], Float[Tensor, "g r d"]]:
-        """Weights of queries that stand in the block on its tokens up to themselves, and the readings that leave it."""
+        """Weights of queries inside the block on its tokens up to themselves, and their readings before the block."""
 
     @abstractmethod
     def _through(
         self, reading: Float[Tensor, "g r d"], block: Block, heads: Int[Tensor, "g"]
     ) -> tuple[Float[Tensor, "g r b"], Float[Tensor, "g r d"]]:
-        """Weights of readings that come from behind the block on all its tokens, and the readings that leave it."""
+        """Weights of later queries on all tokens of the block, and their readings before the block."""
 
     @abstractmethod
     def survival(self, lags: Int[Tensor, "k"], samples: int = 128) -> Float[Tensor, "h k"]:
-        """The share of a write that is left after each lag, NaN where no token has so many tokens behind it."""
+        """The share of a write that is left after each lag, read with the key that it was written under.
+
+        It is the mean over at most `samples` evenly spread real tokens; NaN where no token has so many tokens after it.
+        """
+
+    def tokens_before(self, lag: int, samples: int) -> Int[Tensor, "s"]:
+        """At most `samples` evenly spread real tokens that have at least `lag` tokens after them."""
+        tokens = self.sequence.real[: max(self.sequence.n - lag, 0)].nonzero().squeeze(-1)
+        return tokens[:: math.ceil(len(tokens) / samples) or 1]
 
     def _read_count(self, head: int, query: int) -> ReadCount:
         return ReadCount(count=self.sequence.d if bool(self.sequence.real[query]) else 0, unit="features")
@@ -70,7 +79,7 @@ class StateMap(Attended):
     def _walk(
         self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]
     ) -> Iterator[tuple[Block, Int[Tensor, "s"], Float[Tensor, "g s b"]]]:
-        """Each block with the places of the queries that meet it, and their weights on its tokens."""
+        """Each block from the last to the first, with the indices of the queries that read it and their weights on its tokens."""
         reading, causal = self._reading(queries, heads), self.sequence.causal
         for block in self._blocks(int(queries.max()) + 1 if causal else self.sequence.n):
             if causal:
@@ -79,23 +88,21 @@ class StateMap(Attended):
                     weights, left = self._inside(reading[:, within], queries[within], block, heads)
                     reading = reading.index_copy(1, within, left)
                     yield block, within, weights
-            behind = (
-                (queries >= block.stop).nonzero().squeeze(-1) if causal else torch.arange(len(queries), device=queries.device)
-            )
-            if len(behind):
-                weights, left = self._through(reading[:, behind], block, heads)
-                reading = reading.index_copy(1, behind, left)
-                yield block, behind, weights
+            after = (queries >= block.stop).nonzero().squeeze(-1) if causal else torch.arange(len(queries), device=queries.device)
+            if len(after):
+                weights, left = self._through(reading[:, after], block, heads)
+                reading = reading.index_copy(1, after, left)
+                yield block, after, weights
 
     def _rows(self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g r n"]:
         out = self.output.new_zeros(len(heads), len(queries), self.sequence.n)
         if len(queries):
-            for block, places, weights in self._walk(queries, heads):
-                out[:, places, block.start : block.stop] = weights
+            for block, indices, weights in self._walk(queries, heads):
+                out[:, indices, block.start : block.stop] = weights
         return out
 
     def _pooled(self, rows: list[int], columns: list[int], reduce: Reduce, heads: Int[Tensor, "g"]) -> Float[Tensor, "g H W"]:
-        """Cost: the mean n·(block + cells)·d, the largest n²·d a head; memory a few thousand rows of cells."""
+        """Cost a head: n·(block + cells)·d for the mean, n²·d for the largest; memory a few thousand rows of cells."""
         device = self.output.device
         tops, sides = torch.tensor(rows, device=device), torch.tensor(columns, device=device)
         if reduce == "mean":
@@ -104,7 +111,7 @@ class StateMap(Attended):
         return self._largest(tops, sides, heads)
 
     def _sums(self, tops: Int[Tensor, "H1"], sides: Int[Tensor, "W1"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g H W"]:
-        """One reading for each cell of queries, carried back; a block is passed by what it makes of each channel alone."""
+        """One reading for each cell of queries; what a block does to it follows from what it does to each channel alone."""
         first, last, causal = int(tops[0]), int(tops[-1]), self.sequence.causal
         out = self.output.new_zeros(len(heads), len(tops) - 1, len(sides) - 1)
         queries, cells = (torch.arange(first, last, device=tops.device), cell_of(tops.tolist(), last, tops.device)[first:])
@@ -119,7 +126,7 @@ class StateMap(Attended):
             within = queries[max(block.start - first, 0) : max(block.stop - first, 0)]
             member, left = _cells_of(column[block.start : block.stop], out.dtype)
             right = left + member.shape[1]
-            # Cells whose queries all stand in this block or before it carry nothing yet.
+            # Cells whose queries all lie in this block or before it have no reading yet.
             low = int(cells[within[-1] - first]) if causal and len(within) else 0
             weights, passed = self._through(channels, block, heads)
             out[:, low:, left:right] += reading[:, low:] @ (weights @ member)
@@ -128,9 +135,9 @@ class StateMap(Attended):
                 weights, rest = self._inside(self._reading(within, heads), within, block, heads)
                 own = cells[within - first]
                 begin, end = int(own[0]), int(own[-1]) + 1
-                joined = (torch.arange(begin, end, device=own.device)[:, None] == own).to(out.dtype)
-                reading[:, begin:end] += joined @ rest
-                out[:, begin:end, left:right] += joined @ (weights @ member)
+                query_member = (torch.arange(begin, end, device=own.device)[:, None] == own).to(out.dtype)
+                reading[:, begin:end] += query_member @ rest
+                out[:, begin:end, left:right] += query_member @ (weights @ member)
         return out
 
     def _largest(self, tops: Int[Tensor, "H1"], sides: Int[Tensor, "W1"], heads: Int[Tensor, "g"]) -> Float[Tensor, "g H W"]:
@@ -141,22 +148,22 @@ class StateMap(Attended):
         out = self.output.new_full((len(heads), len(tops) - 1, len(sides) - 1), -torch.inf)
         for start in range(first, last, ROWS):
             queries = torch.arange(start, min(start + ROWS, last), device=device)
-            # A pair in the future weighs nothing, which is more than a negative weight.
+            # A pair that the mask hides has weight 0, which is larger than a negative weight.
             hidden = (sides[1:] - 1 > queries[:, None]) & self.sequence.causal
             best = torch.where(hidden, 0.0, -torch.inf).to(out.dtype).repeat(len(heads), 1, 1)
-            for block, places, weights in self._walk(queries, heads):
+            for block, indices, weights in self._walk(queries, heads):
                 cells = column[block.start : block.stop]
                 left, right = int(cells[0]), int(cells[-1]) + 1
                 inside = weights.masked_fill(outside[block.start : block.stop], -torch.inf)
-                part = best[:, places, left:right]
-                best[:, places, left:right] = part.scatter_reduce(2, (cells - left).expand_as(inside), inside, "amax")
+                part = best[:, indices, left:right]
+                best[:, indices, left:right] = part.scatter_reduce(2, (cells - left).expand_as(inside), inside, "amax")
             rows = torch.bucketize(queries, tops[1:-1], right=True)
             out = out.scatter_reduce(1, rows[:, None].expand_as(best), best, "amax")
         return out
 
 
 def _cells_of(column: Int[Tensor, "b"], dtype: torch.dtype) -> tuple[Float[Tensor, "b c"], int]:
-    """Which of the cells from the first on each token of a block stands in, as zeros and ones, and that first cell."""
+    """The membership of a block's tokens in cells as zeros and ones, and the number of the first of these cells."""
     inside = column[column >= 0]
     if not len(inside):
         return torch.zeros(len(column), 0, dtype=dtype, device=column.device), 0

@@ -1,4 +1,4 @@
-"""Attention inside clusters of queries and keys that point the same way.
+"""Attention inside clusters of queries and keys of similar direction.
 
 Source: Roy et al. 2020 (Routing Transformer), arXiv:2003.05997, section 4. Our deviations: every token belongs to its
 nearest centroid (the paper fills clusters of equal size, which leaves some tokens in none); a query reads the last w keys of

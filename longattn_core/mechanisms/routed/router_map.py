@@ -79,8 +79,8 @@ class RouterMap(Attended):
         self, queries: Int[Tensor, "r"], heads: Int[Tensor, "g"], parts: list[Bool[Tensor, "g r n"]]
     ) -> Bool[Tensor, "g r n"]:
         """The pairs that any path keeps which the query takes."""
-        taken = self.trace.probabilities[heads][:, queries] > 0
-        return torch.stack([part & taken[..., p, None] for p, part in enumerate(parts)]).any(0)
+        takes_path = self.trace.probabilities[heads][:, queries] > 0
+        return torch.stack([part & takes_path[..., p, None] for p, part in enumerate(parts)]).any(0)
 
     def _explained(self, head: int, query: int, key: int, kept: bool, exact: float, weight: float) -> Explanation:
         trace = self.trace

@@ -31,8 +31,8 @@ class SegmentedTrace:
     """The segments and their summaries.
 
     `boundaries [B+1]` are the segments' starts and n; `unshifted` those without the shift, where there is one; `segment [n]`
-    each token's segment. The summaries' queries, keys and values `[h B ·]`, and the keys and values of the integrated
-    summaries, are None where the variant has none.
+    each token's segment. The summaries' queries, keys and values `[h B ·]`, and the values of the integrated summaries, are
+    None where the variant has none.
     """
 
     boundaries: Int[Tensor, "B1"]
@@ -41,7 +41,6 @@ class SegmentedTrace:
     summary_queries: Float[Tensor, "h B d"] | None
     summary_keys: Float[Tensor, "h B d"] | None
     summary_values: Float[Tensor, "h B e"] | None
-    integrated_keys: Float[Tensor, "h B d"] | None
     integrated_values: Float[Tensor, "h B e"] | None
 
 

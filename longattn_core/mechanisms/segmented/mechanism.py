@@ -99,7 +99,6 @@ class Segmented(Mechanism):
         end = starts.new_tensor([sequence.n])
         shifted = self.variant == "shifted"
         summaries = reader.groups[0] if reader.groups else None
-        integrated = reader.integrated[:2] if isinstance(reader, IntegratedReader) else (None, None)
         trace = SegmentedTrace(
             boundaries=torch.cat([starts, end]),
             unshifted=torch.cat([self.starts(sequence, shifted=False), end]) if shifted else None,
@@ -107,8 +106,7 @@ class Segmented(Mechanism):
             summary_queries=None if summaries is None else summaries.q,
             summary_keys=None if summaries is None else summaries.k,
             summary_values=None if summaries is None else summaries.v,
-            integrated_keys=integrated[0],
-            integrated_values=integrated[1],
+            integrated_values=reader.integrated[1] if isinstance(reader, IntegratedReader) else None,
         )
         read = reader.read()
         return SegmentedMap(

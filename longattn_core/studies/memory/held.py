@@ -19,7 +19,7 @@ from torch import Tensor
 
 from longattn_core.contracts.indexing import edges
 from longattn_core.mechanisms.memory.cache import CacheTrace
-from longattn_core.mechanisms.memory.slots import SlotTrace
+from longattn_core.mechanisms.memory.slot_map import SlotTrace
 from longattn_core.mechanisms.memory.states import StateMap
 from longattn_core.studies.base.cumulated_rows import CumulatedRows
 from longattn_core.studies.base.run import MechanismRun

@@ -12,7 +12,7 @@ from pydantic import Field
 from longattn_core.contracts.mechanism import Refused
 from longattn_core.measures.spread import effective_tokens
 from longattn_core.mechanisms.memory import Memory
-from longattn_core.mechanisms.memory.slots import SlotMap
+from longattn_core.mechanisms.memory.slot_map import SlotMap
 from longattn_core.studies.base.head_study import MechanismStudy, Parts
 from longattn_core.studies.base.query import token_array
 from longattn_core.studies.base.run import MechanismRun

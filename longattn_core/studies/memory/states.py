@@ -21,7 +21,7 @@ from longattn_core.contracts.mechanism import Refused
 from longattn_core.contracts.sequence import Sequence, exact_rows
 from longattn_core.mechanisms.memory import Memory
 from longattn_core.mechanisms.memory.delta import DeltaMap
-from longattn_core.mechanisms.memory.fading import feature
+from longattn_core.mechanisms.memory.gates import feature
 from longattn_core.mechanisms.memory.states import StateMap
 from longattn_core.studies.base.head_study import HeadStudy, Parts
 from longattn_core.studies.base.query import query_place, token_array, watched_key
