@@ -43,6 +43,8 @@ from longattn_core.language_model.weights import (
 from longattn_core.numerics.rotary import rotary_frequencies, rotate, unrotate
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 TINY = ModelConfig(
     vocabulary=96, width=24, hidden=40, layers=2, heads=6, key_value_heads=2, context=64, rotary_base=1e4, epsilon=1e-5
 )

@@ -14,6 +14,8 @@ import torch
 from longattn_core import MECHANISMS, mechanism
 from tests.support.sequences import gaussian
 
+pytestmark = pytest.mark.slow
+
 N, CUTS = 96, (23, 40, 64, 77)
 STILL, MOVED = 1e-12, 1e-3
 """Relative to the largest output: rounding in float64, and a dependence that is there."""

@@ -433,6 +433,7 @@ def test_estimates_that_cancel_to_exactly_zero_are_explained():
 @pytest.mark.parametrize(
     ("kind", "causal"), [*((kind, causal) for kind in DRAWN for causal in (True, False)), ("hedgehog", True)]
 )
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences(kind, causal):
     """Learned maps count as constants, and are: under a mask they are fitted on the calibration."""
     small = gaussian(5, heads=1, d=2, e=1, causal=causal, scale=0.5)
@@ -446,6 +447,7 @@ def test_gradients_are_those_of_finite_differences(kind, causal):
 
 
 @pytest.mark.parametrize("kind", ["positive", "hyperbolic", "trigonometric", "relu"])
+@pytest.mark.slow
 def test_rows_carry_the_gradient_too(kind):
     small = gaussian(6, heads=1, d=4, causal=True)
     setting = mechanism("favor", variant=kind, features=8)

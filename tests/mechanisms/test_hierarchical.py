@@ -147,6 +147,7 @@ def test_equal_groups_stand_in_where_a_text_has_no_sentences():
 
 
 @every_setting
+@pytest.mark.slow
 def test_every_explanation_is_true(variant, causal):
     levels = (3, 2) if variant == "product" else (3,)
     for depth in levels:
@@ -220,6 +221,7 @@ def check_blocks(attended, rows, alone, query, key):
 
 
 @every_setting
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences(variant, causal):
     sequence = gaussian(9, heads=1, d=2, e=2, causal=causal, padding="holes")
     setting = Hierarchical(variant=variant, groups="fanout", fanout=2, block=2)

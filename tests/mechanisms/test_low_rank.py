@@ -249,6 +249,7 @@ def test_a_cut_off_takes_small_singular_values_for_zero():
 
 
 @pytest.mark.parametrize(("variant", "projection"), UNMASKED)
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences(variant, projection):
     small = gaussian(8, heads=1, d=3, e=2, causal=False)
     setting = mechanism("low_rank", variant=variant, projection=projection, rank=2)

@@ -125,6 +125,7 @@ def check_distance(said, setting, sequence, rounds, met, query, key):
 
 @pytest.mark.parametrize("causal", [True, False], ids=["causal", "unmasked"])
 @pytest.mark.parametrize("dials", NARROW, ids=named)
+@pytest.mark.slow
 def test_every_explanation_is_true(dials, causal):
     setting = mechanism("lsh", seed=1, **dials)
     sequence = gaussian(18, causal=causal, padding="holes", calibrated=False, heads=1, d=4, seed=5)
@@ -340,12 +341,14 @@ def test_trace_shows_the_sort():
 @pytest.mark.parametrize(
     "dials", [{"width": 2}, {"width": 2, "sinks": 1, "local": 2, "centred": True}, {"order_by": "chunks", "chunk": 2}], ids=named
 )
+@pytest.mark.slow
 def test_gradients_equal_finite_differences(dials):
     for causal in (True, False):
         sequence = gaussian(6, causal=causal, heads=1, d=2, e=1, padding="holes")
         assert gradients_agree(mechanism("lsh", buckets=4, rounds=2, seed=1, **dials), sequence)
 
 
+@pytest.mark.slow
 def test_gradients_of_shared_keys_reach_queries_and_values():
     sequence = gaussian(6, heads=1, d=2, e=1)
     setting = mechanism("lsh", buckets=2, rounds=2, sharing="shared")

@@ -153,6 +153,7 @@ def check_delta(setting, sequence, said, query, key, rows):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.slow
 def test_every_explanation_is_true(variant):
     found = set()
     for causal, padding, n in ((True, "holes", 29), (False, "none", 18)):
@@ -484,6 +485,7 @@ def test_states_that_have_a_direction_refuse_an_unmasked_sequence():
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences(variant):
     """With padding, and with a whole segment of it, where a softmax over nothing would give not a number."""
     sequence = gaussian(11, heads=1, d=3, e=2)

@@ -168,6 +168,7 @@ def test_looked_counts_the_sample_of_a_lazy_query():
 
 
 @settings
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences(setting):
     base = gaussian(13, heads=1, d=3, e=2, padding="holes", seed=8)
 

@@ -276,6 +276,7 @@ def test_padding_leaves_no_offset(padding):
 
 
 @settings
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences(setting):
     base = gaussian(9, heads=1, d=4, e=2, padding="holes", causal=setting.variant != "music")
 

@@ -13,6 +13,8 @@ from tests.mechanisms.test_relative import SETTINGS as EVERY
 from tests.oracles.relative import oracle
 from tests.support.sequences import gaussian
 
+pytestmark = pytest.mark.slow
+
 FAST = ("music", "music, clipped", "xl", "t5", "alibi", "rope", "yarn", "sinusoidal")
 SETTINGS = {name: EVERY[name] for name in FAST}
 settings = pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS.keys())
@@ -63,6 +65,7 @@ def test_what_the_kernel_cannot_do_takes_the_plain_form(change, monkeypatch):
 
 
 @pytest.mark.parametrize("variant", ["shaw", "xl", "t5", "alibi", "rope"])
+@pytest.mark.slow
 def test_gradients_through_the_plain_form_are_those_in_double(variant):
     """Queries, keys and values in single precision: what learns is not sent through the kernel, which has no backward here."""
     base, setting = gaussian(30, d=8, e=8), Relative(variant=variant)

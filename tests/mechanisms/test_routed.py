@@ -99,6 +99,7 @@ def check_cluster(said, setting, sequence, trace, query, key, seen):
 
 @pytest.mark.parametrize("causal", [True, False], ids=["causal", "unmasked"])
 @pytest.mark.parametrize("dials", NARROW, ids=named)
+@pytest.mark.slow
 def test_every_explanation_is_true(dials, causal):
     setting = mechanism("routed", seed=2, **dials)
     sequence = gaussian(14, causal=causal, padding="holes", calibrated=False, heads=1, d=4, seed=3)
@@ -430,6 +431,7 @@ def test_capsules_refuse_a_causal_mask():
     ],
     ids=lambda x: named(x) if isinstance(x, dict) else "",
 )
+@pytest.mark.slow
 def test_gradients_equal_finite_differences(dials, names):
     """Fitted on a calibration, so that W_r and the centroids do not move with the tokens."""
     setting = mechanism("routed", **dials)

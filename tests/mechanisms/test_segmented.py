@@ -158,6 +158,7 @@ def test_shifting_moves_every_cut_by_half_a_width():
 
 @both_masks
 @every_variant
+@pytest.mark.slow
 def test_every_explanation_is_true(variant, causal):
     setting = Segmented(variant=variant, width=4, overlap=3)
     sequence = gaussian(14, causal=causal, padding="holes", heads=1)
@@ -234,6 +235,7 @@ def check_explanation(attended, rows, query, key):
 
 @both_masks
 @every_variant
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences(variant, causal):
     sequence = gaussian(9, heads=1, d=2, e=2, causal=causal, padding="holes")
     setting = Segmented(variant=variant, width=4, overlap=2)

@@ -182,6 +182,7 @@ def test_the_kernel_gives_the_plain_output_and_logsumexp():
 
 
 @settings
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences(setting):
     base = gaussian(13, heads=1, d=3, e=2, padding="holes", seed=8)
 

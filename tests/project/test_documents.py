@@ -9,6 +9,8 @@ from tests.guides.documents import DOCUMENTS, EXAMPLE, TABLES, brought_up_to_dat
 from tests.guides.example import files, project_with_the_example, run
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def text_of(name):
     return (ROOT / name).read_text(encoding="utf-8")
